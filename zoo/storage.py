@@ -1,0 +1,369 @@
+"""Files: named arrays as safetensors, what they mean as a JSON card, and nothing half-written.
+
+A model is a folder with two files: `model.safetensors` (name -> array) and `card.json` (what kind of model, its
+configuration and tokenizer, how it was trained and how good it is). The safetensors format is eight bytes of length, a
+JSON header and plain numbers, so reading a file never runs code from it. It is short enough to be written out here,
+which keeps every error ours; the tests hold it against the safetensors package in both directions.
+
+Source of the format: https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+PathLike = str | os.PathLike[str]
+
+WEIGHTS, INDEX, CARD = "model.safetensors", "model.safetensors.index.json", "card.json"
+CHECKPOINT = "zoo_checkpoint"                      # the metadata entry that holds a checkpoint's tree
+MAX_HEADER = 100_000_000                           # bytes; the limit of the reference implementation
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
+          "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
+NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
+READABLE = {**DTYPES, "BF16": "<u2"}               # bfloat16 is the upper half of a float32
+
+FILE_STARTS = (
+    (b"PK\x03\x04", "a zip archive (.npz, or weights saved by PyTorch)"), (b"\x80", "a Python pickle"), (b"\x93NUMPY", "a NumPy .npy file"),
+    (b"\x89PNG", "a PNG picture"), (b"\xff\xd8\xff", "a JPEG picture"), (b"\x1f\x8b", "gzip data"), (b"\xfd7zXZ", "xz data"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself"), (b"<", "HTML or XML, as a failed download leaves"),
+    (b"\x89HDF", "an HDF5 file"), (b"GGUF", "a GGUF file"), (b"%PDF", "a PDF"), (b"{", "JSON"), (b"[", "JSON"),
+)
+
+
+class WrongFile(ValueError):
+    """A file is not what it should be. The message is one line: the file, what it is, what would be right."""
+
+
+def looks_like(start: bytes) -> str:
+    """What a file is, judged by its first bytes."""
+    if not start:
+        return "empty"
+    return next((name for magic, name in FILE_STARTS if start.startswith(magic)), f"something else (it starts with {start[:8]!r})")
+
+
+# ------------------------------------------------------------------------------------------------ writing whole files
+
+Content = bytes | Iterable[bytes | memoryview]
+_serial = itertools.count()
+
+
+def atomic_write(path: PathLike, content: Content) -> None:
+    """Write `content` (bytes, or an iterable of them) to `path`: after a crash or on a full disk, the earlier file is whole.
+
+    Raises OSError naming the file; nothing else is left behind."""
+    atomic_writes({path: content})
+
+
+def atomic_writes(files: Mapping[Any, Content]) -> None:
+    """Write several files (path -> content): no file is replaced before all of them are on the disk."""
+    staged: list[tuple[Path, Path]] = []
+    try:
+        for path, content in files.items():
+            target = Path(os.path.realpath(path))              # through a link: the link stays, what it points to is replaced
+            if target.is_dir():
+                raise IsADirectoryError(f"{path}: is a folder; expects the name of a file")
+            if not target.parent.is_dir():
+                raise FileNotFoundError(f"{path}: the folder {target.parent} does not exist")
+            _remove_abandoned(target)
+            temporary = target.with_name(f".{target.name[:180]}.{os.getpid()}-{threading.get_ident()}-{next(_serial)}.tmp")
+            staged.append((temporary, target))
+            try:
+                _write_new(temporary, content, mode=stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666)
+            except OSError as error:
+                raise type(error)(f"{path}: could not be written ({error.strerror or error}); the earlier file, if any, is unchanged") from error
+        for temporary, target in staged:
+            os.replace(temporary, target)
+    except BaseException:                                      # an interrupt too leaves nothing behind
+        for temporary, _ in staged:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise
+    for folder in {target.parent for _, target in staged}:     # the new names are on the disk as well, where the system can say so
+        with contextlib.suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+def _write_new(path: Path, content: Content, mode: int) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+    try:
+        for part in (content,) if isinstance(content, bytes) else content:
+            rest = memoryview(part).cast("B")
+            while rest:                                        # a write may be short
+                rest = rest[os.write(handle, rest):]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_abandoned(target: Path, after: float = 3600.0) -> None:
+    """A killed process cannot tidy up: the next write to the same file removes what is older than an hour."""
+    for path in target.parent.glob(f".{_escape_glob(target.name[:180])}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > after:
+                path.unlink()
+
+
+def _escape_glob(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+# ------------------------------------------------------------------------------------------------ safetensors
+
+def write_tensors(path: PathLike, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write name -> array to one safetensors file, atomically.
+
+    Raises ValueError for a name or a dtype that the format cannot hold, OSError where the disk refuses."""
+    atomic_write(path, _serialise(path, arrays, metadata))
+
+
+def _serialise(path: PathLike, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None) -> list[bytes | memoryview]:
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    parts: list[bytes | memoryview] = [b""]                    # the header's place
+    stored = {name: np.asarray(array) for name, array in arrays.items()}
+    start = 0
+    for name, array in sorted(stored.items(), key=lambda item: (-item[1].dtype.itemsize, str(item[0]))):   # widest first keeps all aligned
+        kind = NAMES.get(array.dtype.newbyteorder("<"))
+        if not isinstance(name, str) or name == "__metadata__":
+            raise ValueError(f"{path}: tensor name {name!r} cannot be stored; expects a string other than '__metadata__'")
+        if kind is None:
+            raise ValueError(f"{path}: tensor {name!r} has dtype {array.dtype}; expects one of {', '.join(str(d) for d in NAMES)}")
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [start, start + array.nbytes]}
+        start += array.nbytes
+        if array.nbytes:
+            flat = np.ascontiguousarray(array, dtype=DTYPES[kind]).reshape(-1)
+            parts.append(flat.view(np.uint8).data)
+    try:
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path}: a tensor name or metadata entry is not valid Unicode ({error.reason})") from error
+    text += b" " * (-len(text) % 8)
+    parts[0] = len(text).to_bytes(8, "little") + text
+    return parts
+
+
+def read_tensors(path: PathLike) -> Arrays:
+    """All tensors of a safetensors file, or of a folder with `model.safetensors` or a sharded `model.safetensors.index.json`.
+
+    bfloat16 arrives as float32; every other dtype as it was stored. Raises WrongFile or OSError, in one line."""
+    path = Path(path)
+    if not path.is_dir():
+        return read_safetensors(path)[0]
+    if (path / WEIGHTS).exists():
+        return read_safetensors(path / WEIGHTS)[0]
+    if (path / INDEX).exists():
+        return _read_shards(path)
+    others = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    why = f"; {others[0]} is a pickle, which can run code and is not read: convert it to safetensors" if others else ""
+    raise FileNotFoundError(f"{path}: has neither {WEIGHTS} nor {INDEX}{why}")
+
+
+def _read_shards(folder: Path) -> Arrays:
+    wanted = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(wanted, dict) or not all(isinstance(shard, str) for shard in wanted.values()):
+        raise WrongFile(f"{folder / INDEX}: has no 'weight_map' of tensor name -> file name")
+    arrays: Arrays = {}
+    for shard in sorted(set(wanted.values())):
+        if Path(shard).name != shard:
+            raise WrongFile(f"{folder / INDEX}: names the file {shard!r}; expects file names inside the same folder")
+        arrays.update(read_safetensors(folder / shard)[0])
+    if missing := sorted(set(wanted) - set(arrays)):
+        raise WrongFile(f"{folder}: {_few(missing)} in {INDEX} but not in {wanted[missing[0]]}")
+    return arrays
+
+
+def read_safetensors(path: PathLike) -> tuple[Arrays, dict[str, str]]:
+    """(tensors, metadata) of one safetensors file. Every array is new, aligned and writable."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            entries, metadata = _read_header(path, file)
+            return {name: _read_entry(file, *entry) for name, entry in entries.items()}, metadata
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: does not exist") from error
+    except IsADirectoryError as error:
+        raise IsADirectoryError(f"{path}: is a folder; expects a .safetensors file") from error
+
+
+def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, tuple[str, list[int], int]], dict[str, str]]:
+    """Checked header: name -> (dtype, shape, bytes), in the order of the file, which then stands at the first number."""
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(32)
+    length = int.from_bytes(start[:8], "little")
+    if size < 8 or length > MAX_HEADER or start[8:9] not in (b"{", b""):
+        raise WrongFile(f"{path}: is not a safetensors file: it is {looks_like(start)}")
+    file.seek(8)
+    if size < 8 + length:
+        raise WrongFile(f"{path}: is truncated: it has {size:,} bytes, its header alone needs {8 + length:,}")
+    try:
+        header = json.loads(file.read(length))
+        metadata = header.pop("__metadata__", {})
+        entries = [(*map(int, e["data_offsets"]), name, e["dtype"], [int(n) for n in e["shape"]]) for name, e in header.items()]
+        entries.sort(key=lambda e: e[:2])
+        if not all(isinstance(v, str) for v in metadata.values()):
+            raise ValueError("metadata holds more than strings")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WrongFile(f"{path}: has a damaged safetensors header ({type(error).__name__}: {str(error)[:80]})") from error
+    end, checked = 0, {}
+    for first, last, name, kind, shape in entries:
+        if kind not in READABLE:
+            raise WrongFile(f"{path}: tensor {name!r} has dtype {kind!r}; can read {', '.join(READABLE)}")
+        extent = math.prod(max(n, 1) for n in shape)           # of what NumPy must be able to address, even where it is empty
+        possible = min(shape, default=0) >= 0 and len(shape) <= 32 and extent < 2**59
+        if not possible or first != end or last - first != math.prod(shape) * np.dtype(READABLE[kind]).itemsize:
+            raise WrongFile(f"{path}: has a damaged safetensors header (tensor {name!r}, shape {tuple(shape)}, bytes {first} to {last})")
+        end, checked[name] = last, (kind, shape, last - first)
+    if size != 8 + length + end:
+        state = "is truncated" if size < 8 + length + end else "has bytes after its end"
+        raise WrongFile(f"{path}: {state}: it has {size:,} bytes, its header asks for {8 + length + end:,}")
+    return checked, metadata
+
+
+def _read_entry(file: BinaryIO, kind: str, shape: list[int], size: int) -> np.ndarray:
+    array = np.empty(shape, READABLE[kind])
+    if size:
+        file.readinto(array.reshape(-1).view(np.uint8).data)         # type: ignore[attr-defined]
+    if kind == "BF16":
+        return np.asarray(array.astype(np.uint32) << 16).view(np.float32)
+    if kind == "BOOL":
+        return np.asarray(array.view(np.uint8) != 0)                       # a byte other than 0 or 1 would not be a bool
+    return array
+
+
+# ------------------------------------------------------------------------------------------------ a model's folder
+
+def save_folder(folder: PathLike, arrays: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> None:
+    """Write `folder/model.safetensors` and `folder/card.json`; the folder is made where it is missing.
+
+    Both files are on the disk before either replaces an earlier one."""
+    folder = Path(folder)
+    try:
+        text = json.dumps(card, indent=1, default=_plain, ensure_ascii=False).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"card: cannot be written as JSON ({error}); expects strings, numbers, lists and dictionaries") from error
+    parts = _serialise(folder / WEIGHTS, arrays, None)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise FileExistsError(f"{folder}: is a file; expects a folder to save the model in") from error
+    atomic_writes({folder / WEIGHTS: parts, folder / CARD: text})
+
+
+def load_folder(folder: PathLike) -> tuple[Arrays, dict[str, Any]]:
+    """(arrays, card) of a folder that `save_folder` wrote. Raises WrongFile or OSError, in one line."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: is not a folder; expects one with {WEIGHTS} and {CARD}")
+    if not (folder / CARD).exists():
+        raise FileNotFoundError(f"{folder}: has no {CARD}; a model saved by zoo is a folder with {WEIGHTS} and {CARD}")
+    card = read_json(folder / CARD)
+    return read_tensors(folder), card
+
+
+def read_json(path: PathLike) -> dict[str, Any]:
+    """The object in a JSON file. Raises WrongFile or OSError, in one line."""
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: does not exist") from error
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        what = f"damaged or truncated ({error})" if content[:1] == b"{" else looks_like(content[:32])
+        raise WrongFile(f"{path}: is not JSON: it is {what}") from error
+    if not isinstance(value, dict):
+        raise WrongFile(f"{path}: holds a JSON {type(value).__name__}; expects an object ({{...}})")
+    return value
+
+
+def check_fit(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]], source: object = "weights") -> None:
+    """Raise one ValueError that lists all missing, unexpected and wrongly shaped tensors; `source` names the file."""
+    missing = [name for name in wanted if name not in arrays]
+    unexpected = [name for name in arrays if name not in wanted]
+    shapes = [f"{name} is {np.shape(arrays[name])}, wanted {tuple(shape)}" for name, shape in wanted.items()
+              if name in arrays and np.shape(arrays[name]) != tuple(shape)]
+    faults = [f"{what}: {_few(names)}" for what, names in
+              (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)) if names]
+    if faults:
+        raise ValueError(f"{source}: does not fit the model; {'; '.join(faults)}")
+
+
+def _few(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _plain(value: object) -> object:
+    """NumPy's numbers and small arrays, paths and sets of the standard library, as JSON has them."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"a {type(value).__name__}")
+
+
+# ------------------------------------------------------------------------------------------------ checkpoints
+
+def save_checkpoint(path: PathLike, state: Mapping[str, Any]) -> None:
+    """Write nested training state to one safetensors file, atomically.
+
+    `state` is made of dictionaries with string keys, lists, tuples, arrays, NumPy scalars, strings, numbers of any size,
+    booleans and None. Tuples come back as lists and NumPy scalars as Python numbers; all else as it was."""
+    arrays: Arrays = {}
+    tree = json.dumps(_flatten(state, "", arrays))
+    write_tensors(path, arrays, {CHECKPOINT: tree})
+
+
+def load_checkpoint(path: PathLike) -> dict[str, Any]:
+    """The state that `save_checkpoint` wrote. Raises WrongFile or OSError, in one line."""
+    arrays, metadata = read_safetensors(path)
+    if CHECKPOINT not in metadata:
+        raise WrongFile(f"{path}: is a safetensors file but not a checkpoint of training; it holds {len(arrays)} tensors")
+    try:
+        return _unflatten(json.loads(metadata[CHECKPOINT]), arrays)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WrongFile(f"{path}: is a damaged checkpoint ({type(error).__name__}: {error})") from error
+
+
+def _flatten(value: Any, name: str, arrays: Arrays) -> Any:
+    """`value` with {"$array": name} in the place of every array; the arrays go to `arrays`, named by their path."""
+    if isinstance(value, np.generic):
+        return _flatten(value.item(), name, arrays)
+    if isinstance(value, np.ndarray):
+        unique = next(n for n in itertools.chain([name], (f"{name}~{i}" for i in itertools.count(1)))
+                      if n not in arrays and n != "__metadata__")
+        arrays[unique] = value
+        return {"$array": unique}
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str) or key == "$array":
+                raise ValueError(f"state: key {key!r} under {name or 'the top'!r}; expects strings other than '$array'")
+        return {key: _flatten(item, f"{name}.{key}" if name else key, arrays) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_flatten(item, f"{name}.{i}", arrays) for i, item in enumerate(value)]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError(f"state: {name!r} is a {type(value).__name__}; expects arrays, numbers, strings, lists, dictionaries or None")
+
+
+def _unflatten(value: Any, arrays: Arrays) -> Any:
+    if isinstance(value, dict):
+        return arrays[value["$array"]] if "$array" in value else {key: _unflatten(item, arrays) for key, item in value.items()}
+    return [_unflatten(item, arrays) for item in value] if isinstance(value, list) else value
