@@ -1,0 +1,17 @@
+"""The engine: tensors that remember how they were made, and operations that know their derivatives.
+
+Read `tensor.py` first, then `operation.py`; every other file is a shelf of operations.
+"""
+
+from .tensor import Tensor, enable_grad, grad, no_grad  # noqa: I001  (tensor.py first: the others stand on it)
+from .operation import REGISTRY, fused, primitive
+from .arithmetic import *
+from .shaping import *
+from .activation import *
+from .linear import *
+from .normalisation import *
+from .attention import *
+from .convolution import *
+from .recurrence import *
+from .loss import *
+from .runtime import get_threads, set_threads

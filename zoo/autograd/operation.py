@@ -1,0 +1,284 @@
+"""What an operation is: a definition to be read, and where it pays a kernel to be fast.  Tests prove the two are the same.
+
+    @primitive                                         @fused
+    def exp(x):                                        def silu(x):
+        \"\"\"y = e^x\"\"\"                                      \"\"\"y = x sigmoid(x)\"\"\"
+        return np.exp(x)                                   return x * sigmoid(x)
+
+    exp.derivatives(lambda g, y, _x: g * y)            @silu.forward
+                                                       def _(x): ...                        # -> y, saved
+                                                       @silu.backward
+                                                       def _(g, _y, saved, x, *, needs): ...  # -> a tuple: dx
+
+A primitive's body is NumPy and its derivatives are rules, one for each argument, written with these same operations: so a
+rule works on arrays (fast) and on tensors (when the gradient itself is to be differentiated).  A fused operation's body is
+written in operations; it needs no rule.  Either may have a kernel pair, which serves float32.
+
+Positional parameters are arrays, keyword-only ones are settings.  A parameter of a rule whose name starts with an
+underscore isn't read by it: the values behind it aren't kept alive, and the rule gets a `Blank` with shape and dtype.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .runtime import kernels_enabled
+from .tensor import Blank, Node, Tensor, _backward, source, state
+
+REGISTRY: dict[str, Operation] = {}
+
+
+class Operation:
+    """Called on arrays it returns an array; called on tensors it returns a tensor and records itself."""
+
+    def __init__(self, definition: Callable):
+        self.definition = definition
+        self.__name__ = definition.__name__
+        self.__doc__ = definition.__doc__
+        self.__wrapped__ = definition  # the signature that help() shows
+        self.__module__ = definition.__module__
+        parameters = inspect.signature(definition).parameters.values()
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self.arguments = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+        self.optional = {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty}
+        self.settings = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        self.kernel_forward: Callable | None = None
+        self.kernel_backward: Callable | None = None
+        self.strided = False
+        self.checker: Callable | None = None
+        self.reads_y = False
+        if self.__name__ in REGISTRY:
+            raise ValueError(f"there is an operation called {self.__name__} already")
+        REGISTRY[self.__name__] = self
+
+    def __repr__(self) -> str:
+        return f"<operation {self.__name__}>"
+
+    # --- how an operation is completed
+
+    def check(self, function: Callable) -> Callable:
+        """Runs before everything else, on arrays and settings; raises what is to be raised."""
+        self.checker = function
+        return function
+
+    def forward(self, function: Callable | None = None, *, strided: bool = False) -> Callable:
+        """The kernel: contiguous float32 arrays (and integers) in; (y, saved) out, or NotImplemented for shapes it doesn't serve.
+
+        strided: it takes views as they are, instead of contiguous copies.
+        """
+        if function is None:
+            return lambda f: self.forward(f, strided=strided)
+        self.kernel_forward, self.strided = function, strided
+        return function
+
+    def backward(self, function: Callable) -> Callable:
+        """The kernel of the derivative: (g, y, saved, *arguments, needs=..., **settings) -> a gradient for each argument."""
+        self.kernel_backward = function
+        self.reads_y |= not _reads(function)[1].startswith("_")
+        return function
+
+    # --- what happens at a call
+
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        if len(args) != len(self.arguments) or settings.keys() != self.settings.keys() or self.variadic:
+            args, settings = self.bind(args, settings)
+        if state.watchers:
+            return state.watchers[-1].observe(self, args, settings)
+        return self.apply(args, settings)
+
+    def apply(self, args: Sequence[Any], settings: dict[str, Any]) -> Any:
+        """Run it: by its kernel where there is one that serves these arrays, else by its definition."""
+        arrays = [a.data if isinstance(a, Tensor) else float(a) if isinstance(a, np.float64) else a for a in args]  # a lone float64 doesn't promote
+        if self.checker is not None:
+            self.checker(*arrays, **settings)
+        if self.kernel_forward is not None and kernels_enabled() and _served(arrays):
+            if not self.strided:
+                arrays = [_contiguous(a) if isinstance(a, np.ndarray) else a for a in arrays]
+            done = self.kernel_forward(*arrays, **settings)
+            if done is not NotImplemented:
+                y, saved = done
+                return self.record(y, saved, args, arrays, settings)
+        return self.define(args, arrays, settings)
+
+    def define(self, args: Sequence, arrays: Sequence, settings: dict) -> Any:
+        raise NotImplementedError
+
+    def record(self, y: np.ndarray, saved: Any, args: Sequence, arrays: Sequence, settings: dict) -> Any:
+        """y itself if only arrays came in; else a tensor, which remembers this call if a gradient may be asked for."""
+        tensors = False
+        inputs: list = []
+        needed = False
+        for a in args:
+            if isinstance(a, Tensor):
+                tensors = True
+                if a.node is not None or a._leaf:
+                    inputs.append(a if a.node is None else a.node)
+                    needed = True
+                    continue
+            inputs.append(None)
+        if not tensors:
+            return y
+        y = np.asarray(y)
+        if not needed or not state.grad_enabled or y.dtype.kind != "f":
+            return Tensor(y)
+        return Tensor(y, node=Node(self, inputs, self.kept(arrays, saved), settings, y if self.reads_y else Blank(y), saved, y))
+
+    def kept(self, arrays: Sequence, saved: Any) -> Sequence:
+        return arrays
+
+    def gradients(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> Sequence:
+        if not create_graph and self.kernel_backward is not None and node.saved is not None:
+            g = _contiguous(g)
+            return self.kernel_backward(g, node.y, node.saved, *node.args, needs=needs, **node.settings)
+        return self.rules_applied(g, node, needs, create_graph)
+
+    def rules_applied(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> Sequence:
+        raise NotImplementedError
+
+    def bind(self, args: Sequence, settings: dict) -> tuple[Sequence, dict]:
+        """Arguments by position or name, settings by name or after the arguments, as NumPy takes them: sum(x, 1)."""
+        if self.variadic:
+            if args and isinstance(args[0], (list, tuple)):
+                args, extra = tuple(args[0]), args[1:]
+                settings = {**dict(zip(self.settings, extra)), **settings}
+        else:
+            n = len(self.arguments)
+            if len(args) > n + len(self.settings):
+                raise TypeError(f"{self.__name__} takes {self._signature()}; {len(args)} positional arguments were given")
+            settings = {**dict(zip(self.settings, args[n:])), **settings}
+            args = list(args[:n])
+            for name in self.arguments[len(args):]:
+                if name in settings:
+                    args.append(settings.pop(name))
+                elif name in self.optional:
+                    args.append(self.optional[name])
+                else:
+                    raise TypeError(f"{self.__name__} takes {self._signature()}; {name} is missing")
+        unknown = settings.keys() - self.settings.keys()
+        if unknown:
+            raise TypeError(f"{self.__name__} takes {self._signature()}; it has no {', '.join(sorted(unknown))}")
+        full = {name: settings.get(name, default) for name, default in self.settings.items()}
+        missing = [name for name, value in full.items() if value is inspect.Parameter.empty]
+        if missing:
+            raise TypeError(f"{self.__name__} takes {self._signature()}; {', '.join(missing)} is missing")
+        return args, full
+
+    def _signature(self) -> str:
+        return str(inspect.signature(self.definition))
+
+
+class Primitive(Operation):
+    """A NumPy function with one rule for each argument (for a variadic one a single rule, which is told the position)."""
+
+    def __init__(self, definition: Callable):
+        super().__init__(definition)
+        self.rules: tuple[Callable | None, ...] = ()
+        self.reads: tuple[bool, ...] = ()
+
+    def derivatives(self, *rules: Callable | None) -> None:
+        """rule(g, y, *arguments, **settings) -> the gradient of that argument; None for one that has none (an index, a mask)."""
+        if not self.variadic and len(rules) != len(self.arguments):
+            raise ValueError(f"{self.__name__} has {len(self.arguments)} arguments but {len(rules)} rules")
+        self.rules = rules
+        names = [_reads(rule) for rule in rules if rule is not None]
+        self.reads_y |= any(not n[1].startswith("_") for n in names)
+        self.reads = tuple(any(not n[2 + i].startswith("_") for n in names) for i in range(len(self.arguments)))
+
+    def backward(self, function: Callable) -> Callable:
+        names = _reads(super().backward(function))[3:]
+        self.reads = tuple(r or not n.startswith("_") for r, n in zip(self.reads, names))
+        return function
+
+    def define(self, args, arrays, settings):
+        try:
+            y = self.definition(*arrays, **settings)
+        except (ValueError, IndexError) as e:
+            if str(e).startswith(self.__name__):
+                raise
+            shapes = ", ".join(str(a.shape) for a in arrays if isinstance(a, np.ndarray))
+            raise type(e)(f"{self.__name__}: {e} (given shapes {shapes})") from None
+        return self.record(y, None, args, arrays, settings)
+
+    def kept(self, arrays, saved):
+        if self.variadic:
+            return arrays
+        return [a if read or not isinstance(a, np.ndarray) else Blank(a) for a, read in zip(arrays, self.reads)]
+
+    def rules_applied(self, g, node, needs, create_graph):
+        y, args = node.y, node.args
+        if create_graph:
+            y = Tensor(y, node=node) if isinstance(y, np.ndarray) else y
+            args = _as_tensors(node)
+        if self.variadic:
+            return [self.rules[0](g, y, i, *args, **node.settings) if need else None for i, need in enumerate(needs)]
+        return [rule(g, y, *args, **node.settings) if need and rule else None for rule, need in zip(self.rules, needs)]
+
+
+class Fused(Operation):
+    """A definition in operations.  It runs unless a kernel serves; it runs too when somebody looks inside, and for gradients of gradients."""
+
+    def define(self, args, arrays, settings):
+        return self.definition(*args, **settings)
+
+    def rules_applied(self, g, node, needs, create_graph):
+        """The gradient of the definition, in tensors.
+
+        Each argument is replaced by a stand-in of its own, which the walk doesn't look behind: one argument may have been
+        made from another, or be the same tensor, and each must get its own share only.
+        """
+        if not create_graph:
+            raise RuntimeError(f"{self.__name__}: has a forward kernel but no backward kernel")
+        stand_ins = [identity(a) if need else a for a, need in zip(_as_tensors(node), needs)]
+        y = self.definition(*stand_ins, **node.settings)
+        inputs = [a for a, need in zip(stand_ins, needs) if need]
+        found = _backward([y], [g], inputs, True, True, stop=frozenset(id(source(a)) for a in inputs))
+        return [found[id(source(a))][1] if need and id(source(a)) in found else None for a, need in zip(stand_ins, needs)]
+
+
+def primitive(definition: Callable) -> Primitive:
+    return Primitive(definition)
+
+
+def fused(definition: Callable) -> Fused:
+    return Fused(definition)
+
+
+def _as_tensors(node: Node) -> list:
+    """The arguments of a call as the tensors that they were."""
+    return [a if s is None or not isinstance(a, np.ndarray) else s if isinstance(s, Tensor) else Tensor(a, node=s)
+            for a, s in zip(node.args, node.inputs)]
+
+
+def _contiguous(a: np.ndarray) -> np.ndarray:
+    return a if a.flags.c_contiguous else np.ascontiguousarray(a)
+
+
+def _reads(function: Callable) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def _served(arrays: Sequence) -> bool:
+    """Kernels serve float32 with indices and masks; float64, the dtype of gradient checks, always runs the definition."""
+    found = False
+    for a in arrays:
+        if isinstance(a, np.ndarray):
+            if a.dtype == np.float32:
+                found = True
+            elif a.dtype.kind == "f":
+                return False
+            if a.size == 0:
+                return False
+    return found
+
+
+@primitive
+def identity(x):
+    """y = x"""
+    return x
+
+
+identity.derivatives(lambda g, _y, _x: g)
