@@ -1,0 +1,455 @@
+"""Text to numbers and back: one number a character, or byte-level byte-pair encoding as GPT-2 uses it.
+
+Both tokenizers share one interface: `encode(text)` -> (n,) int64, `decode(ids)` -> str, `size`, `stream(ids)` (text as it
+grows), `to_dict()` (plain JSON), and `tokenizer.from_dict(d)` reads either back. Byte-pair encoding has three steps:
+
+1. a regular expression cuts the text into pieces (words with their leading space, numbers, punctuation);
+2. each piece starts as its UTF-8 bytes, one token a byte, so that nothing is ever unknown;
+3. neighbours are merged, the earliest learned pair first, until no learned pair is left.
+
+Source: Radford et al. 2019, section 2.2; Sennrich et al. 2016 (arXiv 1508.07909) for the merging.
+"""
+
+from __future__ import annotations
+
+import codecs
+import heapq
+import json
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.storage import PathLike, WrongFile, atomic_write, read_json
+
+GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+
+class CharTokenizer:
+    """One id for each symbol of `text`, in the order of their code points.
+
+    An empty text is a ValueError, as is any later symbol that was not in it."""
+
+    symbols: str                 # all that is known, sorted; the id is the place
+    kind = "characters"
+
+    def __init__(self, text: str):
+        if not text:
+            raise ValueError("text: is empty; expects at least one symbol to learn")
+        self.symbols = "".join(sorted(set(text)))
+        self._codes = _code_points(self.symbols)
+
+    @property
+    def size(self) -> int:
+        return len(self.symbols)
+
+    def encode(self, text: str) -> np.ndarray:
+        """(n,) int64, one for each of the n characters."""
+        codes = _code_points(text)
+        ids = np.searchsorted(self._codes, codes).clip(max=self.size - 1)
+        if (unknown := self._codes[ids] != codes).any():
+            at = int(unknown.argmax())
+            raise ValueError(f"text: symbol {text[at]!r} (U+{ord(text[at]):04X}) at position {at} is not among the {self.size} known: "
+                             f"{_shorten(repr(self.symbols))}")
+        return ids.astype(np.int64)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        codes = self._codes[_checked_ids(ids, self.size)]
+        return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """The text of each id as it comes."""
+        for token in ids:
+            yield self.decode([token])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "symbols": self.symbols}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> CharTokenizer:
+        symbols = saved.get("symbols")
+        if not isinstance(symbols, str) or list(symbols) != sorted(set(symbols)):
+            raise ValueError(f"tokenizer: 'symbols' is {_shorten(repr(symbols))}; expects a string of different symbols in order")
+        return cls(symbols)
+
+
+class BytePairTokenizer:
+    """Byte-level byte-pair encoding.
+
+    `tokens` (bytes of each id) holds all 256 single bytes; `merges` (pairs of ids, earliest learned first) join to tokens;
+    `special` (text -> id) are further ids that only `encode(..., special=True)` produces. `patterns` cut the text, one after the other;
+    they may use \\p{L} (letters) and \\p{N} (numbers). With `whole`, a piece that is itself a token is never built from merges (Llama 3)."""
+
+    kind = "byte pairs"
+
+    def __init__(self, tokens: Mapping[int, bytes], merges: Iterable[tuple[int, int]], special: Mapping[str, int] | None = None,
+                 patterns: Sequence[str] = (GPT2_PATTERN,), whole: bool = False):
+        self.special = dict(special or {})
+        self.patterns, self.whole = tuple(patterns), whole
+        self._compiled = [_compile(pattern) for pattern in self.patterns]
+        self._bytes = {**{i: text.encode() for text, i in self.special.items()}, **tokens}     # id -> bytes
+        self.size = max(self._bytes) + 1
+        ids = {content: i for i, content in tokens.items()}
+        if missing := [b for b in range(256) if bytes([b]) not in ids]:
+            raise ValueError(f"tokens: has no token for the byte 0x{missing[0]:02x} ({256 - len(missing)} of 256 are there)")
+        self._tokens, self._ids = dict(tokens), ids
+        self._single = [ids[bytes([b])] for b in range(256)]
+        self._merged: dict[tuple[int, int], tuple[int, int]] = {}                              # pair -> (rank, id)
+        for rank, (a, b) in enumerate(merges):
+            joined = ids.get(tokens.get(a, b"") + tokens.get(b, b""))
+            if a not in tokens or b not in tokens or joined is None:
+                raise ValueError(f"merges: pair {rank}, ({a}, {b}), does not join two tokens to a third")
+            self._merged.setdefault((a, b), (rank, joined))
+        self._encode_piece = lru_cache(maxsize=1 << 17)(self._merge)
+
+    # -- text to numbers and back
+
+    def encode(self, text: str, special: bool = False) -> np.ndarray:
+        """(n,) int64. With `special`, the texts of the special tokens (as <|endoftext|>) become their ids; else they are plain text."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"text: U+{ord(text[error.start]):04X} at position {error.start} is half of a surrogate pair, "
+                             "which has no UTF-8; use encode_bytes for arbitrary bytes") from error
+        if not special or not self.special:
+            return np.array(self._encode_plain(text), dtype=np.int64)
+        names = "|".join(re.escape(name) for name in sorted(self.special, key=len, reverse=True))
+        ids: list[int] = []
+        for i, part in enumerate(re.split(f"({names})", text)):        # every second part is a special token
+            ids += [self.special[part]] if i % 2 else self._encode_plain(part)
+        return np.array(ids, dtype=np.int64)
+
+    def encode_bytes(self, content: bytes) -> np.ndarray:
+        """(n,) int64 for any bytes, UTF-8 or not; `decode_bytes` gives exactly them back."""
+        return np.array(self._encode_plain(content.decode("utf-8", "surrogateescape")), dtype=np.int64)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text; bytes that are no UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", "replace")
+
+    def decode_bytes(self, ids: Sequence[int] | np.ndarray) -> bytes:
+        return b"".join([self._content(i) for i in _checked_ids(ids, self.size).tolist()])
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """The text that each id completes ("" in the midst of a character), and at the end what is left over. Joined, it is `decode(ids)`."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for token in ids:
+            yield decoder.decode(self.decode_bytes([token]))
+        yield decoder.decode(b"", final=True)
+
+    def _content(self, token: int) -> bytes:
+        if token not in self._bytes:
+            raise ValueError(f"ids: {token} is not a token of this vocabulary (it has a gap there)")
+        return self._bytes[token]
+
+    def _encode_plain(self, text: str) -> list[int]:
+        ids: list[int] = []
+        encode = self._encode_piece
+        for piece in _split(text, self._compiled):
+            ids += encode(piece)
+        return ids
+
+    def _merge(self, piece: str) -> list[int]:
+        """Ids of one piece: the earliest learned pair first, the leftmost of equals; n log n for n bytes."""
+        content = piece.encode("utf-8", "surrogateescape")
+        if self.whole and content in self._ids:
+            return [self._ids[content]]
+        ids: list[int] = [self._single[b] for b in content]
+        before, after = list(range(-1, len(ids) - 1)), list(range(1, len(ids) + 1))       # a linked list over the bytes
+        merged, end = self._merged, len(ids)
+        waiting = [(*merged[pair], i) for i, pair in enumerate(pairwise(ids)) if pair in merged]
+        heapq.heapify(waiting)
+        while waiting:
+            rank, joined, i = heapq.heappop(waiting)
+            j = after[i]
+            if ids[i] < 0 or j == end or merged.get((ids[i], ids[j]), (-1,))[0] != rank:
+                continue                                              # one of the two was merged since
+            ids[i], ids[j], after[i] = joined, -1, after[j]
+            if after[i] < end:
+                before[after[i]] = i
+            for left, right in ((before[i], i), (i, after[i])):
+                if 0 <= left and right < end and (pair := (ids[left], ids[right])) in merged:
+                    heapq.heappush(waiting, (*merged[pair], left))
+        return [i for i in ids if i >= 0]
+
+    # -- learning
+
+    @classmethod
+    def train(cls, text: str, size: int, special: Sequence[str] = (), patterns: Sequence[str] = (GPT2_PATTERN,)) -> BytePairTokenizer:
+        """Learn a vocabulary of `size` ids from any text: 256 bytes, then the commonest neighbours again and again, then `special`.
+
+        Stops early, with a smaller vocabulary, where no pair occurs twice. Of equally common pairs, the one with the smaller ids is first.
+        Takes time in proportion to the different pieces of the text, not to `size` times the text."""
+        least = 256 + len(special)
+        if size < least:
+            raise ValueError(f"size: is {size}; expects at least {least} (256 bytes and {len(special)} special tokens)")
+        tokens = [bytes([b]) for b in range(256)]
+        merges: list[tuple[int, int]] = []
+        pairs = _learn_pairs(Counter(_split(text, [_compile(p) for p in patterns])), tokens)
+        while len(tokens) + len(special) < size and (pair := next(pairs, None)):
+            merges.append(pair)
+        return cls(dict(enumerate(tokens)), merges, {name: len(tokens) + i for i, name in enumerate(special)}, patterns)
+
+    # -- files
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "tokens": {_printable(content): i for i, content in self._tokens.items()},
+                "merges": [list(pair) for pair in self._merged], "special": self.special, "patterns": list(self.patterns), "whole": self.whole}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> BytePairTokenizer:
+        try:
+            tokens = {int(i): _unprintable(name) for name, i in saved["tokens"].items()}
+            return cls(tokens, [(int(a), int(b)) for a, b in saved["merges"]], saved["special"], saved["patterns"], saved["whole"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"tokenizer: is damaged ({type(error).__name__}: {error}); expects tokens, merges, special, patterns, whole") from error
+
+    @classmethod
+    def read(cls, path: PathLike) -> BytePairTokenizer:
+        """Read a tokenizer of others: a Hugging Face `tokenizer.json`, or a folder with it, with `vocab.json` and `merges.txt`,
+        or with GPT-2's `encoder.json` and `vocab.bpe`. What is not byte-level byte-pair encoding is a WrongFile that says so."""
+        path = Path(path)
+        if not path.is_dir():
+            return _read_hugging_face(path)
+        for vocabulary, merges in (("tokenizer.json", ""), ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
+            if (path / vocabulary).exists() and (path / merges).exists():
+                return _read_gpt2(path / vocabulary, path / merges) if merges else _read_hugging_face(path / vocabulary)
+        raise FileNotFoundError(f"{path}: has no tokenizer.json, vocab.json with merges.txt, or encoder.json with vocab.bpe")
+
+    def write(self, path: PathLike) -> None:
+        """Write `path` as a Hugging Face tokenizer.json, which `read` and other libraries read."""
+        cuts = [{"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated", "invert": False} for p in self.patterns]
+        level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+        vocabulary = {_printable(content): i for i, content in self._tokens.items()}
+        names = {i: name for name, i in vocabulary.items()}
+        added = [{"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+                 for text, i in self.special.items()]
+        content = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
+                   "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*cuts, level]}, "post_processor": None, "decoder": level,
+                   "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                             "fuse_unk": False, "byte_fallback": False, "ignore_merges": self.whole, "vocab": vocabulary,
+                             "merges": [[names[a], names[b]] for a, b in self._merged]}}
+        atomic_write(path, json.dumps(content, ensure_ascii=False).encode())
+
+
+Tokenizer = CharTokenizer | BytePairTokenizer
+
+
+def from_dict(saved: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer whose `to_dict()` this was. Raises ValueError for anything else."""
+    for tokenizer in (CharTokenizer, BytePairTokenizer):
+        if saved.get("kind") == tokenizer.kind:
+            return tokenizer.from_dict(saved)
+    raise ValueError(f"tokenizer: kind is {saved.get('kind')!r}; expects {CharTokenizer.kind!r} or {BytePairTokenizer.kind!r}")
+
+
+# ------------------------------------------------------------------------------------------------ cutting text into pieces
+
+LONG_S = 0x17F
+
+
+class _Categories(dict):
+    """str.translate table: every non-ASCII character becomes an ASCII one of its category, so that `re` alone can split.
+
+    Space here is Unicode's White_Space, which of the control characters lacks U+001C to U+001F (str.isspace has them).
+    The long s alone stays as it is: a pattern that ignores case takes it for an s."""
+
+    def __missing__(self, code: int) -> int:
+        category = unicodedata.category(chr(code))
+        stand_in = code if code < 128 or code == LONG_S else ord({"L": "A", "N": "0", "Z": "\t"}.get(category[0], "\t" if code == 0x85 else "!"))
+        self[code] = stand_in
+        return stand_in
+
+
+_categories = _Categories()
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    """A pattern with \\p{L} and \\p{N}, for text that `_categories` has translated."""
+    if not pattern.isascii():
+        raise ValueError(f"pattern: {_shorten(pattern)!r} has characters beyond ASCII; can cut by ASCII, \\s, \\p{{L}} and \\p{{N}}")
+    ascii_pattern, inside = "", False
+    for part in re.findall(r"\\p\{\w+\}|\\.|.", pattern.replace("(?i:'s|", "(?i:'s|'\u017f|"), re.DOTALL):
+        inside = part == "[" or (inside and part != "]")
+        known = {r"\p{L}": "A-Za-z\u017f", r"\p{N}": "0-9"}.get(part)
+        if part[:2] in (r"\p", r"\P") and not known:
+            raise ValueError(f"pattern: {part} in {_shorten(pattern)!r} is not supported; can cut by \\p{{L}} and \\p{{N}}")
+        ascii_pattern += part if not known else known if inside else f"[{known}]"
+    try:
+        return re.compile(ascii_pattern, re.ASCII)
+    except re.error as error:
+        raise ValueError(f"pattern: {_shorten(pattern)!r} is not a regular expression ({error})") from error
+
+
+def _split(text: str, patterns: Sequence[re.Pattern[str]]) -> list[str]:
+    """Pieces that joined are `text`: what each pattern matches, and what lies between."""
+    pieces = [text] if text else []
+    for pattern in patterns:
+        cut: list[str] = []
+        for piece in pieces:
+            end = 0
+            for match in pattern.finditer(piece if piece.isascii() else piece.translate(_categories)):
+                start = match.start()
+                if start > end:
+                    cut.append(piece[end:start])
+                if match.end() > start:
+                    cut.append(piece[start:match.end()])
+                end = match.end()
+            if end < len(piece):
+                cut.append(piece[end:])
+        pieces = cut
+    return pieces
+
+
+# ------------------------------------------------------------------------------------------------ learning pairs
+
+def _learn_pairs(pieces: Mapping[str, int], tokens: list[bytes]) -> Iterator[tuple[int, int]]:
+    """Pairs of ids to merge, commonest first. `pieces`: piece -> how often it occurs; `tokens`: bytes of each id, which grows.
+
+    Two pairs may join to the same bytes (a + bc, ab + c): they are one token. All pieces lie in one linked list; a merge visits only the places of its pair and corrects the counts of their neighbours."""
+    ids: list[int] = []
+    weight: list[int] = []
+    for piece, times in pieces.items():
+        content = piece.encode("utf-8", "surrogateescape")
+        ids += [*content, -1]                                          # -1 ends a piece
+        weight += [times] * (len(content) + 1)
+    before, after = list(range(-1, len(ids) - 1)), list(range(1, len(ids) + 1))
+    counts: dict[tuple[int, int], int] = defaultdict(int)
+    places: dict[tuple[int, int], list[int]] = defaultdict(list)
+
+    def count(i: int, sign: int) -> None:
+        """One more (or one less) of the pair that starts at i."""
+        pair = ids[i], ids[after[i]] if after[i] < len(ids) else -1
+        if min(pair) >= 0:
+            counts[pair] += sign * weight[i]
+            changed.add(pair)
+            if sign > 0:
+                places[pair].append(i)
+
+    changed: set[tuple[int, int]] = set()
+    for i in range(len(ids)):
+        count(i, 1)
+    waiting = [(-counts[pair], pair) for pair in counts]
+    heapq.heapify(waiting)
+    known = {content: i for i, content in enumerate(tokens)}
+    while waiting:
+        times, pair = heapq.heappop(waiting)
+        if counts[pair] != -times:
+            continue                                                   # an entry from before a correction
+        if -times < 2:
+            return
+        joined = tokens[pair[0]] + tokens[pair[1]]
+        new = known.setdefault(joined, len(tokens))
+        if new == len(tokens):
+            tokens.append(joined)
+        yield pair
+        changed.clear()
+        for i in sorted(places.pop(pair)):                             # from the left: aaa becomes (aa)a
+            j = after[i]
+            if (ids[i], ids[j] if j < len(ids) else -1) != pair:
+                continue
+            neighbours = [k for k in (before[i], j) if k >= 0 and ids[k] >= 0]
+            for k in neighbours:
+                count(k, -1)
+            ids[i], ids[j], after[i] = new, -2, after[j]               # -2: swallowed
+            before[after[i]] = i
+            for k in (before[i], i):
+                if k >= 0 and ids[k] >= 0:
+                    count(k, 1)
+        counts[pair] = 0
+        changed.discard(pair)
+        for pair in changed:
+            if counts[pair] > 0:
+                heapq.heappush(waiting, (-counts[pair], pair))
+
+
+# ------------------------------------------------------------------------------------------------ files of others
+
+def _bytes_to_symbols() -> dict[int, str]:
+    """GPT-2's table: a printable character for every byte; the 68 that are not printable are moved beyond U+0100."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    moved = [b for b in range(256) if b not in printable]
+    return {**{b: chr(b) for b in printable}, **{b: chr(256 + n) for n, b in enumerate(moved)}}
+
+
+SYMBOL = _bytes_to_symbols()
+BYTE = {symbol: b for b, symbol in SYMBOL.items()}
+
+
+def _printable(content: bytes) -> str:
+    return "".join([SYMBOL[b] for b in content])
+
+
+def _unprintable(name: str) -> bytes:
+    return bytes([BYTE[symbol] for symbol in name])
+
+
+def _read_gpt2(vocabulary: Path, merges: Path) -> BytePairTokenizer:
+    lines = merges.read_text(encoding="utf-8").split("\n")
+    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+    return _from_names(vocabulary, read_json(vocabulary), pairs, {}, [GPT2_PATTERN], False)
+
+
+def _read_hugging_face(path: Path) -> BytePairTokenizer:
+    content = read_json(path)
+    model = content.get("model")
+    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or "merges" not in model:
+        kind = model.get("type") if isinstance(model, dict) else None
+        raise WrongFile(f"{path}: is a tokenizer of type {kind!r}; can read byte-level 'BPE'")
+    steps = content.get("pre_tokenizer") or {}
+    patterns, byte_level = [], False
+    for step in steps.get("pretokenizers", [steps]):
+        kind = step.get("type")
+        if kind == "ByteLevel" and not step.get("add_prefix_space"):
+            patterns += [GPT2_PATTERN] if step.get("use_regex", True) else []
+            byte_level = True
+        elif kind == "Split" and step.get("behavior") == "Isolated" and "Regex" in step.get("pattern", {}):
+            patterns.append(step["pattern"]["Regex"])
+        elif kind == "Digits":
+            patterns.append(r"\p{N}" if step.get("individual_digits") else r"\p{N}+")
+        else:
+            raise WrongFile(f"{path}: cuts text by {kind!r} ({_shorten(json.dumps(step))}); can read byte-level BPE as of GPT-2 and Llama 3")
+    if not byte_level or content.get("normalizer"):
+        raise WrongFile(f"{path}: is BPE over characters or with a normalizer; can read byte-level BPE as of GPT-2 and Llama 3")
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    special = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+    return _from_names(path, model["vocab"], pairs, special, patterns, bool(model.get("ignore_merges")))
+
+
+def _from_names(path: Path, vocabulary: dict[str, int], pairs: list[list[str]], special: dict[str, int], patterns: list[str],
+                whole: bool) -> BytePairTokenizer:
+    """From tokens written as printable characters; the ones that no merge makes and that are no byte are special."""
+    try:
+        made = set(SYMBOL.values()) | {a + b for a, b in pairs}
+        special = {**{name: i for name, i in vocabulary.items() if name not in made and not whole}, **special}
+        tokens = {i: _unprintable(name) for name, i in vocabulary.items() if name not in special}
+        return BytePairTokenizer(tokens, [(vocabulary[a], vocabulary[b]) for a, b in pairs], special, patterns, whole)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WrongFile(f"{path}: is not a byte-level BPE vocabulary with its merges ({type(error).__name__}: {error})") from error
+
+
+# ------------------------------------------------------------------------------------------------ small checks
+
+def _code_points(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def _checked_ids(ids: Sequence[int] | np.ndarray, size: int) -> np.ndarray:
+    array = np.asarray(ids)
+    if array.size == 0:
+        return np.zeros(0, np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ValueError(f"ids: has shape {array.shape} and dtype {array.dtype}; expects (n,) integers")
+    if array.min() < 0 or array.max() >= size:
+        raise ValueError(f"ids: {int(array.min() if array.min() < 0 else array.max())} is not a token; expects 0 to {size - 1}")
+    return array
+
+
+def _shorten(text: str, most: int = 120) -> str:
+    return text if len(text) <= most else text[:most] + "..."
