@@ -24,7 +24,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import importlib
+import importlib.util
 import os
 import pathlib
 import sys
@@ -87,9 +87,9 @@ class Compiled:
         h = hashlib.sha256(_code_text(self.function.__code__).encode())
         for name in sorted(_names(self.function.__code__)):
             value = self.function.__globals__.get(name)
-            if isinstance(value, Compiled):
+            if isinstance(value, Compiled | Native):
                 h.update(value.digest().encode())
-            elif not isinstance(value, types.ModuleType | Native):
+            elif not isinstance(value, types.ModuleType):
                 h.update(f"{name}={value!r}".encode())
         return h.hexdigest()
 
@@ -119,14 +119,51 @@ class Kernel(Compiled):
             return run(*arguments)
 
 
-class Native:
-    """A name of `native`, which imports Numba, under which a kernel's source can use it before that."""
+class Separate(Compiled):
+    """A function that kernels call through its address.
 
-    def __init__(self, name):
-        self.name = self.__name__ = name
+    Numba optimises a function anew in everything that links it, a parallel kernel four times. A large one is compiled alone, and
+    kernels find it by name.
+    """
+
+    def __init__(self, function, signature):
+        super().__init__(function)
+        self.signature = signature
+
+    def _build(self):
+        import llvmlite.binding
+        from numba import types as numba_types
+        from numba.core import sigutils
+        from numba.core.ccallback import CFunc
+
+        _start()
+        signature = sigutils.normalize_signature(self.signature)
+        options = {"fastmath": FAST_MATH, "error_model": "numpy", "nopython": True}
+        compiled = CFunc(self._with_built_names(), signature, {}, options)
+        compiled._cache = _cache_for(compiled._pyfunc, self.digest())
+        compiled.compile()
+        self.keep_alive = compiled
+        symbol = f"zoo_{self.__name__}_{self.digest()}"
+        llvmlite.binding.add_symbol(symbol, compiled.address)
+        return numba_types.ExternalFunction(symbol, signature[1](*signature[0]))
+
+
+class Native:
+    """A name of a module that imports Numba, under which a kernel's source can use it before that."""
+
+    def __init__(self, name, module="zoo.autograd.native"):
+        self.__name__, self.module = name, module
 
     def build(self):
-        return getattr(importlib.import_module("zoo.autograd.native"), self.name)
+        return getattr(importlib.import_module(self.module), self.__name__)
+
+    def digest(self):
+        return _file_digest(self.module)
+
+
+@functools.cache
+def _file_digest(module):
+    return hashlib.sha256(pathlib.Path(importlib.util.find_spec(module).origin).read_bytes()).hexdigest()
 
 
 def kernel(function):
@@ -140,6 +177,11 @@ def kernel(function):
 def inner(function):
     """Decorator: a small function that kernels call. Floating point is contracted and reassociated; NaN and infinities hold."""
     return Compiled(function)
+
+
+def separate(signature):
+    """Decorator: a large function of scalars that kernels call, compiled once for this signature: `"void(intp, float32)"`."""
+    return lambda function: Separate(function, signature)
 
 
 prange, address = Native("prange"), Native("address")
@@ -170,11 +212,10 @@ def _cache_folder():
     import llvmlite
     import numba
 
-    native = pathlib.Path(__file__).with_name("native.py").read_bytes()
     versions = f"{sys.version} {numba.__version__} {llvmlite.__version__} {sorted(FAST_MATH)}".encode()
     home = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
     root = pathlib.Path(home) if home else pathlib.Path.home() / ".cache"
-    folder = root / "numpy-zoo" / hashlib.sha256(versions + native).hexdigest()[:16]
+    folder = root / "numpy-zoo" / hashlib.sha256(versions).hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
