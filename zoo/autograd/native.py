@@ -34,6 +34,32 @@ def address(typing_context, array):
 
 
 @intrinsic
+def copy_floats(typing_context, target, source, count):
+    """Copy `count` float32 from one address to another."""
+
+    def generate(context, builder, signature, args):
+        target, source, count = args
+        pointer = ir.IntType(8).as_pointer()
+        cgutils.raw_memcpy(builder, builder.inttoptr(target, pointer), builder.inttoptr(source, pointer), count, 4)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), generate
+
+
+@intrinsic
+def clear_floats(typing_context, target, count):
+    """Set `count` float32 from an address on to 0."""
+
+    def generate(context, builder, signature, args):
+        target, count = args
+        size = builder.mul(count, ir.Constant(count.type, 4))
+        cgutils.memset(builder, builder.inttoptr(target, ir.IntType(8).as_pointer()), size, 0)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), generate
+
+
+@intrinsic
 def _sgemm(typing_context, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
     flag, size, real, place = types.boolean, types.int32, types.float32, types.intp
     signature = types.void(flag, flag, size, size, size, real, place, size, place, size, real, place, size)

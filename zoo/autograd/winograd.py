@@ -13,7 +13,7 @@ A group of tiles stays in a core's second-level cache from its transform to its 
 
 import numpy as np
 
-from .runtime import Native, address, gemm, get_threads, inner, kernel, prange, separate
+from .runtime import Native, address, clear_floats, copy_floats, gemm, get_threads, inner, kernel, prange, separate
 
 f32 = np.float32
 CACHE_BYTES = 1 << 20
@@ -56,84 +56,80 @@ def weight_gradient_tile(source, row, column, target, target_row, target_column,
 
 
 @inner
-def _copy_window(x, image, top, left, window):
-    """window[i, j] = x[image, top + i, left + j], zero outside the image."""
-    _, height, width, channels = x.shape
-    for i in range(window.shape[0]):
-        for j in range(window.shape[1]):
-            h, w = top + i, left + j
-            if 0 <= h < height and 0 <= w < width:
-                for c in range(channels):
-                    window[i, j, c] = x[image, h, w, c]
-            else:
-                for c in range(channels):
-                    window[i, j, c] = f32(0)
+def _transform_group(tile, x, size, margin, height, width, channels, first, last, points, stored):
+    """points[:, t] = the transform of tile `first + t` of x: `size` = 6 or 4 pixels wide, starting `margin` pixels early.
 
-
-@inner
-def _transform_group(tile, x, size, margin, first, last, across, down, points, window):
-    """points[:, :, t] = the transform of tile `first + t` of x: `size` = 6 or 4 pixels wide, starting `margin` pixels early.
-
-    `tile` is `input_tile` or `gradient_tile`; points (36, tiles, channels).
+    `tile` is `input_tile` or `gradient_tile`; x and points (36, stored, channels) are addresses.
     """
-    _, height, width, channels = x.shape
+    across, down = (width + 3) // 4, (height + 3) // 4
     pixel = 4 * channels
-    point = 4 * channels * points.shape[1]
+    window = np.empty(size * size * channels, f32)          # a tile that the image's edge cuts, filled up with zeros
     for t in range(first, last):
         image, place = t // (across * down), t % (across * down)
         top, left = 4 * (place // across) - margin, 4 * (place % across) - margin
-        target = address(points) + (t - first) * pixel
-        if 0 <= top and top + size <= height and 0 <= left and left + size <= width:
-            source = address(x) + ((image * height + top) * width + left) * pixel
-            tile(source, width * pixel, pixel, target, 6 * point, point, 0, channels)
-        else:
-            _copy_window(x, image, top, left, window)
-            tile(address(window), size * pixel, pixel, target, 6 * point, point, 0, channels)
+        corner = x + ((image * height + top) * width + left) * pixel
+        row = width * pixel
+        if top < 0 or top + size > height or left < 0 or left + size > width:
+            clear_floats(address(window), size * size * channels)
+            skip = max(0, -left)
+            for i in range(max(0, -top), min(size, height - top)):
+                target = address(window) + (i * size + skip) * pixel
+                copy_floats(target, corner + i * row + skip * pixel, (min(size, width - left) - skip) * channels)
+            corner, row = address(window), size * pixel
+        tile(corner, row, pixel, points + (t - first) * pixel, 6 * stored * pixel, stored * pixel, 0, channels)
 
 
-@inner
-def _output_group(points, bias, y, first, last, across, down, window):
-    """The 4x4 outputs of each tile of a group, with the bias added: points (36, tiles, out) -> y."""
-    _, height, width, channels = y.shape
-    pixel = 4 * channels
-    point = 4 * channels * points.shape[1]
+@separate("void(intp, intp, intp, intp, intp, intp, intp, intp, intp, intp)")
+def _forward_group(x, u, bias, y, height, width, channels, out, first, last):
+    """The tiles first ... last of y, from the transformed weight u (36, in, out)."""
+    across, down = (width + 3) // 4, (height + 3) // 4
+    tiles = last - first
+    points, products = np.empty(36 * tiles * channels, f32), np.empty(36 * tiles * out, f32)
+    window = np.empty(16 * out, f32)
+    _transform_group(input_tile, x, 6, 1, height, width, channels, first, last, address(points), tiles)
+    for k in range(36):
+        v, product = address(points) + 4 * k * tiles * channels, address(products) + 4 * k * tiles * out
+        gemm(False, False, tiles, out, channels, f32(1), v, channels, u + 4 * k * channels * out, out, f32(0), product, out)
+    pixel = 4 * out
     for t in range(first, last):
         image, place = t // (across * down), t % (across * down)
         top, left = 4 * (place // across), 4 * (place % across)
-        source = address(points) + (t - first) * pixel
-        if top + 4 <= height and left + 4 <= width:
-            target = address(y) + ((image * height + top) * width + left) * pixel
-            output_tile(source, 6 * point, point, target, width * pixel, pixel, address(bias), channels)
-        else:
-            output_tile(source, 6 * point, point, address(window), 4 * pixel, pixel, address(bias), channels)
+        source, corner = address(products) + (t - first) * pixel, y + ((image * height + top) * width + left) * pixel
+        cut = top + 4 > height or left + 4 > width
+        target, row = (address(window), 4 * pixel) if cut else (corner, width * pixel)
+        output_tile(source, 6 * tiles * pixel, tiles * pixel, target, row, pixel, bias, out)
+        if cut:
             for i in range(min(4, height - top)):
-                for j in range(min(4, width - left)):
-                    for c in range(channels):
-                        y[image, top + i, left + j, c] = window[i, j, c]
+                copy_floats(corner + i * width * pixel, address(window) + i * row, min(4, width - left) * out)
+
+
+@separate("void(intp, intp, intp, intp, intp, intp, intp, intp, intp, intp)")
+def _weight_share(x, g, total, height, width, channels, out, begin, end, group):
+    """total (36, in, out) = the sum over the tiles begin ... end of (B^T x B)^T (A g A^T)."""
+    points, gradients = np.empty(36 * group * channels, f32), np.empty(36 * group * out, f32)
+    for first in range(begin, end, group):
+        tiles = min(end, first + group) - first
+        _transform_group(input_tile, x, 6, 1, height, width, channels, first, first + tiles, address(points), group)
+        _transform_group(gradient_tile, g, 4, 0, height, width, out, first, first + tiles, address(gradients), group)
+        for k in range(36):
+            v, dm = address(points) + 4 * k * group * channels, address(gradients) + 4 * k * group * out
+            target = total + 4 * k * channels * out
+            gemm(True, False, channels, out, tiles, f32(1), v, channels, dm, out, f32(first > begin), target, out)
 
 
 @kernel
-def _forward(x, weight, bias, y, group):
-    """weight (3, 3, in, out)"""
+def _forward(x, weight, bias, u, y, group):
+    """x (batch, height, width, in), weight (3, 3, in, out), u (36, in, out), y (batch, height, width, out)"""
     n, height, width, channels = x.shape
     out = y.shape[3]
-    across, down = (width + 3) // 4, (height + 3) // 4
-    tiles = n * across * down
-    u = np.empty((36, channels, out), f32)
+    tiles = n * ((width + 3) // 4) * ((height + 3) // 4)
     row = 4 * channels * out
     for c in prange(channels):
         at = 4 * c * out
         weight_tile(address(weight) + at, 3 * row, row, address(u) + at, 6 * row, row, 0, out)
     for g in prange((tiles + group - 1) // group):
-        first, last = g * group, min(tiles, g * group + group)
-        m = last - first
-        v = np.empty((36, m, channels), f32)
-        products = np.empty((36, m, out), f32)
-        _transform_group(input_tile, x, 6, 1, first, last, across, down, v, np.empty((6, 6, channels), f32))
-        for k in range(36):
-            gemm(False, False, m, out, channels, f32(1), address(v) + 4 * k * m * channels, channels,
-                 address(u) + k * row, out, f32(0), address(products) + 4 * k * m * out, out)  # fmt: skip
-        _output_group(products, bias, y, first, last, across, down, np.empty((4, 4, out), f32))
+        last = min(tiles, g * group + group)
+        _forward_group(address(x), address(u), address(bias), address(y), height, width, channels, out, g * group, last)
 
 
 @kernel
@@ -141,23 +137,13 @@ def _weight(x, g, partial, dw, group):
     """partial (shares, 36, in, out): each share of the tiles is summed on its own, then the shares in order."""
     n, height, width, channels = x.shape
     out = g.shape[3]
-    across, down = (width + 3) // 4, (height + 3) // 4
-    tiles = n * across * down
+    tiles = n * ((width + 3) // 4) * ((height + 3) // 4)
     shares = partial.shape[0]
     row = 4 * channels * out
     for share in prange(shares):
         begin, end = tiles * share // shares, tiles * (share + 1) // shares
-        v = np.empty((36, group, channels), f32)
-        dm = np.empty((36, group, out), f32)
-        window_in, window_out = np.empty((6, 6, channels), f32), np.empty((4, 4, out), f32)
         total = address(partial) + share * 36 * row
-        for first in range(begin, end, group):
-            last = min(end, first + group)
-            _transform_group(input_tile, x, 6, 1, first, last, across, down, v, window_in)
-            _transform_group(gradient_tile, g, 4, 0, first, last, across, down, dm, window_out)
-            for k in range(36):
-                gemm(True, False, channels, out, last - first, f32(1), address(v) + 4 * k * group * channels, channels,
-                     address(dm) + 4 * k * group * out, out, f32(first > begin), total + k * row, out)  # fmt: skip
+        _weight_share(address(x), address(g), total, height, width, channels, out, begin, end, group)
     for c in prange(channels):
         at = 4 * c * out
         for share in range(1, shares):
@@ -181,7 +167,8 @@ def forward(x, weight, bias):
     out = weight.shape[3]
     y = np.empty((n, height, width, out), f32)
     bias = np.zeros(out, f32) if bias is None else bias
-    _forward(x, weight, bias, y, _group(n * -(-height // 4) * -(-width // 4), channels, out))
+    u = np.empty((36, channels, out), f32)
+    _forward(x, weight, bias, u, y, _group(n * -(-height // 4) * -(-width // 4), channels, out))
     return y
 
 
