@@ -1,0 +1,188 @@
+"""Laws of zoo.music: a chorale survives being text, notes, a roll or a MIDI file; wrong music is named."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from zoo import data, music
+from zoo.music import Chorale, Note
+from zoo.storage import WrongFile
+
+quick = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+JSB = Path(__file__).parents[2] / "shared" / "data" / "music" / "czhuang_jsb-chorales-quarter.json"
+any_text = st.text("H-.PT~0", max_size=60)
+any_chords = st.lists(st.lists(st.integers(21, 108), unique=True, max_size=5).map(sorted), max_size=12)
+any_notes = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 127), st.integers(0, 400), st.integers(1, 99)).map(lambda t: Note(*t)),
+                     max_size=12, unique_by=lambda n: (n.voice, n.pitch))
+
+
+def same(a: Chorale, b: Chorale) -> bool:
+    return np.array_equal(a.pitch, b.pitch) and np.array_equal(a.onset, b.onset)
+
+
+def test_every_chorale_that_ships_survives_being_text():
+    pieces = music.chorales()
+    assert len(pieces) == 363 and sum(len(p.pitch) for p in pieces) == 79_204 and pieces[0].name == "bwv10.7" and pieces[0].sharps == -2
+    for piece in pieces:
+        text = music.to_text(piece)
+        assert len(text) == 4 * len(piece.pitch) and same(music.from_text(text + music.END + "HHHH"), piece)
+
+
+def test_copies_of_a_chorale_stay_in_one_part():
+    pieces = music.chorales()
+    parts = music.split_chorales(pieces)
+    assert sum(map(len, parts.values())) == 363 and all(len(parts[k]) >= 25 for k in ("valid", "test"))
+    notes = {part: {p.pitch.tobytes() for p in members} for part, members in parts.items()}
+    assert not (notes["train"] & notes["valid"] | notes["train"] & notes["test"] | notes["valid"] & notes["test"])
+    assert len(set.union(*notes.values())) < 363                        # there are copies to keep together
+
+
+@quick
+@given(any_text)
+def test_whatever_a_model_writes_is_a_chorale(text):
+    piece = music.from_text(text)
+    assert piece.pitch.shape == piece.onset.shape == (len(text) // 4, 4)
+    assert same(music.from_text(music.to_text(piece)), piece)
+    assert np.all(piece.pitch[piece.onset] >= 36)
+
+
+@quick
+@given(any_text, st.integers(-5, 5))
+def test_transposing_back_is_nothing(text, semitones):
+    piece = music.from_text(text.replace("~", "P").replace("0", "H"))
+    there = music.transpose(piece, semitones)
+    assert same(music.transpose(there, -semitones), piece)
+    assert np.array_equal(there.pitch[piece.pitch >= 0], piece.pitch[piece.pitch >= 0] + semitones)
+
+
+@quick
+@given(any_text)
+def test_notes_sound_exactly_where_the_voices_sing(text):
+    piece = music.from_text(text)
+    pitch, onset = np.full_like(piece.pitch, -1), np.zeros_like(piece.onset)
+    for note in music.notes_of(piece):
+        assert np.all(pitch[note.start:note.start + note.length, note.voice] == -1)      # one voice, one note at a time
+        pitch[note.start:note.start + note.length, note.voice] = note.pitch
+        onset[note.start, note.voice] = True
+    assert np.array_equal(pitch, piece.pitch) and np.array_equal(onset, piece.onset)
+
+
+@quick
+@given(any_chords)
+def test_roll_and_notes_hold_the_chords(chords):
+    roll = music.piano_roll(chords)
+    assert roll.shape == (len(chords), 88) and music.chords_of(roll) == chords
+    sounding = [[] for _ in chords]
+    for note in music.notes_of_chords(chords):
+        for step in range(note.start, note.start + note.length):
+            sounding[step].append(note.pitch)
+    assert [sorted(chord) for chord in sounding] == chords
+
+
+@pytest.mark.skipif(not JSB.exists(), reason="the JSB split is not at hand")
+def test_jsb_split_and_its_true_steps():
+    pieces = music.load_jsb(JSB)
+    assert {part: len(p) for part, p in pieces.items()} == {"train": 229, "valid": 76, "test": 77}
+    rolls, mask = data.pad([music.piano_roll(piece) for piece in pieces["test"]])
+    assert mask.sum() == sum(map(len, pieces["test"])) and rolls.shape == (*mask.shape, 88) and not rolls[~mask].any()
+    assert rolls.sum() == sum(len(chord) for piece in pieces["test"] for chord in piece)
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+def read_midi(content: bytes) -> tuple[int, list[Note]]:
+    """(ticks in a beat, notes in ticks, with the channel as voice), by the letter of the standard."""
+    assert content[:4] == b"MThd"
+    _, kind, tracks, division = struct.unpack(">IHHH", content[4:14])
+    assert kind == 1
+    at, notes = 14, []
+    for _ in range(tracks):
+        assert content[at:at + 4] == b"MTrk"
+        end = at + 8 + struct.unpack(">I", content[at + 4:at + 8])[0]
+        at, now, sounding = at + 8, 0, {}
+        while at < end:
+            step = 0
+            while True:
+                step, at = step << 7 | content[at] & 0x7F, at + 1
+                if content[at - 1] < 128:
+                    break
+            now += step
+            status = content[at]
+            if status == 0xFF:
+                at += 3 + content[at + 2]
+            elif status & 0xF0 == 0xC0:
+                at += 2
+            else:
+                pitch, velocity = content[at + 1:at + 3]
+                if status & 0xF0 == 0x90 and velocity:
+                    sounding[pitch] = now
+                else:
+                    notes.append(Note(status & 15, pitch, sounding[pitch], now - sounding.pop(pitch)))
+                at += 3
+        assert at == end and not sounding
+    assert at == len(content)
+    return division, notes
+
+
+@quick
+@given(notes=any_notes, steps=st.sampled_from([1, 4, 24]))
+def test_midi_file_holds_the_notes(notes, steps, tmp_path):
+    music.write_midi(tmp_path / "x.mid", notes, steps_per_beat=steps)
+    division, read = read_midi((tmp_path / "x.mid").read_bytes())
+    tick = division // steps
+    assert sorted(Note(n.voice, n.pitch, n.start // tick, n.length // tick) for n in read) == sorted(notes)
+    assert all(n.start % tick == n.length % tick == 0 for n in read)
+
+
+def test_repeated_note_is_struck_again_in_midi(tmp_path):
+    notes = [Note(0, 60, 0, 4), Note(0, 60, 4, 4)]
+    music.write_midi(tmp_path / "x.mid", notes)
+    assert [n[1:] for n in read_midi((tmp_path / "x.mid").read_bytes())[1]] == [(60, 0, 480), (60, 480, 480)]
+
+
+def test_wav_has_the_pitch_and_the_length(tmp_path):
+    from scipy.io import wavfile
+    music.write_wav(tmp_path / "x.wav", [Note(0, 69, 0, 8)], beats_per_minute=120)
+    rate, sound = wavfile.read(tmp_path / "x.wav")
+    assert sound.dtype == np.int16 and abs(len(sound) / rate - 1.15) < 0.01 and 0.8 < np.abs(sound.astype(float)).max() / 32767 < 1
+    loudest = np.abs(np.fft.rfft(sound)).argmax() * rate / len(sound)
+    assert abs(loudest - 440) < 2
+
+
+# ------------------------------------------------------------------------------------------------ errors, in one line
+
+@pytest.mark.parametrize("call, words", [
+    (lambda: music.from_text("HHH!"), "'!' at position 3"), (lambda: music.piano_roll([[20]]), "pitch 20; expects 21 to 108"),
+    (lambda: music.chords_of(np.zeros((2, 87))), "expects \\(steps, 88\\)"), (lambda: music.transpose(music.from_text("~~~~"), 1), "pitches from 115"),
+    (lambda: music.to_text(Chorale(np.full((1, 4), 35, np.int8), np.ones((1, 4), bool))), "expects 36 to 114"),
+    (lambda: music.write_midi("x", [Note(0, 128, 0, 1)]), "pitch of 0 to 127"), (lambda: music.write_midi("x", [Note(0, 1, 0, 0)]), "length of at least 1"),
+    (lambda: music.synthesise([], 0), "beats_per_minute is 0")])
+def test_wrong_music_is_refused(call, words):
+    with pytest.raises(ValueError, match=words) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content, words", [
+    ({"train": [], "valid": []}, "no list 'test'"), ({"train": [[3]], "valid": [], "test": []}, "train is not pieces"),
+    ({"train": [[[60, 200]]], "valid": [], "test": []}, "the pitch 200")])
+def test_wrong_jsb_files_are_named(content, words, tmp_path):
+    (tmp_path / "j.json").write_text(json.dumps(content))
+    with pytest.raises(WrongFile, match=words):
+        music.load_jsb(tmp_path / "j.json")
+    (tmp_path / "j.json").write_text(json.dumps({"train": [[[60, -1]]], "valid": [], "test": []}))
+    assert music.load_jsb(tmp_path / "j.json")["train"] == [[[60]]]
+
+
+@quick
+@given(pitch=hnp.arrays("i1", (5, 4), elements=st.integers(-1, 3).map(lambda p: p if p < 0 else p + 60)), onset=hnp.arrays(bool, (5, 4)))
+def test_text_settles_what_onsets_leave_open(pitch, onset):
+    """A new pitch is struck even where the data forgot to say so; no pitch is lost."""
+    back = music.from_text(music.to_text(Chorale(pitch, onset)))
+    assert np.array_equal(back.pitch, pitch) and np.all(back.onset[onset & (pitch >= 0)])
