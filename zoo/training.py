@@ -1,0 +1,260 @@
+"""The loop that all models share.  Training is a stream: iterate over a `Trainer` and each step is a record.
+
+    trainer = Trainer(model, model.loss, data, optimiser, steps=1000, folder="runs/x")
+    for record in trainer:              # or trainer.run(), with a progress bar
+        record.step, record.losses, record.grad_norm
+
+Every random number of step i comes from a generator seeded with (seed, i), batches included.  So a run that was stopped and resumed
+is the run that was never stopped, and a checkpoint holds no iterator: only weights, the optimiser's memory and the step's number.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from . import storage
+from .autograd import Tensor, no_grad
+from .nn import Module
+from .optim import Average, Optimiser, Schedule, constant
+
+Batches = Callable[[int, Generator], Any]
+
+
+@dataclasses.dataclass
+class TrainingStep:
+    """What happened in one step."""
+
+    step: int  # counts from 1
+    losses: dict[str, float]  # the first is the one minimised
+    lr: float
+    grad_norm: float
+    seconds: float  # since training began, resumed time included
+
+
+class TrainingFailed(RuntimeError):
+    """A loss or gradient that isn't finite; the last checkpoint is kept."""
+
+
+class Trainer:
+    """Iterating trains.
+
+    objective(model batch, rng) -> {name: scalar tensor}, the first of which is minimised; or hand in `update(batch, rng) -> {name: number}`,
+        which does everything itself (two optimisers, several critic steps).
+    batches(step, rng) -> a batch; see `shuffled`.
+    average: an `Average` of the weights, used for evaluation and saved as the model.
+    folder: where log.csv, checkpoint.safetensors, and at the end model.safetensors and card.json go; None keeps nothing.
+    evaluate(model) -> {name: number}, every `evaluate_every` steps and at the end, with the averaged weights.
+    """
+
+    def __init__(self, model: Module, objective: Callable[[Any, Generator], dict[str, Tensor]] | None, batches: Batches,
+                 optimiser: Optimiser | Mapping[str, Optimiser], *, steps: int, schedule: Schedule = constant, seed: int = 0,
+                 average: Average | None = None, folder: str | Path | None = None, resume: bool = False,
+                 update: Callable[[Any, Generator], dict[str, float]] | None = None, evaluate: Callable[[Any], dict[str, float]] | None = None,
+                 evaluate_every: int | None = None, checkpoint_every: float = 60.0, minutes: float | None = None):
+        if steps < 1:
+            raise ValueError(f"Trainer: steps is {steps}; it is at least 1")
+        self.model, self.objective, self.batches = model, objective, batches
+        self.optimisers = {"optimiser": optimiser} if isinstance(optimiser, Optimiser) else dict(optimiser)
+        self.optimiser = next(iter(self.optimisers.values()))
+        self.steps, self.schedule, self.seed, self.average = steps, schedule, seed, average
+        self.update = update or self._minimise
+        self.evaluate, self.evaluate_every = evaluate, evaluate_every
+        self.checkpoint_every, self.minutes = checkpoint_every, minutes  # seconds; minutes after which to stop early
+        self.folder = None if folder is None else Path(folder)
+        self.step, self.seconds = 0, 0.0
+        self.rows: list[dict[str, float]] = []  # the log: one row each `log_every` steps
+        self.log_every = max(1, steps // 1000)
+        self.evaluations: list[dict[str, float]] = []
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            saved = self.folder / "checkpoint.safetensors"
+            if resume and saved.exists():
+                self._restore(storage.load_checkpoint(saved), saved)
+            elif saved.exists() and not resume:
+                raise FileExistsError(f"{self.folder} holds a run already; resume it (resume=True, --resume) or choose another folder")
+
+    # --- the loop
+
+    def __iter__(self) -> Iterator[TrainingStep]:
+        self.model.train()
+        began, before = time.perf_counter(), self.seconds
+        written = time.perf_counter()
+        while self.step < self.steps and not (self.minutes and self.seconds > 60 * self.minutes):
+            rng = np.random.default_rng((self.seed, self.step))
+            losses = self.update(self.batches(self.step, rng), rng)
+            bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
+            if bad:
+                name, value = next(iter(bad.items()))
+                raise TrainingFailed(f"step {self.step + 1}: {name} is {value}; training stopped{self._kept()}")
+            if self.average is not None:
+                self.average.update()
+            self.step += 1
+            self.seconds = before + time.perf_counter() - began
+            record = TrainingStep(self.step, losses, self.optimiser.lr * self.schedule(self.step - 1), self.optimiser.grad_norm, self.seconds)
+            if self.step % self.log_every == 0 or self.step == self.steps:
+                self.rows.append({"step": record.step, **losses, "lr": record.lr, "grad_norm": record.grad_norm, "seconds": round(self.seconds, 3)})
+            if self.evaluate_every and self.step % self.evaluate_every == 0 and self.step < self.steps:
+                self._evaluate()
+            if self.folder is not None and time.perf_counter() - written > self.checkpoint_every:
+                self.checkpoint()
+                written = time.perf_counter()
+            yield record
+
+    def _minimise(self, batch: Any, rng: Generator) -> dict[str, float]:
+        """One step of gradient descent on the objective's first loss."""
+        assert self.objective is not None
+        losses = self.objective(batch, rng)
+        self.optimiser.zero_grad()
+        first = next(iter(losses.values()))
+        if not math.isfinite(float(first)):
+            return {name: float(value) for name, value in losses.items()}
+        first.backward()
+        try:
+            self.optimiser.step(self.schedule(self.step))
+        except FloatingPointError as e:
+            raise TrainingFailed(f"step {self.step + 1}: {e}; training stopped{self._kept()}") from e
+        return {name: float(value) for name, value in losses.items()}
+
+    def run(self, *, progress: bool = True, title: str = "training") -> dict[str, float]:
+        """Train to the end with a progress bar, write everything, and return the last figures.
+
+        Ctrl-C and SIGTERM write a checkpoint before they end the run.
+        """
+        from tqdm import tqdm
+
+        stopped: list[int] = []
+        main = threading.current_thread() is threading.main_thread()
+        previous = {s: signal.signal(s, lambda number, frame: stopped.append(number)) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
+        bar = tqdm(self, total=self.steps, initial=self.step, desc=title, disable=not progress, file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
+        try:
+            for record in bar:
+                if record.step % max(1, self.log_every) == 0:
+                    bar.set_postfix({name: f"{value:.4g}" for name, value in record.losses.items()}, refresh=False)
+                if stopped:
+                    if self.folder is not None:
+                        self.checkpoint()
+                    raise KeyboardInterrupt(f"stopped in step {self.step}{self._kept()}")
+        finally:
+            bar.close()
+            for s, handler in previous.items():
+                signal.signal(s, handler)
+        figures = self._evaluate() if self.evaluate else {}
+        if self.folder is not None:
+            self.checkpoint()
+        return {**(self.rows[-1] if self.rows else {}), **figures}
+
+    def save_model(self, folder: str | Path | None = None, **facts: Any) -> None:
+        """Write the model with the averaged weights and a card."""
+        target = folder or self.folder
+        if target is None:
+            raise ValueError("save_model: this run has no folder; name one")
+        facts = {"seed": self.seed, "steps": self.step, "minutes": round(self.seconds / 60, 2), **facts}
+        if self.average is not None:
+            self.average.swap()
+        try:
+            self.model.save(target, **facts)  # type: ignore[attr-defined]
+        finally:
+            if self.average is not None:
+                self.average.swap()
+
+    def _evaluate(self) -> dict[str, float]:
+        assert self.evaluate is not None
+        if self.average is not None:
+            self.average.swap()
+        self.model.eval()
+        try:
+            with no_grad():
+                figures = self.evaluate(self.model)
+        finally:
+            self.model.train()
+            if self.average is not None:
+                self.average.swap()
+        self.evaluations.append({"step": self.step, "seconds": round(self.seconds, 3), **figures})
+        return figures
+
+    # --- what a run leaves on disk
+
+    def checkpoint(self) -> None:
+        """Write everything that resuming needs, and the log so far."""
+        assert self.folder is not None
+        state = {
+            "step": self.step, "steps": self.steps, "seed": self.seed, "seconds": self.seconds, "model": self.model.arrays(),
+            "optimisers": {name: o.checkpoint() for name, o in self.optimisers.items()},
+            "average": None if self.average is None else self.average.checkpoint(),
+            "rows": self.rows, "evaluations": self.evaluations,
+        }
+        storage.save_checkpoint(self.folder / "checkpoint.safetensors", state)
+        storage.atomic_write(self.folder / "log.csv", _csv(self.rows))
+        storage.atomic_write(self.folder / "log.json", json.dumps({"steps": self.rows, "evaluations": self.evaluations}, indent=1).encode())
+
+    def _restore(self, state: dict[str, Any], source: Path) -> None:
+        if state["seed"] != self.seed:
+            raise ValueError(f"{source}: the run has seed {state['seed']}, not {self.seed}")
+        if set(state["optimisers"]) != set(self.optimisers) or (state["average"] is None) != (self.average is None):
+            raise storage.WrongFile(f"{source}: the run was made with another optimiser or average than this one")
+        try:
+            self.model.load_arrays(state["model"])
+            for name, o in self.optimisers.items():
+                o.restore(state["optimisers"][name])
+            if self.average is not None:
+                self.average.restore(state["average"])
+        except (KeyError, ValueError) as e:
+            raise storage.WrongFile(f"{source}: doesn't fit this model: {e}") from e
+        self.step, self.seconds, self.rows, self.evaluations = state["step"], state["seconds"], state["rows"], state["evaluations"]
+
+    def _kept(self) -> str:
+        if self.folder is None or not (self.folder / "checkpoint.safetensors").exists():
+            return ""
+        return f"; the last checkpoint is kept in {self.folder}"
+
+
+def _csv(rows: list[dict[str, float]]) -> bytes:
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def shuffled(*arrays: np.ndarray, batch_size: int, seed: int = 0) -> Batches:
+    """Batches of rows that belong together, each row once an epoch, in an order that depends on (seed, epoch) alone.
+
+    The last rows of an epoch that don't fill a batch are left out; the next epoch's order is another one.
+    """
+    n = len(arrays[0])
+    if any(len(a) != n for a in arrays):
+        raise ValueError(f"shuffled: the arrays have {', '.join(str(len(a)) for a in arrays)} rows; they must have the same number")
+    if not 1 <= batch_size <= n:
+        raise ValueError(f"shuffled: batch_size is {batch_size}; with {n} rows it may go from 1 to {n}")
+    per_epoch = n // batch_size
+    order: dict[int, np.ndarray] = {}
+
+    def batches(step: int, rng: Generator) -> Any:
+        epoch, i = divmod(step, per_epoch)
+        if epoch not in order:
+            order.clear()
+            order[epoch] = np.random.default_rng((seed, epoch, 0x5EED)).permutation(n)
+        rows = order[epoch][i * batch_size : (i + 1) * batch_size]
+        return arrays[0][rows] if len(arrays) == 1 else tuple(a[rows] for a in arrays)
+
+    return batches
+
+
+def minibatches(n: int, size: int) -> Iterable[slice]:
+    """Slices that cover n rows in order: for evaluation."""
+    return (slice(i, min(n, i + size)) for i in range(0, n, size))

@@ -1,0 +1,373 @@
+"""Variational autoencoders (Kingma & Welling 2014), from one Gaussian layer to several, and the importance-weighted bound (Burda et al. 2016).
+
+    x  --q(z1|x)-->  z1  --q(z2|z1)-->  z2            the encoder: one Gaussian after the other
+    x  <--p(x|z1)--  z1  <--p(z1|z2)--  z2 ~ N(0, 1)  the decoder: the way back
+
+The bound that training raises, with z from q:
+
+    ln p(x)  >=  E ln 1/k sum_k w_k,    w = p(x|z1) p(z1|z2) p(z2) / (q(z1|x) q(z2|z1))
+
+For k = 1 this is the evidence lower bound, for larger k the bound of Burda et al., which tends to ln p(x) itself: `log_likelihood`
+takes k = 5,000.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.random import Generator
+
+from . import autograd as ops
+from .autograd import Tensor, no_grad
+from .model import Config, Model, Step, last, replayable
+from .nn import Conv2d, ConvTranspose2d, Linear, Module, parameter
+from .training import minibatches
+
+
+@dataclasses.dataclass(frozen=True)
+class VAEConfig(Config):
+    image: tuple[int, ...] = (28, 28)  # height, width, and channels if there is more than one
+    hidden: tuple[int, ...] = (200,)  # width of the deterministic layers beside each stochastic layer
+    latent: tuple[int, ...] = (50,)  # widths of z1, z2, ...
+    depth: int = 2  # deterministic layers in each block
+    activation: Literal["tanh", "relu", "gelu", "silu", "leaky_relu"] = "tanh"
+    network: Literal["dense", "convolutional"] = "dense"  # how x and z1 are joined
+    pixels: Literal["bernoulli", "gaussian"] = "bernoulli"  # p(x|z1)
+    binarise: bool = True  # train on x ~ Bernoulli(pixel), drawn afresh at every presentation; else on grey pixels
+    samples: int = 1  # k of the importance-weighted bound
+    beta: float = 1.0  # weight of the KL term (Higgins et al. 2017)
+    classes: int = 0  # label-conditional if above 0
+
+
+class Gaussian(Module):
+    """N(mean, variance) of something, given h: dense layers, then one layer that gives mean and log variance."""
+
+    layers: list[Linear]
+    output: Linear
+
+    def __init__(self, inputs: int, width: int, depth: int, outputs: int, activation: str, *, rng: Generator):
+        widths = [inputs] + [width] * depth
+        self.layers = [Linear(a, b, rng=rng, activation=activation) for a, b in zip(widths, widths[1:])]
+        self.output = Linear(widths[-1], 2 * outputs, rng=rng)
+
+    def __call__(self, h):  # (..., inputs) -> two of (..., outputs)
+        for layer in self.layers:
+            h = layer(h)
+        mean, log_variance = ops.split(self.output(h), 2, axis=-1)
+        return mean, log_variance
+
+
+class ConvolutionalEncoder(Module):
+    """Two convolutions that halve the image, then a dense layer: x (n, height, width, channels) -> (n, width)."""
+
+    def __init__(self, image: tuple[int, int, int], width: int, activation: str, *, rng: Generator):
+        height, across, channels = image
+        self.convolutions = [Conv2d(channels, 32, 4, stride=2, padding=1, rng=rng), Conv2d(32, 64, 4, stride=2, padding=1, rng=rng)]
+        self.dense = Linear(64 * (height // 4) * (across // 4), width, rng=rng, activation=activation)
+        self.activation = activation
+
+    def __call__(self, x):
+        for convolution in self.convolutions:
+            x = ops.activate(convolution(x), self.activation)
+        return self.dense(x.reshape((len(x), -1)))
+
+
+class ConvolutionalDecoder(Module):
+    """A dense layer, then two transposed convolutions that double the image: h (n, inputs) -> (n, height * width * channels)."""
+
+    def __init__(self, inputs: int, image: tuple[int, int, int], activation: str, *, rng: Generator):
+        height, across, channels = image
+        self.small = (height // 4, across // 4, 64)
+        self.dense = Linear(inputs, math.prod(self.small), rng=rng, activation=activation)
+        self.convolutions = [ConvTranspose2d(64, 32, 4, stride=2, padding=1, rng=rng), ConvTranspose2d(32, channels, 4, stride=2, padding=1, rng=rng)]
+        self.activation = activation
+
+    def __call__(self, h):
+        x = self.dense(h).reshape((len(h), *self.small))
+        first, second = self.convolutions
+        return second(ops.activate(first(x), self.activation)).reshape((len(h), -1))
+
+
+@dataclasses.dataclass
+class VAEStep(Step):
+    """One step from z to pixels: `value` is what `name` computed from `given` (and from `draw`, where something is drawn)."""
+
+    name: str  # "z2", "z1.layers.0", "z1", "x.layers.0", ..., "logits", "pixels"
+    formula: str
+    given: np.ndarray  # (n, ...)
+    draw: np.ndarray | None  # (n, latent) standard normal, for a z
+    value: np.ndarray  # (n, ...)
+
+
+class VAE(Model):
+    """`VAE.new(latent=(20,), hidden=(400,), depth=1, seed=0)`, or `zoo.load("vae")`."""
+
+    kind = "vae"
+    Config = VAEConfig
+    config: VAEConfig
+
+    def __init__(self, config: VAEConfig, *, rng: Generator):
+        super().__init__(config, rng=rng)
+        c = config
+        if len(c.latent) != len(c.hidden) or not c.latent:
+            raise ValueError(f"VAEConfig: hidden is {c.hidden}, latent {c.latent}; each stochastic layer has one entry in both")
+        if c.samples < 1:
+            raise ValueError(f"VAEConfig: samples is {c.samples}; it is at least 1")
+        if len(c.image) not in (2, 3):
+            raise ValueError(f"VAEConfig: image is {c.image}; it is (height, width) or (height, width, channels)")
+        self.image = (*c.image, 1)[:3]
+        pixels = math.prod(self.image)
+        conv = c.network == "convolutional"
+        if conv and (c.image[0] % 4 or c.image[1] % 4):
+            raise ValueError(f"VAEConfig: image is {c.image}; a convolutional network needs a height and width that 4 divides")
+        # The encoder: q(z1|x), q(z2|z1), ...
+        self.convolve = ConvolutionalEncoder(self.image, c.hidden[0], c.activation, rng=rng) if conv else None
+        below = [(c.hidden[0] if conv else pixels) + c.classes, *c.latent]
+        self.encoders = [Gaussian(i, h, 1 if conv and not j else c.depth, z, c.activation, rng=rng)
+                         for j, (i, h, z) in enumerate(zip(below, c.hidden, c.latent))]
+        # The decoder: p(z1|z2), ..., and p(x|z1)
+        self.decoders = [Gaussian(above, h, c.depth, z, c.activation, rng=rng) for above, h, z in zip(c.latent[1:], c.hidden[1:], c.latent)]
+        inputs = c.latent[0] + c.classes
+        widths = [inputs] + [c.hidden[0]] * (1 if conv else c.depth)
+        self.layers = [Linear(a, b, rng=rng, activation=c.activation) for a, b in zip(widths, widths[1:])]
+        self.output = ConvolutionalDecoder(widths[-1], self.image, c.activation, rng=rng) if conv else Linear(widths[-1], pixels, rng=rng)
+        self.log_variance = parameter(np.full(1, -3.0)) if c.pixels == "gaussian" else None
+
+    # --- the two ways
+
+    def encode(self, x, labels=None):
+        """q(z1|x): x (n, height, width[, channels]) in [0, 1] -> mean, log variance, each (n, latent)."""
+        return self.encoders[0](self._joined(self._features(x), labels))
+
+    def decode(self, z, labels=None):
+        """The mean of p(x|z1) as pixels: z (n, latent) -> (n, height, width[, channels])."""
+        return ops.sigmoid(self.logits(z, labels)).reshape((len(z), *self.config.image))
+
+    def logits(self, z, labels=None):  # (..., latent) -> (..., pixels)
+        h = self._joined(z, labels)
+        for layer in self.layers:
+            h = layer(h)
+        return self.output(h)
+
+    def _features(self, x):
+        n = len(x)
+        return x.reshape((n, -1)) if self.convolve is None else self.convolve(x.reshape((n, *self.image)))
+
+    def _joined(self, h, labels):
+        """h with the labels beside it, one-hot, in a conditional model."""
+        if not self.config.classes:
+            if labels is not None:
+                raise ValueError("digit: this model isn't conditional (classes is 0), so it takes no labels")
+            return h
+        labels = check_labels(labels, self.config.classes, len(h))
+        one_hot = np.eye(self.config.classes, dtype=np.float32)[labels]
+        return ops.concatenate([h, one_hot], axis=-1)
+
+    # --- the bound
+
+    def log_weights(self, x, k: int, rng: Generator, labels=None, *, parts: dict[str, Any] | None = None):
+        """ln w of k samples for each image: x (n, pixels) -> (n, k); `parts` is filled with its terms."""
+        n = len(x)
+        x = x.reshape((n, -1))
+        mean, log_variance = self.encode(x, labels)
+        rows = n * k
+        if k > 1:  # k rows for each image
+            mean, log_variance = repeat_rows(mean, k), repeat_rows(log_variance, k)
+            x = np.repeat(x, k, axis=0)
+            labels = None if labels is None else np.repeat(labels, k)
+        zs = []
+        log_q = 0.0
+        for i, encoder in enumerate(self.encoders):
+            if i:
+                mean, log_variance = encoder(zs[-1])
+            noise = rng.standard_normal((rows, self.config.latent[i]), np.float32)
+            zs.append(mean + ops.exp(0.5 * log_variance) * noise)
+            log_q = log_q + _log_normal(noise, log_variance)
+        log_prior = _log_normal(zs[-1])
+        for decoder, z, above in zip(self.decoders, zs, zs[1:]):
+            log_prior = log_prior + ops.gaussian_log_likelihood(z, *decoder(above))
+        log_x = self.log_pixels(x, self.logits(zs[0], labels))
+        if parts is not None:
+            parts.update(log_x=log_x, kl=log_q - log_prior)
+        return (log_x + self.config.beta * (log_prior - log_q)).reshape((n, k))
+
+    def log_pixels(self, x, logits):
+        """ln p(x|z1), (rows,)."""
+        if self.log_variance is None:
+            return ops.bernoulli_log_likelihood(x, logits)
+        return ops.gaussian_log_likelihood(x, ops.sigmoid(logits), ops.broadcast_to(self.log_variance, shape=logits.shape))
+
+    def loss(self, batch, rng: Generator) -> dict[str, Tensor]:
+        """-bound in nats per image, with its parts: batch is images, or (images, labels)."""
+        x, labels = batch if isinstance(batch, tuple) else (batch, None)
+        labels = labels if self.config.classes else None
+        x = check_images(x, self.config.image).reshape(len(x), -1)
+        if self.config.binarise:
+            x = (rng.random(x.shape, np.float32) < x).astype(np.float32)
+        k, parts = self.config.samples, {}
+        if k == 1 and len(self.encoders) == 1:  # the KL term in closed form
+            mean, log_variance = self.encode(x, labels)
+            noise = rng.standard_normal(mean.shape, np.float32)
+            log_x = self.log_pixels(x, self.logits(mean + ops.exp(0.5 * log_variance) * noise, labels)).mean()
+            kl = ops.gaussian_kl(mean, log_variance).mean()
+            return {"loss": self.config.beta * kl - log_x, "kl": kl, "reconstruction": -log_x}
+        log_w = self.log_weights(x, k, rng, labels, parts=parts)
+        bound = (ops.logsumexp(log_w, axis=1) - math.log(k)).mean()
+        return {"loss": -bound, "kl": parts["kl"].mean(), "reconstruction": -parts["log_x"].mean()}
+
+    def log_likelihood(self, images, samples: int = 5000, seed: int = 0, labels=None, chunk: int = 5000) -> np.ndarray:
+        """ln p(x) in nats by importance sampling, one number for each image: binarised once if the model is trained so.
+
+        images (n, height, width[, channels]) in [0, 1]; samples is k; chunk is how many samples are in memory at once.
+        """
+        images = check_images(images, self.config.image).reshape(len(images), -1)
+        rng = np.random.default_rng(seed)
+        if self.config.binarise:
+            images = (rng.random(images.shape, np.float32) < images).astype(np.float32)
+        at_once = min(samples, 500)
+        rows = max(1, chunk // at_once)
+        found = []
+        with no_grad():
+            for part in minibatches(len(images), rows):
+                sums = []
+                for done in range(0, samples, at_once):
+                    k = min(at_once, samples - done)
+                    log_w = self.log_weights(images[part], k, rng, None if labels is None else labels[part])
+                    sums.append(ops.logsumexp(log_w.data, axis=1))
+                found.append(ops.logsumexp(np.stack(sums, 1).astype(np.float64), axis=1) - math.log(samples))
+        return np.concatenate(found)
+
+    # --- generation
+
+    def steps(self, n: int = 1, *, seed: int = 0, digit=None, z: np.ndarray | None = None) -> Iterator[VAEStep]:
+        """From z to pixels, one record a layer.  z: start from this z1 (n, latent) instead of a draw."""
+        rng = np.random.default_rng(seed)
+        labels = self._labels(digit, n if z is None else len(z))
+        with no_grad():
+            if z is None:
+                if n < 1:
+                    raise ValueError(f"steps: n is {n}; it is at least 1")
+                top = len(self.config.latent)
+                nothing = np.zeros((n, 0), np.float32)
+                step = self._step(f"z{top}", nothing, draw=rng.standard_normal((n, self.config.latent[-1]), np.float32))
+                yield step
+                for i in range(top - 2, -1, -1):
+                    for j in range(len(self.decoders[i].layers)):
+                        step = self._step(f"z{i + 1}.layers.{j}", step.value)
+                        yield step
+                    step = self._step(f"z{i + 1}", step.value, draw=rng.standard_normal((n, self.config.latent[i]), np.float32))
+                    yield step
+                z = step.value
+            else:
+                z = np.asarray(z, np.float32)
+                if z.ndim != 2 or z.shape[1] != self.config.latent[0]:
+                    raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent[0]})")
+            h = np.asarray(self._joined(z, labels))
+            for j in range(len(self.layers)):
+                step = self._step(f"x.layers.{j}", h)
+                h = step.value
+                yield step
+            step = self._step("logits", h)
+            yield step
+            yield self._step("pixels", step.value)
+
+    @replayable
+    def _step(self, name: str, given: np.ndarray, draw: np.ndarray | None = None) -> VAEStep:
+        block, _, rest = name.partition(".")
+        if rest:
+            layers = self.layers if block == "x" else self.decoders[int(block[1:]) - 1].layers
+            formula, value = f"h = {self.config.activation}(W h + b)", layers[int(rest.split(".")[1])](given)
+        elif name == "logits":
+            formula, value = "l = W h + b", self.output(given)
+        elif name == "pixels":
+            formula, value = "x = 1 / (1 + exp(-l))", ops.sigmoid(given).reshape((len(given), *self.config.image))
+        elif given.shape[-1] == 0:
+            formula, value = f"{name} = draw ~ N(0, 1)", draw
+        else:
+            mean, log_variance = ops.split(self.decoders[int(name[1:]) - 1].output(given), 2, axis=-1)
+            formula, value = f"{name} = mean + exp(log variance / 2) draw", mean + ops.exp(0.5 * log_variance) * draw
+        return VAEStep(name, formula, given, draw, value.data if isinstance(value, Tensor) else value)
+
+    def sample(self, n: int = 1, seed: int = 0, digit=None) -> np.ndarray:
+        """(n, height, width[, channels]) float32 in [0, 1]: the means of p(x|z) for n draws of z."""
+        return last(self.steps(n, seed=seed, digit=digit)).value
+
+    def reconstruct(self, x, labels=None) -> np.ndarray:
+        """decode(mean of q(z1|x))."""
+        with no_grad():
+            mean, _ = self.encode(check_images(x, self.config.image), labels)
+            return self.decode(mean, labels).data
+
+    def interpolate(self, a, b, steps: int = 10, labels=None) -> np.ndarray:
+        """Pictures on the straight line between the codes of two pictures: (steps, height, width); the ends are the reconstructions."""
+        if steps < 2:
+            raise ValueError(f"interpolate: steps is {steps}; it is at least 2, the two ends")
+        with no_grad():
+            mean, _ = self.encode(check_images(np.stack([a, b]), self.config.image), labels)
+            along = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+            z = (1 - along) * mean.data[:1] + along * mean.data[1:]
+            return self.decode(z, None if labels is None else np.repeat(labels[:1], steps)).data
+
+    def traverse(self, z: np.ndarray, dimension: int, values=np.linspace(-3, 3, 9), labels=None) -> np.ndarray:
+        """Pictures of one code with one of its numbers changed: z (latent,) -> (len(values), height, width)."""
+        if not 0 <= dimension < self.config.latent[0]:
+            raise ValueError(f"traverse: dimension is {dimension}; z has {self.config.latent[0]}, so it goes from 0 to {self.config.latent[0] - 1}")
+        zs = np.repeat(np.asarray(z, np.float32).reshape(1, -1), len(values), axis=0)
+        zs[:, dimension] = values
+        with no_grad():
+            return np.asarray(self.decode(zs, labels))
+
+    def _labels(self, digit, n: int):
+        if not self.config.classes:
+            if digit is not None:
+                raise ValueError("digit: this model isn't conditional (classes is 0), so it takes none")
+            return None
+        return check_labels(np.arange(n) % self.config.classes if digit is None else digit, self.config.classes, n)
+
+
+def check_images(x, image: tuple[int, ...]) -> np.ndarray:
+    """x as float32 (n, *image) in [0, 1]; ValueError says what is wrong."""
+    x = np.asarray(x)
+    if x.ndim == 2 and x.shape[1] == math.prod(image):
+        x = x.reshape(len(x), *image)
+    if x.shape[1:] != tuple(image):
+        raise ValueError(f"images: shape is {x.shape}; this model takes (n, {', '.join(map(str, image))})")
+    if len(x) == 0:
+        raise ValueError(f"images: shape is {x.shape}, an empty batch; at least one image is needed")
+    x = x.astype(np.float32, copy=False)
+    low, high = float(x.min()), float(x.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"images: values go from {low:.4g} to {high:.4g}; they must lie in [0, 1]" + (" (there is a NaN)" if math.isnan(low + high) else ""))
+    return x
+
+
+def check_labels(labels, classes: int, n: int) -> np.ndarray:
+    """labels as n integers from 0 to classes - 1; one integer serves all."""
+    if labels is None:
+        raise ValueError(f"labels: this model is conditional; it needs labels from 0 to {classes - 1}")
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels: dtype is {labels.dtype}; they are integers from 0 to {classes - 1}")
+    if labels.ndim == 0:
+        labels = np.repeat(labels, n)
+    if labels.shape != (n,):
+        raise ValueError(f"labels: shape is {labels.shape}; for {n} images it is ({n},)")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels: values go from {labels.min()} to {labels.max()}; they may go from 0 to {classes - 1}")
+    return labels
+
+
+def repeat_rows(x, k: int):
+    """Each row k times: (n, width) -> (n k, width)."""
+    n, width = x.shape
+    return ops.broadcast_to(x.reshape((n, 1, width)), shape=(n, k, width)).reshape((n * k, width))
+
+
+def _log_normal(noise, log_variance=None):
+    """ln N of mean + deviation * noise, summed over the last axis."""
+    total = -0.5 * ops.sum(noise * noise, axis=-1) - 0.5 * noise.shape[-1] * math.log(2 * math.pi)
+    return total if log_variance is None else total - 0.5 * ops.sum(log_variance, axis=-1)
