@@ -1,0 +1,232 @@
+"""Looking inside: every operation that runs, under its module's dotted path, seen or changed.
+
+    with zoo.trace(model) as seen:                       with zoo.patch(model, {"blocks.1.attention.softmax": f}):
+        model(ids)                                           model(ids)
+    seen["blocks.0.attention.softmax"].value
+
+While somebody looks, a fused operation runs its definition, so what it is made of is seen too, under its own name:
+`blocks.0.attention.scaled_dot_product_attention.softmax.exp`.  The names in between may be left out where a name is looked up:
+`blocks.0.attention.softmax`.  The second time that a name comes up in one pass through the model, it ends in `#2`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .operation import Fused, Operation
+from .tensor import Tensor, state
+
+
+@dataclasses.dataclass
+class Seen:
+    """One operation that ran."""
+
+    name: str  # module path, fused operations, operation
+    short: str  # module path and operation
+    operation: str
+    formula: str  # the first line of the operation's docstring
+    value: np.ndarray
+    seconds: float
+    round: int  # which pass through the model, from 0
+    settings: dict[str, Any]
+    _grad: list | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def grad(self) -> np.ndarray | None:
+        """The gradient that backward brought here, if it ran."""
+        return self._grad[-1] if self._grad else None
+
+    @property
+    def statistics(self) -> dict[str, float]:
+        v = self.value
+        if v.size == 0:
+            return {}
+        v = v.astype(np.float64) if v.dtype.kind != "f" else v
+        return {"mean": float(v.mean()), "deviation": float(v.std()), "least": float(v.min()), "greatest": float(v.max())}
+
+    def __repr__(self) -> str:
+        numbers = ", ".join(f"{k} {v:.4g}" for k, v in self.statistics.items())
+        return f"{self.name}: {self.formula}; {self.value.dtype} {self.shape}, {numbers}"
+
+
+class Watcher:
+    """Sees every operation while it is on; `saw` may return another value than the one that was computed."""
+
+    def __init__(self, model: Any = None):
+        self.paths = {} if model is None else {id(module): path for path, module in model.modules()}
+        self.root = None if model is None else id(model)
+        self.round = -1 if model is not None else 0
+        self.depth = 0
+        self.counts: dict[str, int] = {}
+
+    def __enter__(self):
+        state.watchers = (*state.watchers, self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        state.watchers = tuple(w for w in state.watchers if w is not self)
+
+    def inside(self, module: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
+        """Run a module's __call__ under its path."""
+        path = next((w.paths[id(module)] for w in reversed(state.watchers) if id(module) in w.paths), None)
+        before = state.scope
+        outer = before[0] if before else ""
+        if path is None:
+            path = f"{outer}.{type(module).__name__}" if outer else type(module).__name__
+        for w in state.watchers:
+            if w.root == id(module):
+                w.round, w.counts = w.round + 1, {}
+        state.scope = (path, "")
+        try:
+            return call(module, *args, **kwargs)
+        finally:
+            state.scope = before
+
+    def observe(self, operation: Operation, args: Any, settings: dict) -> Any:
+        """Run an operation, opened into its definition, and show the result to everybody who looks."""
+        before = state.scope
+        module, fused = before or ("", "")
+        path = ".".join(filter(None, (module, fused, operation.__name__)))
+        began = time.perf_counter()
+        if isinstance(operation, Fused):
+            if operation.checker is not None:
+                operation.checker(*[a.data if isinstance(a, Tensor) else a for a in args], **settings)
+            state.scope = (module, f"{fused}.{operation.__name__}" if fused else operation.__name__)
+            try:
+                y = operation.definition(*args, **settings)
+            finally:
+                state.scope = before
+        else:
+            y = operation.apply(args, settings)
+        took = time.perf_counter() - began
+        short = f"{module}.{operation.__name__}" if module else operation.__name__
+        for w in state.watchers:
+            y = w.met(path, short, operation, y, took, settings)
+        return y
+
+    def met(self, path: str, short: str, operation: Operation, y: Any, seconds: float, settings: dict) -> Any:
+        n = self.counts[path] = self.counts.get(path, 0) + 1
+        suffix = f"#{n}" if n > 1 else ""
+        return self.saw(path + suffix, short + suffix, operation, y, seconds, settings)
+
+    def saw(self, name: str, short: str, operation: Operation, y: Any, seconds: float, settings: dict) -> Any:
+        raise NotImplementedError
+
+
+class Trace(Watcher, Mapping[str, Seen]):
+    """What `zoo.trace` gives: a mapping from names to what was seen, in the order in which it ran; the last pass where there were several.
+
+    at: a pattern, or several, of names to keep ("blocks.*.attention.*"; a star also matches dots); without it, all are kept.
+    """
+
+    def __init__(self, model: Any = None, at: str | Iterable[str] = "*"):
+        super().__init__(model)
+        self.at = (at,) if isinstance(at, str) else tuple(at)
+        self.records: list[Seen] = []
+        self._missed: set[str] = set()
+
+    def saw(self, name, short, operation, y, seconds, settings):
+        if not any(p == "*" or fnmatch.fnmatchcase(name, p) or fnmatch.fnmatchcase(short, p) for p in self.at):
+            self._missed.add(name)
+            return y
+        value = y.data if isinstance(y, Tensor) else np.asarray(y)
+        if value.base is not None:
+            value = value.copy()  # a view of something that may be written to later, such as a cache
+        kept = y.retain_grad().node.kept_grad if isinstance(y, Tensor) and y.node is not None else None
+        formula = (operation.__doc__ or "").strip().partition("\n")[0]
+        self.records.append(Seen(name, short, operation.__name__, formula, value, seconds, max(self.round, 0), settings, kept))
+        return y
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if error[0] is None and not self.records and self._missed:
+            raise KeyError(f"trace: nothing that ran matches at={', '.join(map(repr, self.at))}{_nearest(self.at[0], self._missed)}")
+
+    def all(self, name: str) -> list[Seen]:
+        """Every record of that name, one for each pass through the model."""
+        found = [r for r in self.records if r.name == name] or [r for r in self.records if r.short == name]
+        if not found:
+            raise KeyError(f"trace: nothing called {name!r} was seen{_nearest(name, {r.short for r in self.records} | {r.name for r in self.records})}")
+        return found
+
+    def __getitem__(self, name: str) -> Seen:
+        return self.all(name)[-1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(r.name for r in self.records))
+
+    def __len__(self) -> int:
+        return len({r.name for r in self.records})
+
+    def __str__(self) -> str:
+        """A table: name, shape, statistics, time."""
+        rows = [(r.name, str(r.shape), *(f"{x:.3g}" for x in (list(r.statistics.values()) or [0] * 4)), f"{r.seconds * 1e6:.0f}") for r in self.records]
+        rows.insert(0, ("name", "shape", "mean", "deviation", "least", "greatest", "us"))
+        widths = [max(len(row[i]) for row in rows) for i in range(7)]
+        return "\n".join("  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))) for row in rows)
+
+
+class Patch(Watcher):
+    """What `zoo.patch` gives: while it is on, each value that a name or pattern matches is replaced by f(value).
+
+    changes: {name: f}; f takes the array (a copy, which it may change) and returns one of the same shape, or a tensor to let gradients through.
+    A name that nothing matched by the end is an error that names the nearest.
+    """
+
+    def __init__(self, model: Any, changes: Mapping[str, Callable[[np.ndarray], Any]]):
+        super().__init__(model)
+        self.changes = dict(changes)
+        self.used: dict[str, int] = dict.fromkeys(self.changes, 0)
+        self._names: set[str] = set()
+
+    def saw(self, name, short, operation, y, seconds, settings):
+        self._names.update((name, short))
+        for pattern, change in self.changes.items():
+            if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(short, pattern):
+                self.used[pattern] += 1
+                value = y.data if isinstance(y, Tensor) else np.asarray(y)
+                new = change(value.copy())
+                if np.shape(new) != value.shape:
+                    raise ValueError(f"patch: {name} has shape {value.shape}; the function for {pattern!r} returned {np.shape(new)}")
+                if not isinstance(new, Tensor):
+                    new = np.asarray(new, value.dtype)
+                    new = Tensor(new) if isinstance(y, Tensor) else new
+                y = new
+        return y
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        unused = [p for p, n in self.used.items() if not n]
+        if error[0] is None and unused and self._names:
+            raise KeyError(f"patch: nothing that ran is called {unused[0]!r}{_nearest(unused[0], self._names)}")
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), 3, 0.4)
+    return f"; the nearest are {', '.join(near)}" if near else ""
+
+
+def trace(model: Any = None, at: str | Iterable[str] = "*") -> Trace:
+    """See every operation that runs: `with zoo.trace(model) as seen: ...`"""
+    return Trace(model, at)
+
+
+def patch(model: Any, changes: Mapping[str, Callable[[np.ndarray], Any]]) -> Patch:
+    """Change intermediate values while the model runs: `with zoo.patch(model, {"encoders.0.layers.1.tanh": lambda a: 0 * a}): ...`"""
+    return Patch(model, changes)
+
+
+def watched() -> bool:
+    """Whether somebody looks: a model that has a shortcut past its operations takes the long way then."""
+    return bool(state.watchers)
