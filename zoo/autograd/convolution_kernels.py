@@ -17,7 +17,7 @@ nothing is gathered.
 import numpy as np
 
 from . import winograd
-from .runtime import address, clear_floats, copy_floats, gemm, get_threads, inner, kernel, prange
+from .runtime import address, clear_floats, copy_floats, gemm, get_threads, inner, keep_alive, kernel, prange
 
 f32 = np.float32
 BLOCK_FLOATS = 1 << 16          # of patches at a time: a quarter of a second-level cache of 1 MB
@@ -65,15 +65,16 @@ def _forward(x, weight, bias, y, geometry, block, as_it_lies):
     size = weight.shape[0]
     for b in prange((positions + block - 1) // block):
         first, last = b * block, min(positions, b * block + block)
+        patches = np.empty(0 if as_it_lies else block * size, f32)
         source = address(x) + 4 * first * size
         if not as_it_lies:
-            patches = np.empty(block * size, f32)
             source = address(patches)
             _patches(address(x), source, first, last, geometry)
         for row in range(first, last):
             y[row] = bias
         target = address(y) + 4 * first * out
         gemm(False, False, last - first, out, size, f32(1), source, size, address(weight), out, f32(1), target, out)
+        keep_alive(patches)
 
 
 @kernel
@@ -112,6 +113,7 @@ def _weight(x, g, partial, geometry, block, as_it_lies):
                 _patches(address(x), source, first, last, geometry)
             gradient = address(g) + 4 * first * out
             gemm(True, False, size, out, last - first, f32(1), source, size, gradient, out, f32(first > begin), target, out)
+        keep_alive(patches)
     for row in prange(size):
         for share in range(1, shares):
             for o in range(out):
@@ -243,7 +245,7 @@ def _weight_by_patches(x, g, weight_shape, stride, padding):
         _columns(True, False, g.reshape(n, out), x.reshape(n, size), dw_transposed, get_threads())
         dw[:] = dw_transposed.T
         return dw.reshape(weight_shape)
-    partial = np.empty((get_threads(), size, out), f32)
+    partial = np.empty((min(n * oh * ow, get_threads()), size, out), f32)
     block = _block(n * oh * ow, size, get_threads())
     _weight(x.reshape(-1), g.reshape(-1, out), partial, _geometry(x.shape, g.shape, weight_shape, stride, padding), block, as_it_lies)
     return partial[0].reshape(weight_shape)

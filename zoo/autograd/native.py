@@ -24,13 +24,23 @@ llvmlite.binding.add_symbol("zoo_sgemm", get_cython_function_address("scipy.lina
 
 @intrinsic
 def address(typing_context, array):
-    """Where an array's first element lies, as an integer."""
+    """Where an array's first element lies, as an integer.
+
+    Numba frees an array after the last statement that names it: a scratch array known only by its address needs `keep_alive` behind
+    its last use.
+    """
 
     def generate(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         return builder.ptrtoint(data, ir.IntType(types.intp.bitwidth))
 
     return types.intp(array), generate
+
+
+@intrinsic
+def keep_alive(typing_context, array):
+    """Nothing, but it names the array: up to here its memory stays its own."""
+    return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()
 
 
 @intrinsic

@@ -184,7 +184,7 @@ def separate(signature):
     return lambda function: Separate(function, signature)
 
 
-prange, address, copy_floats, clear_floats = map(Native, ("prange", "address", "copy_floats", "clear_floats"))
+prange, address, keep_alive, copy_floats, clear_floats = map(Native, ("prange", "address", "keep_alive", "copy_floats", "clear_floats"))
 gemm, matmul, matmul_transposed_a, matmul_transposed_b = map(Native, ("gemm", "matmul", "matmul_transposed_a", "matmul_transposed_b"))
 expf, tanhf, sigmoidf, logf, erff = map(Native, ("expf", "tanhf", "sigmoidf", "logf", "erff"))
 random_bits, uniform = Native("random_bits"), Native("uniform")

@@ -13,7 +13,7 @@ A group of tiles stays in a core's second-level cache from its transform to its 
 
 import numpy as np
 
-from .runtime import Native, address, clear_floats, copy_floats, gemm, get_threads, inner, kernel, prange, separate
+from .runtime import Native, address, clear_floats, copy_floats, gemm, get_threads, inner, keep_alive, kernel, prange, separate
 
 f32 = np.float32
 CACHE_BYTES = 1 << 20
@@ -77,6 +77,7 @@ def _transform_group(tile, x, size, margin, height, width, channels, first, last
                 copy_floats(target, corner + i * row + skip * pixel, (min(size, width - left) - skip) * channels)
             corner, row = address(window), size * pixel
         tile(corner, row, pixel, points + (t - first) * pixel, 6 * stored * pixel, stored * pixel, 0, channels)
+    keep_alive(window)
 
 
 @separate("void(intp, intp, intp, intp, intp, intp, intp, intp, intp, intp)")
@@ -101,6 +102,9 @@ def _forward_group(x, u, bias, y, height, width, channels, out, first, last):
         if cut:
             for i in range(min(4, height - top)):
                 copy_floats(corner + i * width * pixel, address(window) + i * row, min(4, width - left) * out)
+    keep_alive(window)
+    keep_alive(points)
+    keep_alive(products)
 
 
 @separate("void(intp, intp, intp, intp, intp, intp, intp, intp, intp, intp)")
@@ -115,6 +119,8 @@ def _weight_share(x, g, total, height, width, channels, out, begin, end, group):
             v, dm = address(points) + 4 * k * group * channels, address(gradients) + 4 * k * group * out
             target = total + 4 * k * channels * out
             gemm(True, False, channels, out, tiles, f32(1), v, channels, dm, out, f32(first > begin), target, out)
+    keep_alive(points)
+    keep_alive(gradients)
 
 
 @kernel
@@ -181,7 +187,7 @@ def weight_gradient(x, g):
     """x (batch, height, width, in), g (batch, height, width, out) -> (3, 3, in, out)"""
     n, height, width, channels = x.shape
     out = g.shape[3]
-    partial, dw = np.empty((get_threads(), 36, channels, out), f32), np.empty((3, 3, channels, out), f32)
     tiles = n * -(-height // 4) * -(-width // 4)
+    partial, dw = np.empty((min(tiles, get_threads()), 36, channels, out), f32), np.empty((3, 3, channels, out), f32)
     _weight(x, g, partial, dw, _group(tiles, channels, out))
     return dw
