@@ -110,6 +110,8 @@ class Kernel(Compiled):
         return {"parallel": "prange" in _names(self.function.__code__)}
 
     def __call__(self, *arguments):
+        if _forked:
+            raise RuntimeError(_FORKED)
         run = self.dispatcher or self.build()
         if getattr(_local, "threads", None) != _threads:
             _set_numba_threads()
@@ -249,7 +251,7 @@ def _cache_for(function, digest):
             return digest[:16]
 
     class Implementation(caching.FunctionCache._impl_class):
-        _locator_classes = [Locator]
+        _locator_classes = (Locator,)
 
     class Cache(caching.FunctionCache):
         _impl_class = Implementation
@@ -349,6 +351,7 @@ def _hold_blas():
 
 _enabled = os.environ.get("ZOO_KERNELS", "1") != "0"
 _forked = False
+_FORKED = "this process was forked after kernels had run; it goes on without them, slowly. Start it with 'spawn' instead"
 
 
 def kernels_enabled():
@@ -369,7 +372,7 @@ def use_kernels(enabled):
 
 @functools.cache
 def _warn_of_fork():
-    _say("this process was forked after kernels had run; it goes on without them, slowly. Start it with 'spawn' instead")
+    _say(_FORKED)
     return True
 
 

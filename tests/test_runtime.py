@@ -1,0 +1,307 @@
+"""The runtime: kernels are found on disk, threads obey, float32 mathematics is right over the whole range, random numbers look so."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import scipy.special
+
+from zoo.autograd import runtime
+from zoo.autograd.runtime import (
+    address,
+    erff,
+    expf,
+    gemm,
+    get_threads,
+    kernel,
+    logf,
+    matmul,
+    matmul_transposed_a,
+    matmul_transposed_b,
+    prange,
+    set_threads,
+    sigmoidf,
+    tanhf,
+    uniform,
+    use_kernels,
+)
+
+
+@kernel
+def _exp(x, y):
+    for i in range(len(x)):
+        y[i] = expf(x[i])
+
+
+@kernel
+def _tanh(x, y):
+    for i in range(len(x)):
+        y[i] = tanhf(x[i])
+
+
+@kernel
+def _sigmoid(x, y):
+    for i in range(len(x)):
+        y[i] = sigmoidf(x[i])
+
+
+@kernel
+def _log(x, y):
+    for i in range(len(x)):
+        y[i] = logf(x[i])
+
+
+@kernel
+def _erf(x, y):
+    for i in range(len(x)):
+        y[i] = erff(x[i])
+
+
+@kernel
+def _uniform(seed, start, y):
+    for i in prange(len(y)):
+        y[i] = uniform(seed, start + i)
+
+
+FUNCTIONS = {
+    "exp": (_exp, np.exp, 1.5),
+    "tanh": (_tanh, np.tanh, 2),
+    "sigmoid": (_sigmoid, scipy.special.expit, 3),
+    "log": (_log, np.log, 1.5),
+    "erf": (_erf, scipy.special.erf, 2),
+}
+
+
+def applied(function, x):
+    y = np.empty_like(x)
+    function(x, y)
+    return y
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_right_to_the_last_digits_over_the_whole_range(name):
+    function, exact, ulps = FUNCTIONS[name]
+    bits = np.arange(0, 2**32, 4999, dtype=np.uint64).astype(np.uint32)        # every exponent, both signs
+    x = np.concatenate([bits.view(np.float32), np.linspace(-90, 90, 400_001, dtype=np.float32), np.linspace(-1, 1, 100_001, dtype=np.float32)])
+    x = x[np.isfinite(x)]
+    with np.errstate(all="ignore"):
+        wanted = exact(x.astype(np.float64))
+        nearest = wanted.astype(np.float32)
+        found = applied(function, x)
+        normal = np.isfinite(nearest) & (abs(nearest) > 1.3e-38)
+        error = abs(found[normal] - wanted[normal]) / np.spacing(abs(nearest[normal]))
+    worst = error.argmax()
+    assert error[worst] < ulps, f"{name}({x[normal][worst]!r}) is off by {error[worst]:.2f} ulp"
+    tiny = np.isfinite(nearest) & ~normal
+    assert (abs(found[tiny]) < 1.4e-38).all()                                  # below the normal numbers: flushed to zero at worst
+    beyond = ~np.isfinite(nearest)
+    np.testing.assert_array_equal(found[beyond], nearest[beyond])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_at_the_ends_and_at_nan(name):
+    function, exact, _ = FUNCTIONS[name]
+    x = np.array([np.nan, np.inf, -np.inf, 0.0], np.float32)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(applied(function, x), exact(x))
+
+
+def test_uniform_numbers_are_uniform_and_neighbours_independent():
+    n, streams = 1 << 16, []
+    for seed in (0, 1, 2, 2**40, -1):
+        y = np.empty(n, np.float32)
+        _uniform(seed, 0, y)
+        streams.append(y)
+        assert y.min() >= 0
+        assert y.max() < 1
+        deviation = 1 / np.sqrt(12 * n)
+        assert abs(y.mean() - 0.5) < 4 * deviation
+        assert abs(y.var() * 12 - 1) < 0.03
+        counts = np.bincount((y * 256).astype(int), minlength=256)
+        assert ((counts - n / 256) ** 2 / (n / 256)).sum() < 255 + 5 * np.sqrt(2 * 255)       # chi-squared
+        for lag in (1, 2, 64, 128, 1024):
+            assert abs(np.corrcoef(y[lag:], y[:-lag])[0, 1]) < 5 / np.sqrt(n)
+    correlation = np.corrcoef(streams) - np.eye(len(streams))
+    assert abs(correlation).max() < 5 / np.sqrt(n)
+
+
+def test_uniform_numbers_depend_on_seed_and_index_alone():
+    whole, part, before = np.empty(1000, np.float32), np.empty(400, np.float32), get_threads()
+    try:
+        _uniform(7, 5_000_000_000, whole)
+        set_threads(1)
+        _uniform(7, 5_000_000_600, part)
+    finally:
+        set_threads(before)
+    np.testing.assert_array_equal(part, whole[600:])
+
+
+@kernel
+def _three_products(a, b, at, bt, c):
+    matmul(a, b, c[0], np.float32(0))
+    matmul_transposed_a(at, b, c[1], np.float32(0))
+    matmul_transposed_b(a, bt, c[2], np.float32(0))
+
+
+@kernel
+def _block_product(a, b, c):
+    """2 a[1:3, 2:5] b[1:4, :2] + 3 c, for the corner of c, by address."""
+    gemm(False, False, 2, 2, 3, 2.0, address(a[1:, 2:]), a.shape[1], address(b[1:]), b.shape[1], 3.0, address(c), c.shape[1])
+
+
+def test_products_inside_a_kernel():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((5, 7)).astype(np.float32), rng.standard_normal((7, 4)).astype(np.float32)
+    c = np.full((3, 5, 4), np.nan, np.float32)
+    _three_products(a, b, a.T.copy(), b.T.copy(), c)
+    np.testing.assert_allclose(c, np.broadcast_to(a @ b, c.shape), rtol=1e-5, atol=1e-5)
+    c = np.ones((3, 3), np.float32)
+    _block_product(a, b, c)
+    np.testing.assert_allclose(c[:2, :2], 2 * a[1:3, 2:5] @ b[1:4, :2] + 3, rtol=1e-5, atol=1e-5)
+    assert (c[2] == 1).all()
+    assert (c[:, 2] == 1).all()
+
+
+def test_kernels_can_be_called_from_many_python_threads_at_once():
+    x = np.linspace(-5, 5, 1000, dtype=np.float32)
+    wanted, wrong = applied(_exp, x), []
+
+    def work():
+        for _ in range(50):
+            y = np.empty(1000, np.float32)
+            _uniform(3, 0, y)
+            if not np.array_equal(applied(_exp, x), wanted) or y[0] == y[1]:
+                wrong.append(1)
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("n", [0, -1, 10_000, 1.5, True, "two"])
+def test_a_wrong_number_of_threads_is_refused(n):
+    with pytest.raises(ValueError, match="set_threads: n must be an integer from 1 to"):
+        set_threads(n)
+
+
+def test_kernels_can_be_switched_off_and_on():
+    before = runtime.kernels_enabled()
+    with use_kernels(False):
+        assert not runtime.kernels_enabled()
+        with use_kernels(True):
+            assert runtime.kernels_enabled()
+        assert not runtime.kernels_enabled()
+    assert runtime.kernels_enabled() == before
+
+
+# --- in processes of their own ------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys
+import numpy as np
+from zoo.autograd.runtime import expf, inner, kernel, kernels_enabled, prange
+
+@inner
+def helper(x):
+    return FACTOR * x
+
+@kernel
+def scaled(x):
+    for i in prange(len(x)):
+        x[i] = helper(x[i])
+
+assert "numba" not in sys.modules
+x = np.ones(3, np.float32)
+"""
+
+
+def run(tmp_path, code, factor=2, **variables):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("FACTOR", f"np.float32({factor})") + code)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), **variables}
+    environment["PYTHONPATH"] = os.pathsep.join([os.getcwd(), environment.get("PYTHONPATH", "")])
+    environment.pop("NUMBA_CACHE_DIR", None)
+    environment.pop("ZOO_KERNELS", None)
+    environment.update(variables)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), done.stderr.strip()
+
+
+def test_a_kernel_is_compiled_once_and_again_when_an_inner_function_changes(tmp_path):
+    call = "scaled(x); print(x[0])"
+    assert run(tmp_path, call) == ("2.0", "zoo: compiling kernels for this machine, once ...")
+    assert run(tmp_path, call) == ("2.0", "")
+    assert run(tmp_path, call, factor=5) == ("5.0", "zoo: compiling kernels for this machine, once ...")
+
+
+def test_a_cache_that_cannot_be_written_is_replaced_with_one_line_of_warning(tmp_path):
+    (tmp_path / "file").write_text("")
+    out, said = run(tmp_path, "scaled(x); print(x[0])", XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert out == "2.0"
+    assert said.count("cannot keep compiled kernels in") == 1
+
+
+def test_a_fork_after_kernels_ran_goes_on_without_them(tmp_path):
+    code = """
+import os
+scaled(x)
+child = os.fork()
+if child == 0:
+    assert not kernels_enabled() and not kernels_enabled()
+    try:
+        scaled(x)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert kernels_enabled()
+scaled(x)
+print(x[0])
+"""
+    out, said = run(tmp_path, code)
+    assert out == "4.0"
+    assert said.count("was forked after kernels had run") == 2      # the warning, and the error of the kernel called nevertheless
+
+
+def test_a_fork_before_any_kernel_ran_is_harmless(tmp_path):
+    code = """
+import os
+child = os.fork()
+assert kernels_enabled()
+scaled(x)
+assert x[0] == 2
+if child == 0:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    run(tmp_path, code)
+
+
+def test_without_openmp_kernels_run_and_say_so(tmp_path):
+    code = """
+import threading
+scaled(x)
+workers = [threading.Thread(target=lambda: [scaled(np.ones(3, np.float32)) for _ in range(50)]) for _ in range(3)]
+[w.start() for w in workers]
+[w.join() for w in workers]
+print(x[0])
+"""
+    out, said = run(tmp_path, code, NUMBA_THREADING_LAYER="workqueue")
+    assert out == "2.0"
+    assert said.count("no OpenMP") == 1
+
+
+def test_the_environment_switches_kernels_off(tmp_path):
+    assert run(tmp_path, "print(kernels_enabled())", ZOO_KERNELS="0") == ("False", "")
+
+
+def test_omp_num_threads_is_obeyed(tmp_path):
+    code = "from zoo.autograd.runtime import get_threads; print(get_threads())"
+    assert run(tmp_path, code, OMP_NUM_THREADS="1") == ("1", "")
