@@ -153,6 +153,13 @@ def test_binary_pixels_are_bernoulli_draws(rng, x):
     assert np.all(np.abs(draws.mean(axis=0) - x) < 0.16)                                       # more than five deviations
 
 
+def test_a_dark_pixel_stays_dark_at_the_smallest_draw():
+    class Smallest:
+        def random(self, shape, dtype):
+            return np.zeros(shape, dtype)
+    assert data.binarise(np.array([0.0, 1e-7, 1.0], np.float32), Smallest()).tolist() == [0, 1, 1]
+
+
 # ------------------------------------------------------------------------------------------------ order and windows
 
 @quick

@@ -114,8 +114,8 @@ def test_pieces_are_those_of_the_pattern(text):
 
 
 def test_llama3_pattern_cuts_as_its_own_library_does():
-    pieces = tokenizer._split("I'LL 'ſo pay 12345é\n\n x=1;\r\n  y", [tokenizer._compile(LLAMA3_PATTERN)])
-    assert pieces == ["I", "'LL", " '", "ſo", " pay", " ", "123", "45", "é", "\n\n", " x", "=", "1", ";\r\n", " ", " y"]
+    pieces = tokenizer._split("I'LL\t'ſo pay 12345é\n\n x=1;\r\n  y", [tokenizer._compile(LLAMA3_PATTERN)])
+    assert pieces == ["I", "'LL", "\t", "'ſ", "o", " pay", " ", "123", "45", "é", "\n\n", " x", "=", "1", ";\r\n", " ", " y"]
 
 
 def slow_pairs(text, size):

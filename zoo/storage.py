@@ -18,7 +18,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -80,12 +80,11 @@ def atomic_writes(files: Mapping[Any, Content]) -> None:
             _remove_abandoned(target)
             temporary = target.with_name(f".{target.name[:180]}.{os.getpid()}-{threading.get_ident()}-{next(_serial)}.tmp")
             staged.append((temporary, target))
-            try:
+            with _named(path):
                 _write_new(temporary, content, mode=stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666)
-            except OSError as error:
-                raise type(error)(f"{path}: could not be written ({error.strerror or error}); the earlier file, if any, is unchanged") from error
         for temporary, target in staged:
-            os.replace(temporary, target)
+            with _named(target):
+                os.replace(temporary, target)
     except BaseException:                                      # an interrupt too leaves nothing behind
         for temporary, _ in staged:
             with contextlib.suppress(OSError):
@@ -98,6 +97,14 @@ def atomic_writes(files: Mapping[Any, Content]) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+@contextlib.contextmanager
+def _named(path: PathLike) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(f"{path}: could not be written ({error.strerror or error}); the earlier file, if any, is unchanged") from error
 
 
 def _write_new(path: Path, content: Content, mode: int) -> None:

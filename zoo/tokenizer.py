@@ -312,7 +312,7 @@ def _split(text: str, patterns: Sequence[re.Pattern[str]]) -> list[str]:
 def _learn_pairs(pieces: Mapping[str, int], tokens: list[bytes]) -> Iterator[tuple[int, int]]:
     """Pairs of ids to merge, commonest first. `pieces`: piece -> how often it occurs; `tokens`: bytes of each id, which grows.
 
-    Two pairs may join to the same bytes (a + bc, ab + c): they are one token. All pieces lie in one linked list; a merge visits only the places of its pair and corrects the counts of their neighbours."""
+    No two pairs join to the same bytes: a merge takes every place of its pair, so equal bytes have equal histories. All pieces lie in one linked list; a merge visits only the places of its pair and corrects the counts of their neighbours."""
     ids: list[int] = []
     weight: list[int] = []
     for piece, times in pieces.items():
@@ -337,17 +337,14 @@ def _learn_pairs(pieces: Mapping[str, int], tokens: list[bytes]) -> Iterator[tup
         count(i, 1)
     waiting = [(-counts[pair], pair) for pair in counts]
     heapq.heapify(waiting)
-    known = {content: i for i, content in enumerate(tokens)}
     while waiting:
         times, pair = heapq.heappop(waiting)
         if counts[pair] != -times:
             continue                                                   # an entry from before a correction
         if -times < 2:
             return
-        joined = tokens[pair[0]] + tokens[pair[1]]
-        new = known.setdefault(joined, len(tokens))
-        if new == len(tokens):
-            tokens.append(joined)
+        new = len(tokens)
+        tokens.append(tokens[pair[0]] + tokens[pair[1]])
         yield pair
         changed.clear()
         for i in sorted(places.pop(pair)):                             # from the left: aaa becomes (aa)a
