@@ -128,6 +128,23 @@ class Model(Module):
         return model.eval()  # type: ignore[return-value]
 
 
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """What the command line needs to train a kind of model; each model file has a dictionary FAMILIES of these."""
+
+    model: type[Model]
+    training: type[Config]  # settings of a run
+    presets: dict[str, dict[str, Any]]  # name -> fields of the model's configuration and of `training`; the first is the default
+    data: Callable[[str | None], Any]  # a name or path, or None for the default -> what the trainer takes
+    trainer: Callable[..., Any]  # (model, data, training, *, seed, folder, resume, minutes) -> Trainer
+    default_data: str
+
+    def new(self, data: Any, fields: dict[str, Any], seed: int) -> Model:
+        """A fresh model for this data, which may tell it what it needs to know (a vocabulary, an image's size)."""
+        fit = getattr(self.model, "for_data", None)
+        return fit(data, seed=seed, **fields) if fit else self.model.new(seed=seed, **fields)
+
+
 def load(name_or_folder: str | Path) -> Any:
     """A model that ships (`zoo.load("vae")`) or one of your own (`zoo.load("runs/vae")`), by what its card says."""
     import importlib

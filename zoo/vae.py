@@ -23,10 +23,11 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
-from .model import Config, Model, Step, last, replayable
+from .data import Images, load_images
+from .model import Config, Family, Model, Step, last, replayable
 from .nn import Conv2d, ConvTranspose2d, Linear, Module, parameter
-from .training import minibatches
-
+from .optim import Adam, Average, Muon, cosine
+from .training import Trainer, minibatches, shuffled
 
 @dataclasses.dataclass(frozen=True)
 class VAEConfig(Config):
@@ -41,6 +42,27 @@ class VAEConfig(Config):
     samples: int = 1  # k of the importance-weighted bound
     beta: float = 1.0  # weight of the KL term (Higgins et al. 2017)
     classes: int = 0  # label-conditional if above 0
+
+
+@dataclasses.dataclass(frozen=True)
+class VAETraining(Config):
+    epochs: int = 50
+    batch_size: int = 128
+    optimiser: Literal["adam", "muon"] = "adam"
+    lr: float = 2e-3
+    muon_lr: float = 0.02
+    warm_up: int = 0  # epochs over which the KL term grows to its full weight
+    average: float = 0.999  # decay of the averaged weights that are evaluated and saved; 0 for none
+
+
+PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one; Burda et al. (2016), table 1, are the first three
+    "vae": {"epochs": 50},
+    "iwae5": {"samples": 5},
+    "two-layers": {"latent": (100, 50), "hidden": (200, 100)},
+    "grey": {"latent": (20,), "hidden": (400,), "depth": 1, "activation": "relu", "binarise": False, "epochs": 7, "lr": 1e-3, "average": 0.0},
+    "convolutional": {"network": "convolutional", "latent": (32,), "hidden": (256,), "activation": "relu", "epochs": 20, "lr": 1e-3},
+    "conditional": {"classes": 10, "latent": (20,), "epochs": 50},
+}
 
 
 class Gaussian(Module):
@@ -167,9 +189,15 @@ class VAE(Model):
         one_hot = np.eye(self.config.classes, dtype=np.float32)[labels]
         return ops.concatenate([h, one_hot], axis=-1)
 
+    def start_from(self, images) -> None:
+        """Set the last bias so that before any training every pixel has its mean brightness, as Burda et al. do."""
+        mean = np.clip(images.reshape(len(images), -1).mean(0), 0.001, 0.999)
+        if isinstance(self.output, Linear) and self.output.bias is not None:
+            self.output.bias.data[...] = np.log(mean / (1 - mean))
+
     # --- the bound
 
-    def log_weights(self, x, k: int, rng: Generator, labels=None, *, parts: dict[str, Any] | None = None):
+    def log_weights(self, x, k: int, rng: Generator, labels=None, *, beta: float = 1.0, parts: dict[str, Any] | None = None):
         """ln w of k samples for each image: x (n, pixels) -> (n, k); `parts` is filled with its terms."""
         n = len(x)
         x = x.reshape((n, -1))
@@ -193,7 +221,7 @@ class VAE(Model):
         log_x = self.log_pixels(x, self.logits(zs[0], labels))
         if parts is not None:
             parts.update(log_x=log_x, kl=log_q - log_prior)
-        return (log_x + self.config.beta * (log_prior - log_q)).reshape((n, k))
+        return (log_x + beta * (log_prior - log_q)).reshape((n, k))
 
     def log_pixels(self, x, logits):
         """ln p(x|z1), (rows,)."""
@@ -201,21 +229,22 @@ class VAE(Model):
             return ops.bernoulli_log_likelihood(x, logits)
         return ops.gaussian_log_likelihood(x, ops.sigmoid(logits), ops.broadcast_to(self.log_variance, shape=logits.shape))
 
-    def loss(self, batch, rng: Generator) -> dict[str, Tensor]:
-        """-bound in nats per image, with its parts: batch is images, or (images, labels)."""
+    def loss(self, batch, rng: Generator, *, warmth: float = 1.0) -> dict[str, Tensor]:
+        """-bound in nats per image, with its parts: batch is images, or (images, labels); warmth multiplies beta."""
         x, labels = batch if isinstance(batch, tuple) else (batch, None)
         labels = labels if self.config.classes else None
         x = check_images(x, self.config.image).reshape(len(x), -1)
         if self.config.binarise:
             x = (rng.random(x.shape, np.float32) < x).astype(np.float32)
-        k, parts = self.config.samples, {}
+        k, beta = self.config.samples, self.config.beta * warmth
+        parts: dict[str, Any] = {}
         if k == 1 and len(self.encoders) == 1:  # the KL term in closed form
             mean, log_variance = self.encode(x, labels)
             noise = rng.standard_normal(mean.shape, np.float32)
             log_x = self.log_pixels(x, self.logits(mean + ops.exp(0.5 * log_variance) * noise, labels)).mean()
             kl = ops.gaussian_kl(mean, log_variance).mean()
-            return {"loss": self.config.beta * kl - log_x, "kl": kl, "reconstruction": -log_x}
-        log_w = self.log_weights(x, k, rng, labels, parts=parts)
+            return {"loss": beta * kl - log_x, "kl": kl, "reconstruction": -log_x}
+        log_w = self.log_weights(x, k, rng, labels, beta=beta, parts=parts)
         bound = (ops.logsumexp(log_w, axis=1) - math.log(k)).mean()
         return {"loss": -bound, "kl": parts["kl"].mean(), "reconstruction": -parts["log_x"].mean()}
 
@@ -240,6 +269,13 @@ class VAE(Model):
                     sums.append(ops.logsumexp(log_w.data, axis=1))
                 found.append(ops.logsumexp(np.stack(sums, 1).astype(np.float64), axis=1) - math.log(samples))
         return np.concatenate(found)
+
+    def evaluate(self, images: Images, *, seed: int = 0, samples: int = 5000, n: int | None = None) -> dict[str, float]:
+        """Test negative log-likelihood in nats (Burda et al.: one binarisation of the test set, 5,000 samples an image), and its spread."""
+        x = images.test[:n]
+        labels = images.test_labels[:n] if self.config.classes and images.test_labels is not None else None
+        nll = -self.log_likelihood(x, samples=samples, seed=seed, labels=labels)
+        return {"test NLL, nats": float(nll.mean()), "standard error": float(nll.std() / math.sqrt(len(nll))), "images": len(nll), "samples": samples}
 
     # --- generation
 
@@ -329,6 +365,35 @@ class VAE(Model):
         return check_labels(np.arange(n) % self.config.classes if digit is None else digit, self.config.classes, n)
 
 
+def make_trainer(model: VAE, images: Images, training: VAETraining, *, seed: int = 0, folder=None, resume: bool = False, **options) -> Trainer:
+    """The training run of a preset or of your own settings; options go to `Trainer`."""
+    t = training
+    x = check_images(images.train, model.config.image)
+    labels = None
+    if model.config.classes:
+        labels = check_labels(images.train_labels, model.config.classes, len(x))
+    batches = shuffled(x, batch_size=t.batch_size, seed=seed) if labels is None else shuffled(x, labels, batch_size=t.batch_size, seed=seed)
+    per_epoch = len(x) // t.batch_size
+    steps = t.epochs * per_epoch
+    if model.log_variance is None and not (folder and resume):
+        model.start_from(x)
+    optimiser: Adam
+    if t.optimiser == "muon":
+        inner = [layer.weight for _, layer in model.modules() if isinstance(layer, Linear)]
+        optimiser = Muon(model.parameters(), t.lr, matrices=inner, muon_lr=t.muon_lr)
+    else:
+        optimiser = Adam(model.parameters(), t.lr)
+    average = Average(model.parameters(), t.average) if t.average else None
+
+    def objective(batch, rng):
+        warmth = 1.0 if not t.warm_up else min(1.0, (trainer.step + 1) / (t.warm_up * per_epoch))
+        return model.loss(batch, rng, warmth=warmth)
+
+    trainer = Trainer(model, objective, batches, optimiser, steps=steps, schedule=cosine(steps), seed=seed, average=average, folder=folder,
+                      resume=resume, **options)
+    return trainer
+
+
 def check_images(x, image: tuple[int, ...]) -> np.ndarray:
     """x as float32 (n, *image) in [0, 1]; ValueError says what is wrong."""
     x = np.asarray(x)
@@ -371,3 +436,6 @@ def _log_normal(noise, log_variance=None):
     """ln N of mean + deviation * noise, summed over the last axis."""
     total = -0.5 * ops.sum(noise * noise, axis=-1) - 0.5 * noise.shape[-1] * math.log(2 * math.pi)
     return total if log_variance is None else total - 0.5 * ops.sum(log_variance, axis=-1)
+
+
+FAMILIES = {"vae": Family(VAE, VAETraining, PRESETS, lambda source: load_images(source or "mnist"), make_trainer, "mnist")}

@@ -1,0 +1,32 @@
+"""How a record looks in a notebook: a small table, pictures as pictures."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+from typing import Any
+
+from .pictures import grid, png
+from .terminal import draw_value, is_picture
+
+
+def image_html(images, scale: int = 3) -> str:
+    """Pictures as an <img> that holds its own bytes."""
+    low, high = float(images.min()), float(images.max())
+    shown = (images - low) / (high - low) if low < 0 or high > 1 else images
+    picture = grid(shown, columns=min(8, len(shown)), gap=1)
+    content = base64.b64encode(png(picture)).decode()
+    return (f'<img alt="pictures" style="image-rendering:pixelated;width:{picture.shape[1] * scale}px" '
+            f'src="data:image/png;base64,{content}">')
+
+
+def step_html(step: Any) -> str:
+    rows = []
+    for field in dataclasses.fields(step):
+        value = getattr(step, field.name)
+        cell = html.escape(draw_value(value))
+        if is_picture(value):
+            cell += "<br>" + image_html(value[:16] if value.ndim == 3 else value[None])
+        rows.append(f"<tr><th style='text-align:left'>{field.name}</th><td style='text-align:left'>{cell}</td></tr>")
+    return f"<table><caption>{type(step).__name__}</caption>{''.join(rows)}</table>"
