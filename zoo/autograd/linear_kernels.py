@@ -6,12 +6,14 @@ activation. Whichever of the two factors is larger is cut, because each thread p
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .activation_kernels import CODES, KEEPS_SLOPE, LEAKY_SLOPE, activate, run_activation_backward
-from .linear import linear
-from .runtime import address, gemm, inner
-from .tasks import floats, is_float32, part, task
+from .linear import embedding, embedding_adjoint, linear, matmul
+from .runtime import address, clear_floats, copy_floats, gemm, get_threads, inner
+from .tasks import floats, integers, is_float32, part, task, tasks_for
 from .tensor import state
 
 f32 = np.float32
@@ -125,3 +127,114 @@ def _(g, _y, saved, _x, weight, _bias, *, needs, activation):
     dbias = np.empty(m, f32) if needs[2] else None
     linear_backward(g, rows, stored, transposed, dx, dweight, dbias, g.size // m, k, m)
     return dx, dweight.T if transposed and needs[1] else dweight, dbias
+
+
+# --- matmul
+
+
+@task
+def multiply_pairs(t, tasks, a_places, b_places, c, pairs, cuts, transpose_a, transpose_b, m, n, k, lda, ldb):
+    """C[i] = op(A[i]) op(B[i]) for pairs of matrices by their addresses; each product is cut in `cuts` parts."""
+    first_of_a, first_of_b = integers(a_places, pairs), integers(b_places, pairs)
+    for unit in range(part(t, tasks, pairs * cuts, 1), part(t + 1, tasks, pairs * cuts, 1)):
+        i = unit // cuts
+        multiply_part(unit % cuts, cuts, transpose_a != 0, transpose_b != 0, m, n, k, first_of_a[i], lda, first_of_b[i], ldb, c + 4 * i * m * n)
+
+
+def _matrix(a: np.ndarray) -> tuple[np.ndarray, bool, int]:
+    """An array whose last two axes BLAS can read, whether it reads them transposed, and the length of a stored row."""
+    rows, columns = a.shape[-2:]
+    down, across = a.strides[-2:]
+    if (across == 4 or columns == 1) and (rows == 1 or (down >= 4 * columns and down % 4 == 0)):
+        return a, False, columns if rows == 1 else down // 4
+    if (down == 4 or rows == 1) and (columns == 1 or (across >= 4 * rows and across % 4 == 0)):
+        return a, True, rows if columns == 1 else across // 4
+    return np.ascontiguousarray(a), False, columns
+
+
+def _places(a: np.ndarray, batch: tuple[int, ...]) -> np.ndarray:
+    """The address of each matrix of a, broadcast to the batch."""
+    strides = (0,) * (len(batch) - a.ndim + 2) + tuple(0 if n == 1 else s for n, s in zip(a.shape[:-2], a.strides))
+    place = np.full(batch, a.__array_interface__["data"][0], np.int64)
+    for axis, (n, stride) in enumerate(zip(batch, strides)):
+        if stride:
+            place += (np.arange(n) * stride).reshape((n,) + (1,) * (len(batch) - axis - 1))
+    return place
+
+
+def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a b over the last two axes, for float32 arrays of two axes or more, of any strides."""
+    m, k, n = *a.shape[-2:], b.shape[-1]
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    c = np.empty((*batch, m, n), f32)
+    if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous:  # one weight for all: one large product
+        a, batch = a.reshape(-1, k), ()
+        m = a.shape[0]
+    a, transpose_a, lda = _matrix(a)
+    b, transpose_b, ldb = _matrix(b)
+    pairs = math.prod(batch)
+    threads = get_threads()
+    cuts = 1 if pairs >= threads else threads
+    multiply_pairs(_places(a, batch), _places(b, batch), c, pairs, cuts, transpose_a, transpose_b, m, n, k, lda, ldb, tasks=min(threads, pairs * cuts))
+    return c
+
+
+@matmul.forward(strided=True)
+def _(a, b):
+    if not is_float32(a, b):
+        return NotImplemented
+    x, w = a if a.ndim > 1 else a[None], b if b.ndim > 1 else b[:, None]
+    y = multiply(x, w)
+    y = y if b.ndim > 1 else y[..., 0]
+    return y if a.ndim > 1 else y[..., 0, :] if b.ndim > 1 else y[..., 0], ()
+
+
+@matmul.backward
+def _(g, y, _saved, a, b, *, needs):
+    """As the rules say, but a weight that all matrices of a share gets its gradient from one product."""
+    da = matmul.rules[0](g, y, a, b) if needs[0] else None
+    if needs[1] and b.ndim == 2 and a.ndim > 2:
+        return da, multiply(a.reshape(-1, a.shape[-1]).T, g.reshape(-1, g.shape[-1]))
+    return da, matmul.rules[1](g, y, a, b) if needs[1] else None
+
+
+# --- embedding
+
+
+@task
+def gather_rows(t, tasks, weight, ids, y, rows, width):
+    """y[i] = weight[ids[i]]"""
+    index = integers(ids, rows)
+    for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
+        copy_floats(y + 4 * i * width, weight + 4 * index[i] * width, width)
+
+
+@task
+def scatter_rows(t, tasks, g, ids, out, rows, symbols, width):
+    """out[ids[i]] += g[i]: each task adds up its own columns, in the order of the rows."""
+    left = part(t, tasks, width, 16)
+    columns = part(t + 1, tasks, width, 16) - left
+    index = integers(ids, rows)
+    for s in range(symbols):
+        clear_floats(out + 4 * (s * width + left), columns)
+    for i in range(rows):
+        add_to(floats(out + 4 * (index[i] * width + left), columns), floats(g + 4 * (i * width + left), columns))
+
+
+@embedding.forward
+def _(weight, ids):
+    if weight.ndim != 2 or not is_float32(weight):
+        return NotImplemented
+    width = weight.shape[1]
+    ids = np.ascontiguousarray(ids, np.int64)
+    y = np.empty((*ids.shape, width), f32)
+    gather_rows(weight, ids, y, ids.size, width, tasks=tasks_for(y.size))
+    return y, ()
+
+
+@embedding_adjoint.forward
+def _(g, ids, *, symbols):
+    width = g.shape[-1]
+    out = np.empty((symbols, width), f32)
+    scatter_rows(g, np.ascontiguousarray(ids, np.int64), out, g.size // width, symbols, width, tasks=tasks_for(g.size))
+    return out, ()

@@ -11,9 +11,9 @@ import math
 import numpy as np
 
 from .activation_kernels import log1p_of_exponential
-from .loss import bernoulli_log_likelihood, binary_cross_entropy_with_logits, gaussian_kl, gaussian_log_likelihood, mse
-from .runtime import expf, inner
-from .tasks import CHUNK, floats, is_float32, part, task, tasks_for
+from .loss import bernoulli_log_likelihood, binary_cross_entropy_with_logits, cross_entropy, gaussian_kl, gaussian_log_likelihood, mse
+from .runtime import expf, inner, logf
+from .tasks import CHUNK, floats, integers, is_float32, part, task, tasks_for
 
 f32 = np.float32
 HALF_LOG_2PI = f32(0.5 * math.log(2 * math.pi))
@@ -255,3 +255,76 @@ def gaussian_backward(t, tasks, g, x, mean, log_variance, dx, dmean, dlog_varian
 
 
 _likelihood(gaussian_log_likelihood, gaussian_forward, gaussian_backward)
+
+
+# --- cross entropy
+
+
+@inner
+def _log_sum_exp(x):
+    top = f32(-np.inf)
+    for j in range(x.size):
+        top = max(x[j], top)
+    total = f32(0)
+    for j in range(x.size):
+        total += expf(x[j] - top)
+    return top + logf(total)
+
+
+@task
+def cross_entropy_forward(t, tasks, logits, targets, losses, log_sums, rows, n, ignored):
+    """losses[i] = ln sum e^logits - logits[target], 0 for the ignored target"""
+    target, loss, kept = integers(targets, rows), floats(losses, rows), floats(log_sums, rows)
+    for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
+        row = floats(logits + 4 * i * n, n)
+        kept[i] = _log_sum_exp(row)
+        loss[i] = f32(0) if target[i] == ignored else kept[i] - row[target[i]]
+
+
+@inner
+def _softmax_times(g, x, log_sum, dx):
+    for j in range(x.size):
+        dx[j] = g * expf(x[j] - log_sum)
+
+
+@task
+def cross_entropy_backward(t, tasks, g, every_row, logits, targets, log_sums, dlogits, rows, n, ignored):
+    """dlogits = g (softmax - the target's 1); g holds one number for each row, or one for all."""
+    target, kept, factor = integers(targets, rows), floats(log_sums, rows), floats(g, rows if every_row else 1)
+    for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
+        own = f32(0) if target[i] == ignored else factor[i if every_row else 0]
+        row = floats(dlogits + 4 * i * n, n)
+        _softmax_times(own, floats(logits + 4 * i * n, n), kept[i], row)
+        if target[i] != ignored:
+            row[target[i]] -= own
+
+
+NO_TARGET = -(2**63)
+
+
+@cross_entropy.forward
+def _(logits, targets, *, ignore_index, reduction):
+    if not is_float32(logits):
+        return NotImplemented
+    n = logits.shape[-1]
+    rows = logits.size // n
+    targets = np.ascontiguousarray(targets, np.int64)
+    losses, log_sums = np.empty(targets.shape, f32), np.empty(rows, f32)
+    ignored = NO_TARGET if ignore_index is None else ignore_index
+    cross_entropy_forward(logits, targets, losses, log_sums, rows, n, ignored, tasks=tasks_for(logits.size))
+    counted = rows if ignore_index is None else max(int(np.sum(targets != ignored)), 1)
+    y = losses if reduction == "none" else _reduced(losses.sum(dtype=np.float64), counted, reduction)
+    return y, (targets, log_sums, counted)
+
+
+@cross_entropy.backward
+def _(g, _y, saved, logits, _targets, *, needs, ignore_index, reduction):
+    targets, log_sums, counted = saved
+    n = logits.shape[-1]
+    dlogits = np.empty(logits.shape, f32)
+    factor = np.asarray(g / counted if reduction == "mean" else g, f32)
+    ignored = NO_TARGET if ignore_index is None else ignore_index
+    cross_entropy_backward(
+        factor, reduction == "none", logits, targets, log_sums, dlogits, logits.size // n, n, ignored, tasks=tasks_for(logits.size)
+    )
+    return dlogits, None

@@ -1,0 +1,416 @@
+"""Kernels of the norms and of dropout.
+
+The statistics of a row, or of a few rows, are taken while it lies in the nearest cache: first the mean, then the squares around
+it, as the definition does. What is kept for the way back is two numbers a row, group or channel; the normal values are made anew.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .normalisation import batch_norm, dropout, group_norm, layer_norm, rms_norm
+from .runtime import expf, inner, uniform
+from .tasks import floats, is_float32, part, task, tasks_for
+
+f32 = np.float32
+
+
+# --- over the last axis
+
+
+@inner
+def normal_row(x, y, gain, bias, centred, eps):
+    """y = gain (x - mean) / deviation + bias; returns mean (0 unless centred) and 1 / deviation. A bias of size 0 is none."""
+    n = f32(x.size)
+    mean = f32(0)
+    if centred:
+        for j in range(x.size):
+            mean += x[j]
+        mean /= n
+    squares = f32(0)
+    for j in range(x.size):
+        squares += (x[j] - mean) * (x[j] - mean)
+    inverse = f32(1) / math.sqrt(squares / n + eps)
+    if bias.size:
+        for j in range(x.size):
+            y[j] = gain[j] * ((x[j] - mean) * inverse) + bias[j]
+    else:
+        for j in range(x.size):
+            y[j] = gain[j] * ((x[j] - mean) * inverse)
+    return mean, inverse
+
+
+@task
+def row_norm_forward(t, tasks, x, gain, bias, y, means, inverses, rows, n, centred, eps: float):
+    kept_mean, kept_inverse = floats(means, rows), floats(inverses, rows)
+    factor, shift = floats(gain, n), floats(bias, n if bias else 0)
+    for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
+        mean, inverse = normal_row(floats(x + 4 * i * n, n), floats(y + 4 * i * n, n), factor, shift, centred, f32(eps))
+        kept_mean[i], kept_inverse[i] = mean, inverse
+
+
+@inner
+def normal_row_backward(g, x, gain, mean, inverse, dx, dgain, dbias, centred):
+    """dx = (h - mean of h - z mean of h z) / deviation with h = g gain and z the normal values; adds to dgain and dbias."""
+    n = f32(x.size)
+    level, slope = f32(0), f32(0)
+    for j in range(x.size):
+        z = (x[j] - mean) * inverse
+        h = g[j] * gain[j]
+        level += h
+        slope += h * z
+        dgain[j] += g[j] * z
+        dbias[j] += g[j]
+    level = level / n if centred else f32(0)
+    slope /= n
+    for j in range(x.size):
+        dx[j] = (g[j] * gain[j] - level - (x[j] - mean) * inverse * slope) * inverse
+
+
+@task
+def row_norm_backward(t, tasks, g, x, gain, means, inverses, dx, dgains, dbiases, rows, n, centred):
+    """dgains, dbiases (tasks, n): what each task adds up."""
+    factor, kept_mean, kept_inverse = floats(gain, n), floats(means, rows), floats(inverses, rows)
+    dgain, dbias = floats(dgains + 4 * t * n, n), floats(dbiases + 4 * t * n, n)
+    part_gain, part_bias = np.empty(n, np.float32), np.empty(n, np.float32)
+    for j in range(n):
+        dgain[j], dbias[j] = f32(0), f32(0)
+    last = part(t + 1, tasks, rows, 1)
+    for first in range(part(t, tasks, rows, 1), last, 64):  # 64 rows at a time so that rounding doesn't pile up
+        for j in range(n):
+            part_gain[j], part_bias[j] = f32(0), f32(0)
+        for i in range(first, min(first + 64, last)):
+            at = 4 * i * n
+            normal_row_backward(
+                floats(g + at, n), floats(x + at, n), factor, kept_mean[i], kept_inverse[i], floats(dx + at, n), part_gain, part_bias, centred
+            )
+        for j in range(n):
+            dgain[j] += part_gain[j]
+            dbias[j] += part_bias[j]
+
+
+def _row_norm(x, gain, bias, centred, eps):
+    n = x.shape[-1]
+    rows = x.size // n
+    y, means, inverses = np.empty(x.shape, f32), np.empty(rows, f32), np.empty(rows, f32)
+    row_norm_forward(x, gain, bias, y, means, inverses, rows, n, centred, float(eps), tasks=tasks_for(x.size))
+    return y, (means, inverses)
+
+
+def _row_norm_backward(g, saved, x, gain, centred):
+    n = x.shape[-1]
+    tasks = tasks_for(x.size)
+    dx, sums = np.empty(x.shape, f32), np.empty((2, tasks, n), f32)
+    row_norm_backward(g, x, gain, *saved, dx, sums[0], sums[1], x.size // n, n, centred, tasks=tasks)
+    dgain, dbias = sums.sum(1) if tasks > 1 else sums[:, 0]
+    return dx, dgain, dbias
+
+
+@layer_norm.forward
+def _(x, gain, bias, *, eps):
+    return _row_norm(x, gain, bias, True, eps) if is_float32(x, gain) and (bias is None or is_float32(bias)) else NotImplemented
+
+
+@layer_norm.backward
+def _(g, _y, saved, x, gain, bias, *, needs, eps):
+    dx, dgain, dbias = _row_norm_backward(g, saved, x, gain, True)
+    return dx, dgain, None if bias is None else dbias
+
+
+@rms_norm.forward
+def _(x, gain, *, eps):
+    return _row_norm(x, gain, None, False, eps) if is_float32(x, gain) else NotImplemented
+
+
+@rms_norm.backward
+def _(g, _y, saved, x, gain, *, needs, eps):
+    return _row_norm_backward(g, saved, x, gain, False)[:2]
+
+
+# --- over everything but the channels
+
+
+@inner
+def add_block(block, rows, n, mean, spread):
+    """mean = the mean and spread = the squares around it of the rows of a block, column by column."""
+    for j in range(n):
+        mean[j], spread[j] = f32(0), f32(0)
+    for i in range(rows):
+        row = floats(block + 4 * i * n, n)
+        for j in range(n):
+            mean[j] += row[j]
+    for j in range(n):
+        mean[j] /= f32(rows)
+    for i in range(rows):
+        row = floats(block + 4 * i * n, n)
+        for j in range(n):
+            spread[j] += (row[j] - mean[j]) * (row[j] - mean[j])
+
+
+@inner
+def column_statistics(x, rows, n, means, spreads):
+    """Mean and sum of squares around it of n columns, put together from blocks of 64 rows (Chan et al. 1979)."""
+    mean, spread = np.empty(n, np.float32), np.empty(n, np.float32)
+    for first in range(0, rows, 64):
+        count = min(64, rows - first)
+        add_block(x + 4 * first * n, count, n, mean, spread)
+        share = f32(count) / f32(first + count)
+        weight = f32(first) * share
+        for j in range(n):
+            before = f32(0) if first == 0 else means[j]
+            squares = f32(0) if first == 0 else spreads[j]
+            d = mean[j] - before
+            means[j] = before + d * share
+            spreads[j] = squares + spread[j] + d * d * weight
+
+
+@inner
+def column_sums_of_products(g, x, rows, n, mean, levels, slopes):
+    """levels = the sums of g, slopes = those of g (x - mean), column by column, 64 rows at a time."""
+    level, slope = np.empty(n, np.float32), np.empty(n, np.float32)
+    for j in range(n):
+        levels[j], slopes[j] = f32(0), f32(0)
+    for first in range(0, rows, 64):
+        for j in range(n):
+            level[j], slope[j] = f32(0), f32(0)
+        for i in range(first, min(first + 64, rows)):
+            a, b = floats(g + 4 * i * n, n), floats(x + 4 * i * n, n)
+            for j in range(n):
+                level[j] += a[j]
+                slope[j] += a[j] * (b[j] - mean[j])
+        for j in range(n):
+            levels[j] += level[j]
+            slopes[j] += slope[j]
+
+
+@inner
+def affine_row(x, y, mean, factor, bias):
+    for j in range(x.size):
+        y[j] = (x[j] - mean[j]) * factor[j] + bias[j]
+
+
+@inner
+def affine_row_backward(g, x, dx, mean, factor, level, slope):
+    for j in range(g.size):
+        dx[j] = factor[j] * g[j] - level[j] - (x[j] - mean[j]) * slope[j]
+
+
+@task
+def batch_statistics_of_part(t, tasks, x, means, spreads, rows, n):
+    """means, spreads (tasks, n) of each task's rows"""
+    first = part(t, tasks, rows, 64)
+    column_statistics(x + 4 * first * n, part(t + 1, tasks, rows, 64) - first, n, floats(means + 4 * t * n, n), floats(spreads + 4 * t * n, n))
+
+
+@task
+def batch_sums_of_part(t, tasks, g, x, mean, levels, slopes, rows, n):
+    """levels, slopes (tasks, n): what each task's rows add up to"""
+    first = part(t, tasks, rows, 64)
+    at, count = 4 * first * n, part(t + 1, tasks, rows, 64) - first
+    column_sums_of_products(g + at, x + at, count, n, floats(mean, n), floats(levels + 4 * t * n, n), floats(slopes + 4 * t * n, n))
+
+
+@task
+def affine_rows(t, tasks, x, y, mean, factor, bias, rows, n):
+    """y = (x - mean) factor + bias"""
+    for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
+        affine_row(floats(x + 4 * i * n, n), floats(y + 4 * i * n, n), floats(mean, n), floats(factor, n), floats(bias, n))
+
+
+@task
+def affine_rows_backward(t, tasks, g, x, dx, mean, factor, level, slope, rows, n):
+    """dx = factor g - level - (x - mean) slope"""
+    for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
+        at = 4 * i * n
+        affine_row_backward(
+            floats(g + at, n), floats(x + at, n), floats(dx + at, n), floats(mean, n), floats(factor, n), floats(level, n), floats(slope, n)
+        )
+
+
+@batch_norm.forward
+def _(x, gain, bias, *, eps):
+    if not is_float32(x, gain, bias):
+        return NotImplemented
+    n = x.shape[-1]
+    rows = x.size // n
+    tasks = min(tasks_for(x.size), -(-rows // 64))
+    means, spreads = np.empty((2, tasks, n), f32)
+    batch_statistics_of_part(x, means, spreads, rows, n, tasks=tasks)
+    blocks = -(-rows // 64)
+    counts = np.diff([min(rows, blocks * t // tasks * 64) for t in range(tasks + 1)])[:, None]  # as `part` cuts them
+    mean = (means * counts).sum(0, np.float64) / rows
+    spread = (spreads + counts * (means - mean) ** 2).sum(0, np.float64)
+    inverse = (1 / np.sqrt(spread / rows + eps)).astype(f32)
+    mean = mean.astype(f32)
+    y = np.empty(x.shape, f32)
+    affine_rows(x, y, mean, gain * inverse, bias, rows, n, tasks=tasks)
+    return y, (mean, inverse)
+
+
+@batch_norm.backward
+def _(g, _y, saved, x, gain, _bias, *, needs, eps):
+    mean, inverse = saved
+    n = x.shape[-1]
+    rows = x.size // n
+    tasks = min(tasks_for(x.size), -(-rows // 64))
+    levels, slopes = np.empty((2, tasks, n), f32)
+    batch_sums_of_part(g, x, mean, levels, slopes, rows, n, tasks=tasks)
+    dbias, dgain = levels.sum(0), slopes.sum(0) * inverse
+    dx = None
+    if needs[0]:
+        factor = gain * inverse
+        dx = np.empty(x.shape, f32)
+        affine_rows_backward(g, x, dx, mean, factor, factor * dbias / f32(rows), factor * inverse * dgain / f32(rows), rows, n, tasks=tasks)
+    return dx, dgain, dbias
+
+
+# --- over each image's groups of channels
+
+
+@inner
+def silu_row(y):
+    for j in range(y.size):
+        y[j] = y[j] / (f32(1) + expf(-y[j]))
+
+
+@inner
+def silu_row_backward(g, y, out):
+    for j in range(y.size):
+        s = f32(1) / (f32(1) + expf(-y[j]))
+        out[j] = g[j] * (s + y[j] * s * (f32(1) - s))
+
+
+@inner
+def group_image(x, y, gain, bias, means, inverses, mean, spread, factor, space, n, groups, eps, with_silu):
+    """One image; leaves mean and 1 / deviation of each group."""
+    column_statistics(x, space, n, mean, spread)
+    size = n // groups
+    for k in range(groups):
+        total, squares = f32(0), f32(0)
+        for j in range(k * size, (k + 1) * size):
+            total += mean[j]
+        total /= f32(size)
+        for j in range(k * size, (k + 1) * size):
+            squares += spread[j] + f32(space) * (mean[j] - total) * (mean[j] - total)
+        means[k], inverses[k] = total, f32(1) / math.sqrt(squares / f32(size * space) + eps)
+        for j in range(k * size, (k + 1) * size):
+            mean[j], factor[j] = total, gain[j] * inverses[k]
+    for i in range(space):
+        row = floats(y + 4 * i * n, n)
+        affine_row(floats(x + 4 * i * n, n), row, mean, factor, bias)
+        if with_silu:
+            silu_row(row)
+
+
+@task
+def group_norm_forward(t, tasks, x, gain, bias, y, means, inverses, images, space, n, groups, with_silu, eps: float):
+    """x, y (images, space, n); means, inverses (images, groups)"""
+    mean, spread, factor = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+    for i in range(part(t, tasks, images, 1), part(t + 1, tasks, images, 1)):
+        at, kept = 4 * i * space * n, 4 * i * groups
+        group_image(
+            x + at, y + at, floats(gain, n), floats(bias, n), floats(means + kept, groups), floats(inverses + kept, groups),
+            mean, spread, factor, space, n, groups, f32(eps), with_silu,
+        )
+
+
+@inner
+def group_image_backward(g, x, gain, bias, means, inverses, dx, dgain, dbias, work, space, n, groups, with_silu):
+    """One image; work (5, n) is scratch."""
+    mean, factor, level, slope, shift = work[:n], work[n:2 * n], work[2 * n:3 * n], work[3 * n:4 * n], work[4 * n:]
+    size = n // groups
+    for j in range(n):
+        mean[j] = means[j // size]
+        factor[j] = gain[j] * inverses[j // size]
+    if with_silu:  # dx holds the gradient of what went into silu, made from that value, which is made once more
+        for i in range(space):
+            row = floats(dx + 4 * i * n, n)
+            affine_row(floats(x + 4 * i * n, n), shift, mean, factor, bias)
+            silu_row_backward(floats(g + 4 * i * n, n), shift, row)
+        g = dx
+    column_sums_of_products(g, x, space, n, mean, level, slope)
+    for k in range(groups):
+        inverse = inverses[k]
+        total, product = f32(0), f32(0)
+        for j in range(k * size, (k + 1) * size):
+            dbias[j] += level[j]
+            dgain[j] += slope[j] * inverse
+            total += gain[j] * level[j]
+            product += gain[j] * slope[j]
+        entries = f32(size * space)
+        for j in range(k * size, (k + 1) * size):
+            level[j] = total * inverse / entries
+            slope[j] = product * inverse * inverse * inverse / entries
+    for i in range(space):
+        at = 4 * i * n
+        affine_row_backward(floats(g + at, n), floats(x + at, n), floats(dx + at, n), mean, factor, level, slope)
+
+
+@task
+def group_norm_backward(t, tasks, g, x, gain, bias, means, inverses, dx, dgains, dbiases, images, space, n, groups, with_silu):
+    """dgains, dbiases (tasks, n): what each task adds up."""
+    work, dgain, dbias = np.empty(5 * n, np.float32), floats(dgains + 4 * t * n, n), floats(dbiases + 4 * t * n, n)
+    for j in range(n):
+        dgain[j], dbias[j] = f32(0), f32(0)
+    for i in range(part(t, tasks, images, 1), part(t + 1, tasks, images, 1)):
+        at, kept = 4 * i * space * n, 4 * i * groups
+        group_image_backward(
+            g + at, x + at, floats(gain, n), floats(bias, n), floats(means + kept, groups), floats(inverses + kept, groups),
+            dx + at, dgain, dbias, work, space, n, groups, with_silu,
+        )
+
+
+@group_norm.forward
+def _(x, gain, bias, *, groups, eps, activation):
+    if not is_float32(x, gain, bias) or activation not in (None, "silu") or x.ndim < 2:
+        return NotImplemented
+    images, n = x.shape[0], x.shape[-1]
+    y = np.empty(x.shape, f32)
+    means, inverses = np.empty((2, images, groups), f32)
+    tasks = min(images, tasks_for(x.size))
+    space = x.size // (images * n)
+    group_norm_forward(x, gain, bias, y, means, inverses, images, space, n, groups, activation == "silu", float(eps), tasks=tasks)
+    return y, (means, inverses)
+
+
+@group_norm.backward
+def _(g, _y, saved, x, gain, bias, *, needs, groups, eps, activation):
+    images, n = x.shape[0], x.shape[-1]
+    dx = np.empty(x.shape, f32)
+    tasks = min(images, tasks_for(x.size))
+    dgains, dbiases = np.empty((2, tasks, n), f32)
+    space = x.size // (images * n)
+    group_norm_backward(g, x, gain, bias, *saved, dx, dgains, dbiases, images, space, n, groups, activation == "silu", tasks=tasks)
+    return dx, dgains.sum(0), dbiases.sum(0)
+
+
+# --- dropout
+
+
+@task
+def drop(t, tasks, x, y, n, seed, p: float):
+    """y = x / (1 - p) where the random number of the entry's position is at least p, else 0"""
+    first = part(t, tasks, n, 16)
+    count = part(t + 1, tasks, n, 16) - first
+    a, b = floats(x + 4 * first, count), floats(y + 4 * first, count)
+    least, scale = f32(p), f32(1) / f32(1 - p)
+    for j in range(count):
+        b[j] = a[j] * scale if uniform(seed, first + j) >= least else a[j] * f32(0)
+
+
+def _drop(x, p, seed):
+    y = np.empty(x.shape, f32)
+    drop(x, y, x.size, int(seed), float(p), tasks=tasks_for(x.size))
+    return y
+
+
+@dropout.forward
+def _(x, *, p, seed):
+    return _drop(x, p, seed), ()
+
+
+@dropout.backward
+def _(g, _y, _saved, _x, *, needs, p, seed):
+    return (_drop(g, p, seed),)
