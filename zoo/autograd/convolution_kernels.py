@@ -2,134 +2,149 @@
 
 x (batch, height, width, in), weight (kernel height, kernel width, in, out), y and its gradient g (batch, out height, out width, out).
 
-A 3x3 convolution of stride 1 goes to `winograd`. Any other is a matrix product with the patches of x, one row for each position of the
-output, of which a block at a time is gathered into the cache (im2col; Chellapilla et al. 2006):
+A 3x3 convolution of stride 1 goes to `winograd`. Any other is a product of the patches of x, one row for each position of the output,
+with the weight (im2col; Chellapilla et al. 2006), except that no patch is ever written down: in a padded image each row of a patch is
+a run of neighbouring floats, and `tiles` multiplies them where they lie (Dukhan 2019).
 
     y  = patches(x) weight              conv2d_forward
-    dx = patches^T (g weight^T)         conv2d_input: each row is added back to where it was read
     dw = patches(x)^T g                 conv2d_weight
+    dx: the pixels at one place within the stride see only every stride-th tap, so that they are a convolution
+        of g with those taps, reversed, of stride 1: stride^2 small convolutions, each to its own pixels of dx
 
-With stride 1 each of the three may also be read from the other side, since x and y then play the same part with the taps reversed. The
-side with fewer channels has the smaller patches. Where a patch is a row of x as it lies there (1x1; a kernel as large as the image),
-nothing is gathered.
+Where a kernel is as large as the image, each is one plain matrix product.
 """
 
 import numpy as np
 
 from . import winograd
-from .runtime import address, clear_floats, copy_floats, gemm, get_threads, inner, keep_alive, kernel, prange
+from .runtime import address, clear_floats, copy_floats, gemm, get_threads, inner, keep_alive
+from .tasks import floats, part, task
+from .tiles import multiply_columns, multiply_rows, table_size
 
 f32 = np.float32
-BLOCK_FLOATS = 1 << 16          # of patches at a time: a quarter of a second-level cache of 1 MB
+SLAB_FLOATS = 1 << 16           # of an image that are padded at a time: a quarter of a second-level cache of 1 MB
 
 
 @inner
-def _patches(x, patches, first, last, geometry):
-    """One row (kernel height, kernel width, in) for each output position first ... last, zero outside the image."""
-    height, width, channels, oh, ow, kh, kw, sh, sw, ph, pw = geometry
-    for position in range(first, last):
-        image, place = position // (oh * ow), position % (oh * ow)
-        top, left = place // ow * sh - ph, place % ow * sw - pw
-        before, after = max(0, -left), min(kw, width - left)         # the taps inside the image lie side by side
-        for i in range(kh):
-            row = patches + 4 * channels * kw * ((position - first) * kh + i)
-            if top + i < 0 or top + i >= height or after <= before:
-                clear_floats(row, kw * channels)
-                continue
+def _pad(x, image, top, left, height, width, channels, slab, rows, columns):
+    """slab (rows, columns, in) = x[image, top : top + rows, left : left + columns], zero outside the image."""
+    before, after = max(0, -left), min(columns, width - left)
+    for i in range(rows):
+        target = slab + 4 * i * columns * channels
+        if top + i < 0 or top + i >= height or after <= before:
+            clear_floats(target, columns * channels)
+        else:
+            clear_floats(target, before * channels)
+            clear_floats(target + 4 * after * channels, (columns - after) * channels)
             source = x + 4 * channels * ((image * height + top + i) * width + left + before)
-            if after - before < kw:
-                clear_floats(row, kw * channels)
-            copy_floats(row + 4 * channels * before, source, (after - before) * channels)
+            copy_floats(target + 4 * before * channels, source, (after - before) * channels)
 
 
 @inner
-def _add_patches(patches, x, first, last, geometry):
-    """The adjoint of `_patches`: patches (positions, kernel height * kernel width * in) added to x (batch * height * width * in)."""
-    height, width, channels, oh, ow, kh, kw, sh, sw, ph, pw = geometry
-    for position in range(first, last):
-        image, place = position // (oh * ow), position % (oh * ow)
-        top, left = place // ow * sh - ph, place % ow * sw - pw
-        before = max(0, -left)
-        after = max(before, min(kw, width - left))
-        for i in range(max(0, -top), min(kh, height - top)):
-            source = patches[position - first, (i * kw + before) * channels : (i * kw + after) * channels]
-            start = ((image * height + top + i) * width + left + before) * channels
-            target = x[start : start + len(source)]
-            for j in range(len(source)):
-                target[j] += source[j]
+def _product(a, segments, length, stride, b):
+    """Sum over s, l of a[s stride + l] b[s length + l]: one output from one channel's taps."""
+    total = f32(0)
+    for s in range(segments):
+        x, w = floats(a + s * stride, length), floats(b + 4 * s * length, length)
+        for i in range(length):
+            total += x[i] * w[i]
+    return total
 
 
-@kernel
-def _forward(x, weight, bias, y, geometry, block, as_it_lies):
-    positions, out = y.shape
-    size = weight.shape[0]
-    for b in prange((positions + block - 1) // block):
-        first, last = b * block, min(positions, b * block + block)
-        patches = np.empty(0 if as_it_lies else block * size, f32)
-        source = address(x) + 4 * first * size
-        if not as_it_lies:
-            source = address(patches)
-            _patches(address(x), source, first, last, geometry)
-        for row in range(first, last):
-            y[row] = bias
-        target = address(y) + 4 * first * out
-        gemm(False, False, last - first, out, size, f32(1), source, size, address(weight), out, f32(1), target, out)
-        keep_alive(patches)
+@task
+def _correlate(
+    t, tasks, x, weight, start, y, n, height, width, channels, out, kh, kw, step_h, step_w, from_h, from_w,
+    rows, columns, y_height, y_width, y_step_h, y_step_w, to_h, to_w, slab_rows,
+):  # fmt: skip
+    """y[:, to_h + i y_step_h, to_w + j y_step_w] = start + patch(i, j) weight, for i < rows and j < columns.
+
+    patch(i, j) is x[:, from_h + i step_h :, from_w + j step_w :][:kh, :kw], zero outside the image. weight (kh, kw, in, out), but
+    (out, kh, kw, in) below four channels out: no register is filled by them, so the inner product runs along the patch.
+    """
+    first, last = part(t, tasks, n * rows, 1), part(t + 1, tasks, n * rows, 1)
+    slab_width = (columns - 1) * step_w + kw
+    slab = np.empty(((slab_rows - 1) * step_h + kh) * slab_width * channels, f32)
+    size = table_size(slab_rows * columns)
+    sources, targets = np.empty(size, np.int64), np.empty(size, np.int64)
+    inside = from_w >= 0 and from_w + slab_width <= width and from_h >= 0 and from_h + (rows - 1) * step_h + kh <= height
+    while first < last:
+        image, i = first // rows, first % rows
+        count = min(last - first, rows - i, slab_rows)
+        top = from_h + i * step_h
+        corner, line = address(slab), 4 * slab_width * channels
+        if inside:
+            corner, line = x + 4 * channels * ((image * height + top) * width + from_w), 4 * width * channels
+        else:
+            _pad(x, image, top, from_w, height, width, channels, corner, (count - 1) * step_h + kh, slab_width)
+        for p in range(table_size(count * columns)):
+            place = min(p, count * columns - 1)
+            row, column = place // columns, place % columns
+            sources[p] = corner + row * step_h * line + 4 * column * step_w * channels
+            at = (image * y_height + to_h + (i + row) * y_step_h) * y_width + to_w + column * y_step_w
+            targets[p] = y + 4 * out * at
+        if out < 4:
+            bias = floats(start, out)
+            for p in range(count * columns):
+                target = floats(targets[p], out)
+                for o in range(out):
+                    target[o] = bias[o] + _product(sources[p], kh, kw * channels, line, weight + 4 * o * kh * kw * channels)
+        else:
+            multiply_rows(address(sources), 0, kh, kw * channels, line, weight, address(targets), 0, count * columns, out, start)
+        first += count
+    keep_alive((slab, sources, targets))
 
 
-@kernel
-def _input(g, weight, bias, x, geometry, block):
-    """g (batch, positions, out), weight (size, out), bias (in,): what x (batch * height * width * in) starts from."""
-    batch, positions, out = g.shape
-    size = weight.shape[0]
-    channels = len(bias)
-    pixels = len(x) // (batch * channels)
-    for image in prange(batch):
-        patches = np.empty((block, size), f32)
-        for pixel in range(image * pixels, image * pixels + pixels):
-            for c in range(channels):
-                x[pixel * channels + c] = bias[c]
-        for first in range(image * positions, image * positions + positions, block):
-            last = min(first + block, image * positions + positions)
-            source = address(g) + 4 * first * out
-            gemm(False, True, last - first, size, out, f32(1), source, out, address(weight), out, f32(0), address(patches), size)
-            _add_patches(patches, x, first, last, geometry)
+@task
+def _weight(t, tasks, x, g, total, n, height, width, channels, out, kh, kw, sh, sw, ph, pw, oh, ow, slab_rows):
+    """total[t] = the sum over part t of the output's rows of patch^T g, (kh, kw, in, out)."""
+    first, last = part(t, tasks, n * oh, 1), part(t + 1, tasks, n * oh, 1)
+    slab_width = (ow - 1) * sw + kw
+    slab = np.empty(((slab_rows - 1) * sh + kh) * slab_width * channels, f32)
+    size = kw * channels
+    total = total + 4 * t * kh * size * out
+    clear_floats(total, kh * size * out)
+    inside = ph == 0 and pw == 0
+    while first < last:
+        image, i = first // oh, first % oh
+        count = min(last - first, oh - i, slab_rows)
+        top = i * sh - ph
+        corner, line = address(slab), 4 * slab_width * channels
+        if inside:
+            corner, line = x + 4 * channels * (image * height + top) * width, 4 * width * channels
+        else:
+            _pad(x, image, top, -pw, height, width, channels, corner, (count - 1) * sh + kh, slab_width)
+        for a in range(kh):
+            multiply_columns(corner + a * line, g + 4 * out * ow * first, total + 4 * a * size * out, size, out,
+                             count, sh * line, 4 * out * ow, ow, 4 * sw * channels, 4 * out)  # fmt: skip
+        first += count
+    keep_alive(slab)
 
 
-@kernel
-def _weight(x, g, partial, geometry, block, as_it_lies):
-    """partial (shares, size, out): each share of the positions is summed on its own, then the shares in order into the first."""
-    positions, out = g.shape
-    shares, size, _ = partial.shape
-    for share in prange(shares):
-        begin, end = positions * share // shares, positions * (share + 1) // shares
-        patches = np.empty(0 if as_it_lies else block * size, f32)
-        target = address(partial) + 4 * share * size * out
-        for first in range(begin, end, block):
-            last = min(end, first + block)
-            source = address(x) + 4 * first * size
-            if not as_it_lies:
-                source = address(patches)
-                _patches(address(x), source, first, last, geometry)
-            gradient = address(g) + 4 * first * out
-            gemm(True, False, size, out, last - first, f32(1), source, size, gradient, out, f32(first > begin), target, out)
-        keep_alive(patches)
-    for row in prange(size):
-        for share in range(1, shares):
-            for o in range(out):
-                partial[0, row, o] += partial[share, row, o]
+@task
+def _add_parts(t, tasks, total, parts, n):
+    """total[0] = the sum over parts of total (parts, n), in order."""
+    begin, end = part(t, tasks, n, 16), part(t + 1, tasks, n, 16)
+    target = floats(total + 4 * begin, end - begin)
+    for p in range(1, parts):
+        source = floats(total + 4 * (p * n + begin), end - begin)
+        for i in range(target.size):
+            target[i] += source[i]
 
 
-@kernel
-def _columns(transpose_a, transpose_b, a, b, c, blocks):
-    """c = op(a) op(b), a block of columns of c at a time, for a product that is wider than high."""
-    m, n = c.shape
-    k = a.shape[0] if transpose_a else a.shape[1]
-    for block in prange(blocks):
-        begin, end = n * block // blocks, n * (block + 1) // blocks
-        source = address(b) + 4 * begin * (b.shape[1] if transpose_b else 1)
-        gemm(transpose_a, transpose_b, m, end - begin, k, f32(1), address(a), a.shape[1], source, b.shape[1],
-             f32(0), address(c) + 4 * begin, n)  # fmt: skip
+@task
+def _matmul(t, tasks, transpose_a, transpose_b, a, b, c, m, n, k):
+    """c = op(a) op(b), a block of rows or of columns of c (m, n) for each part."""
+    top, bottom, left, right = 0, m, 0, n
+    if m >= n:
+        top, bottom = part(t, tasks, m, 8), part(t + 1, tasks, m, 8)
+    else:
+        left, right = part(t, tasks, n, 16), part(t + 1, tasks, n, 16)
+    if bottom > top and right > left:
+        a_row, b_row = m if transpose_a else k, k if transpose_b else n
+        a += 4 * top * (1 if transpose_a else k)
+        b += 4 * left * (k if transpose_b else 1)
+        c += 4 * (top * n + left)
+        gemm(transpose_a != 0, transpose_b != 0, bottom - top, right - left, k, f32(1), a, a_row, b, b_row, f32(0), c, n)
 
 
 # --- on arrays -----------------------------------------------------------------------------------------------------------------
@@ -137,25 +152,38 @@ def _columns(transpose_a, transpose_b, a, b, c, blocks):
 
 def conv2d_forward(x, weight, bias=None, stride=(1, 1), padding=(0, 0)):
     """x (batch, height, width, in), weight (kernel height, kernel width, in, out), bias (out,) or None -> y"""
-    channels, out = weight.shape[2:]
-    shape = output_shape(x.shape, weight.shape, stride, padding)
-    bias = np.zeros(out, f32) if bias is None else bias
+    out = weight.shape[3]
     if _by_winograd(x.shape, weight.shape, stride, padding):
         return winograd.forward(x, weight, bias)
-    if 4 * out <= channels and (from_other_side := _other_side(weight.shape, stride, padding)):
-        return _input_by_patches(x, _reversed(weight), bias, shape, stride, from_other_side)
-    return _forward_by_patches(x, weight, bias, shape, stride, padding)
+    n, oh, ow, _ = shape = output_shape(x.shape, weight.shape, stride, padding)
+    if _covers(x.shape, weight.shape, padding):
+        y = matmul(x.reshape(n, -1), weight.reshape(-1, out)).reshape(shape)
+        return y if bias is None else np.add(y, bias, out=y)
+    y = np.empty(shape, f32)
+    _convolve(x, weight, bias, y, stride, (-padding[0], -padding[1]), (oh, ow), (1, 1), (0, 0))
+    return y
 
 
 def conv2d_input(g, weight, input_shape, stride=(1, 1), padding=(0, 0)):
     """The adjoint of conv2d_forward in x, whose shape is given: also the transposed convolution of g."""
-    channels, out = weight.shape[2:]
+    out = weight.shape[3]
     if _by_winograd(input_shape, weight.shape, stride, padding):
         return winograd.input_gradient(g, weight)
-    bias = np.zeros(channels, f32)
-    if 4 * out <= channels and (from_other_side := _other_side(weight.shape, stride, padding)):
-        return _forward_by_patches(g, _reversed(weight), bias, input_shape, stride, from_other_side)
-    return _input_by_patches(g, weight, bias, input_shape, stride, padding)
+    if _covers(input_shape, weight.shape, padding):
+        return matmul(g.reshape(len(g), out), weight.reshape(-1, out), transpose_b=True).reshape(input_shape)
+    x = np.empty(input_shape, f32)
+    for row, column in np.ndindex(*stride):
+        taps = np.ascontiguousarray(weight[row :: stride[0], column :: stride[1]][::-1, ::-1].transpose(0, 1, 3, 2))
+        # Row r of the phase lies at stride r + row of the padded x; the rows before `begin` are padding.
+        begin = [max(0, -(-(p - at) // s)) for p, at, s in zip(padding, (row, column), stride, strict=True)]
+        to = [b * s + at - p for b, s, at, p in zip(begin, stride, (row, column), padding, strict=True)]
+        count = [max(0, -(-(size - first) // s)) for size, first, s in zip(input_shape[1:3], to, stride, strict=True)]
+        if not taps.size:
+            x[:, to[0] :: stride[0], to[1] :: stride[1]] = 0
+        elif min(count) > 0:
+            start = [b - taps.shape[i] + 1 for i, b in enumerate(begin)]
+            _convolve(g, taps, None, x, (1, 1), start, count, stride, to)
+    return x
 
 
 def conv2d_weight(x, g, weight_shape, stride=(1, 1), padding=(0, 0)):
@@ -163,9 +191,28 @@ def conv2d_weight(x, g, weight_shape, stride=(1, 1), padding=(0, 0)):
     kh, kw, channels, out = weight_shape
     if _by_winograd(x.shape, weight_shape, stride, padding):
         return winograd.weight_gradient(x, g)
-    if 4 * out <= channels and (from_other_side := _other_side(weight_shape, stride, padding)):
-        return _reversed(_weight_by_patches(g, x, (kh, kw, out, channels), stride, from_other_side))
-    return _weight_by_patches(x, g, weight_shape, stride, padding)
+    n, oh, ow, _ = g.shape
+    if _covers(x.shape, weight_shape, padding):
+        return matmul(x.reshape(n, -1), g.reshape(n, out), transpose_a=True).reshape(weight_shape)
+    if 4 * out <= channels and stride == (1, 1) and padding[0] < kh and padding[1] < kw:
+        # x and g play the same part: the side with fewer channels is the one whose patches are taken.
+        dw = conv2d_weight(g, x, (kh, kw, out, channels), stride, (kh - 1 - padding[0], kw - 1 - padding[1]))
+        return np.ascontiguousarray(dw[::-1, ::-1].transpose(0, 1, 3, 2))
+    parts = min(n * oh, get_threads())
+    total = np.empty((parts, *weight_shape), f32)
+    slab_rows = _slab_rows(oh, stride[0], (ow - 1) * stride[1] + kw, channels)
+    _weight(x, g, total, n, *x.shape[1:], out, kh, kw, *stride, *padding, oh, ow, slab_rows, tasks=parts)
+    if parts > 1:
+        _add_parts(total, parts, total[0].size)
+    return total[0]
+
+
+def matmul(a, b, transpose_a=False, transpose_b=False):
+    """op(a) op(b) for contiguous float32 matrices."""
+    (m, k), n = a.shape[::-1] if transpose_a else a.shape, b.shape[0] if transpose_b else b.shape[1]
+    c = np.empty((m, n), f32)
+    _matmul(int(transpose_a), int(transpose_b), a, b, c, m, n, k)
+    return c
 
 
 def output_shape(shape, weight_shape, stride, padding):
@@ -181,71 +228,19 @@ def _by_winograd(shape, weight_shape, stride, padding):
     return same and min(channels, out) >= 8 and min(shape[1:3]) >= 3
 
 
-def _other_side(weight_shape, stride, padding):
-    """The padding with which g is convolved to give dx, where that is again a convolution; else None."""
-    ph, pw = weight_shape[0] - 1 - padding[0], weight_shape[1] - 1 - padding[1]
-    return (ph, pw) if tuple(stride) == (1, 1) and ph >= 0 and pw >= 0 and weight_shape[:2] != (1, 1) else None
+def _covers(shape, weight_shape, padding):
+    """Whether the kernel is as large as the image, so that its only patch is the image."""
+    return tuple(padding) == (0, 0) and tuple(weight_shape[:2]) == tuple(shape[1:3])
 
 
-def _reversed(weight):
-    return np.ascontiguousarray(weight[::-1, ::-1].transpose(0, 1, 3, 2))
+def _slab_rows(rows, step, width, channels):
+    return max(1, min(rows, SLAB_FLOATS // (step * width * channels)))
 
 
-def _geometry(shape, out_shape, weight_shape, stride, padding):
-    return (*shape[1:], *out_shape[1:3], *weight_shape[:2], *stride, *padding)
-
-
-def _as_it_lies(shape, weight_shape, stride, padding):
-    """Whether the patches are x itself: a 1x1 kernel, or one as large as the image."""
-    pixelwise = tuple(weight_shape[:2]) == (1, 1) == tuple(stride)
-    return tuple(padding) == (0, 0) and (pixelwise or tuple(weight_shape[:2]) == tuple(shape[1:3]))
-
-
-def _block(positions, size, share):
-    """How many positions at a time, at most the share of one thread."""
-    return max(1, min(max(32, BLOCK_FLOATS // size), -(-positions // share)))
-
-
-def _forward_by_patches(x, weight, bias, shape, stride, padding):
-    n, oh, ow, out = shape
-    y = np.empty(shape, f32)
-    flat = weight.reshape(-1, out)
-    as_it_lies = _as_it_lies(x.shape, weight.shape, stride, padding)
-    positions = n * oh * ow
-    block = -(-positions // get_threads()) if as_it_lies else _block(positions, len(flat), get_threads())
-    geometry = _geometry(x.shape, shape, weight.shape, stride, padding)
-    _forward(x.reshape(-1), flat, bias, y.reshape(-1, out), geometry, max(block, 1), as_it_lies)
-    return y
-
-
-def _input_by_patches(g, weight, bias, shape, stride, padding):
-    n, oh, ow, out = g.shape
-    flat = weight.reshape(-1, out)
-    if _as_it_lies(shape, weight.shape, stride, padding) and not bias.any():
-        x = np.empty((n * oh * ow, len(flat)), f32)
-        if len(x) > len(flat):
-            _forward(g.reshape(-1), np.ascontiguousarray(flat.T), np.zeros(len(flat), f32), x,
-                     _geometry(g.shape, g.shape, (1, 1), (1, 1), (0, 0)), -(-len(x) // get_threads()), True)  # fmt: skip
-        else:
-            _columns(False, True, g.reshape(-1, out), flat, x, get_threads())
-        return x.reshape(shape)
-    x = np.empty(shape, f32)
-    geometry = _geometry(shape, g.shape, weight.shape, stride, padding)
-    _input(g.reshape(n, oh * ow, out), flat, bias, x.reshape(-1), geometry, _block(oh * ow, len(flat), 1))
-    return x
-
-
-def _weight_by_patches(x, g, weight_shape, stride, padding):
-    n, oh, ow, out = g.shape
-    size = int(np.prod(weight_shape[:3]))
-    as_it_lies = _as_it_lies(x.shape, weight_shape, stride, padding)
-    if as_it_lies and oh * ow == 1:
-        dw = np.empty((size, out), f32)
-        dw_transposed = np.empty((out, size), f32)
-        _columns(True, False, g.reshape(n, out), x.reshape(n, size), dw_transposed, get_threads())
-        dw[:] = dw_transposed.T
-        return dw.reshape(weight_shape)
-    partial = np.empty((min(n * oh * ow, get_threads()), size, out), f32)
-    block = _block(n * oh * ow, size, get_threads())
-    _weight(x.reshape(-1), g.reshape(-1, out), partial, _geometry(x.shape, g.shape, weight_shape, stride, padding), block, as_it_lies)
-    return partial[0].reshape(weight_shape)
+def _convolve(x, weight, bias, y, step, start, count, y_step, to):
+    kh, kw, channels, out = weight.shape
+    bias = np.zeros(out, f32) if bias is None else bias
+    if out < 4:
+        weight = np.ascontiguousarray(weight.transpose(3, 0, 1, 2))
+    slab_rows = _slab_rows(count[0], step[0], (count[1] - 1) * step[1] + kw, channels)
+    _correlate(x, weight, bias, y, *x.shape, out, kh, kw, *step, *start, *count, *y.shape[1:3], *y_step, *to, slab_rows)

@@ -13,7 +13,8 @@ A group of tiles stays in a core's second-level cache from its transform to its 
 
 import numpy as np
 
-from .runtime import Native, address, clear_floats, copy_floats, gemm, get_threads, inner, keep_alive, kernel, prange, separate
+from .runtime import Native, address, clear_floats, copy_floats, get_threads, inner, keep_alive, kernel, prange, separate
+from .tiles import multiply_columns, multiply_rows, table_size
 
 f32 = np.float32
 CACHE_BYTES = 1 << 20
@@ -88,9 +89,13 @@ def _forward_group(x, u, bias, y, height, width, channels, out, first, last):
     points, products = np.empty(36 * tiles * channels, f32), np.empty(36 * tiles * out, f32)
     window = np.empty(16 * out, f32)
     _transform_group(input_tile, x, 6, 1, height, width, channels, first, last, address(points), tiles)
+    sources, targets, zeros = np.empty(table_size(tiles), np.int64), np.empty(table_size(tiles), np.int64), np.zeros(out, f32)
+    for t in range(len(sources)):
+        sources[t] = address(points) + 4 * channels * min(t, tiles - 1)
+        targets[t] = address(products) + 4 * out * min(t, tiles - 1)
     for k in range(36):
-        v, product = address(points) + 4 * k * tiles * channels, address(products) + 4 * k * tiles * out
-        gemm(False, False, tiles, out, channels, f32(1), v, channels, u + 4 * k * channels * out, out, f32(0), product, out)
+        multiply_rows(address(sources), 4 * channels * tiles * k, 1, channels, 0, u + 4 * k * channels * out,
+                      address(targets), 4 * out * tiles * k, tiles, out, address(zeros))  # fmt: skip
     pixel = 4 * out
     for t in range(first, last):
         image, place = t // (across * down), t % (across * down)
@@ -102,15 +107,14 @@ def _forward_group(x, u, bias, y, height, width, channels, out, first, last):
         if cut:
             for i in range(min(4, height - top)):
                 copy_floats(corner + i * width * pixel, address(window) + i * row, min(4, width - left) * out)
-    keep_alive(window)
-    keep_alive(points)
-    keep_alive(products)
+    keep_alive((window, points, products, sources, targets, zeros))
 
 
 @separate("void(intp, intp, intp, intp, intp, intp, intp, intp, intp, intp)")
 def _weight_share(x, g, total, height, width, channels, out, begin, end, group):
     """total (36, in, out) = the sum over the tiles begin ... end of (B^T x B)^T (A g A^T)."""
     points, gradients = np.empty(36 * group * channels, f32), np.empty(36 * group * out, f32)
+    clear_floats(total, 36 * channels * out)
     for first in range(begin, end, group):
         tiles = min(end, first + group) - first
         _transform_group(input_tile, x, 6, 1, height, width, channels, first, first + tiles, address(points), group)
@@ -118,9 +122,8 @@ def _weight_share(x, g, total, height, width, channels, out, begin, end, group):
         for k in range(36):
             v, dm = address(points) + 4 * k * group * channels, address(gradients) + 4 * k * group * out
             target = total + 4 * k * channels * out
-            gemm(True, False, channels, out, tiles, f32(1), v, channels, dm, out, f32(first > begin), target, out)
-    keep_alive(points)
-    keep_alive(gradients)
+            multiply_columns(v, dm, target, channels, out, 1, 0, 0, tiles, 4 * channels, 4 * out)
+    keep_alive((points, gradients))
 
 
 @kernel

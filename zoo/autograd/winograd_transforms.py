@@ -8,11 +8,12 @@ and takes seconds for it.
 Importing this file imports Numba; `runtime.Native` does so when the first kernel needs it.
 """
 
-import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from .vectors import FLOAT, VECTOR, WIDTH, load, mask, store, word
 
 
 def transform_input(d0, d1, d2, d3, d4, d5):
@@ -51,15 +52,6 @@ def transform_weight_gradient(u0, u1, u2, u3, u4, u5):
 # --- from a formula to machine code ------------------------------------------------------------------------------------------
 
 
-def _register_floats():
-    features = llvmlite.binding.get_host_cpu_features()
-    return 16 if features.get("avx512f") else 8 if features.get("avx") else 4
-
-
-WIDTH = _register_floats()
-_BYTE, _WORD, _FLOAT = ir.IntType(8), ir.IntType(64), ir.FloatType()
-
-
 class _Vector:
     """A register of floats while its code is being written; adding two writes an addition."""
 
@@ -68,7 +60,7 @@ class _Vector:
 
     def _with(self, write, other):
         if not isinstance(other, _Vector):
-            other = _Vector(self.builder, ir.Constant(self.value.type, [ir.Constant(_FLOAT, float(other))] * self.value.type.count))
+            other = _Vector(self.builder, ir.Constant(VECTOR, [ir.Constant(FLOAT, float(other))] * WIDTH))
         return _Vector(self.builder, write(self.value, other.value, flags=("contract", "nsz")))
 
     def __add__(self, other):
@@ -92,56 +84,37 @@ def _tile_transform(formula, points_in, points_out, add_bias=False):
     Addresses and strides are in bytes. Reads a tile (points_in, points_in, channels), writes (points_out, points_out, channels).
     With add_bias the (channels,) floats at `bias` are added to each output.
     """
-    vector = ir.VectorType(_FLOAT, WIDTH)
-    mask_type = ir.VectorType(ir.IntType(1), WIDTH)
 
     @intrinsic
     def transform(typing_context, source, row, column, target, target_row, target_column, bias, channels):
         def generate(context, builder, signature, args):
             source, row, column, target, target_row, target_column, bias, channels = args
-            pointer = vector.as_pointer()
-            masked = ir.FunctionType(vector, [pointer, ir.IntType(32), mask_type, vector])
-            load = cgutils.get_or_insert_function(builder.module, masked, f"llvm.masked.load.v{WIDTH}f32.p0v{WIDTH}f32")
-            masked = ir.FunctionType(ir.VoidType(), [vector, pointer, ir.IntType(32), mask_type])
-            store = cgutils.get_or_insert_function(builder.module, masked, f"llvm.masked.store.v{WIDTH}f32.p0v{WIDTH}f32")
-            align = ir.Constant(ir.IntType(32), 4)
 
             def at(base, stride_a, a, stride_b, b, offset):
-                place = builder.add(base, offset)
-                place = builder.add(place, builder.mul(stride_a, ir.Constant(_WORD, a)))
-                return builder.inttoptr(builder.add(place, builder.mul(stride_b, ir.Constant(_WORD, b))), pointer)
+                place = builder.add(builder.add(base, offset), builder.mul(stride_a, word(a)))
+                return builder.add(place, builder.mul(stride_b, word(b)))
 
-            def chunk(offset, mask):
+            def chunk(offset, lanes):
                 """WIDTH channels of the tile; with a mask, those that are left."""
 
                 def read(place):
-                    if mask is None:
-                        return _Vector(builder, builder.load(place, align=4))
-                    return _Vector(builder, builder.call(load, [place, align, mask, ir.Constant(vector, None)]))
+                    return _Vector(builder, load(builder, place, lanes))
 
-                rows = [
+                columns = [
                     formula(*(read(at(source, row, a, column, b, offset)) for a in range(points_in))) for b in range(points_in)
-                ]  # rows[b][a]: column b, transformed downwards
-                start = read(builder.inttoptr(builder.add(bias, offset), pointer)) if add_bias else None
+                ]  # columns[b][a]: column b, transformed downwards
+                start = read(builder.add(bias, offset)) if add_bias else None
                 for a in range(points_out):
-                    for b, y in enumerate(formula(*(rows[i][a] for i in range(points_in)))):
+                    for b, y in enumerate(formula(*(columns[i][a] for i in range(points_in)))):
                         y = y + start if add_bias else y
-                        place = at(target, target_row, a, target_column, b, offset)
-                        if mask is None:
-                            builder.store(y.value, place, align=4)
-                        else:
-                            builder.call(store, [y.value, place, align, mask])
+                        store(builder, y.value, at(target, target_row, a, target_column, b, offset), lanes)
 
-            whole = builder.udiv(channels, ir.Constant(_WORD, WIDTH))
+            whole = builder.udiv(channels, word(WIDTH))
             with cgutils.for_range(builder, whole) as loop:
-                chunk(builder.mul(loop.index, ir.Constant(_WORD, 4 * WIDTH)), None)
-            rest = builder.urem(channels, ir.Constant(_WORD, WIDTH))
-            with builder.if_then(builder.icmp_unsigned("!=", rest, ir.Constant(_WORD, 0))):
-                mask = ir.Constant(mask_type, ir.Undefined)
-                for lane in range(WIDTH):
-                    inside = builder.icmp_unsigned("<", ir.Constant(_WORD, lane), rest)
-                    mask = builder.insert_element(mask, inside, ir.Constant(ir.IntType(32), lane))
-                chunk(builder.mul(whole, ir.Constant(_WORD, 4 * WIDTH)), mask)
+                chunk(builder.mul(loop.index, word(4 * WIDTH)), None)
+            rest = builder.urem(channels, word(WIDTH))
+            with builder.if_then(builder.icmp_unsigned("!=", rest, word(0))):
+                chunk(builder.mul(whole, word(4 * WIDTH)), mask(builder, rest))
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 8), generate
