@@ -15,4 +15,4 @@ from .convolution import *
 from .recurrence import *
 from .loss import *
 from .runtime import get_threads, set_threads
-from . import activation_kernels, attention_kernels, linear_kernels, loss_kernels, normalisation_kernels  # noqa: F401,I001  (attach the kernels to their operations)
+from . import activation_kernels, attention_kernels, linear_kernels, loss_kernels, normalisation_kernels, recurrence_kernels  # attach the kernels
