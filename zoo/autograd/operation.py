@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from .binding import bind
 from .runtime import kernels_enabled
 from .tensor import Blank, Node, Tensor, _backward, source, state
 
@@ -85,7 +86,7 @@ class Operation:
 
     def __call__(self, *args: Any, **settings: Any) -> Any:
         if len(args) != len(self.arguments) or settings.keys() != self.settings.keys() or self.variadic:
-            args, settings = self.bind(args, settings)
+            args, settings = bind(self, args, settings)
         if state.watchers:
             return state.watchers[-1].observe(self, args, settings)
         return self.apply(args, settings)
@@ -138,37 +139,6 @@ class Operation:
 
     def rules_applied(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> Sequence:
         raise NotImplementedError
-
-    def bind(self, args: Sequence, settings: dict) -> tuple[Sequence, dict]:
-        """Arguments by position or name, settings by name or after the arguments, as NumPy takes them: sum(x, 1)."""
-        if self.variadic:
-            if args and isinstance(args[0], (list, tuple)):
-                args, extra = tuple(args[0]), args[1:]
-                settings = {**dict(zip(self.settings, extra)), **settings}
-        else:
-            n = len(self.arguments)
-            if len(args) > n + len(self.settings):
-                raise TypeError(f"{self.__name__} takes {self._signature()}; {len(args)} positional arguments were given")
-            settings = {**dict(zip(self.settings, args[n:])), **settings}
-            args = list(args[:n])
-            for name in self.arguments[len(args):]:
-                if name in settings:
-                    args.append(settings.pop(name))
-                elif name in self.optional:
-                    args.append(self.optional[name])
-                else:
-                    raise TypeError(f"{self.__name__} takes {self._signature()}; {name} is missing")
-        unknown = settings.keys() - self.settings.keys()
-        if unknown:
-            raise TypeError(f"{self.__name__} takes {self._signature()}; it has no {', '.join(sorted(unknown))}")
-        full = {name: settings.get(name, default) for name, default in self.settings.items()}
-        missing = [name for name, value in full.items() if value is inspect.Parameter.empty]
-        if missing:
-            raise TypeError(f"{self.__name__} takes {self._signature()}; {', '.join(missing)} is missing")
-        return args, full
-
-    def _signature(self) -> str:
-        return str(inspect.signature(self.definition))
 
 
 class Primitive(Operation):

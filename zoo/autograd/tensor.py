@@ -27,6 +27,8 @@ import numpy.typing as npt
 
 import zoo.autograd as ops  # only attributes looked up at call time: the operations are defined on top of this file
 
+from .operators import Operators
+
 if TYPE_CHECKING:
     from .operation import Operation
 
@@ -73,13 +75,14 @@ class Node:
         self.op = None
 
 
-class Tensor:
+class Tensor(Operators):
     """An array with a memory.  `Tensor([1.0, 2.0], requires_grad=True)`
 
     data: anything that NumPy makes an array of; Python floats become float32, arrays keep their dtype.
     requires_grad: collect the gradient in `.grad` when `backward()` runs; needs a floating dtype.
     """
 
+    __hash__ = object.__hash__
     __slots__ = ("__weakref__", "_leaf", "birth", "data", "grad", "node")
     __array_ufunc__ = None  # so that `array * tensor` asks the tensor
 
@@ -169,41 +172,6 @@ class Tensor:
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self.data)))
-
-    # --- what can be done with it
-
-    def __add__(self, other): return ops.add(self, other)
-    def __radd__(self, other): return ops.add(other, self)
-    def __sub__(self, other): return ops.subtract(self, other)
-    def __rsub__(self, other): return ops.subtract(other, self)
-    def __mul__(self, other): return ops.multiply(self, other)
-    def __rmul__(self, other): return ops.multiply(other, self)
-    def __truediv__(self, other): return ops.divide(self, other)
-    def __rtruediv__(self, other): return ops.divide(other, self)
-    def __pow__(self, other): return ops.power(self, other)
-    def __rpow__(self, other): return ops.power(other, self)
-    def __neg__(self): return ops.negative(self)
-    def __abs__(self): return ops.abs(self)
-    def __matmul__(self, other): return ops.matmul(self, other)
-    def __rmatmul__(self, other): return ops.matmul(other, self)
-    def __getitem__(self, index): return ops.getitem(self, index=index)
-    def __gt__(self, other): return ops.greater(self, other)
-    def __ge__(self, other): return ops.greater_equal(self, other)
-    def __lt__(self, other): return ops.less(self, other)
-    def __le__(self, other): return ops.less_equal(self, other)
-    def __eq__(self, other): return ops.equal(self, other)
-    def __ne__(self, other): return ops.not_equal(self, other)
-    __hash__ = object.__hash__
-
-    def sum(self, axis=None, keepdims=False): return ops.sum(self, axis=axis, keepdims=keepdims)
-    def mean(self, axis=None, keepdims=False): return ops.mean(self, axis=axis, keepdims=keepdims)
-    def max(self, axis=None, keepdims=False): return ops.max(self, axis=axis, keepdims=keepdims)
-    def min(self, axis=None, keepdims=False): return ops.min(self, axis=axis, keepdims=keepdims)
-    def var(self, axis=None, keepdims=False): return ops.var(self, axis=axis, keepdims=keepdims)
-    def reshape(self, *shape): return ops.reshape(self, shape=shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
-    def transpose(self, *axes): return ops.transpose(self, axes=axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes or None)
-    def swapaxes(self, a, b): return ops.swapaxes(self, a=a, b=b)
-    T = property(lambda self: ops.transpose(self))
 
     def backward(self, grad: npt.ArrayLike | None = None, *, retain_graph: bool = False) -> None:
         """Add d(self)/d(leaf) to `.grad` of every leaf that this tensor was made from.
@@ -348,8 +316,8 @@ def _collect(flow: dict[int, Any], ours: set[int], s: Any, g: Any) -> None:
     shape, dtype = s.shape, s.dtype
     if g.shape != shape:
         g = ops.sum_to(g, shape=shape)
-    if g.dtype != dtype:
-        g = g.astype(dtype)
+    if g.dtype != dtype or isinstance(g, np.generic):  # what NumPy makes of arrays without axes has no memory to hand on
+        g = g.astype(dtype) if isinstance(g, Tensor) else np.asarray(g, dtype)
     i = id(s)
     if i not in flow:
         flow[i] = g
@@ -358,7 +326,7 @@ def _collect(flow: dict[int, Any], ours: set[int], s: Any, g: Any) -> None:
     elif i in ours:
         ops.add_into(flow[i], g)
     else:
-        flow[i] = ops.add(flow[i], g)
+        flow[i] = np.asarray(ops.add(flow[i], g))
         ours.add(i)
 
 
