@@ -1,0 +1,483 @@
+"""Diffusion and flow matching: a network learns to see the picture in the noise, and noise becomes a picture step by step.
+
+    x_t = alpha(t) x_0 + sigma(t) noise        t from 0, the picture, to 1, the noise
+
+Training draws t and noise and asks the network for the noise, for x_0, or for v = m x_0 + n noise (`samplers.Path`).  On the straight
+path, v is the velocity noise - x_0, and this is flow matching (Lipman et al. 2023; Liu et al. 2023); on the others it's diffusion
+(Ho et al. 2020; Salimans & Ho 2022).  Everything else is the same: whatever is predicted, x_0 and the noise follow from it.
+Pictures are in [0, 1] outside and in [-1, 1] inside; t is continuous, and the network sees T t.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.random import Generator
+
+from . import autograd as ops
+from .autograd import Tensor, no_grad
+from .diffusion_uses import Uses
+from .model import Config, Step, last, replayable
+from .optim import Adam, Average, constant, cosine
+from .samplers import ADAPTIVE, SAMPLERS, Belief, Move, check_size, deviation_of, dormand_prince, make_path, next_size, times
+from .toys import TOYS
+from .training import Trainer, minibatches, shuffled
+from .unet import Dense, UNet
+from .vae import check_images, check_labels
+
+if TYPE_CHECKING:
+    from .data import Images
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionConfig(Config):
+    image: tuple[int, ...] = (28, 28)  # height, width, and channels if there is more than one; or (dimensions,) for points and latents
+    network: Literal["unet", "dense"] = "unet"
+    channels: int = 32  # width of the first level; of all layers for "dense"
+    multipliers: tuple[int, ...] = (1, 2)  # widths of the levels, in channels
+    blocks: int = 1  # residual blocks a level; all of them for "dense"
+    heads: int = 0  # of attention at the lowest resolution; 0 for none
+    classes: int = 0  # label-conditional if above 0
+    schedule: Literal["linear", "cosine", "straight"] = "cosine"
+    prediction: Literal["noise", "x_0", "v"] = "v"
+    T: int = 1000  # the finest chain; the network sees T t
+    beta_1: float = 1e-4  # of the linear schedule
+    beta_T: float = 0.02
+    source: Literal["normal", "eight_gaussians"] = "normal"  # what t = 1 is drawn from
+    times: Literal["uniform", "logit-normal"] = "uniform"  # how training draws t; the second: Esser et al. (2024), section 3.1
+    unlabelled: float = 0.1  # share of labels left out in training, for guidance (Ho & Salimans 2022)
+    dequantise: bool = False  # add uniform noise of one grey level in training: for likelihoods
+    sampler: str = "ddim"  # what `sample` uses unless told otherwise
+    evaluations: int = 50
+    guidance: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionTraining(Config):
+    steps: int = 20_000
+    batch_size: int = 128
+    lr: float = 1e-3
+    warm_up: int = 500  # steps over which the rate grows; then it falls along half a cosine
+    constant: bool = False  # no warm-up and no fall
+    clip: float | None = 1.0
+    average: float = 0.9995  # decay of the averaged weights that are evaluated and saved; 0 for none
+    coupling: Literal["independent", "optimal"] = "independent"  # noise paired with data at least total squared distance (Tong et al. 2024)
+    pool: int = 1024  # how many are paired at once
+
+
+_DIGITS = {"channels": 32, "multipliers": (1, 2), "heads": 4, "classes": 10}
+_PLANE = {"image": (2,), "network": "dense", "channels": 128, "blocks": 3, "schedule": "straight", "source": "eight_gaussians",
+          "sampler": "dopri5", "steps": 20_000, "batch_size": 256, "lr": 3e-4, "constant": True, "clip": None, "average": 0.0}
+PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
+    "diffusion": {**_DIGITS, "schedule": "cosine", "prediction": "v", "sampler": "dpm-solver++", "evaluations": 20, "guidance": 1.5},
+    "flow": {**_DIGITS, "schedule": "straight", "prediction": "v", "sampler": "heun", "evaluations": 20, "guidance": 1.5},
+    "ddpm": {"schedule": "linear", "prediction": "noise", "sampler": "ddpm", "evaluations": 1000},
+    "moons": _PLANE,
+    "moons-optimal": {**_PLANE, "coupling": "optimal"},
+}
+
+
+@dataclasses.dataclass
+class Pairs:
+    """A batch whose noise is chosen already: data and source points, row by row."""
+
+    x_0: np.ndarray
+    noise: np.ndarray
+    labels: np.ndarray | None = None
+
+
+@dataclasses.dataclass
+class DiffusionStep(Step):
+    """From x_t to x_previous: x_previous = mean + deviation draw.
+
+    All pictures are (n, height, width[, channels]) in [-1, 1], with noise beyond.
+    """
+
+    sampler: str
+    t: float
+    t_previous: float
+    x_t: np.ndarray
+    prediction: np.ndarray | None  # what the network said (after guidance); None in a step back to more noise
+    noise_predicted: np.ndarray | None
+    x_0_predicted: np.ndarray | None
+    mean: np.ndarray
+    deviation: float
+    draw: np.ndarray | None  # standard normal, or None where nothing is drawn
+    x_previous: np.ndarray
+    evaluations: int  # of the network in this step
+    slopes: np.ndarray | None = None  # (stages, n, ...) of a solver with several
+    error: float | None = None  # its own estimate, 1 being the tolerance
+    known: np.ndarray | None = None  # inpainting: the known picture as noisy as x_previous, pasted where the mask is
+
+
+class Diffusion(Uses):
+    """`Diffusion.new(classes=10, seed=0)`, or `zoo.load("diffusion")`."""
+
+    kind = "diffusion"
+    Config = DiffusionConfig
+    config: DiffusionConfig
+
+    def __init__(self, config: DiffusionConfig, *, rng: Generator):
+        super().__init__(config, rng=rng)
+        c = config
+        if len(c.image) not in (1, 2, 3):
+            raise ValueError(f"DiffusionConfig: image is {c.image}; it is (height, width), (height, width, channels) or (dimensions,)")
+        if (c.network == "dense") != (len(c.image) == 1):
+            raise ValueError(f"DiffusionConfig: network is {c.network!r} and image {c.image}; "
+                             "'dense' is for points, (dimensions,), 'unet' for pictures")
+        if c.schedule == "straight" and c.prediction != "v":
+            raise ValueError(f"DiffusionConfig: prediction is {c.prediction!r}; on the straight path it is 'v': "
+                             "from the others no x_0 follows at t = 1, or no noise at t = 0")
+        if c.source != "normal" and (c.schedule != "straight" or c.image != (2,)):
+            raise ValueError(f"DiffusionConfig: source is {c.source!r}; that is for points in the plane on the straight path")
+        if c.T < 1:
+            raise ValueError(f"DiffusionConfig: T is {c.T}; it is at least 1")
+        self._check_sampler(c.sampler)
+        self.path = make_path(c.schedule, c.T, c.beta_1, c.beta_T)
+        self.shape = c.image if len(c.image) == 1 else (*c.image, 1)[:3]
+        if c.network == "dense":
+            self.network: UNet | Dense = Dense(c.image[0], c.channels, c.blocks, c.classes, rng=rng)
+        else:
+            part = 2 ** len(c.multipliers)
+            if c.image[0] % part or c.image[1] % part:
+                raise ValueError(f"DiffusionConfig: image is {c.image}; "
+                                 f"{len(c.multipliers)} levels need a height and width that {part} divides")
+            self.network = UNet(self.shape[2], c.channels, c.multipliers, c.blocks, c.heads, c.classes, rng=rng)
+
+    # --- training
+
+    def predict(self, x_t, t: np.ndarray, labels: np.ndarray | None = None):
+        """The network's output: x_t (n, *image) arrays or tensors, t (n,) in [0, 1], labels (n,) -> (n, *image)."""
+        n = len(x_t)
+        if self.config.classes and labels is None:
+            labels = np.full(n, self.config.classes)  # "no label"
+        seen = t if self.config.network == "dense" else self.config.T * t
+        y = self.network(x_t.reshape((n, *self.shape)), seen, *([labels] if self.config.classes else []))
+        return y.reshape((n, *self.config.image))
+
+    def draw_times(self, n: int, rng: Generator) -> np.ndarray:
+        """(n,) float64, one from each of n equal parts, so that every batch has all kinds of t (Kingma et al. 2021, appendix I.1)."""
+        u = (np.arange(n) + rng.random(n)) / n
+        if self.config.times == "logit-normal":
+            from scipy.special import expit, ndtri
+
+            u = expit(ndtri(np.clip(u, 1e-6, 1 - 1e-6)))
+        return self.path.least + (1 - self.path.least) * u
+
+    def loss(self, batch, rng: Generator) -> dict[str, Tensor]:
+        """The mean squared error of the prediction: batch is pictures, (pictures, labels), or `Pairs`."""
+        c = self.config
+        x, labels = (batch.x_0, batch.labels) if isinstance(batch, Pairs) else batch if isinstance(batch, tuple) else (batch, None)
+        x_0 = self.inside(x, rng if c.dequantise else None)
+        noise = batch.noise if isinstance(batch, Pairs) else self.draw_source(len(x_0), rng)
+        t = self.draw_times(len(x_0), rng)
+        if c.classes:
+            labels = check_labels(labels, c.classes, len(x_0))
+            labels = np.where(rng.random(len(x_0)) < c.unlabelled, c.classes, labels)
+        return {"loss": ops.mse(self.predict(self.noised(x_0, noise, t), t, labels if c.classes else None), self.target(x_0, noise, t))}
+
+    def noised(self, x_0, noise, t):
+        """x_t = alpha x_0 + sigma noise; t is a number or (n,)."""
+        return self._wide(self.path.alpha(t)) * x_0 + self._wide(self.path.sigma(t)) * noise
+
+    def target(self, x_0, noise, t):
+        """What the network is to say."""
+        if self.config.prediction == "v":
+            m, n = self.path.v_parts(t)
+            return self._wide(m) * x_0 + self._wide(n) * noise
+        return noise if self.config.prediction == "noise" else x_0
+
+    def implied(self, prediction, x_t, t):
+        """x_0 and noise that follow from a prediction; arrays or tensors."""
+        alpha, sigma = self._wide(self.path.alpha(t)), self._wide(self.path.sigma(t))
+        if self.config.prediction == "v":
+            m, n = (self._wide(part) for part in self.path.v_parts(t))
+            return n * x_t - sigma * prediction, alpha * prediction - m * x_t
+        if self.config.prediction == "noise":
+            return (x_t - sigma * prediction) / alpha, prediction
+        return prediction, (x_t - alpha * prediction) / sigma
+
+    def _wide(self, a) -> np.ndarray:
+        """A number, or (n,), as float32 that broadcasts over pictures."""
+        a = np.asarray(a, np.float32)
+        return a.reshape(a.shape + (1,) * len(self.config.image)) if a.ndim else a
+
+    def draw_source(self, n: int, rng: Generator) -> np.ndarray:
+        """x at t = 1: standard normal, or the points that the configuration names."""
+        if self.config.source == "normal":
+            return rng.standard_normal((n, *self.config.image), np.float32)
+        return TOYS[self.config.source](n, rng)
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the data are pictures, with a range; points and latents have none."""
+        return len(self.config.image) > 1
+
+    def inside(self, x, rng: Generator | None = None) -> np.ndarray:
+        """Pictures in [0, 1] as x_0 in [-1, 1]; with rng, a uniform part of a grey level is added.  Points stay as they are."""
+        if not self.pictures:
+            x = np.asarray(x, np.float32)
+            if x.ndim != 2 or x.shape[1:] != self.config.image:
+                raise ValueError(f"points: shape is {x.shape}; this model takes (n, {self.config.image[0]})")
+            return x
+        x = check_images(x, self.config.image)
+        if rng is not None:
+            x = (255 * x + rng.random(x.shape, np.float32)) / 256
+        return 2 * x - 1
+
+    def outside(self, x_0: np.ndarray) -> np.ndarray:
+        """x_0 as pictures in [0, 1]."""
+        return np.clip(0.5 * x_0 + 0.5, 0, 1) if self.pictures else x_0
+
+    def error_by_t(self, x, labels=None, *, at=None, seed: int = 0) -> dict[str, np.ndarray]:
+        """The loss, and the mean squared errors of the x_0 and the noise predicted, for each t in `at`: where does the network see?"""
+        at = np.asarray(np.linspace(max(self.path.least, 0.05), 1, 20) if at is None else at, np.float64)
+        x_0 = self.inside(x)
+        rng = np.random.default_rng(seed)
+        rows = []
+        with no_grad():
+            for t in at:
+                noise = self.draw_source(len(x_0), rng)
+                x_t = self.noised(x_0, noise, t)
+                prediction = np.concatenate([self._predicted(x_t[part], t, None if labels is None else labels[part])
+                                             for part in minibatches(len(x_0), 256)])
+                x_0_predicted, noise_predicted = self.implied(prediction, x_t, t)
+                pairs = (prediction, self.target(x_0, noise, t)), (x_0_predicted, x_0), (noise_predicted, noise)
+                rows.append([np.mean((a - b) ** 2) for a, b in pairs])
+        return {"t": at, **dict(zip(("loss", "x_0", "noise"), np.array(rows).T))}
+
+    # --- what the network believes
+
+    def _predicted(self, x_t: np.ndarray, t: float, labels) -> np.ndarray:
+        y = self.predict(x_t, np.full(len(x_t), t), labels)
+        return y.data if isinstance(y, Tensor) else y
+
+    def denoise(self, x_t: np.ndarray, t: float, labels: np.ndarray | None = None, *, guidance: float = 1.0, clip: bool = True) -> Belief:
+        """Prediction, x_0 and noise at x_t.  guidance w: unlabelled + w (labelled - unlabelled), so 1 is none (Ho & Salimans 2022).
+
+        clip: x_0 of a picture is brought into [-1, 1], and the noise follows.
+        """
+        if guidance == 1:
+            prediction = self._predicted(x_t, t, labels)
+        else:
+            nobody = np.full(len(x_t), self.config.classes)
+            both = self._predicted(np.concatenate([x_t, x_t]), t, np.concatenate([labels, nobody]))
+            prediction = both[len(x_t):] + np.float32(guidance) * (both[: len(x_t)] - both[len(x_t):])
+        x_0, noise = self.implied(prediction, x_t, t)
+        if clip and self.pictures:
+            x_0 = np.clip(x_0, -1, 1)
+            sigma = self.path.sigma(t)
+            if sigma > 0:
+                noise = (x_t - np.float32(self.path.alpha(t)) * x_0) / np.float32(sigma)
+        return Belief(prediction, x_0, noise)
+
+    # --- generation
+
+    def steps(self, n: int = 1, *, seed: int | tuple[int, ...] = 0, digit=None, sampler: str | None = None, evaluations: int | None = None,
+              guidance: float | None = None, eta: float = 0.0, spacing: float = 1.0, tolerance: float = 1e-4,
+              x_1: np.ndarray | None = None, start: float = 1.0, known: np.ndarray | None = None, mask: np.ndarray | None = None,
+              repeats: int = 1) -> Iterator[DiffusionStep]:
+        """From noise to pictures, one record a step.
+
+        sampler: ddpm, ddim, dpm-solver++, euler, heun, midpoint (with `evaluations` of the network) or dopri5 (which meets `tolerance`).
+        guidance: see `denoise`.  eta: the share of DDPM's noise that ddim adds.  spacing: see `samplers.times`.
+        x_1: start from this instead of a draw; start: the t at which it is.
+        known, mask: pictures in [-1, 1] that are kept where the mask is True; repeats: how often each step is taken (Lugmayr et al. 2022).
+        """
+        c = self.config
+        sampler = self._check_sampler(sampler or c.sampler)
+        n = len(x_1) if x_1 is not None else n
+        if n < 1:
+            raise ValueError(f"steps: n is {n}; it is at least 1")
+        labels = self.labels_for(digit, n)
+        guidance = self._check_guidance(guidance)
+        if eta and sampler != "ddim":
+            raise ValueError(f"eta: is {eta} with sampler {sampler!r}; it is a setting of ddim")
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta: is {eta}; it may go from 0 to 1")
+        if c.source != "normal" and (eta or sampler == "ddpm"):
+            raise ValueError(f"sampler: {sampler!r} draws normal noise, but this model's source is {c.source!r}; "
+                             "use euler, heun, midpoint or dopri5")
+        if repeats > 1 and mask is None:
+            raise ValueError(f"repeats: is {repeats} without a mask; it belongs to inpainting")
+        rng = np.random.default_rng(seed)
+        x = self.draw_source(n, rng) if x_1 is None else np.asarray(x_1, np.float32)
+        with no_grad():
+            if sampler == ADAPTIVE:
+                if mask is not None:
+                    raise ValueError("sampler: dopri5 can't inpaint; its steps are too long to paste into")
+                yield from self._adaptive(x, start, labels, guidance, tolerance)
+                return
+            grid = times(self.path, self.steps_within(sampler, evaluations or c.evaluations), start=start, spacing=spacing)
+            before = None
+            for t, s in pairwise(grid):
+                for again in range(repeats if s > 0 else 1):
+                    if again:
+                        step = self._back(s, t, x, rng.standard_normal(x.shape, np.float32))
+                        yield step
+                        x = step.x_previous
+                    deviation = deviation_of(sampler, self.path, t, s, eta)
+                    draw = rng.standard_normal(x.shape, np.float32) if deviation > 0 else None
+                    draw_known = rng.standard_normal(x.shape, np.float32) if mask is not None else None
+                    step = self._step(sampler, t, s, x, labels, guidance, deviation, draw, before, known, mask, draw_known)
+                    yield step
+                    assert step.x_0_predicted is not None
+                    x, before = step.x_previous, (t, step.x_0_predicted)
+
+    @replayable
+    def _step(self, sampler: str, t: float, s: float, x_t: np.ndarray, labels, guidance: float, deviation: float, draw, before, known, mask,
+              draw_known) -> DiffusionStep:
+        asked = 0
+
+        def denoise(x, at):
+            nonlocal asked
+            asked += 1
+            return self.denoise(x, at, labels, guidance=guidance)
+
+        move: Move = SAMPLERS[sampler].step(denoise, self.path, t, s, x_t, deviation=deviation, before=before)
+        x = move.mean if draw is None else move.mean + np.float32(deviation) * draw
+        pasted = None
+        if mask is not None:
+            pasted = self.noised(known, draw_known, s)
+            x = np.where(mask, pasted, x)
+        belief = move.belief
+        return DiffusionStep(sampler, t, s, x_t, belief.prediction, belief.noise, belief.x_0, move.mean, deviation, draw, x, asked,
+                             move.slopes, move.error, pasted)
+
+    @replayable
+    def _back(self, s: float, t: float, x_s: np.ndarray, draw: np.ndarray) -> DiffusionStep:
+        """From s back to the noisier t: x_t = a x_s + b draw."""
+        a, b = self.path.transition(s, t)
+        mean = np.float32(a) * x_s
+        return DiffusionStep("back", s, t, x_s, None, None, None, mean, b, draw, mean + np.float32(b) * draw, 0)
+
+    def _adaptive(self, x, start: float, labels, guidance: float, tolerance: float) -> Iterator[DiffusionStep]:
+        t, h, end = start, -start / 20, self.path.least
+        while t > end + 1e-9:
+            h = -min(-h, t - end)
+            step = self._adaptive_step(t, h, x, labels, guidance, tolerance)
+            assert step.error is not None
+            if step.error <= 1:
+                yield step
+                t, x = step.t_previous, step.x_previous
+            check_size(h, step.error, t)
+            h = next_size(h, step.error)
+        if end > 0:  # the rest of the way, along which the network was not trained, in one step
+            yield self._step("euler", t, 0.0, x, labels, guidance, 0.0, None, None, None, None, None)
+
+    @replayable
+    def _adaptive_step(self, t: float, h: float, x_t: np.ndarray, labels, guidance: float, tolerance: float) -> DiffusionStep:
+        def rate(at, x):
+            return self._rate(self.denoise(x, at, labels, guidance=guidance, clip=False), at)
+
+        belief = self.denoise(x_t, t, labels, guidance=guidance, clip=False)
+        x, error, slopes = dormand_prince(rate, t, h, x_t, self._rate(belief, t), tolerance)
+        s = self.path.least if t + h < self.path.least + 1e-9 else t + h
+        return DiffusionStep(ADAPTIVE, t, s, x_t, belief.prediction, belief.noise, belief.x_0, x, 0.0, None, x, 7, np.stack(slopes), error)
+
+    def _rate(self, belief: Belief, t: float):
+        """dx/dt of the probability-flow ODE."""
+        rate_alpha, rate_sigma = self.path.rates(t)
+        return np.float32(rate_alpha) * belief.x_0 + np.float32(rate_sigma) * belief.noise
+
+    def sample(self, n: int = 1, seed: int = 0, digit=None, *, batch: int = 500, **settings) -> np.ndarray:
+        """(n, height, width[, channels]) float32 in [0, 1], or (n, dimensions) points; settings are those of `steps`.
+
+        digit: an int or (n,) labels; without it, a conditional model draws all classes in turn.  `batch` at once are in memory.
+        """
+        labels = self.labels_for(digit, n)
+        found = [last(self.steps(part.stop - part.start, seed=(seed, part.start) if part.start else seed,
+                                 digit=None if labels is None else labels[part], **settings)).x_previous for part in minibatches(n, batch)]
+        return self.outside(np.concatenate(found))
+
+    # --- what is checked
+
+    def labels_for(self, digit, n: int):
+        if not self.config.classes:
+            if digit is not None:
+                raise ValueError("digit: this model isn't conditional (classes is 0), so it takes none")
+            return None
+        return check_labels(np.arange(n) % self.config.classes if digit is None else digit, self.config.classes, n)
+
+    def _check_guidance(self, guidance: float | None) -> float:
+        if self.config.classes:
+            return self.config.guidance if guidance is None else float(guidance)
+        if guidance not in (None, 1, 1.0):
+            raise ValueError(f"guidance: is {guidance}, but this model isn't conditional (classes is 0); there is nothing to guide by")
+        return 1.0
+
+    @staticmethod
+    def _check_sampler(sampler: str) -> str:
+        if sampler not in (*SAMPLERS, ADAPTIVE):
+            raise ValueError(f"sampler: is {sampler!r}; it may be {', '.join((*SAMPLERS, ADAPTIVE))}")
+        return sampler
+
+    def steps_within(self, sampler: str, evaluations: int) -> int:
+        """How many steps that sampler takes with so many evaluations of the network."""
+        steps = SAMPLERS[sampler].most(evaluations)
+        if steps < 1:
+            raise ValueError(f"evaluations: is {evaluations}; {sampler} needs at least {SAMPLERS[sampler].cost(1)}")
+        if steps > self.config.T:
+            raise ValueError(f"evaluations: is {evaluations}, {steps} steps; this model's finest chain has T = {self.config.T}")
+        return steps
+
+
+# --- training a preset
+
+
+def optimal_pairs(x_0: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """The order of the noise that makes the total squared distance to x_0, row by row, the least (Tong et al. 2024)."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
+    n = len(x_0)
+    return linear_sum_assignment(cdist(x_0.reshape(n, -1), noise.reshape(n, -1), "sqeuclidean"))[1]
+
+
+def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraining, *, seed: int = 0, folder=None, resume: bool = False,
+                 **options) -> Trainer:
+    """The training run of a preset or of your own settings; data is pictures or the name of a toy; options go to `Trainer`."""
+    t, c = training, model.config
+    draw: Callable[[int, int], Any]  # (step, batch size) -> a batch
+    if isinstance(data, str):
+        toy = TOYS[data]
+        draw = lambda step, n: toy(n, np.random.default_rng((seed, step, 0x704)))  # noqa: E731
+    else:
+        x = check_images(data.train, c.image)
+        arrays = (x, check_labels(data.train_labels, c.classes, len(x))) if c.classes else (x,)
+        if "evaluate" not in options and len(data.test) >= 8:
+            held, labels = data.test[:512], data.test_labels[:512] if c.classes and data.test_labels is not None else None
+            options["evaluate"] = lambda m: {"test_loss": float(m.error_by_t(held, labels)["loss"].mean())}
+        size = t.batch_size * (max(1, t.pool // t.batch_size) if t.coupling == "optimal" else 1)
+        rows = shuffled(*arrays, batch_size=size, seed=seed)
+        draw = lambda step, n: rows(step, np.random.default_rng(0))  # noqa: E731
+    batches = _coupled(model, draw, t, seed) if t.coupling == "optimal" else lambda step, rng: draw(step, t.batch_size)
+    optimiser = Adam(model.parameters(), t.lr, clip=t.clip)
+    average = Average(model.parameters(), t.average) if t.average else None
+    schedule = constant if t.constant else cosine(t.steps, warmup=min(t.warm_up, t.steps // 10))
+    return Trainer(model, model.loss, batches, optimiser, steps=t.steps, schedule=schedule, seed=seed, average=average, folder=folder,
+                   resume=resume, **options)
+
+
+def _coupled(model: Diffusion, draw: Callable[[int, int], Any], t: DiffusionTraining, seed: int):
+    """Batches cut from a pool whose noise is paired with its data."""
+    parts = max(1, t.pool // t.batch_size)
+    kept: dict[int, Pairs] = {}
+
+    def batches(step: int, rng: Generator) -> Pairs:
+        pool, i = divmod(step, parts)
+        if pool not in kept:
+            kept.clear()
+            batch = draw(pool, parts * t.batch_size)
+            x_0, labels = batch if isinstance(batch, tuple) else (batch, None)
+            noise = model.draw_source(len(x_0), np.random.default_rng((seed, pool, 0x07)))
+            kept[pool] = Pairs(x_0, noise[optimal_pairs(model.inside(x_0), noise)], labels)
+        rows = slice(i * t.batch_size, (i + 1) * t.batch_size)
+        p = kept[pool]
+        return Pairs(p.x_0[rows], p.noise[rows], None if p.labels is None else p.labels[rows])
+
+    return batches
