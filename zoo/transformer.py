@@ -1,0 +1,317 @@
+"""A transformer that writes: one decoder, which by configuration is GPT-2 (Radford et al. 2019) or Llama (Touvron et al. 2023).
+
+    ids --embedding (+ learned positions)--> x
+    x = x + attention(norm(x))          each token looks at itself and at those before it; Llama turns queries and keys by their position
+    x = x + mlp(norm(x))                each token by itself
+    norm(x) --output--> logits of the token that follows each
+
+                    positions   norm     mlp                  biases   key/value heads   output
+    GPT-2           learned     layer    GELU, 4 width        yes      heads             tied to the embedding
+    Llama           rotary      rms      SwiGLU, 8/3 width    no       fewer             its own
+
+While writing, keys and values of the tokens read are kept in a `Cache`, so a token costs one row of each matrix product; `decoding.py`
+does the whole row in one kernel.  When the window is full, the model reads the later half of it again from position 0 and goes
+on, so that it always sees at least half a window.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+
+from . import autograd as ops
+from . import decoding
+from .autograd import Tensor
+from .corpus import LanguageTraining, make_trainer, read_corpus
+from .language import LanguageConfig, LanguageModel
+from .model import Family
+from .nn import Embedding, LayerNorm, Linear, Module, RMSNorm, dropout
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig(LanguageConfig):
+    window: int = 64  # tokens that the model sees at once
+    layers: int = 4
+    heads: int = 4
+    width: int = 128  # of the residual stream
+    key_value_heads: int = 0  # each serves heads / key_value_heads heads; 0: as many as heads
+    head_width: int = 0  # 0: width / heads
+    hidden: int = 0  # width of the mlp; 0: 4 width, or with swiglu 8/3 width rounded up to a multiple of 32
+    positions: Literal["learned", "rotary"] = "learned"
+    theta: float = 10000.0  # base of the rotary wavelengths
+    norm: Literal["layer", "rms"] = "layer"
+    eps: float = 1e-5
+    mlp: Literal["gelu", "swiglu", "relu", "silu"] = "gelu"  # gelu in its tanh form
+    bias: bool = True
+    tied: bool = True  # the output matrix is the embedding's
+    dropout: float = 0.0
+
+    @classmethod
+    def make(cls, **fields: Any) -> TransformerConfig:
+        c = super().make(**fields)
+        for name in ("symbols", "window", "layers", "heads", "width"):
+            if getattr(c, name) < 1:
+                raise ValueError(f"TransformerConfig: {name} is {getattr(c, name)}; it is at least 1")
+        if not c.head_width and c.width % c.heads:
+            raise ValueError(f"TransformerConfig: heads is {c.heads}; it must divide the width, {c.width}")
+        kv, d = c.key_value_heads or c.heads, c.head_width or c.width // c.heads
+        if kv < 1 or c.heads % kv:
+            raise ValueError(f"TransformerConfig: key_value_heads is {kv}; it must divide heads, {c.heads}")
+        if c.positions == "rotary" and d % 2:
+            raise ValueError(f"TransformerConfig: a head's width is {d}; rotary positions need an even one")
+        if not 0 <= c.dropout < 1:
+            raise ValueError(f"TransformerConfig: dropout is {c.dropout}; it goes from 0 up to but not including 1")
+        hidden = c.hidden or (32 * math.ceil(c.width / 12) if c.mlp == "swiglu" else 4 * c.width)
+        return dataclasses.replace(c, key_value_heads=kv, head_width=d, hidden=hidden)
+
+
+MODERN: dict[str, Any] = {  # what later work changed in GPT-2, and an optimiser for matrices
+    "positions": "rotary", "norm": "rms", "bias": False, "tied": False, "optimiser": "muon", "schedule": "linear", "floor": 0.0}
+PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
+    "shakespeare": {**MODERN, "window": 256, "layers": 6, "heads": 6, "width": 192, "dropout": 0.1, "steps": 3000, "batch_size": 16,
+                    "lr": 2e-3, "muon_lr": 0.02, "warm_up": 50, "weight_decay": 0.02, "average": 0.995},
+    # nanoGPT's recipe for a CPU to the letter (github.com/karpathy/nanoGPT, README), and as many steps of as many tokens by the best one
+    "nanogpt-cpu": {"window": 64, "layers": 4, "heads": 4, "width": 128, "bias": False, "tied": True, "dropout": 0.0, "steps": 2000,
+                    "batch_size": 12, "lr": 1e-3, "schedule": "cosine", "warm_up": 100, "floor": 0.1, "betas": (0.9, 0.99),
+                    "weight_decay": 0.1, "clip": 1.0},
+    "nanogpt-cpu-best": {**MODERN, "window": 64, "layers": 4, "heads": 4, "width": 128, "steps": 2000, "batch_size": 12, "lr": 4e-3,
+                         "muon_lr": 0.02, "warm_up": 20, "weight_decay": 0.01, "average": 0.99},
+    "names": {**MODERN, "window": 24, "layers": 4, "heads": 4, "width": 64, "lines": True, "dropout": 0.1, "steps": 6000, "batch_size": 128,
+              "lr": 2e-3, "muon_lr": 0.01, "weight_decay": 0.05, "average": 0.998},
+    # four characters a step, one a voice: windows begin with the soprano
+    "chorales": {**MODERN, "window": 512, "layers": 6, "heads": 6, "width": 192, "stride": 4, "start": "\n\n\n\n", "dropout": 0.2,
+                 "steps": 3000, "batch_size": 8, "lr": 2e-3, "muon_lr": 0.02, "warm_up": 50, "weight_decay": 0.05, "average": 0.995},
+}
+
+
+class Cache(NamedTuple):
+    """Keys and values of the tokens read: each (layers, batch, key_value_heads, room, head_width), made once and filled from the front."""
+
+    keys: np.ndarray
+    values: np.ndarray
+    ids: np.ndarray  # (room,) the tokens themselves
+
+    @classmethod
+    def empty(cls, c: TransformerConfig, room: int, batch: int = 1) -> Cache:
+        shape = (c.layers, batch, c.key_value_heads, room, c.head_width)
+        return cls(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(room, np.int64))
+
+    def resized(self, length: int, room: int) -> Cache:
+        """A copy of the first `length` tokens with room for others."""
+        layers, batch, heads, _, width = self.keys.shape
+        shape = (layers, batch, heads, room, width)
+        new = Cache(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(room, np.int64))
+        new.keys[:, :, :, :length] = self.keys[:, :, :, :length]
+        new.values[:, :, :, :length] = self.values[:, :, :, :length]
+        new.ids[:length] = self.ids[:length]
+        return new
+
+    @property
+    def room(self) -> int:
+        return len(self.ids)
+
+
+class Read(NamedTuple):
+    """What `advance` goes on from: the first `length` tokens of a cache."""
+
+    cache: Cache
+    length: int
+    plan: decoding.Plan | None = None  # where the weights lie, for the kernel
+
+
+class Attention(Module):
+    """Causal multi-head self-attention (Vaswani et al. 2017, section 3.2), with grouped keys and values (Ainslie et al. 2023)."""
+
+    query_key_value: Linear  # width -> (heads + 2 key_value_heads) head_width
+    output: Linear  # heads head_width -> width
+
+    def __init__(self, c: TransformerConfig, *, rng: Generator):
+        self.heads, self.key_value_heads, self.head_width = c.heads, c.key_value_heads, c.head_width
+        self.query_key_value = _linear(c.width, (c.heads + 2 * c.key_value_heads) * c.head_width, c, rng=rng)
+        self.output = _linear(c.heads * c.head_width, c.width, c, rng=rng, residual=True)
+
+    def __call__(self, x, rotation=None, cache=None, start: int = 0):  # x (batch, time, width)
+        b, t, _ = x.shape
+        h, g, d = self.heads, self.key_value_heads, self.head_width
+        packed = self.query_key_value(x)
+        q, k, v = ops.split(packed, [h * d, (h + g) * d], axis=-1)
+        q, k, v = (ops.swapaxes(z.reshape((b, t, n, d)), a=1, b=2) for z, n in ((q, h), (k, g), (v, g)))  # (batch, heads, time, head_width)
+        if rotation is not None:
+            q, k = rotate(q, *rotation), rotate(k, *rotation)
+        if cache is not None:
+            keys, values = cache  # (batch, key_value_heads, room, head_width)
+            keys[:, :, start : start + t], values[:, :, start : start + t] = _array(k), _array(v)
+            k, v = keys[:, :, : start + t], values[:, :, : start + t]
+        if g != h:
+            k, v = (_repeated(z, h // g) for z in (k, v))
+        y = ops.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.output(ops.swapaxes(y, a=1, b=2).reshape((b, t, h * d)))
+
+
+class MLP(Module):
+    """down(activation(up(x))), or with swiglu down(silu(gate(x)) up(x)) (Shazeer 2020)."""
+
+    gate: Linear | None
+    up: Linear
+    down: Linear
+
+    def __init__(self, c: TransformerConfig, *, rng: Generator):
+        swiglu = c.mlp == "swiglu"
+        self.gate = _linear(c.width, c.hidden, c, rng=rng, activation="silu") if swiglu else None
+        self.up = _linear(c.width, c.hidden, c, rng=rng, activation=None if swiglu else c.mlp)
+        self.down = _linear(c.hidden, c.width, c, rng=rng, residual=True)
+
+    def __call__(self, x):
+        return self.down(self.up(x) if self.gate is None else self.gate(x) * self.up(x))
+
+
+class Block(Module):
+    norm1: LayerNorm | RMSNorm
+    attention: Attention
+    norm2: LayerNorm | RMSNorm
+    mlp: MLP
+
+    def __init__(self, c: TransformerConfig, *, rng: Generator):
+        self.dropout = c.dropout
+        self.norm1, self.attention = _norm(c), Attention(c, rng=rng)
+        self.norm2, self.mlp = _norm(c), MLP(c, rng=rng)
+
+    def __call__(self, x, rotation=None, cache=None, start: int = 0, rng: Generator | None = None):
+        x = x + dropout(self.attention(self.norm1(x), rotation, cache, start), self.dropout, rng)
+        return x + dropout(self.mlp(self.norm2(x)), self.dropout, rng)
+
+
+class Transformer(LanguageModel):
+    """`Transformer.new(symbols=65, window=64, seed=0)`, or `zoo.load("transformer")`."""
+
+    kind = "transformer"
+    Config = TransformerConfig
+    config: TransformerConfig
+
+    embedding: Embedding  # (symbols, width)
+    position: Embedding | None  # (window, width)
+    blocks: list[Block]
+    norm: LayerNorm | RMSNorm
+    output: Linear | None  # None where tied
+
+    def __init__(self, config: TransformerConfig, *, rng: Generator):
+        config = config.make(**config.to_dict())
+        super().__init__(config, rng=rng)
+        c = config
+        self.embedding = Embedding(c.symbols, c.width, rng=rng)
+        self.position = Embedding(c.window, c.width, rng=rng) if c.positions == "learned" else None
+        self.blocks = [Block(c, rng=rng) for _ in range(c.layers)]
+        self.norm = _norm(c)
+        self.output = None if c.tied else _linear(c.width, c.symbols, dataclasses.replace(c, bias=False), rng=rng)
+        self._rotation = (np.zeros((0, 0), np.float32),) * 2
+
+    def __call__(self, ids: Any, *, rng: Generator | None = None, cache: Cache | None = None, start: int = 0) -> Any:
+        """ids (batch, time) -> logits (batch, time, symbols).
+
+        rng: dropout's; without it nothing is dropped.  cache: keys and values of the `start` tokens before ids, to which these add theirs.
+        """
+        c = self.config
+        ids = np.asarray(ids)
+        if ids.ndim != 2 or ids.size == 0:
+            raise ValueError(f"ids have shape {ids.shape}; they are (batch, time), and not empty")
+        self.check_ids(ids)
+        t = ids.shape[1]
+        if start + t > c.window:
+            raise ValueError(f"ids are {start + t} tokens long; this model's window is {c.window}")
+        x = self.embedding(ids)  # (batch, time, width)
+        if self.position is not None:
+            x = x + self.position.weight[start : start + t]
+        x = dropout(x, c.dropout, rng)
+        rotation = tuple(table[start : start + t] for table in self.rotation(start + t)) if c.positions == "rotary" else None
+        for i, block in enumerate(self.blocks):
+            x = block(x, rotation, None if cache is None else (cache.keys[i], cache.values[i]), start, rng)
+        if cache is not None:
+            cache.ids[start : start + t] = ids[0]
+            x = x[:, -1:]  # while writing, only what follows the last token is asked for
+        return self.logits(self.norm(x))
+
+    def logits(self, x):
+        """What the output matrix makes of a residual stream after the last norm: (..., width) -> (..., symbols)."""
+        return ops.linear(x, ops.swapaxes(self.embedding.weight)) if self.output is None else self.output(x)
+
+    def rotation(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Cosines and sines of n positions, each (n or more, head_width / 2)."""
+        if len(self._rotation[0]) < n:
+            c = self.config
+            room = min(c.window, max(n, 2 * len(self._rotation[0])))
+            frequencies = c.theta ** (-np.arange(0, c.head_width, 2) / c.head_width)
+            angles = np.arange(room)[:, None] * frequencies
+            self._rotation = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        return self._rotation
+
+    # --- writing
+
+    def begin(self, ids: np.ndarray, room: int = 0) -> tuple[np.ndarray, Read]:
+        """Of a prompt longer than the window, the last `window` tokens are read."""
+        ids = ids[-self.config.window:]
+        cache = Cache.empty(self.config, min(self.config.window, len(ids) + room))
+        return _row(self(ids[None], cache=cache)), Read(cache, len(ids), decoding.plan(self))
+
+    def advance(self, token: int, state: Read) -> tuple[np.ndarray, Read]:
+        cache, n, plan = state
+        if n == self.config.window:  # full: read the later half again, with this token behind it
+            return self.begin(np.append(cache.ids[n - n // 2:], token) if n > 1 else np.array([token]), room=n)
+        if n == cache.room:
+            cache = cache.resized(n, min(self.config.window, 2 * n))
+        if plan is not None and not plan.holds():
+            plan = decoding.plan(self)
+        if plan is None or not decoding.serves():
+            return _row(self(np.array([[token]]), cache=cache, start=n)), Read(cache, n + 1, plan)
+        cache.ids[n] = token
+        return decoding.decode(self, plan, token, cache, n), Read(cache, n + 1, plan)
+
+    def fork(self, state: Read) -> Read:
+        return state._replace(cache=state.cache.resized(state.length, state.cache.room))
+
+
+def rotate(x, cosine: np.ndarray, sine: np.ndarray):
+    """Rotary positions (Su et al. 2021): each pair (x_i, x_{i + width/2}) is turned by its position's angle.
+
+    x (..., time, width); cosine, sine (time, width / 2).  The product of a query and a key then depends on their distance alone.
+    """
+    a, b = ops.split(x, 2, axis=-1)
+    return ops.concatenate([a * cosine - b * sine, b * cosine + a * sine], axis=-1)
+
+
+def _repeated(x, times: int):
+    """(batch, heads, time, width) -> (batch, heads times, time, width): each head `times` times in a row."""
+    b, h, t, d = x.shape
+    return ops.broadcast_to(x.reshape((b, h, 1, t, d)), shape=(b, h, times, t, d)).reshape((b, h * times, t, d))
+
+
+def _linear(inputs: int, outputs: int, c: TransformerConfig, *, rng: Generator, residual: bool = False,
+            activation: str | None = None) -> Linear:
+    """GPT-2's initialisation: N(0, 0.02^2), less for what adds to the residual stream twice a layer."""
+    deviation = 0.02 / math.sqrt(2 * c.layers) if residual else 0.02
+    return Linear(inputs, outputs, rng=rng, bias=c.bias, activation=activation, scale=deviation * math.sqrt(inputs))
+
+
+def _norm(c: TransformerConfig) -> LayerNorm | RMSNorm:
+    return RMSNorm(c.width, eps=c.eps) if c.norm == "rms" else LayerNorm(c.width, bias=c.bias, eps=c.eps)
+
+
+def _array(x: Any) -> np.ndarray:
+    return x.data if isinstance(x, Tensor) else x
+
+
+def _row(logits: Any) -> np.ndarray:
+    return _array(logits)[0, -1]
+
+
+def from_hugging_face(folder: Any) -> Transformer:
+    """A GPT-2 or Llama folder of Hugging Face's layout; see hugging_face.py."""
+    from .hugging_face import read_folder
+
+    return read_folder(folder)
+
+
+FAMILIES = {"transformer": Family(Transformer, LanguageTraining, PRESETS, read_corpus, make_trainer, "shakespeare")}
