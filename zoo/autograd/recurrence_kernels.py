@@ -1,7 +1,9 @@
 """Kernels of the recurrent layers: the whole time loop in one call, the batch shared out to the threads.
 
-A thread's rows of a step stay in its cache from the product with the weight through the gates to the next step. The way back keeps
-what each step hands to the product, and makes the weight's gradient at the end of it in large products over all steps.
+A step multiplies a few rows by the whole weight, for which BLAS would pack the weight anew at every step: here it's packed once, in
+panels that the tiles of `tiles` read. The way back leaves what each step hands to the product, and makes the weight's gradient at
+the end of it in large products over all steps. The loops over a row write one array each: with more of them LLVM gives up proving
+that they lie apart, and vectorises nothing.
 """
 
 from __future__ import annotations
@@ -10,23 +12,52 @@ import numpy as np
 
 from .linear_kernels import column_sums
 from .recurrence import elman, gru, lstm
-from .runtime import address, copy_floats, gemm, get_threads, inner, sigmoidf, tanhf
+from .runtime import address, copy_floats, gemm, get_threads, inner, keep_alive, sigmoidf, tanhf
 from .tasks import floats, is_float32, part, task
+from .tiles import COLUMNS, ROWS, _tile_of_rows, table_size
 
 f32 = np.float32
 
 
 @inner
-def gather(target, source, stride, rows, n):
-    """target (rows, n) = rows of the source that lie `stride` floats apart."""
-    for i in range(rows):
-        copy_floats(target + 4 * i * n, source + 4 * i * stride, n)
+def packed_size(depth, out):
+    return (out + COLUMNS - 1) // COLUMNS * COLUMNS * depth
 
 
 @inner
-def scatter(target, stride, source, rows, n):
-    for i in range(rows):
-        copy_floats(target + 4 * i * stride, source + 4 * i * n, n)
+def pack(panels, b, depth, out):
+    """Panels of COLUMNS columns of b (depth, out), one behind the other."""
+    for left in range(0, out, COLUMNS):
+        for i in range(depth):
+            copy_floats(address(panels) + 4 * (left * depth + i * COLUMNS), b + 4 * (i * out + left), min(COLUMNS, out - left))
+
+
+@inner
+def pack_transposed(panels, b, depth, out):
+    """Panels of b^T, b (out, depth)."""
+    for left in range(0, out, COLUMNS):
+        for j in range(min(COLUMNS, out - left)):
+            row = floats(b + 4 * (left + j) * depth, depth)
+            for i in range(depth):
+                panels[left * depth + i * COLUMNS + j] = row[i]
+
+
+@inner
+def tabulate(table, first, stride, rows):
+    """Where `rows` rows begin; the table's entries after the last repeat it."""
+    for r in range(table.size):
+        table[r] = first + min(r, rows - 1) * stride
+
+
+@inner
+def multiply_packed(sources, skip, panels, targets, rows, depth, out, start):
+    """target_r (out,) = start + source_r (depth,) times the packed matrix, for each row of the tables."""
+    for left in range(0, out, COLUMNS):
+        for first in range(0, rows, ROWS):
+            _tile_of_rows(
+                address(sources) + 8 * first, skip, 1, depth, 0, address(panels) + 4 * left * depth, 4 * COLUMNS,
+                address(targets) + 8 * first, 4 * left, out - left, start + 4 * left,
+            )  # fmt: skip
 
 
 @task
@@ -64,25 +95,29 @@ def _weight_gradient(states, first, d, weight, dbias=None):
 
 
 @inner
-def tanh_row(x):
-    for j in range(x.size):
-        x[j] = tanhf(x[j])
+def elman_step(p, x, y):
+    for j in range(y.size):
+        y[j] = tanhf(p[j] + x[j])
 
 
 @task
 def elman_forward(t, tasks, xw, first, weight, y, batch, time, width):
     """y (batch, time, width)"""
     begin = part(t, tasks, batch, 1)
-    rows, stride = part(t + 1, tasks, batch, 1) - begin, time * width
-    h, new = np.empty(rows * width, np.float32), np.empty(rows * width, np.float32)
-    copy_floats(address(h), first + 4 * begin * width, rows * width)
+    rows, stride = part(t + 1, tasks, batch, 1) - begin, 4 * time * width
+    panels, p, nothing = np.empty(packed_size(width, width), np.float32), np.empty(rows * width, np.float32), np.zeros(width, np.float32)
+    pack(panels, weight, width, width)
+    sources, targets = np.empty(table_size(rows), np.int64), np.empty(table_size(rows), np.int64)
+    tabulate(sources, first + 4 * begin * width, 4 * width, rows)
+    tabulate(targets, address(p), 4 * width, rows)
     for s in range(time):
-        at = 4 * (begin * stride + s * width)
-        gather(address(new), xw + at, stride, rows, width)
-        gemm(False, False, rows, width, width, f32(1), address(h), width, weight, width, f32(1), address(new), width)
-        tanh_row(new)
-        scatter(y + at, stride, address(new), rows, width)
-        copy_floats(address(h), address(new), rows * width)
+        multiply_packed(sources, 0 if s == 0 else 4 * (s - 1) * width, panels, targets, rows, width, width, address(nothing))
+        for i in range(rows):
+            at = 4 * ((begin + i) * time + s) * width
+            elman_step(p[i * width:(i + 1) * width], floats(xw + at, width), floats(y + at, width))
+        if s == 0:
+            tabulate(sources, y + begin * stride, stride, rows)
+    keep_alive(nothing)
 
 
 @inner
@@ -94,16 +129,20 @@ def elman_step_back(dh, g, y, dx):
 @task
 def elman_backward(t, tasks, g, y, weight, dxw, dfirst, batch, time, width):
     begin = part(t, tasks, batch, 1)
-    rows, stride = part(t + 1, tasks, batch, 1) - begin, time * width
-    dh, d = np.zeros(rows * width, np.float32), np.empty(rows * width, np.float32)
+    rows, stride = part(t + 1, tasks, batch, 1) - begin, 4 * time * width
+    panels, dh, nothing = np.empty(packed_size(width, width), np.float32), np.zeros(rows * width, np.float32), np.zeros(width, np.float32)
+    pack_transposed(panels, weight, width, width)
+    sources, targets = np.empty(table_size(rows), np.int64), np.empty(table_size(rows), np.int64)
+    tabulate(sources, dxw + begin * stride, stride, rows)
+    tabulate(targets, address(dh), 4 * width, rows)
     for s in range(time - 1, -1, -1):
         for i in range(rows):
-            at = 4 * ((begin + i) * stride + s * width)
-            elman_step_back(dh[i * width:(i + 1) * width], floats(g + at, width), floats(y + at, width), d[i * width:(i + 1) * width])
-            copy_floats(dxw + at, address(d) + 4 * i * width, width)
-        gemm(False, True, rows, width, width, f32(1), address(d), width, weight, width, f32(0), address(dh), width)
+            at = 4 * ((begin + i) * time + s) * width
+            elman_step_back(dh[i * width:(i + 1) * width], floats(g + at, width), floats(y + at, width), floats(dxw + at, width))
+        multiply_packed(sources, 4 * s * width, panels, targets, rows, width, width, address(nothing))
     copy_floats(dfirst + 4 * begin * width, address(dh), rows * width)
-    dh[0] = f32(0)  # so that its memory lives until here
+    keep_alive(nothing)
+    keep_alive(dh)
 
 
 @elman.forward
@@ -126,16 +165,20 @@ def _(g, y, _saved, xw, h, weight, *, needs):
 
 
 @inner
-def lstm_step(a, h, c):
-    """The gates a (4 width) in place, c and h in place."""
+def lstm_step(p, x, a, before, c, h):
+    """From p = h_{t-1} W and x: the gates a (4 width), the cell c and h."""
     n = c.size
     i, f, g, o = a[:n], a[n:2 * n], a[2 * n:3 * n], a[3 * n:]
+    from_p, from_x = p[2 * n:], x[2 * n:]
     for j in range(2 * n):
-        a[j] = sigmoidf(a[j])
+        a[j] = sigmoidf(p[j] + x[j])
     for j in range(n):
-        o[j] = sigmoidf(o[j])
-        g[j] = tanhf(g[j])
-        c[j] = f[j] * c[j] + i[j] * g[j]
+        g[j] = tanhf(from_p[j] + from_x[j])
+    for j in range(n):
+        o[j] = sigmoidf(from_p[n + j] + from_x[n + j])
+    for j in range(n):
+        c[j] = f[j] * before[j] + i[j] * g[j]
+    for j in range(n):
         h[j] = o[j] * tanhf(c[j])
 
 
@@ -143,55 +186,76 @@ def lstm_step(a, h, c):
 def lstm_forward(t, tasks, xw, first, weight, y, gates, batch, time, width):
     """y (batch, time, 2 width) is h beside c; gates (batch, time, 4 width) are kept for the way back."""
     begin = part(t, tasks, batch, 1)
-    rows = part(t + 1, tasks, batch, 1) - begin
-    h, c, a = np.empty(rows * width, np.float32), np.empty(rows * width, np.float32), np.empty(4 * rows * width, np.float32)
-    gather(address(h), first + 8 * begin * width, 2 * width, rows, width)
-    gather(address(c), first + 8 * begin * width + 4 * width, 2 * width, rows, width)
+    rows, wide = part(t + 1, tasks, batch, 1) - begin, 4 * width
+    panels, p, nothing = np.empty(packed_size(width, wide), np.float32), np.empty(rows * wide, np.float32), np.zeros(wide, np.float32)
+    pack(panels, weight, width, wide)
+    sources, targets = np.empty(table_size(rows), np.int64), np.empty(table_size(rows), np.int64)
+    tabulate(sources, first + 8 * begin * width, 8 * width, rows)
+    tabulate(targets, address(p), 4 * wide, rows)
     for s in range(time):
-        at = 4 * (begin * time + s) * width
-        gather(address(a), xw + 4 * at, 4 * time * width, rows, 4 * width)
-        gemm(False, False, rows, 4 * width, width, f32(1), address(h), width, weight, 4 * width, f32(1), address(a), 4 * width)
+        multiply_packed(sources, 0 if s == 0 else 8 * (s - 1) * width, panels, targets, rows, width, wide, address(nothing))
         for i in range(rows):
-            lstm_step(a[4 * i * width:4 * (i + 1) * width], h[i * width:(i + 1) * width], c[i * width:(i + 1) * width])
-        scatter(gates + 4 * at, 4 * time * width, address(a), rows, 4 * width)
-        scatter(y + 2 * at, 2 * time * width, address(h), rows, width)
-        scatter(y + 2 * at + 4 * width, 2 * time * width, address(c), rows, width)
+            at = 4 * ((begin + i) * time + s) * width
+            h, c = floats(y + 2 * at, width), floats(y + 2 * at + 4 * width, width)
+            before = floats((first + 8 * (begin + i) * width if s == 0 else y + 2 * at - 8 * width) + 4 * width, width)
+            lstm_step(p[i * wide:(i + 1) * wide], floats(xw + 4 * at, wide), floats(gates + 4 * at, wide), before, c, h)
+        if s == 0:
+            tabulate(sources, y + 8 * begin * time * width, 8 * time * width, rows)
+    keep_alive(nothing)
 
 
 @inner
-def lstm_step_back(a, dh, dc, g, c, before, d):
-    """d (4 width): the gradient of what went into the gates a; dc becomes that of the cell before; g is (2 width) for h and c."""
+def lstm_step_back(a, dh, dc, g, c, before, d, tc):
+    """d (4 width): the gradient of what went into the gates a; dc becomes that of the cell before; g is (2 width) for h and c.
+
+    dh becomes the whole gradient of h; tc (width) is scratch for tanh c.
+    """
     n = dc.size
+    i, f, u, o = a[:n], a[n:2 * n], a[2 * n:3 * n], a[3 * n:]
+    di, df, du, do = d[:n], d[n:2 * n], d[2 * n:3 * n], d[3 * n:]
+    more = g[n:]
     for j in range(n):
-        i, f, u, o = a[j], a[n + j], a[2 * n + j], a[3 * n + j]
-        tc = tanhf(c[j])
-        to_h = dh[j] + g[j]
-        to_c = dc[j] + g[n + j] + to_h * o * (f32(1) - tc * tc)
-        d[j] = to_c * u * i * (f32(1) - i)
-        d[n + j] = to_c * before[j] * f * (f32(1) - f)
-        d[2 * n + j] = to_c * i * (f32(1) - u * u)
-        d[3 * n + j] = to_h * tc * o * (f32(1) - o)
-        dc[j] = to_c * f
+        tc[j] = tanhf(c[j])
+    for j in range(n):
+        dh[j] += g[j]
+    for j in range(n):
+        dc[j] += more[j] + dh[j] * o[j] * (f32(1) - tc[j] * tc[j])
+    for j in range(n):
+        do[j] = dh[j] * tc[j] * o[j] * (f32(1) - o[j])
+    for j in range(n):
+        di[j] = dc[j] * u[j] * i[j] * (f32(1) - i[j])
+    for j in range(n):
+        df[j] = dc[j] * before[j] * f[j] * (f32(1) - f[j])
+    for j in range(n):
+        du[j] = dc[j] * i[j] * (f32(1) - u[j] * u[j])
+    for j in range(n):
+        dc[j] *= f[j]
 
 
 @task
 def lstm_backward(t, tasks, g, y, gates, first, weight, dxw, dfirst, batch, time, width):
     begin = part(t, tasks, batch, 1)
-    rows = part(t + 1, tasks, batch, 1) - begin
-    dh, dc, d = np.zeros(rows * width, np.float32), np.zeros(rows * width, np.float32), np.empty(4 * rows * width, np.float32)
+    rows, wide = part(t + 1, tasks, batch, 1) - begin, 4 * width
+    dh, dc, tc = np.zeros(rows * width, np.float32), np.zeros(rows * width, np.float32), np.empty(width, np.float32)
+    panels, nothing = np.empty(packed_size(wide, width), np.float32), np.zeros(width, np.float32)
+    pack_transposed(panels, weight, wide, width)
+    sources, targets = np.empty(table_size(rows), np.int64), np.empty(table_size(rows), np.int64)
+    tabulate(sources, dxw + 4 * begin * time * wide, 4 * time * wide, rows)
+    tabulate(targets, address(dh), 4 * width, rows)
     for s in range(time - 1, -1, -1):
         for i in range(rows):
             at = 4 * ((begin + i) * time + s) * width
             cell = floats(y + 2 * at + 4 * width, width)
-            before = floats(first + 8 * (begin + i) * width + 4 * width if s == 0 else y + 2 * at - 4 * width, width)
-            own = d[4 * i * width:4 * (i + 1) * width]
+            before = floats((first + 8 * (begin + i) * width if s == 0 else y + 2 * at - 8 * width) + 4 * width, width)
             to_h, to_c = dh[i * width:(i + 1) * width], dc[i * width:(i + 1) * width]
-            lstm_step_back(floats(gates + 4 * at, 4 * width), to_h, to_c, floats(g + 2 * at, 2 * width), cell, before, own)
-            copy_floats(dxw + 4 * at, address(d) + 16 * i * width, 4 * width)
-        gemm(False, True, rows, width, 4 * width, f32(1), address(d), 4 * width, weight, 4 * width, f32(0), address(dh), width)
-    scatter(dfirst + 8 * begin * width, 2 * width, address(dh), rows, width)
-    scatter(dfirst + 8 * begin * width + 4 * width, 2 * width, address(dc), rows, width)
-    dh[0], dc[0] = f32(0), f32(0)  # so that their memory lives until here
+            lstm_step_back(floats(gates + 4 * at, wide), to_h, to_c, floats(g + 2 * at, 2 * width), cell, before, floats(dxw + 4 * at, wide), tc)
+        multiply_packed(sources, 4 * s * wide, panels, targets, rows, wide, width, address(nothing))
+    for i in range(rows):
+        copy_floats(dfirst + 8 * (begin + i) * width, address(dh) + 4 * i * width, width)
+        copy_floats(dfirst + 8 * (begin + i) * width + 4 * width, address(dc) + 4 * i * width, width)
+    keep_alive(nothing)
+    keep_alive(dh)
+    keep_alive(dc)
 
 
 @lstm.forward
@@ -215,14 +279,19 @@ def _(g, y, gates, xw, state, weight, *, needs):
 
 
 @inner
-def gru_step(x, p, h, kept):
-    """x (3 width) from the input, p (3 width) = h W + b; h in place; kept (4 width) = r, z, n and the product that r resets."""
+def gru_step(x, p, before, h, kept):
+    """x (3 width) from the input, p (3 width) = h_{t-1} W + b; kept (4 width) = r, z, n and the product that r resets."""
     w = h.size
+    r, z, n = kept[:w], kept[w:2 * w], kept[2 * w:3 * w]
+    xn, product = x[2 * w:], p[2 * w:]
+    for j in range(2 * w):
+        kept[j] = sigmoidf(x[j] + p[j])
     for j in range(w):
-        r, z, product = sigmoidf(x[j] + p[j]), sigmoidf(x[w + j] + p[w + j]), p[2 * w + j]
-        n = tanhf(x[2 * w + j] + r * product)
-        kept[j], kept[w + j], kept[2 * w + j], kept[3 * w + j] = r, z, n, product
-        h[j] = (f32(1) - z) * n + z * h[j]
+        n[j] = tanhf(xn[j] + r[j] * product[j])
+    for j in range(w):
+        kept[3 * w + j] = product[j]
+    for j in range(w):
+        h[j] = (f32(1) - z[j]) * n[j] + z[j] * before[j]
 
 
 @task
@@ -230,30 +299,42 @@ def gru_forward(t, tasks, xw, first, weight, bias, y, kept, batch, time, width):
     """y (batch, time, width), kept (batch, time, 4 width)"""
     begin = part(t, tasks, batch, 1)
     rows, wide = part(t + 1, tasks, batch, 1) - begin, 3 * width
-    h, p = np.empty(rows * width, np.float32), np.empty(rows * wide, np.float32)
-    copy_floats(address(h), first + 4 * begin * width, rows * width)
+    panels, p = np.empty(packed_size(width, wide), np.float32), np.empty(rows * wide, np.float32)
+    pack(panels, weight, width, wide)
+    sources, targets = np.empty(table_size(rows), np.int64), np.empty(table_size(rows), np.int64)
+    tabulate(sources, first + 4 * begin * width, 4 * width, rows)
+    tabulate(targets, address(p), 4 * wide, rows)
     for s in range(time):
-        gather(address(p), bias, 0, rows, wide)
-        gemm(False, False, rows, wide, width, f32(1), address(h), width, weight, wide, f32(1), address(p), wide)
+        multiply_packed(sources, 0 if s == 0 else 4 * (s - 1) * width, panels, targets, rows, width, wide, bias)
         for i in range(rows):
             at = 4 * ((begin + i) * time + s) * width
-            gru_step(floats(xw + 3 * at, wide), p[i * wide:(i + 1) * wide], h[i * width:(i + 1) * width], floats(kept + 4 * at, 4 * width))
-        scatter(y + 4 * (begin * time + s) * width, time * width, address(h), rows, width)
+            before = floats(first + 4 * (begin + i) * width if s == 0 else y + at - 4 * width, width)
+            gru_step(floats(xw + 3 * at, wide), p[i * wide:(i + 1) * wide], before, floats(y + at, width), floats(kept + 4 * at, 4 * width))
+        if s == 0:
+            tabulate(sources, y + 4 * begin * time * width, 4 * time * width, rows)
+    keep_alive(p)
 
 
 @inner
 def gru_step_back(kept, dh, g, before, dx, dp):
     """dx, dp (3 width): gradients of what came from the input and from the product; dh becomes the part of h_{t-1} beside it."""
     w = g.size
+    r, z, n, product = kept[:w], kept[w:2 * w], kept[2 * w:3 * w], kept[3 * w:]
+    dr, dz, dn, dproduct = dx[:w], dx[w:2 * w], dx[2 * w:], dp[2 * w:]
     for j in range(w):
-        r, z, n, product = kept[j], kept[w + j], kept[2 * w + j], kept[3 * w + j]
-        to_h = dh[j] + g[j]
-        to_n = to_h * (f32(1) - z) * (f32(1) - n * n)
-        to_r = to_n * product * r * (f32(1) - r)
-        to_z = to_h * (before[j] - n) * z * (f32(1) - z)
-        dx[j], dx[w + j], dx[2 * w + j] = to_r, to_z, to_n
-        dp[j], dp[w + j], dp[2 * w + j] = to_r, to_z, to_n * r
-        dh[j] = to_h * z
+        dh[j] += g[j]
+    for j in range(w):
+        dn[j] = dh[j] * (f32(1) - z[j]) * (f32(1) - n[j] * n[j])
+    for j in range(w):
+        dr[j] = dn[j] * product[j] * r[j] * (f32(1) - r[j])
+    for j in range(w):
+        dz[j] = dh[j] * (before[j] - n[j]) * z[j] * (f32(1) - z[j])
+    for j in range(2 * w):
+        dp[j] = dx[j]
+    for j in range(w):
+        dproduct[j] = dn[j] * r[j]
+    for j in range(w):
+        dh[j] *= z[j]
 
 
 @task
@@ -261,17 +342,25 @@ def gru_backward(t, tasks, g, y, kept, first, weight, dxw, dproducts, dfirst, ba
     """dproducts (batch, time, 3 width): the gradients of h W + b"""
     begin = part(t, tasks, batch, 1)
     rows, wide = part(t + 1, tasks, batch, 1) - begin, 3 * width
-    dh, d = np.zeros(rows * width, np.float32), np.empty(rows * wide, np.float32)
+    dh, through, nothing = np.zeros(rows * width, np.float32), np.empty(rows * width, np.float32), np.zeros(width, np.float32)
+    panels = np.empty(packed_size(wide, width), np.float32)
+    pack_transposed(panels, weight, wide, width)
+    sources, targets = np.empty(table_size(rows), np.int64), np.empty(table_size(rows), np.int64)
+    tabulate(sources, dproducts + 4 * begin * time * wide, 4 * time * wide, rows)
+    tabulate(targets, address(through), 4 * width, rows)
     for s in range(time - 1, -1, -1):
         for i in range(rows):
             at = 4 * ((begin + i) * time + s) * width
             before = floats(first + 4 * (begin + i) * width if s == 0 else y + at - 4 * width, width)
-            own, to_h = d[i * wide:(i + 1) * wide], dh[i * width:(i + 1) * width]
-            gru_step_back(floats(kept + 4 * at, 4 * width), to_h, floats(g + at, width), before, floats(dxw + 3 * at, wide), own)
-            copy_floats(dproducts + 3 * at, address(d) + 4 * i * wide, wide)
-        gemm(False, True, rows, width, wide, f32(1), address(d), wide, weight, wide, f32(1), address(dh), width)
+            to_h, to_product = dh[i * width:(i + 1) * width], floats(dproducts + 3 * at, wide)
+            gru_step_back(floats(kept + 4 * at, 4 * width), to_h, floats(g + at, width), before, floats(dxw + 3 * at, wide), to_product)
+        multiply_packed(sources, 4 * s * wide, panels, targets, rows, wide, width, address(nothing))
+        for j in range(rows * width):
+            dh[j] += through[j]
     copy_floats(dfirst + 4 * begin * width, address(dh), rows * width)
-    dh[0] = f32(0)  # so that its memory lives until here
+    keep_alive(nothing)
+    keep_alive(through)
+    keep_alive(dh)
 
 
 @gru.forward
