@@ -48,6 +48,17 @@ def main(arguments: list[str] | None = None) -> int:
     sample.add_argument("--out", help="a file: .png or .npz for pictures, .txt for text")
     sample.add_argument("--steps", action="store_true", help="print every step's record")
 
+    inspect = commands.add_parser("inspect", help="a page that plays one generation back, step by step",
+                                  description="Any setting of the model's steps is an option too: --temperature 0.8 --top_k 20 --evaluations 30.")
+    inspect.add_argument("model", help="a model that ships, or a folder")
+    inspect.add_argument("-n", type=int, help="how many tokens of text")
+    inspect.add_argument("--digit", type=int)
+    inspect.add_argument("--prompt")
+    inspect.add_argument("--seed", type=int, default=0)
+    inspect.add_argument("--patch", help="change a value while the model runs: NAME:CHANGE or NAME[HEAD]:CHANGE, CHANGE one of zero, mean, half, double, negate")
+    inspect.add_argument("--against", help='a second run beside the first, with other settings: "seed=1 temperature=0.5"')
+    inspect.add_argument("--out", default="page.html", help="the page to write (default: %(default)s)")
+
     evaluate = commands.add_parser("evaluate", help="the figures that the model is judged by")
     evaluate.add_argument("model")
     evaluate.add_argument("--data", help="what to test on (default: what the model was trained on)")
@@ -58,13 +69,13 @@ def main(arguments: list[str] | None = None) -> int:
     known, rest = parser.parse_known_args(arguments)
     try:
         options = _fields(rest)
-        if options and known.command not in ("train", "sample", "evaluate"):
+        if options and known.command not in ("train", "sample", "inspect", "evaluate"):
             raise ValueError(f"{known.command} doesn't take --{next(iter(options))}")
         if getattr(known, "threads", None):
             from .autograd import set_threads
 
             set_threads(known.threads)
-        {"demo": _demo, "train": _train, "sample": _sample, "evaluate": _evaluate, "warm-up": _warm_up}[known.command](known, options, arguments)
+        {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "evaluate": _evaluate, "warm-up": _warm_up}[known.command](known, options, arguments)
     except KeyboardInterrupt as e:
         print(f"zoo: {e or 'stopped'}", file=sys.stderr)
         return 130
@@ -217,6 +228,14 @@ def _numbers(options: dict[str, str]) -> dict[str, Any]:
             except ValueError:
                 found[name] = value
     return found
+
+
+def _inspect(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .inspection.inspect import inspect, read_settings
+
+    size = inspect(known.model, known.out, n=known.n, digit=known.digit, prompt=known.prompt, seed=known.seed, patch=known.patch,
+                   against=read_settings(known.against) if known.against else None, **_numbers(options))
+    print(f"{known.out}: {size / 1e6:.1f} MB, open it in a browser")
 
 
 def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

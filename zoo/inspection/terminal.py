@@ -12,17 +12,17 @@ SHADES = " .:-=+*#%@"
 
 
 def draw_image(image, *, colour: bool | None = None) -> str:
-    """A grey picture (height, width) in [0, 1] as lines of text; in a terminal with 24-bit half blocks, elsewhere with ASCII shades."""
+    """A grey picture (height, width) in [0, 1] as lines of text; in a terminal with 24-bit half blocks, elsewhere with ASCII shades; a character is two pixels."""
     image = np.asarray(image, np.float32)
     if image.ndim == 3:
         image = image.mean(-1)
     if colour is None:
         colour = sys.stdout.isatty()
     levels = np.nan_to_num(np.clip(image, 0, 1))
-    if not colour:
-        return "\n".join("".join(SHADES[int(v * (len(SHADES) - 1) + 0.5)] * 2 for v in row) for row in levels[::1])
     if len(levels) % 2:
         levels = np.concatenate([levels, np.zeros((1, levels.shape[1]), np.float32)])
+    if not colour:
+        return "\n".join("".join(SHADES[int(v * (len(SHADES) - 1) + 0.5)] for v in row).rstrip() for row in (levels[::2] + levels[1::2]) / 2)
     lines = []
     for upper, lower in zip((levels[::2] * 255).astype(int), (levels[1::2] * 255).astype(int)):
         cells = (f"\x1b[38;2;{u};{u};{u};48;2;{v};{v};{v}m▀" for u, v in zip(upper, lower))

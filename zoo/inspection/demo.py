@@ -1,0 +1,96 @@
+"""`zoo demo`: one page with digits from every image model that ships and text from every model of text, and a few digits in the terminal."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..model import load, shipped
+from .page import pack, write_page
+from .runs import as_image, first, scale_of
+from .terminal import draw_images
+
+START = """zoo inspect vae --digit 7 --out page.html        # play one generation, step by step
+zoo sample diffusion -n 64 --out digits.png
+zoo train vae --epochs 10 --out runs/vae
+python -c "import zoo; print(zoo.load('vae').sample(1).shape)\""""
+
+
+def write_demo(path: str | Path = "zoo-demo.html", *, models: list[str] | None = None, seed: int = 0) -> int:
+    """Write the page and print a few digits; returns the page's size in bytes.  models: names or folders; without them, all that ship."""
+    names = shipped() if models is None else models
+    sections = []
+    printed = False
+    for name in names:
+        model = load(name)
+        if not (hasattr(model, "sample") or hasattr(model, "generate")):
+            continue
+        title = Path(name).name
+        if hasattr(model, "generate"):
+            sections.append(_text(model, title, seed))
+            continue
+        section, images = _digits(model, title, seed)
+        sections.insert(sum("digits" in s["shows"] for s in sections), section)
+        if not printed and images.ndim == 3:
+            print(draw_images(images[: max(1, min(5, shutil.get_terminal_size().columns // 30))]))
+            printed = True
+    if not sections:
+        sections.append({"title": "No models yet", "note": "This copy of zoo has no trained weights. Train some; a minute is enough for digits that can be read.",
+                         "shows": "", "parts": []})
+    sections.append({"title": "Go on", "note": "All of it runs on NumPy and Numba. No network, no GPU.", "shows": "", "parts": [{"kind": "command", "text": START}]})
+    facts = f"generative models in NumPy: {len(names)} trained model{'s' * (len(names) != 1)}, seed {seed}"
+    return write_page(path, {"name": "demo", "facts": facts, "sections": sections}, "zoo demo")
+
+
+def _digits(model: Any, title: str, seed: int) -> tuple[dict[str, Any], np.ndarray]:
+    conditional = bool(getattr(model.config, "classes", 0))
+    images = np.asarray(model.sample(40, seed=seed))
+    note = "Drawn with one seed; each column was asked for a digit, 0 to 9." if conditional else "Drawn with one seed, none picked by hand."
+    parts: list[dict[str, Any]] = [{"kind": "digits", "pictures": pack(images, "unit8"), "note": note}]
+    steps = list(model.steps(1, seed=seed))
+    chosen = [steps[i] for i in sorted({round(i) for i in np.linspace(0, len(steps) - 1, min(len(steps), 8))})]
+    flow = []
+    for step in chosen:
+        array = picture_of(step, model)
+        if array is not None:
+            flow.append({"name": name_of(step), "array": pack(array, "float16", scale=scale_of(array))})
+    parts.append({"kind": "flow", "steps": flow, "note": f"One of them, on its way: {len(steps)} steps" + (f", {len(chosen)} shown" if len(chosen) < len(steps) else "")})
+    return {"title": title, "note": facts_of(model), "shows": "digits", "parts": parts}, images
+
+
+def _text(model: Any, title: str, seed: int) -> dict[str, Any]:
+    given = getattr(model, "card", {}).get("prompt", "")
+    steps = list(model.steps(given, 400, seed=seed, temperature=0.8))
+    pieces = [[step.text, float(step.probabilities[step.token])] for step in steps]
+    note = "The darker a character stands out, the less the model expected it; point at one to see its probability. Temperature 0.8."
+    return {"title": title, "note": facts_of(model), "shows": "text", "parts": [{"kind": "text", "prompt": given, "pieces": pieces, "note": note}]}
+
+
+def facts_of(model: Any) -> str:
+    """A line about a model: kind, size, and what its card says."""
+    card = getattr(model, "card", {}) or {}
+    facts = [model.kind, f"{model.num_parameters:,} parameters"]
+    minutes = card.get("minutes")
+    if isinstance(minutes, (int, float)):
+        facts.append(f"trained in {minutes:.0f} minutes" if minutes >= 1.5 else f"trained in {60 * minutes:.0f} seconds")
+    for name, value in (card.get("figures") or {}).items():
+        if isinstance(value, float) and len(facts) < 6:
+            facts.append(f"{name} {value:.4g}")
+    return " · ".join(facts)
+
+
+def picture_of(step: Any, model: Any) -> np.ndarray | None:
+    """The array that shows best where a step has got to: its last picture, or its value."""
+    for name in ("value", "x_0_predicted", "x_previous", "x", "images"):
+        a = getattr(step, name, None)
+        if isinstance(a, np.ndarray) and a.size > 1:
+            return as_image(first(a), model)
+    return None
+
+
+def name_of(step: Any) -> str:
+    name = getattr(step, "name", None)
+    return str(name) if name is not None else f"t = {float(step.t):.3g}" if hasattr(step, "t") else type(step).__name__

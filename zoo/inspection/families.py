@@ -1,0 +1,3 @@
+"""The families that have more to show than their records: importing this registers them."""
+
+from . import latent  # noqa: F401

@@ -1,0 +1,58 @@
+"""`zoo inspect`: one page that plays a generation back, or two of them side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..model import load
+from .demo import facts_of
+from .page import write_page
+from .runs import make_run, read_change
+
+Settings = dict[str, Any]
+
+
+def inspect(model: Any, path: str | Path = "page.html", *, against: Settings | None = None, patch: str | None = None, name: str = "", **settings: Any) -> int:
+    """Generate with these settings and write the page; returns its size in bytes.
+
+    model: a model, the name of one that ships, or a folder.  settings: what its `steps` takes (seed, digit, prompt, temperature, ...).
+    patch: a change made while it runs, such as "layers.0.tanh:zero".
+    against: settings in which a second run, shown beside the first, differs: {"seed": 1}, {"patch": "blocks.1.attention.softmax[2]:zero"}.
+    """
+    if isinstance(model, (str, Path)):
+        name, model = name or Path(model).name, load(model)
+    first = {"patch": patch, "seed": 0, **settings}
+    runs = [_run(model, first)]
+    if against:
+        runs.append(_run(model, {**first, **against}))
+        for run, mine in zip(runs, (first, {**first, **against})):
+            run["title"] = ", ".join(f"{key} {mine.get(key)}" for key in against)
+    name = name or model.kind
+    return write_page(path, {"name": name, "facts": facts_of(model), "runs": runs}, f"zoo: {name}")
+
+
+def _run(model: Any, settings: Settings) -> dict[str, Any]:
+    settings = dict(settings)
+    change = settings.pop("patch", None)
+    return make_run(model, changes=read_change(change) if change else None, **settings)
+
+
+def read_settings(text: str) -> Settings:
+    """`seed=1 temperature=0.5`, as the command line has it, as settings."""
+    found: Settings = {}
+    for item in text.split():
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"--against has {item!r}; it is a list of NAME=VALUE, such as \"seed=1 temperature=0.5\"")
+        found[name.replace("-", "_")] = number_or_text(value)
+    return found
+
+
+def number_or_text(value: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return None if value == "none" else value

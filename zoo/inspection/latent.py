@@ -1,0 +1,101 @@
+"""What the page shows of a variational autoencoder: its layers, a decoder that runs in the page, and a map of the codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd import no_grad
+from ..nn import ConvTranspose2d, Linear
+from .page import pack
+from .runs import as_image, first, picture, recorder
+
+LIVE_LIMIT = 2_500_000  # weights of a decoder that goes into a page
+MAP_POINTS = 600
+
+
+@recorder("vae")
+def vae(model: Any, **settings: Any):
+    steps = list(model.steps(**{"n": 1, **settings}))
+    values = [as_image(first(step.value), model) for step in steps]
+    panels: list[dict[str, Any]] = [
+        {"kind": "picture", "title": "What is there", "stage": True, "pictures": [picture(v) for v in values]},
+        {"kind": "why", "title": "What happens", "wide": True, "sentences": [_sentence(step, len(steps), i) for i, step in enumerate(steps)]},
+        {"kind": "arrays", "title": "From z to pixels, so far", "wide": True, "note": "orange above 0, blue below",
+         "arrays": [{"name": step.name, "array": picture(v, "float16")} for step, v in zip(steps, values)], "sizes": list(range(1, len(steps) + 1))},
+    ]
+    z = next(step.value[0] for step in reversed(steps) if step.name == "z1") if any(s.name == "z1" for s in steps) else steps[0].given[0, : model.config.latent[0]]
+    decoder = decoder_of(model, settings.get("digit"))
+    if decoder is not None:
+        panels.append({"kind": "latent", "title": "Move z yourself", "wide": True, "last": True, "note": "the decoder runs in this page; each slider is one number of z",
+                       "z": pack(z), "layers": decoder, "image": list(model.config.image), "map": latent_map(model, z)})
+    return steps, panels
+
+
+def _sentence(step: Any, n: int, i: int) -> str:
+    v = step.value
+    if i == 0 and step.draw is not None:
+        return f"Generation starts from **{v.shape[-1]} random numbers**, `{step.formula}`. Nothing else is random in what follows: the same seed gives the same picture."
+    if step.name == "pixels":
+        return f"`{step.formula}` squeezes every number into [0, 1]: **the picture**, mean brightness **{v.mean():.3f}**."
+    if step.name == "logits":
+        return f"`{step.formula}`: one number for each pixel, **{v.size:,}** in all. **{(v > 0).mean():.0%}** are above 0: those pixels will be brighter than half."
+    if step.draw is not None:
+        return f"`{step.formula}`: the layer above gives a mean and a variance, and **{step.draw.shape[-1]} random numbers** choose within them."
+    return f"`{step.formula}`: **{step.given.shape[-1]}** numbers become **{v.shape[-1]}**. Their mean is **{v.mean():.3f}**, their deviation **{v.std():.3f}**."
+
+
+def decoder_of(model: Any, digit: Any = None) -> list[dict[str, Any]] | None:
+    """The decoder as a list of layers that the page can run, or None if it's too large or has a layer that the page doesn't know."""
+    c = model.config
+    if sum(p.size for layer in [*model.layers, model.output] for p in layer.parameters()) > LIVE_LIMIT:
+        return None
+    layers: list[dict[str, Any]] = []
+    if c.classes:
+        labels = np.zeros(c.classes, np.float32)
+        labels[int(np.ravel(0 if digit is None else digit)[0])] = 1
+        layers.append({"kind": "label", "values": labels.tolist()})
+    layers += [_dense(layer) for layer in model.layers]
+    if isinstance(model.output, Linear):
+        layers.append(_dense(model.output))
+    else:
+        out = model.output
+        layers.append(_dense(out.dense))
+        height, width, _ = out.small
+        for k, convolution in enumerate(out.convolutions):
+            if not isinstance(convolution, ConvTranspose2d):
+                return None
+            layers.append({"kind": "transposed", "height": height, "width": width, "stride": convolution.stride, "padding": convolution.padding,
+                           "weight": pack(convolution.weight.data, "float16"), "bias": pack(convolution.bias.data),
+                           "activation": out.activation if k + 1 < len(out.convolutions) else None})
+            height, width = (convolution.stride * (side - 1) - 2 * convolution.padding + convolution.weight.shape[0] for side in (height, width))
+    known = (None, "tanh", "relu", "silu", "gelu", "leaky_relu")
+    return layers if all(layer.get("activation") in known for layer in layers) else None
+
+
+def _dense(layer: Linear) -> dict[str, Any]:
+    bias = np.zeros(layer.weight.shape[1], np.float32) if layer.bias is None else layer.bias.data
+    return {"kind": "dense", "weight": pack(layer.weight.data, "float16"), "bias": pack(bias), "activation": layer.activation}
+
+
+def latent_map(model: Any, z: np.ndarray) -> dict[str, Any] | None:
+    """Where test digits lie in the plane in which their codes differ most, or None for a model of other pictures.
+
+    z = centre + across e1 + up e2 (+ what the plane doesn't show); with two latent numbers the plane is all there is.
+    """
+    from ..data import load_images
+
+    if tuple(model.config.image) != (28, 28):
+        return None
+    images = load_images("mnist")
+    labels = images.test_labels[:MAP_POINTS]
+    with no_grad():
+        mean, _ = model.encode(images.test[:MAP_POINTS], labels if model.config.classes else None)
+    codes = np.asarray(mean.data, np.float32)
+    if codes.shape[1] == 2:
+        centre, axes = np.zeros(2, np.float32), np.eye(2, dtype=np.float32)
+    else:
+        centre = codes.mean(0)
+        axes = np.linalg.svd(codes - centre, full_matrices=False)[2][:2]
+    return {"points": pack((codes - centre) @ axes.T), "labels": labels.tolist(), "centre": pack(centre), "axes": pack(axes)}

@@ -1,0 +1,1 @@
+// Text, token by token: why each was chosen.
