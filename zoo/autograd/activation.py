@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .arithmetic import detach, exp, log, logsumexp, max, sum
+from .arithmetic import detach, exp, log, max, reduced_axes, sum
 from .operation import fused, primitive
 
 
@@ -92,5 +92,17 @@ def softmax(x, *, axis=-1):
 
 @fused
 def log_softmax(x, *, axis=-1):
-    """y = x - ln sum e^x over axis"""
-    return x - logsumexp(x, axis=axis, keepdims=True)
+    """y = x - ln sum e^x over axis; the greatest x goes first, so that a large offset costs no digits"""
+    below = x - detach(max(x, axis=axis, keepdims=True))
+    return below - log(sum(exp(below), axis=axis, keepdims=True))
+
+
+def _check_axis(name):
+    def check(x, *, axis):
+        reduced_axes(axis, np.ndim(x), name)
+
+    return check
+
+
+softmax.check(_check_axis("softmax"))
+log_softmax.check(_check_axis("log_softmax"))

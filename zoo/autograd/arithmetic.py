@@ -207,14 +207,14 @@ def min(x, *, axis=None, keepdims=False):
     return np.min(x, axis=axis, keepdims=keepdims)
 
 
-def reduced_axes(axis, ndim: int) -> tuple[int, ...]:
-    """axis as a tuple of non-negative ints."""
+def reduced_axes(axis, ndim: int, name: str = "") -> tuple[int, ...]:
+    """axis as a tuple of non-negative ints; name: who says so if it isn't there."""
     if axis is None:
         return tuple(range(ndim))
     axes = axis if isinstance(axis, tuple) else (axis,)
     for a in axes:
         if not -ndim <= a < ndim:
-            raise ValueError(f"axis is {axis}; an array of {ndim} dimensions has axes from {-ndim} to {ndim - 1}")
+            raise ValueError(f"{name and name + ': '}axis is {axis}; an array of {ndim} dimensions has axes from {-ndim} to {ndim - 1}")
     return tuple(a % ndim for a in axes)
 
 
@@ -245,12 +245,6 @@ def mean(x, *, axis=None, keepdims=False):
     return sum(x, axis=axis, keepdims=keepdims) / count
 
 
-@mean.check
-def _(x, *, axis, keepdims):
-    if np.size(x) == 0:
-        raise ValueError(f"mean: x has shape {np.shape(x)}, which holds no entries to average")
-
-
 @fused
 def var(x, *, axis=None, keepdims=False):
     """y = mean of (x - mean)^2 over axis (the divisor is n)"""
@@ -265,6 +259,20 @@ def logsumexp(x, *, axis=None, keepdims=False):
     top = where(equal(abs(top), np.inf), 0.0, top)  # a row of -inf has the sum 0, not NaN
     y = log(sum(exp(x - top), axis=axis, keepdims=True)) + top
     return y if keepdims else y.reshape(tuple(n for i, n in enumerate(y.shape) if i not in reduced_axes(axis, x.ndim)))
+
+
+def _check_reduction(name):
+    def check(x, *, axis, keepdims):
+        reduced_axes(axis, np.ndim(x), name)
+        if np.size(x) == 0:
+            raise ValueError(f"{name}: x has shape {np.shape(x)}, which holds nothing to reduce")
+
+    return check
+
+
+mean.check(_check_reduction("mean"))
+var.check(_check_reduction("var"))
+logsumexp.check(_check_reduction("logsumexp"))
 
 
 def detach(x):

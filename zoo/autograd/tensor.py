@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -185,23 +185,23 @@ class Tensor(Operators):
             leaf.grad = g if leaf.grad is None else leaf.grad + g
 
 
-@contextmanager
-def no_grad() -> Iterator[None]:
+def no_grad() -> AbstractContextManager[None]:
     """Nothing inside is recorded."""
-    before, state.grad_enabled = state.grad_enabled, False
-    try:
-        yield
-    finally:
-        state.grad_enabled = before
+    return _switched(grad_enabled=False)
+
+
+def enable_grad(value: bool = True) -> AbstractContextManager[None]:
+    return _switched(grad_enabled=value)
 
 
 @contextmanager
-def enable_grad(value: bool = True) -> Iterator[None]:
-    before, state.grad_enabled = state.grad_enabled, value
+def _switched(**values: Any) -> Iterator[None]:
+    before = {name: getattr(state, name) for name in values}
+    state.__dict__.update(values)
     try:
         yield
     finally:
-        state.grad_enabled = before
+        state.__dict__.update(before)
 
 
 def grad(outputs, inputs, grad_outputs=None, create_graph: bool = False, retain_graph: bool | None = None, allow_unused: bool = False):
@@ -284,8 +284,7 @@ def _backward(outputs: list[Tensor], firsts: list, inputs: list[Tensor] | None, 
         _collect(flow, ours, source(y), g)
     found: dict[int, tuple[Any, Any]] = {}
     taken = {id(g) for g in firsts}  # memory that somebody else holds: no two gradients may share any
-    watchers, state.watchers = state.watchers, ()
-    with enable_grad(create_graph):
+    with _switched(grad_enabled=create_graph, watchers=()):
         while order:
             s = order.pop()
             g = flow.get(id(s))
@@ -304,10 +303,9 @@ def _backward(outputs: list[Tensor], firsts: list, inputs: list[Tensor] | None, 
                 for parent, need, gp in zip(s.inputs, needs, grads):
                     if need and gp is not None:
                         _collect(flow, ours, parent, gp)
+                if not retain:
+                    s.free()
             ours.discard(id(s))
-            if not retain:
-                s.free()
-    state.watchers = watchers
     return found
 
 
