@@ -117,7 +117,9 @@ def test_winograd_is_within_1e_4(size, channels, out):
         assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding", "channels", "out"), [(3, 1, 1, 32, 16), (3, 2, 1, 8, 16), (4, 2, 1, 1, 8), (1, 1, 0, 9, 5)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "channels", "out"), [(3, 1, 1, 32, 16), (3, 2, 1, 8, 16), (4, 2, 1, 1, 8), (1, 1, 0, 9, 5)]
+)
 def test_threads_change_nothing_but_rounding_and_runs_repeat_bit_by_bit(kernel, stride, padding, channels, out):
     rng = np.random.default_rng(1)
     shape, weight_shape, steps = (5, 12, 11, channels), (kernel, kernel, channels, out), ((stride, stride), (padding, padding))

@@ -85,7 +85,8 @@ def applied(function, x):
 def test_functions_are_right_to_the_last_digits_over_the_whole_range(name):
     function, exact, ulps = FUNCTIONS[name]
     bits = np.arange(0, 2**32, 4999, dtype=np.uint64).astype(np.uint32)        # every exponent, both signs
-    x = np.concatenate([bits.view(np.float32), np.linspace(-90, 90, 400_001, dtype=np.float32), np.linspace(-1, 1, 100_001, dtype=np.float32)])
+    wide, near = np.linspace(-90, 90, 400_001, dtype=np.float32), np.linspace(-1, 1, 100_001, dtype=np.float32)
+    x = np.concatenate([bits.view(np.float32), wide, near])
     x = x[np.isfinite(x)]
     with np.errstate(all="ignore"):
         wanted = exact(x.astype(np.float64))

@@ -76,20 +76,23 @@ def _correlate(
             corner, line = x + 4 * channels * ((image * height + top) * width + from_w), 4 * width * channels
         else:
             _pad(x, image, top, from_w, height, width, channels, corner, (count - 1) * step_h + kh, slab_width)
-        for p in range(table_size(count * columns)):
-            place = min(p, count * columns - 1)
-            row, column = place // columns, place % columns
-            sources[p] = corner + row * step_h * line + 4 * column * step_w * channels
-            at = (image * y_height + to_h + (i + row) * y_step_h) * y_width + to_w + column * y_step_w
-            targets[p] = y + 4 * out * at
+        p = 0
+        for row in range(count):
+            source = corner + row * step_h * line
+            target = y + 4 * out * ((image * y_height + to_h + (i + row) * y_step_h) * y_width + to_w)
+            for column in range(columns):
+                sources[p], targets[p] = source + 4 * column * step_w * channels, target + 4 * out * column * y_step_w
+                p += 1
+        for q in range(p, table_size(p)):
+            sources[q], targets[q] = sources[p - 1], targets[p - 1]
         if out < 4:
             bias = floats(start, out)
-            for p in range(count * columns):
-                target = floats(targets[p], out)
+            for q in range(p):
+                result = floats(targets[q], out)
                 for o in range(out):
-                    target[o] = bias[o] + _product(sources[p], kh, kw * channels, line, weight + 4 * o * kh * kw * channels)
+                    result[o] = bias[o] + _product(sources[q], kh, kw * channels, line, weight + 4 * o * kh * kw * channels)
         else:
-            multiply_rows(address(sources), 0, kh, kw * channels, line, weight, address(targets), 0, count * columns, out, start)
+            multiply_rows(address(sources), 0, kh, kw * channels, line, weight, address(targets), 0, p, out, start)
         first += count
     keep_alive((slab, sources, targets))
 
@@ -100,24 +103,27 @@ def _weight(t, tasks, x, g, total, n, height, width, channels, out, kh, kw, sh, 
     first, last = part(t, tasks, n * oh, 1), part(t + 1, tasks, n * oh, 1)
     slab_width = (ow - 1) * sw + kw
     slab = np.empty(((slab_rows - 1) * sh + kh) * slab_width * channels, f32)
-    size = kw * channels
-    total = total + 4 * t * kh * size * out
-    clear_floats(total, kh * size * out)
+    size = kh * kw * channels
+    total = total + 4 * t * size * out
+    clear_floats(total, size * out)
     inside = ph == 0 and pw == 0
+    line = 4 * channels * (width if inside else slab_width)
+    offsets = np.empty(table_size(size), np.int64)                 # of each tap of a patch from its corner
+    for i in range(len(offsets)):
+        tap = min(i, size - 1)
+        offsets[i] = tap // (kw * channels) * line + 4 * (tap % (kw * channels))
     while first < last:
         image, i = first // oh, first % oh
         count = min(last - first, oh - i, slab_rows)
         top = i * sh - ph
-        corner, line = address(slab), 4 * slab_width * channels
-        if inside:
-            corner, line = x + 4 * channels * (image * height + top) * width, 4 * width * channels
-        else:
+        corner = x + 4 * channels * (image * height + top) * width
+        if not inside:
+            corner = address(slab)
             _pad(x, image, top, -pw, height, width, channels, corner, (count - 1) * sh + kh, slab_width)
-        for a in range(kh):
-            multiply_columns(corner + a * line, g + 4 * out * ow * first, total + 4 * a * size * out, size, out,
-                             count, sh * line, 4 * out * ow, ow, 4 * sw * channels, 4 * out)  # fmt: skip
+        multiply_columns(corner, address(offsets), size, g + 4 * out * ow * first, total, out,
+                         count, sh * line, 4 * out * ow, ow, 4 * sw * channels, 4 * out)  # fmt: skip
         first += count
-    keep_alive(slab)
+    keep_alive((slab, offsets))
 
 
 @task

@@ -56,10 +56,9 @@ class Compiled:
 
     def build(self):
         """The Numba dispatcher; what the function names in turn (other inner functions, `expf`, ...) is built before it."""
-        if self.dispatcher is None:
-            with _lock:
-                if self.dispatcher is None:
-                    self.dispatcher = self._build()
+        with _lock:
+            if self.dispatcher is None:
+                self.dispatcher = self._build()
         return self.dispatcher
 
     def _build(self):
@@ -310,12 +309,11 @@ def _set_numba_threads():
 def _start():
     """Start the one pool of threads, and hold the BLAS that kernels call at one thread."""
     global _started
-    if not _started:
-        with _lock:
-            if not _started:
-                _start_pool()
-                _hold_blas()
-                _started = True
+    with _lock:
+        if not _started:
+            _start_pool()
+            _hold_blas()
+            _started = True
 
 
 def _start_pool():

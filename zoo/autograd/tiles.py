@@ -9,28 +9,22 @@ from .runtime import Native, inner, separate
 
 _vectors = "zoo.autograd.vectors"
 ROWS, COLUMNS = Native("ROWS", _vectors), Native("COLUMNS", _vectors)
-_rows, _columns, _column = (Native(name, _vectors) for name in ("multiply_rows", "multiply_columns", "multiply_one_column"))
-_ELEVEN = f"void({', '.join(['intp'] * 11)})"
+_rows, _columns = Native("multiply_rows", _vectors), Native("multiply_columns", _vectors)
 
 
-@separate(_ELEVEN)
+@separate(f"void({', '.join(['intp'] * 11)})")
 def _tile_of_rows(sources, skip, segments, length, stride, b, row, targets, shift, columns, start):
     _rows(sources, skip, segments, length, stride, b, row, targets, shift, columns, start)
 
 
-@separate(_ELEVEN)
-def _tile_of_columns(a, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns):
-    _columns(a, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns)
-
-
-@separate(_ELEVEN)
-def _tile_of_one_column(a, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns):
-    _column(a, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns)
+@separate(f"void({', '.join(['intp'] * 13)})")
+def _tile_of_columns(a, offsets, count, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns):
+    _columns(a, offsets, count, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns)
 
 
 @inner
 def table_size(count):
-    """How many entries `multiply_rows` reads from a table of `count`; those after the last repeat it."""
+    """How many entries are read from a table of `count`; those after the last repeat it."""
     return (count + ROWS - 1) // ROWS * ROWS
 
 
@@ -47,15 +41,9 @@ def multiply_rows(sources, skip, segments, length, stride, b, targets, shift, co
 
 
 @inner
-def multiply_columns(a, b, c, size, out, lines, a_line, b_line, steps, a_step, b_step):
-    """c[i, o] += sum over lines and steps of a[line, step, i] b[line, step, o], for i < size, o < out; c (size, out) contiguous."""
+def multiply_columns(a, offsets, size, b, c, out, lines, a_line, b_line, steps, a_step, b_step):
+    """c[i, o] += sum over lines and steps of a[line, step, offsets[i]] b[line, step, o], for i < size, o < out; c is contiguous."""
     for left in range(0, out, COLUMNS):
-        i = 0
-        while i < size:
-            at = c + 4 * (i * out + left)
-            if i + ROWS <= size:
-                _tile_of_columns(a + 4 * i, b + 4 * left, at, 4 * out, lines, a_line, b_line, steps, a_step, b_step, out - left)
-                i += ROWS
-            else:
-                _tile_of_one_column(a + 4 * i, b + 4 * left, at, 4 * out, lines, a_line, b_line, steps, a_step, b_step, out - left)
-                i += 1
+        for i in range(0, size, ROWS):
+            _tile_of_columns(a, offsets + 8 * i, min(ROWS, size - i), b + 4 * left, c + 4 * (i * out + left), 4 * out,
+                             lines, a_line, b_line, steps, a_step, b_step, out - left)  # fmt: skip

@@ -86,9 +86,9 @@ def add_products(builder, sums, places, b, lanes):
             builder.store(builder.fadd(builder.load(row[h]), product, flags=("contract",)), row[h])
 
 
-def _sums(builder, rows):
+def _sums(builder):
     # Slots in memory that LLVM turns into registers: what a loop carries needs no bookkeeping so.
-    return [[cgutils.alloca_once(builder, VECTOR) for _ in range(2)] for _ in range(rows)]
+    return [[cgutils.alloca_once(builder, VECTOR) for _ in range(2)] for _ in range(ROWS)]
 
 
 @intrinsic
@@ -102,7 +102,7 @@ def multiply_rows(typing_context, sources, skip, segments, length, stride, b, ro
             return builder.add(builder.load(builder.inttoptr(builder.add(table, word(8 * r)), WORD.as_pointer())), offset)
 
         rows = [entry(sources, r, skip) for r in range(ROWS)]
-        sums = _sums(builder, ROWS)
+        sums = _sums(builder)
 
         def write(lanes):
             for h in range(2):
@@ -127,38 +127,34 @@ def multiply_rows(typing_context, sources, skip, segments, length, stride, b, ro
     return types.void(*[types.intp] * 11), generate
 
 
-def _multiply_columns(rows):
-    @intrinsic
-    def multiply(typing_context, a, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns):
-        """c[r, :columns] += sum over lines and steps of a[line, step, r] b[line, step, :columns]; all strides, and c's row, in bytes."""
+@intrinsic
+def multiply_columns(typing_context, a, offsets, count, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns):
+    """c[r, :columns] += sum over lines and steps of a[line, step, offsets[r]] b[line, step, :columns], for r < count <= ROWS."""
 
-        def generate(context, builder, signature, args):
-            a, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns = args
-            sums = _sums(builder, rows)
+    def generate(context, builder, signature, args):
+        a, offsets, count, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns = args
+        rows = [builder.load(builder.inttoptr(builder.add(offsets, word(8 * r)), WORD.as_pointer())) for r in range(ROWS)]
+        sums = _sums(builder)
 
-            def write(lanes):
-                for r in range(rows):
-                    for h in range(2):
-                        builder.store(zeros(), sums[r][h])
-                with cgutils.for_range(builder, lines) as line:
-                    from_a = builder.add(a, builder.mul(line.index, a_line))
-                    from_b = builder.add(b, builder.mul(line.index, b_line))
-                    with cgutils.for_range(builder, steps) as step:
-                        now = builder.add(from_a, builder.mul(step.index, a_step))
-                        places = [builder.add(now, word(4 * r)) for r in range(rows)]
-                        add_products(builder, sums, places, builder.add(from_b, builder.mul(step.index, b_step)), lanes)
-                for r in range(rows):
+        def write(lanes):
+            for r in range(ROWS):
+                for h in range(2):
+                    builder.store(zeros(), sums[r][h])
+            with cgutils.for_range(builder, lines) as line:
+                from_a = builder.add(a, builder.mul(line.index, a_line))
+                from_b = builder.add(b, builder.mul(line.index, b_line))
+                with cgutils.for_range(builder, steps) as step:
+                    now = builder.add(from_a, builder.mul(step.index, a_step))
+                    places = [builder.add(now, offset) for offset in rows]
+                    add_products(builder, sums, places, builder.add(from_b, builder.mul(step.index, b_step)), lanes)
+            for r in range(ROWS):
+                with builder.if_then(builder.icmp_signed("<", word(r), count)):
                     for h in range(2):
                         place = builder.add(builder.add(c, builder.mul(row, word(r))), word(4 * WIDTH * h))
                         total = builder.fadd(load(builder, place, lanes[h]), builder.load(sums[r][h]))
                         store(builder, total, place, lanes[h])
 
-            for_whole_or_part(builder, columns, write)
-            return context.get_dummy_value()
+        for_whole_or_part(builder, columns, write)
+        return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 11), generate
-
-    return multiply
-
-
-multiply_columns, multiply_one_column = _multiply_columns(ROWS), _multiply_columns(1)
+    return types.void(*[types.intp] * 13), generate

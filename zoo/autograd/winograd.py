@@ -13,7 +13,8 @@ A group of tiles stays in a core's second-level cache from its transform to its 
 
 import numpy as np
 
-from .runtime import Native, address, clear_floats, copy_floats, get_threads, inner, keep_alive, kernel, prange, separate
+from .runtime import Native, address, clear_floats, copy_floats, get_threads, inner, keep_alive, separate
+from .tasks import floats, part, task
 from .tiles import multiply_columns, multiply_rows, table_size
 
 f32 = np.float32
@@ -81,7 +82,7 @@ def _transform_group(tile, x, size, margin, height, width, channels, first, last
     keep_alive(window)
 
 
-@separate("void(intp, intp, intp, intp, intp, intp, intp, intp, intp, intp)")
+@inner
 def _forward_group(x, u, bias, y, height, width, channels, out, first, last):
     """The tiles first ... last of y, from the transformed weight u (36, in, out)."""
     across, down = (width + 3) // 4, (height + 3) // 4
@@ -110,56 +111,58 @@ def _forward_group(x, u, bias, y, height, width, channels, out, first, last):
     keep_alive((window, points, products, sources, targets, zeros))
 
 
-@separate("void(intp, intp, intp, intp, intp, intp, intp, intp, intp, intp)")
-def _weight_share(x, g, total, height, width, channels, out, begin, end, group):
-    """total (36, in, out) = the sum over the tiles begin ... end of (B^T x B)^T (A g A^T)."""
+@task
+def _transform_weight(t, tasks, weight, u, channels, out):
+    """u (36, in, out) = G w G^T"""
+    row = 4 * channels * out
+    for c in range(part(t, tasks, channels, 1), part(t + 1, tasks, channels, 1)):
+        at = 4 * c * out
+        weight_tile(weight + at, 3 * row, row, u + at, 6 * row, row, 0, out)
+
+
+@task
+def _forward(t, tasks, x, u, bias, y, n, height, width, channels, out, group):
+    """x (batch, height, width, in), u (36, in, out), y (batch, height, width, out)"""
+    tiles = n * ((width + 3) // 4) * ((height + 3) // 4)
+    for first in range(part(t, tasks, tiles, group), part(t + 1, tasks, tiles, group), group):
+        _forward_group(x, u, bias, y, height, width, channels, out, first, min(tiles, first + group))
+
+
+@task
+def _weight(t, tasks, x, g, totals, n, height, width, channels, out, group):
+    """totals[t] (36, in, out) = the sum over a share of the tiles of (B^T x B)^T (A g A^T)."""
+    tiles = n * ((width + 3) // 4) * ((height + 3) // 4)
+    begin, end = part(t, tasks, tiles, 1), part(t + 1, tasks, tiles, 1)
+    total = totals + 4 * 36 * t * channels * out
     points, gradients = np.empty(36 * group * channels, f32), np.empty(36 * group * out, f32)
+    offsets = np.empty(table_size(channels), np.int64)
+    for c in range(len(offsets)):
+        offsets[c] = 4 * min(c, channels - 1)
     clear_floats(total, 36 * channels * out)
     for first in range(begin, end, group):
-        tiles = min(end, first + group) - first
-        _transform_group(input_tile, x, 6, 1, height, width, channels, first, first + tiles, address(points), group)
-        _transform_group(gradient_tile, g, 4, 0, height, width, out, first, first + tiles, address(gradients), group)
+        last = min(end, first + group)
+        _transform_group(input_tile, x, 6, 1, height, width, channels, first, last, address(points), group)
+        _transform_group(gradient_tile, g, 4, 0, height, width, out, first, last, address(gradients), group)
         for k in range(36):
             v, dm = address(points) + 4 * k * group * channels, address(gradients) + 4 * k * group * out
             target = total + 4 * k * channels * out
-            multiply_columns(v, dm, target, channels, out, 1, 0, 0, tiles, 4 * channels, 4 * out)
-    keep_alive((points, gradients))
+            multiply_columns(v, address(offsets), channels, dm, target, out, 1, 0, 0, last - first, 4 * channels, 4 * out)
+    keep_alive((points, gradients, offsets))
 
 
-@kernel
-def _forward(x, weight, bias, u, y, group):
-    """x (batch, height, width, in), weight (3, 3, in, out), u (36, in, out), y (batch, height, width, out)"""
-    n, height, width, channels = x.shape
-    out = y.shape[3]
-    tiles = n * ((width + 3) // 4) * ((height + 3) // 4)
+@task
+def _finish_weight(t, tasks, totals, shares, dw, channels, out):
+    """dw (3, 3, in, out) = G^T (the sum of the shares, in order) G"""
     row = 4 * channels * out
-    for c in prange(channels):
+    for c in range(part(t, tasks, channels, 1), part(t + 1, tasks, channels, 1)):
         at = 4 * c * out
-        weight_tile(address(weight) + at, 3 * row, row, address(u) + at, 6 * row, row, 0, out)
-    for g in prange((tiles + group - 1) // group):
-        last = min(tiles, g * group + group)
-        _forward_group(address(x), address(u), address(bias), address(y), height, width, channels, out, g * group, last)
-
-
-@kernel
-def _weight(x, g, partial, dw, group):
-    """partial (shares, 36, in, out): each share of the tiles is summed on its own, then the shares in order."""
-    n, height, width, channels = x.shape
-    out = g.shape[3]
-    tiles = n * ((width + 3) // 4) * ((height + 3) // 4)
-    shares = partial.shape[0]
-    row = 4 * channels * out
-    for share in prange(shares):
-        begin, end = tiles * share // shares, tiles * (share + 1) // shares
-        total = address(partial) + share * 36 * row
-        _weight_share(address(x), address(g), total, height, width, channels, out, begin, end, group)
-    for c in prange(channels):
-        at = 4 * c * out
-        for share in range(1, shares):
-            for k in range(36):
+        for k in range(36):
+            target = floats(totals + k * row + at, out)
+            for share in range(1, shares):
+                source = floats(totals + (36 * share + k) * row + at, out)
                 for o in range(out):
-                    partial[0, k, c, o] += partial[share, k, c, o]
-        weight_gradient_tile(address(partial) + at, 6 * row, row, address(dw) + at, 3 * row, row, 0, out)
+                    target[o] += source[o]
+        weight_gradient_tile(totals + at, 6 * row, row, dw + at, 3 * row, row, 0, out)
 
 
 def _group(tiles, channels, out):
@@ -177,7 +180,8 @@ def forward(x, weight, bias):
     y = np.empty((n, height, width, out), f32)
     bias = np.zeros(out, f32) if bias is None else bias
     u = np.empty((36, channels, out), f32)
-    _forward(x, weight, bias, u, y, _group(n * -(-height // 4) * -(-width // 4), channels, out))
+    _transform_weight(weight, u, channels, out)
+    _forward(x, u, bias, y, n, height, width, channels, out, _group(n * -(-height // 4) * -(-width // 4), channels, out))
     return y
 
 
@@ -191,6 +195,8 @@ def weight_gradient(x, g):
     n, height, width, channels = x.shape
     out = g.shape[3]
     tiles = n * -(-height // 4) * -(-width // 4)
-    partial, dw = np.empty((min(tiles, get_threads()), 36, channels, out), f32), np.empty((3, 3, channels, out), f32)
-    _weight(x, g, partial, dw, _group(tiles, channels, out))
+    shares = min(tiles, get_threads())
+    totals, dw = np.empty((shares, 36, channels, out), f32), np.empty((3, 3, channels, out), f32)
+    _weight(x, g, totals, n, height, width, channels, out, _group(tiles, channels, out), tasks=shares)
+    _finish_weight(totals, shares, dw, channels, out)
     return dw
