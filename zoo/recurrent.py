@@ -222,9 +222,10 @@ class Recurrent(LanguageModel):
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}; for a roll it is above 0")
         silence = np.zeros((1, self.config.symbols), np.float32)
-        given = silence if prompt is None or len(prompt) == 0 else np.concatenate([silence, np.asarray(prompt, np.float32)])
-        if given.shape[1:] != silence.shape[1:] or not np.isin(given, (0, 1)).all():
-            raise ValueError(f"prompt has shape {given[1:].shape}; it is (steps, {self.config.symbols}) of 0 and 1")
+        prompt = silence[:0] if prompt is None else np.asarray(prompt, np.float32)
+        if prompt.ndim != 2 or prompt.shape[1] != self.config.symbols or not np.isin(prompt, (0, 1)).all():
+            raise ValueError(f"prompt has shape {prompt.shape}; it is (steps, {self.config.symbols}) of 0 and 1")
+        given = np.concatenate([silence, prompt])
         return self._roll_steps(given, n_steps, temperature, np.random.default_rng(seed))
 
     def _roll_steps(self, given: np.ndarray, n_steps: int, temperature: float, rng: Generator) -> Iterator[RollStep]:

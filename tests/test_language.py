@@ -1,0 +1,284 @@
+"""Laws of writing: what is drawn, what is recorded, what streams, and what wrong input says."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zoo.language import LanguageModel, Sampling, _pieces, bigram_loss, drawn, softmax
+from zoo.model import last
+from zoo.recurrent import Recurrent
+from zoo.tokenizer import BytePairTokenizer, CharTokenizer
+from zoo.transformer import Transformer
+
+TEXT = "the quick brown fox jumps over the lazy dog.\nand the dog sleeps on.\n"
+
+
+def transformer(**fields) -> LanguageModel:
+    sizes = {"symbols": CharTokenizer(TEXT).size, "window": 16, "layers": 2, "heads": 2, "width": 16}
+    return sharpened(Transformer.new(seed=1, **{**sizes, **fields}))
+
+
+def recurrent(**fields) -> LanguageModel:
+    return sharpened(Recurrent.new(**{"symbols": CharTokenizer(TEXT).size, "width": 12, "layers": 2, "seed": 1, **fields}))
+
+
+def sharpened(model):
+    """Weights large enough that the probabilities aren't all alike."""
+    rng = np.random.default_rng(2)
+    for p in model.parameters():
+        p.data += rng.normal(0, 0.3, p.shape).astype(np.float32)
+    model.tokenizer = CharTokenizer(TEXT)
+    return model
+
+
+MODELS = {
+    "gpt2": transformer,
+    "llama": lambda: transformer(positions="rotary", norm="rms", mlp="swiglu", bias=False, tied=False, key_value_heads=1),
+    "lstm": recurrent, "gru": lambda: recurrent(cell="gru"), "elman": lambda: recurrent(cell="elman"),
+}
+EVERY = pytest.mark.parametrize("name", MODELS)
+SETTINGS = {"temperature": 0.9, "top_k": 9, "top_p": 0.9, "min_p": 0.02}
+
+
+# --- what is drawn
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9).filter(lambda p: sum(p) > 1e-3), st.floats(0, 1, exclude_max=True))
+def test_a_draw_takes_the_token_whose_share_holds_it(weights, draw):
+    p = np.array(weights) / sum(weights)
+    token = drawn(p, draw)
+    assert p[token] > 0
+    ends = np.cumsum(p)
+    assert draw * ends[-1] <= ends[token] and (token == 0 or draw * ends[-1] >= ends[token - 1])
+
+
+def test_draws_have_the_frequencies_of_the_probabilities(rng):
+    p = np.array([0.1, 0.0, 0.6, 0.3])
+    found = np.bincount([drawn(p, u) for u in rng.random(20_000)], minlength=4) / 20_000
+    assert np.abs(found - p).max() < 0.02 and found[1] == 0
+
+
+@given(st.lists(st.floats(-9, 9, width=32), min_size=2, max_size=12), st.floats(0.2, 3), st.integers(1, 14), st.floats(0.01, 1),
+       st.floats(0, 1))
+def test_filters_keep_the_likeliest_and_their_proportions(values, temperature, top_k, top_p, min_p):
+    logits = np.array(values, np.float32)
+    choices = Sampling(temperature, top_k, top_p, min_p).choices(logits, softmax(logits))
+    assert math.isclose(choices.sum(), 1, rel_tol=1e-9)
+    kept = choices > 0
+    assert 1 <= kept.sum() <= top_k
+    assert logits[kept].min() >= logits[~kept].max(initial=-np.inf)
+    exact = softmax(logits / np.float64(temperature))
+    np.testing.assert_allclose(choices[kept], exact[kept] / exact[kept].sum(), rtol=1e-4)
+
+
+def test_top_p_keeps_the_fewest_that_reach_it():
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05])).astype(np.float32)
+    kept = lambda **s: np.flatnonzero(Sampling(**s).choices(logits, softmax(logits))).tolist()  # noqa: E731
+    assert kept(top_p=0.4) == [0] and kept(top_p=0.6) == [0, 1] and kept(top_p=0.9) == [0, 1, 2] and kept(top_p=1.0) == [0, 1, 2, 3]
+    assert kept(min_p=0.5) == [0, 1] and kept(min_p=0.2) == [0, 1, 2] and kept(min_p=1.0) == [0]
+    assert kept(temperature=0) == [0] and kept(top_k=2) == [0, 1]
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": -1}, {"temperature": math.nan}, {"temperature": math.inf}, {"top_k": 0}, {"top_k": 1.5},
+                                   {"top_p": 0}, {"top_p": 1.1}, {"min_p": -0.1}, {"min_p": 2}])
+def test_a_wrong_setting_is_named(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        transformer().generate("the", 2, **wrong)
+
+
+# --- the stream
+
+
+@EVERY
+def test_replay_equals_the_step_to_the_bit(name):
+    steps = list(MODELS[name]().steps("the quick", 14, seed=3, **SETTINGS))  # a window of 16: read again on the way
+    for step in reversed(steps):
+        assert step.replay().equals(step)
+
+
+@EVERY
+def test_a_replay_leaves_later_steps_as_they_were(name):
+    model, other = MODELS[name](), MODELS[name]()
+    disturbed = []
+    for step in model.steps("the", 20, seed=1):
+        step.replay()
+        disturbed.append(step)
+    assert all(a.equals(b) for a, b in zip(disturbed, other.steps("the", 20, seed=1), strict=True))
+
+
+@EVERY
+def test_the_record_says_why(name):
+    for step in MODELS[name]().steps("the", 12, seed=4, **SETTINGS):
+        assert step.token == drawn(step.choices, step.draw)
+        np.testing.assert_array_equal(step.probabilities, softmax(step.logits))
+        np.testing.assert_array_equal(step.choices, Sampling(**SETTINGS).choices(step.logits, step.probabilities))
+        assert math.isclose(step.log_probability, math.log(step.probabilities[step.token]))
+
+
+@EVERY
+def test_what_is_recorded_is_what_the_model_says(name):
+    model = MODELS[name]()
+    steps = list(model.steps("the", 10, seed=5))
+    ids = np.concatenate([model.ids("the"), [s.token for s in steps]])
+    logits = np.asarray(model(ids[None, :-1]).data)[0, 2:]
+    np.testing.assert_allclose(np.stack([s.logits for s in steps]), logits, atol=2e-5)
+    assert [s.position for s in steps] == list(range(3, 13))
+
+
+@EVERY
+def test_same_seed_same_text(name):
+    model = MODELS[name]()
+    text = model.generate("the", 40, seed=7)
+    assert text == model.generate("the", 40, seed=7) != model.generate("the", 40, seed=8)
+    assert text.startswith("the") and len(text) == 43
+    assert "".join(model.generate("the", 40, seed=7, stream=True)) == text
+    assert text == "the" + "".join(s.text for s in model.steps("the", 40, seed=7))
+
+
+@EVERY
+def test_temperature_zero_takes_the_likeliest_whatever_the_seed(name):
+    model = MODELS[name]()
+    steps = list(model.steps("the", 20, temperature=0))
+    assert all(s.token == s.logits.argmax() and s.draw is None for s in steps)
+    assert model.generate("the", 20, temperature=0, seed=1) == model.generate("the", 20, temperature=0, seed=2)
+
+
+@given(st.lists(st.text("ab.", max_size=3), max_size=12), st.lists(st.text("ab.", min_size=1, max_size=3), max_size=3))
+def test_stop_texts_end_the_stream_where_they_begin(pieces, stops):
+    whole = "".join(pieces)
+    # the first stop that is complete, as it would be seen while the pieces come
+    expected = whole
+    for n in range(1, len(pieces) + 1):
+        so_far = "".join(pieces[:n])
+        found = [so_far.find(s) for s in stops if s in so_far]
+        if found:
+            expected = so_far[: min(found)]
+            break
+    assert "".join(_pieces("", iter(pieces), stops)) == expected
+
+
+def test_stop_cuts_what_follows_and_not_the_prompt():
+    model = transformer()
+    text = model.generate("the", 60, seed=1)
+    stop = text[20]
+    assert model.generate("the", 60, seed=1, stop=stop) == "the" + text[3:].split(stop)[0]
+
+
+def test_bytes_of_one_character_are_spelled_together():
+    model = transformer(symbols=256)
+    model.tokenizer = BytePairTokenizer.train("aé日", 256)
+    content = "né日!".encode()
+    left, texts = b"", []
+    for token in model.tokenizer.encode_bytes(content):
+        text, left = model._spelled(int(token), left)
+        texts.append(text)
+    assert texts == ["n", "", "é", "", "", "日", "!"] and left == b""
+
+
+# --- beams
+
+
+@EVERY
+def test_one_beam_is_greedy(name):
+    model = MODELS[name]()
+    assert model.beam_search("the", 12, beams=1) == model.generate("the", 12, temperature=0)
+
+
+@EVERY
+def test_beams_hold_the_probability_of_their_tokens(name):
+    model = MODELS[name]()
+    step = last(model.beam_steps("the", 5, beams=3))
+    start = model.ids("the")
+    for tokens, log_probability in zip(step.tokens, step.log_probabilities, strict=True):
+        ids = np.concatenate([start, tokens])
+        logits = np.asarray(model(ids[None, :-1]).data)[0, len(start) - 1:]
+        exact = sum(math.log(softmax(row)[t]) for row, t in zip(logits, tokens, strict=True))
+        assert math.isclose(exact, log_probability, rel_tol=1e-4)
+    assert (np.diff(step.log_probabilities) <= 0).all() and len(set(map(tuple, step.tokens))) == 3
+
+
+def test_enough_beams_find_the_likeliest_text():
+    model = transformer(symbols=4)
+    model.tokenizer = CharTokenizer("abcd")
+    step = last(model.beam_steps("a", 3, beams=64))
+    every = np.stack(np.meshgrid(*[range(4)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    ids = np.concatenate([np.zeros((64, 1), int), every], 1)
+    logits = np.asarray(model(ids[:, :-1]).data)
+    scores = [sum(math.log(softmax(row)[t]) for row, t in zip(rows, tokens)) for rows, tokens in zip(logits, every)]
+    assert step.tokens[0].tolist() == every[int(np.argmax(scores))].tolist()
+    np.testing.assert_allclose(np.sort(step.log_probabilities), np.sort(scores), rtol=1e-4)
+
+
+@EVERY
+def test_beam_steps_replay(name):
+    for step in list(MODELS[name]().beam_steps("the", 6, beams=3))[::-1]:
+        assert step.replay().equals(step)
+
+
+def test_a_beam_ends_with_its_stop():
+    model = transformer()
+    greedy = model.generate("the", 20, temperature=0)[3:]
+    text = model.beam_search("the", 20, beams=1, stop=greedy[6])
+    assert text == "the" + greedy[: greedy.index(greedy[6]) + 1]
+
+
+# --- prompts
+
+
+@EVERY
+def test_prompts_that_are_wrong_say_so(name):
+    model = MODELS[name]()
+    with pytest.raises(ValueError, match=r"prompt: .*'Ω'.*not among"):
+        model.generate("the Ω", 3)
+    with pytest.raises(ValueError, match="prompt goes from"):
+        model.generate([0, 999], 3)
+    with pytest.raises(ValueError, match="prompt has shape"):
+        model.generate(np.zeros((2, 2), int), 3)
+    with pytest.raises(ValueError, match="n_tokens is -1"):
+        model.generate("the", -1)
+    with pytest.raises(ValueError, match="stop"):
+        model.generate("the", 3, stop="")
+    assert model.generate("the", 0) == "the"
+
+
+@EVERY
+def test_an_empty_prompt_begins_with_the_start_symbol(name):
+    model = MODELS[name]()
+    assert next(iter(model.steps("", 1))).given.tolist() == model.tokenizer.encode("\n").tolist()
+    model.tokenizer = CharTokenizer("abc")
+    with pytest.raises(ValueError, match="prompt is empty"):
+        model.generate("", 3)
+    model.tokenizer = None
+    with pytest.raises(ValueError, match="no tokenizer"):
+        model.generate("the", 3)
+    assert len(list(model.steps([1, 2], 3))) == 3
+
+
+def test_a_prompt_longer_than_the_window_is_read_from_its_end():
+    model = transformer()
+    long = (TEXT * 2)[:50]
+    a, b = next(iter(model.steps(long, 1))), next(iter(model.steps(long[-16:], 1)))
+    np.testing.assert_array_equal(a.logits, b.logits)
+    assert a.position == 50 and len(model.generate(long, 40)) == 90
+
+
+# --- figures
+
+
+def test_bigram_loss_is_the_cross_entropy_of_the_counts():
+    ids = np.array([0, 1, 0, 1, 1])  # pairs 01 10 01 11; with 1 added: row 0 is (1, 3) / 4, row 1 (2, 2) / 4
+    assert math.isclose(bigram_loss(ids, 2), -(2 * math.log(3 / 4) + 2 * math.log(1 / 2)) / 4, rel_tol=1e-6)
+
+
+@EVERY
+def test_saved_and_loaded_it_writes_the_same(name, tmp_path):
+    import zoo
+
+    model = MODELS[name]()
+    model.save(tmp_path / "model", minutes=0)
+    again = zoo.load(tmp_path / "model")
+    assert again.generate("the", 30, seed=2) == model.generate("the", 30, seed=2)
+    assert again.card["minutes"] == 0 and again.tokenizer.symbols == model.tokenizer.symbols
