@@ -137,8 +137,7 @@ class Conv2d(Module):
         self.stride, self.padding = stride, padding
 
     def __call__(self, x):
-        y = ops.conv2d(x, self.weight, stride=self.stride, padding=self.padding)
-        return y if self.bias is None else y + self.bias
+        return ops.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
 
 
 class ConvTranspose2d(Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from . import convolution_kernels as kernels
 from .arithmetic import max, mean, sum
 from .operation import fused, primitive
 from .shaping import reshape, transpose
@@ -44,10 +45,11 @@ def _spread(columns, shape, stride, padding):
 
 
 @primitive
-def conv2d(x, weight, *, stride=1, padding=0):
-    """y[n,i,j,o] = sum over a, b, c of x[n, i stride + a - padding, j stride + b - padding, c] weight[a,b,c,o]"""
+def conv2d(x, weight, bias=None, *, stride=1, padding=0):
+    """y[n,i,j,o] = sum over a, b, c of x[n, i stride + a - padding, j stride + b - padding, c] weight[a,b,c,o] + bias[o]"""
     stride, padding = pair(stride, "stride"), pair(padding, "padding")
-    return np.einsum("nijcab,abco->nijo", _windows(x, weight.shape[:2], stride, padding), weight, optimize=True)
+    y = np.einsum("nijcab,abco->nijo", _windows(x, weight.shape[:2], stride, padding), weight, optimize=True)
+    return y if bias is None else y + bias
 
 
 @primitive
@@ -66,8 +68,9 @@ def conv2d_weight(x, g, *, shape, stride=1, padding=0):
 
 
 conv2d.derivatives(
-    lambda g, _y, _x, weight, *, stride, padding: conv2d_input(g, weight, shape=_x.shape, stride=stride, padding=padding),
-    lambda g, _y, x, _w, *, stride, padding: conv2d_weight(x, g, shape=_w.shape, stride=stride, padding=padding),
+    lambda g, _y, _x, weight, _b, *, stride, padding: conv2d_input(g, weight, shape=_x.shape, stride=stride, padding=padding),
+    lambda g, _y, x, _w, _b, *, stride, padding: conv2d_weight(x, g, shape=_w.shape, stride=stride, padding=padding),
+    lambda g, _y, _x, _w, _b, *, stride, padding: sum(g, axis=(0, 1, 2)),
 )
 conv2d_input.derivatives(
     lambda g, _y, _g, weight, *, shape, stride, padding: conv2d(g, weight, stride=stride, padding=padding),
@@ -79,14 +82,26 @@ conv2d_weight.derivatives(
 )
 
 
-def output_size(n: int, kernel: int, stride: int, padding: int) -> int:
-    """How many windows fit."""
-    return (n + 2 * padding - kernel) // stride + 1
+@conv2d.forward
+def _(x, weight, bias, *, stride, padding):
+    return kernels.conv2d_forward(x, weight, bias, pair(stride, "stride"), pair(padding, "padding")), None
+
+
+@conv2d_input.forward
+def _(g, weight, *, shape, stride, padding):
+    return kernels.conv2d_input(g, weight, shape, pair(stride, "stride"), pair(padding, "padding")), None
+
+
+@conv2d_weight.forward
+def _(x, g, *, shape, stride, padding):
+    return kernels.conv2d_weight(x, g, shape, pair(stride, "stride"), pair(padding, "padding")), None
 
 
 @conv2d.check
-def _(x, weight, *, stride, padding):
+def _(x, weight, bias, *, stride, padding):
     _check_image("conv2d", x, weight)
+    if bias is not None and bias.shape != weight.shape[3:]:
+        raise ValueError(f"conv2d: bias has shape {bias.shape}; weight has {weight.shape[3]} output channels")
     (sh, sw), (ph, pw) = _check_steps("conv2d", stride, padding)
     if x.shape[3] != weight.shape[2]:
         raise ValueError(f"conv2d: weight expects {weight.shape[2]} input channels, x has {x.shape[3]} (shape {x.shape})")
