@@ -21,7 +21,7 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .diffusion_uses import Uses
-from .model import Config, Step, last, replayable
+from .model import Config, Family, Step, last, replayable
 from .optim import Adam, Average, constant, cosine
 from .samplers import ADAPTIVE, SAMPLERS, Belief, Move, check_size, deviation_of, dormand_prince, make_path, next_size, times
 from .toys import TOYS
@@ -120,6 +120,11 @@ class Diffusion(Uses):
     kind = "diffusion"
     Config = DiffusionConfig
     config: DiffusionConfig
+
+    @classmethod
+    def for_data(cls, data: Images | str, *, seed: int = 0, **fields: Any) -> Diffusion:
+        """A fresh model for these pictures or points."""
+        return cls.new(seed=seed, **{"image": (2,) if isinstance(data, str) else data.train.shape[1:], **fields})
 
     def __init__(self, config: DiffusionConfig, *, rng: Generator):
         super().__init__(config, rng=rng)
@@ -394,6 +399,23 @@ class Diffusion(Uses):
                                  digit=None if labels is None else labels[part], **settings)).x_previous for part in minibatches(n, batch)]
         return self.outside(np.concatenate(found))
 
+    def evaluate(self, data: Images | str, *, seed: int = 0, n: int = 10_000, likelihoods: int = 0, **settings) -> dict[str, Any]:
+        """The judge's figures for n samples, each with its floor, and bits per dimension of some test pictures; of toys, their own figures.
+
+        settings are those of `steps`.
+        """
+        from . import metrics
+
+        x = self.sample(n, seed=seed, **settings)
+        if isinstance(data, str):
+            return metrics.toy_figures(data, x, seed)
+        figures = metrics.Judge.of_zoo(data).evaluate(x, digit=np.arange(n) % self.config.classes if self.config.classes else None)
+        if likelihoods:
+            some = np.random.default_rng(seed).permutation(len(data.test))[:likelihoods]
+            labels = data.test_labels[some] if self.config.classes and data.test_labels is not None else None
+            figures["bits_per_dimension"] = float(self.bits_per_dimension(data.test[some], labels, seed=seed).mean())
+        return figures
+
     # --- what is checked
 
     def labels_for(self, digit, n: int):
@@ -443,6 +465,9 @@ def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraini
     """The training run of a preset or of your own settings; data is pictures or the name of a toy; options go to `Trainer`."""
     t, c = training, model.config
     draw: Callable[[int, int], Any]  # (step, batch size) -> a batch
+    shape = (2,) if isinstance(data, str) else data.train.shape[1:]
+    if shape != c.image:
+        raise ValueError(f"data: {data!r} has samples of shape {shape}; this model takes {c.image}")
     if isinstance(data, str):
         toy = TOYS[data]
         draw = lambda step, n: toy(n, np.random.default_rng((seed, step, 0x704)))  # noqa: E731
@@ -481,3 +506,13 @@ def _coupled(model: Diffusion, draw: Callable[[int, int], Any], t: DiffusionTrai
         return Pairs(p.x_0[rows], p.noise[rows], None if p.labels is None else p.labels[rows])
 
     return batches
+
+
+def load_data(source: str | None) -> Images | str:
+    """Pictures by name or path; the name of a toy stays a name."""
+    from .data import load_images
+
+    return source if source in TOYS else load_images(source or "mnist")
+
+
+FAMILIES = {"diffusion": Family(Diffusion, DiffusionTraining, PRESETS, load_data, make_trainer, "mnist")}

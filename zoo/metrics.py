@@ -16,10 +16,10 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
-from .model import Config, Model
+from .model import Config, Family, Model
 from .nn import BatchNorm, Conv2d, Linear, dropout
 from .optim import Adam, Average, cosine
-from .toys import GRID, RING
+from .toys import GRID, RING, TOYS
 from .training import Trainer, minibatches, shuffled
 from .vae import check_images, check_labels
 
@@ -106,6 +106,10 @@ class Classifier(Model):
 
     def accuracy(self, images, labels) -> float:
         return float(np.mean(self.classify(images) == labels))
+
+    def evaluate(self, images: Images, *, seed: int = 0) -> dict[str, float]:
+        """The share of test pictures that it labels right."""
+        return {"test_right": self.accuracy(images.test, images.test_labels)}
 
 
 def moved(x: np.ndarray, most: int, rng: Generator) -> np.ndarray:
@@ -256,6 +260,21 @@ def kl_from_uniform(counts: np.ndarray) -> float:
     return float((p * np.log(p * len(counts))).sum())
 
 
+def toy_figures(name: str, samples: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """Modes of the grid, the ring and the stacked digits; of other toys the squared Wasserstein distance to fresh points and its floor."""
+    if name == "stacked":
+        from .model import load
+
+        found = stacked_modes(load("classifier"), samples)
+    elif name in ("grid", "ring"):
+        found = grid_modes(samples) if name == "grid" else ring_modes(samples)
+    else:
+        n = min(len(samples), 2000)
+        fresh, others = (TOYS[name](n, np.random.default_rng((seed, i))) for i in (1, 2))
+        return {f"squared_wasserstein{name}": squared_wasserstein(x[:n], fresh) for name, x in (("", samples), ("_floor", others))}
+    return {"modes": found.modes, "of": len(found.counts), "good": found.good, "reverse_kl": found.reverse_kl}
+
+
 # --- the judge
 
 
@@ -274,6 +293,13 @@ class Judge:
         self.real = images.train[chosen]
         self.floor = self._figures(self.real)
         self.test_nearest = nearest_distances(images.test[:1000], images.train)[0]
+
+    @classmethod
+    def of_zoo(cls, images: Images) -> Judge:
+        """With the classifier that ships."""
+        from .model import load
+
+        return cls(load("classifier"), images)
 
     def _figures(self, samples: np.ndarray) -> dict[str, float]:
         features, probabilities = self.classifier.look(samples)
@@ -306,3 +332,12 @@ class Judge:
 
     def __repr__(self) -> str:
         return f"Judge({self.images.name!r}, floor: {', '.join(f'{name} {value:.4g}' for name, value in self.floor.items())})"
+
+
+def _labelled(source: str | None) -> Images:
+    from .data import load_images
+
+    return load_images(source or "mnist")
+
+
+FAMILIES = {"classifier": Family(Classifier, ClassifierTraining, PRESETS, _labelled, make_trainer, "mnist")}

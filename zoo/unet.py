@@ -65,7 +65,7 @@ class Residual(Module):
         self.skip = Linear(inputs, outputs, rng=rng) if inputs != outputs else None
 
     def __call__(self, x, e):
-        h = ops.conv2d(self.norm1(x), self.conv1.weight, padding=1)
+        h = ops.conv2d(self.norm1(x), self.conv1.weight, padding=1)  # without its bias, which goes with the time
         shift = self.time(e) + self.conv1.bias  # (n, outputs): one pass over the picture for both
         h = h + shift.reshape((len(x), 1, 1, -1))
         h = self.conv2(self.norm2(h))

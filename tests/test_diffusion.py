@@ -1,0 +1,360 @@
+"""Laws of diffusion and flow matching, on small networks, and on networks that know the answer."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo import autograd as ops
+from zoo import samplers
+from zoo.diffusion import PRESETS, Diffusion, DiffusionConfig, DiffusionTraining, Pairs, make_trainer, optimal_pairs
+from zoo.diffusion_uses import great_circle
+from zoo.metrics import squared_wasserstein
+from zoo.toys import TOYS, moons
+
+SMALL = {"image": (8, 8), "channels": 8, "multipliers": (1, 2)}
+KINDS = [("linear", "noise"), ("linear", "x_0"), ("cosine", "noise"), ("cosine", "v"), ("straight", "v")]
+ALL = list(samplers.SAMPLERS)
+
+
+def small(seed=0, **fields):
+    """A small model whose every weight is drawn, so that nothing in it is 0."""
+    model = Diffusion.new(seed=seed, **{**SMALL, **fields})
+    rng = np.random.default_rng(seed)
+    for p in model.parameters():
+        p.data += 0.1 * rng.standard_normal(p.shape, np.float32)
+    return model
+
+
+class Knowing(Diffusion):
+    """Its network knows the picture in every x_t."""
+
+    picture: np.ndarray
+
+    def predict(self, x_t, t, labels=None):
+        x_t, alpha, sigma = np.asarray(x_t), self._wide(self.path.alpha(t)), self._wide(self.path.sigma(t))
+        return self.target(self.picture, (x_t - alpha * self.picture) / sigma, t)
+
+
+class Normal(Diffusion):
+    """Its network is the best there is for data from N(0, 0.5^2)."""
+
+    def predict(self, x_t, t, labels=None):
+        alpha, sigma = self._wide(self.path.alpha(t)), self._wide(self.path.sigma(t))
+        x_0 = x_t * (alpha * 0.25 / (alpha * alpha * 0.25 + sigma * sigma))
+        noise = x_t * (sigma / (alpha * alpha * 0.25 + sigma * sigma))
+        m, n = (self._wide(part) for part in self.path.v_parts(t))
+        return m * x_0 + n * noise
+
+
+def points(kind, schedule="cosine", **fields):
+    return kind.new(image=(2,), network="dense", channels=16, blocks=1, schedule=schedule, prediction="v", **fields)
+
+
+@pytest.mark.parametrize("schedule,prediction", KINDS)
+def test_what_is_implied_by_the_target_is_the_picture_and_the_noise(schedule, prediction):
+    model = Diffusion.new(**SMALL, schedule=schedule, prediction=prediction)
+    rng = np.random.default_rng(1)
+    x_0, noise = rng.uniform(-1, 1, (5, 8, 8)).astype(np.float32), rng.standard_normal((5, 8, 8), np.float32)
+    t = np.array([0.05, 0.3, 0.5, 0.9, 1.0])
+    x_t = model.noised(x_0, noise, t)
+    found_x_0, found_noise = model.implied(model.target(x_0, noise, t), x_t, t)
+    np.testing.assert_allclose(found_x_0, x_0, atol=1e-2 if prediction == "noise" else 1e-4)  # at t = 1 little of x_0 is left
+    np.testing.assert_allclose(found_noise, noise, atol=1e-4)
+
+
+@pytest.mark.parametrize("schedule,prediction", KINDS)
+@pytest.mark.parametrize("sampler", ALL)
+def test_with_the_truth_as_predictor_every_sampler_returns_the_picture(schedule, prediction, sampler):
+    model = Knowing.new(**SMALL, schedule=schedule, prediction=prediction)
+    model.picture = np.random.default_rng(2).uniform(0, 1, (1, 8, 8)).astype(np.float32) * 2 - 1
+    found = model.sample(3, seed=3, sampler=sampler, evaluations=12)
+    np.testing.assert_allclose(found, np.repeat(model.outside(model.picture), 3, 0), atol=2e-4)
+
+
+@pytest.mark.parametrize("sampler", [*ALL, "dopri5"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
+def test_last_step_draws_nothing_and_steps_replay_to_the_bit(sampler, schedule):
+    model = small(schedule=schedule, classes=3) if schedule == "cosine" else points(Diffusion, schedule, classes=3)
+    steps = list(model.steps(2, seed=4, digit=1, sampler=sampler, evaluations=5, guidance=2.0, tolerance=1.0))
+    assert steps[-1].t_previous == 0 and steps[-1].draw is None and steps[-1].deviation == 0
+    assert steps[0].t == 1
+    for step, following in pairwise(steps):
+        assert following.x_t is step.x_previous and following.t == step.t_previous
+    for step in steps:
+        assert step.equals(step.replay())
+        if step.draw is not None:
+            np.testing.assert_array_equal(step.x_previous, step.mean + np.float32(step.deviation) * step.draw)
+        else:
+            np.testing.assert_array_equal(step.x_previous, step.mean)
+    np.testing.assert_array_equal(model.outside(steps[-1].x_previous), model.sample(
+        2, seed=4, digit=1, sampler=sampler, evaluations=5, guidance=2.0, tolerance=1.0))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
+@pytest.mark.parametrize("sampler", [*ALL, "dopri5"])
+def test_every_t_that_is_sampled_is_trained(schedule, sampler):
+    model = points(Diffusion, schedule)
+    asked = []
+    predict = model.predict
+    model.predict = lambda x, t, labels=None: (asked.extend(t), predict(x, t, labels))[1]
+    for evaluations in (2, 7, 30):
+        model.sample(1, sampler=sampler, evaluations=evaluations, tolerance=0.1, spacing=2.0)
+    drawn = model.draw_times(1000, np.random.default_rng(0))
+    assert model.path.least <= min(asked) and max(asked) <= 1
+    assert model.path.least <= drawn.min() and drawn.max() <= 1
+    for low in np.linspace(0, 0.98, 50):  # no gap in what is drawn
+        assert ((drawn >= low) & (drawn < low + 0.02)).any()
+
+
+def test_changing_t_changes_the_prediction():
+    for model, shape in ((small(), (2, 8, 8)), (points(Diffusion), (2, 2))):
+        x = np.random.default_rng(5).standard_normal(shape, np.float32)
+        a, b = (np.asarray(model.predict(x, np.full(2, t)).data) for t in (0.3, 0.31))
+        assert np.abs(a - b).max() > 1e-4
+
+
+def test_changing_the_label_changes_the_prediction_and_guidance_is_a_straight_line():
+    model = small(classes=3)
+    x = np.random.default_rng(6).standard_normal((2, 8, 8), np.float32)
+    with zoo.no_grad():
+        one, nobody = (model.predict(x, np.full(2, 0.5), np.full(2, label)).data for label in (1, 3))
+        np.testing.assert_array_equal(model.predict(x, np.full(2, 0.5)).data, nobody)
+        guided = model.denoise(x, 0.5, np.array([1, 1]), guidance=2.5).prediction
+    assert np.abs(one - nobody).max() > 1e-3
+    np.testing.assert_allclose(guided, nobody + 2.5 * (one - nobody), atol=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
+def test_ddpm_is_ddim_with_all_of_its_noise(schedule):
+    model = small(schedule=schedule)
+    a, b = model.sample(2, seed=7, sampler="ddpm", evaluations=10), model.sample(2, seed=7, sampler="ddim", eta=1.0, evaluations=10)
+    np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
+def test_ddim_is_euler(schedule):
+    model = small(schedule=schedule)
+    a, b = model.sample(2, seed=8, sampler="ddim", evaluations=10), model.sample(2, seed=8, sampler="euler", evaluations=10)
+    np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_the_linear_schedule_is_that_of_ho_et_al():
+    path = samplers.make_path("linear", 1000, 1e-4, 0.02)
+    alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    t = np.arange(1, 1001) / 1000
+    assert np.abs(path.alpha(t) ** 2 - alpha_bar).max() < 2e-3
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
+def test_rates_and_determinant_of_the_paths(schedule):
+    path = samplers.make_path(schedule, 1000, 1e-4, 0.02)
+    t, d = np.linspace(0.05, 0.95, 19), 1e-6
+    for value, rate in zip((path.alpha, path.sigma), path.rates(t)):
+        np.testing.assert_allclose(rate, (value(t + d) - value(t - d)) / (2 * d), atol=1e-5)
+    m, n = path.v_parts(t)
+    np.testing.assert_allclose(path.alpha(t) * n - path.sigma(t) * m, 1, atol=1e-12)
+    assert path.alpha(0.0) == 1 and path.sigma(0.0) == 0
+    a, b = path.transition(0.3, 0.8)
+    assert math.isclose((a * path.sigma(0.3)) ** 2 + b * b, path.sigma(0.8) ** 2)
+
+
+@pytest.mark.parametrize("sampler,order", [("euler", 1), ("heun", 2), ("midpoint", 2), ("dpm-solver++", 2)])
+def test_order_of_the_solvers(sampler, order):
+    """For normal data the flow is known: x_t keeps its place in units of its deviation."""
+    model = points(Normal)
+    x_1 = np.random.default_rng(9).standard_normal((50, 2), np.float32)
+    t, s = 0.9, 0.2
+    deviation = lambda t: np.sqrt(0.25 * model.path.alpha(t) ** 2 + model.path.sigma(t) ** 2)  # noqa: E731
+    exact = x_1 * (deviation(s) / deviation(t))
+    errors = []
+    for n in (8, 16):
+        grid, x, before = np.linspace(t, s, n + 1), x_1, None
+        for a, b in pairwise(grid):
+            move = samplers.SAMPLERS[sampler].step(lambda x, at: model.denoise(x, at), model.path, a, b, x, before=before)
+            x, before = move.mean, (a, move.belief.x_0)
+        errors.append(np.abs(x - exact).max())
+    assert errors[0] / errors[1] > 0.6 * 2**order, errors
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
+@pytest.mark.parametrize("sampler,evaluations", [("ddpm", 200), ("ddim", 200), ("dpm-solver++", 40), ("heun", 40), ("midpoint", 40),
+                                                 ("dopri5", 1)])
+def test_samples_of_normal_data_have_its_deviation(schedule, sampler, evaluations):
+    x = points(Normal, schedule).sample(4000, seed=10, sampler=sampler, evaluations=evaluations, batch=4000)
+    assert abs(x.std() - 0.5) < 0.03 and abs(x.mean()) < 0.03
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_likelihood_of_normal_data_is_the_density(exact):
+    model = points(Normal, "straight")
+    x = 0.5 * np.random.default_rng(11).standard_normal((20, 2), np.float32)
+    expected = -2 * (x * x).sum(1) - math.log(2 * math.pi * 0.25)
+    np.testing.assert_allclose(model.log_likelihood(x, exact=exact, tolerance=1e-6), expected, atol=1e-3)
+
+
+def test_bits_per_dimension_of_hutchinson_and_exact_agree():
+    model = small(seed=12, schedule="straight", image=(4, 4), multipliers=(1,))
+    for p in model.network.out.parameters():
+        p.data *= 0.02  # a gentle flow
+    x = np.random.default_rng(12).integers(0, 256, (2, 4, 4)).astype(np.float32) / 255
+    a = model.bits_per_dimension(x, exact=True, tolerance=1e-2)
+    b = model.bits_per_dimension(x, exact=False, probes=8, tolerance=1e-2)
+    np.testing.assert_allclose(a, b, atol=0.2)
+
+
+def test_inpainting_keeps_what_is_known():
+    model = small(classes=3)
+    x = np.random.default_rng(13).random((2, 8, 8)).astype(np.float32)
+    mask = np.zeros((8, 8), bool)
+    mask[:, :4] = True
+    y = model.inpaint(x, mask, digit=[0, 1], evaluations=4, repeats=2)
+    np.testing.assert_allclose(y[:, mask], x[:, mask], atol=1e-6)
+    steps = list(model.steps(2, digit=1, sampler="ddim", eta=1.0, evaluations=3, known=model.inside(x),
+                             mask=np.broadcast_to(mask, x.shape), repeats=2))
+    assert [s.sampler for s in steps].count("back") == 2
+    assert all(s.equals(s.replay()) for s in steps)
+
+
+def test_a_weak_edit_stays_near_the_picture():
+    model = Knowing.new(**SMALL)
+    x = np.random.default_rng(14).random((1, 8, 8)).astype(np.float32)
+    model.picture = 2 * x - 1
+    np.testing.assert_allclose(model.edit(x, 0.3, evaluations=5), x, atol=1e-4)
+    first = next(small().steps(x_1=model.picture, start=0.3, evaluations=5))
+    assert first.t == 0.3
+
+
+def test_encoding_is_undone_by_decoding_and_interpolation_ends_are_reconstructions():
+    model = points(Normal, "straight")
+    a, b = np.array([0.3, -0.2], np.float32), np.array([-0.5, 0.6], np.float32)
+    code = model.encode(np.stack([a, b]))
+    np.testing.assert_allclose(model.decode(code), np.stack([a, b]), atol=2e-3)
+    line = model.interpolate(a, b, 5)
+    np.testing.assert_allclose(line[[0, -1]], model.decode(code), atol=1e-5)
+    arc = great_circle(code[0], code[1], 3)
+    np.testing.assert_array_equal(arc[0], code[0])
+
+
+def test_training_learns_and_the_same_seed_gives_the_same_run():
+    def run(steps):
+        model = Diffusion.new(image=(2,), network="dense", channels=32, blocks=2, schedule="straight", sampler="heun", evaluations=20,
+                              seed=1)
+        trainer = make_trainer(model, "ring", DiffusionTraining(steps=steps, batch_size=256, lr=3e-3, average=0.99), seed=2)
+        return model, [record.losses["loss"] for record in trainer]
+
+    assert run(5)[1] == run(5)[1]
+    model, _ = run(300)
+    radius = np.linalg.norm(model.eval().sample(500, seed=0), axis=1)
+    assert np.mean(np.abs(radius - 1) < 0.25) > 0.8
+    noise = np.linalg.norm(np.random.default_rng(0).standard_normal((500, 2)), axis=1)
+    assert np.mean(np.abs(noise - 1) < 0.25) < 0.4  # so the test can fail
+
+
+def test_optimal_pairs_are_nearer_than_any_other():
+    rng = np.random.default_rng(15)
+    x, y = rng.standard_normal((6, 2)), rng.standard_normal((6, 2))
+    cost = lambda order: ((x - y[order]) ** 2).sum()  # noqa: E731
+    best = optimal_pairs(x, y)
+    assert sorted(best) == list(range(6))
+    assert all(cost(best) <= cost(rng.permutation(6)) + 1e-12 for _ in range(200))
+
+
+def test_coupled_batches_are_pairs_of_one_pool():
+    model = Diffusion.new(**{k: v for k, v in PRESETS["moons-optimal"].items() if k in DiffusionConfig.__dataclass_fields__})
+    trainer = make_trainer(model, "moons", DiffusionTraining(steps=8, batch_size=64, pool=256, coupling="optimal"))
+    batches = [trainer.batches(i, None) for i in range(4)]
+    assert all(isinstance(b, Pairs) and b.x_0.shape == b.noise.shape == (64, 2) for b in batches)
+    x, y = (np.concatenate([getattr(b, name) for b in batches]) for name in ("x_0", "noise"))
+    np.testing.assert_array_equal(optimal_pairs(x, y), np.arange(256))
+    assert math.isclose(squared_wasserstein(x, y), ((x - y) ** 2).sum(1).mean(), rel_tol=1e-5)
+    assert math.isfinite(float(model.loss(batches[0], np.random.default_rng(0))["loss"]))
+
+
+def test_saved_and_loaded_it_draws_the_same(tmp_path):
+    model = small(classes=3)
+    model.save(tmp_path / "m")
+    again = zoo.load(tmp_path / "m")
+    np.testing.assert_array_equal(model.eval().sample(2, digit=1, evaluations=3), again.sample(2, digit=1, evaluations=3))
+
+
+def test_error_by_t_is_nothing_for_one_who_knows():
+    model = Knowing.new(**SMALL)
+    x = np.random.default_rng(16).random((4, 8, 8)).astype(np.float32)
+    model.picture = 2 * x - 1
+    errors = model.error_by_t(x)
+    assert errors["loss"].shape == errors["t"].shape and max(errors["x_0"].max(), errors["noise"].max()) < 1e-5
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_configurations(name):
+    fields, training = {}, {}
+    for key, value in PRESETS[name].items():
+        (fields if key in DiffusionConfig.__dataclass_fields__ else training)[key] = value
+    DiffusionTraining.make(**training)
+    if "image" in fields:
+        Diffusion.new(**fields)
+    else:
+        DiffusionConfig.make(**fields)
+
+
+def test_attention_and_several_blocks_are_differentiable():
+    model = small(heads=2, blocks=2, classes=3, multipliers=(1, 2, 2), image=(8, 8, 3))
+    x = np.random.default_rng(17).random((4, 8, 8, 3)).astype(np.float32)
+    model.loss((x, np.array([0, 1, 2, 0])), np.random.default_rng(0))["loss"].backward()
+    without = [name for name, p in model.named_parameters().items() if p.grad is None or not np.isfinite(p.grad).all()]
+    assert not without
+
+
+def bad(message, call, *args, error=ValueError, **kwargs):
+    with pytest.raises(error, match=message):
+        call(*args, **kwargs)
+
+
+def test_bad_input_says_what_is_wrong():
+    model, conditional = small(), small(classes=3)
+    x = np.full((1, 8, 8), 0.5, np.float32)
+    bad("mask: shape is", model.inpaint, x, np.ones((4, 4), bool))
+    bad("mask: dtype is", model.inpaint, x, np.ones((8, 8)))
+    bad("mask: is True everywhere", model.inpaint, x, np.ones((8, 8), bool))
+    bad("doesn't end in noise", Diffusion.new, **SMALL, schedule="linear", T=100)
+    bad("T = 1000", model.sample, 1, evaluations=1001)
+    bad("at least 1", model.sample, 1, evaluations=-1)
+    bad("at least 2", model.sample, 1, evaluations=1, sampler="midpoint")
+    bad("guidance", model.sample, 1, guidance=2.0)
+    bad("digit", model.sample, 1, digit=1)
+    bad("may go from 0 to 2", conditional.sample, 1, digit=3)
+    bad(r"must lie in \[0, 1\]", model.loss, 2 * x + 0.2, np.random.default_rng(0))
+    bad(r"must lie in \[0, 1\]", model.edit, -x, 0.5)
+    bad("strength", model.edit, x, 0.0)
+    bad("this model takes", model.loss, x[:, :4], np.random.default_rng(0))
+    bad("sampler: is 'plms'", model.sample, 1, sampler="plms")
+    bad("needs labels", conditional.loss, x, np.random.default_rng(0))
+    bad("prediction is 'noise'", Diffusion.new, **SMALL, schedule="straight", prediction="noise")
+    bad("4 divides", Diffusion.new, **{**SMALL, "image": (10, 10)})
+    bad("eta", model.sample, 1, eta=0.5, sampler="heun")
+    bad("eight_gaussians", Diffusion.new, **SMALL, source="eight_gaussians")
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_toys_are_points_that_depend_on_the_generator_alone(name):
+    a, b = (TOYS[name](101, np.random.default_rng(3)) for _ in range(2))
+    assert a.shape == (101, 2) and a.dtype == np.float32 and np.isfinite(a).all()
+    np.testing.assert_array_equal(a, b)
+
+
+def test_moons_have_two_halves():
+    x = moons(1000, np.random.default_rng(0))
+    assert abs(x[:, 0].mean() - 0.5) < 0.15 and abs(x[:, 1].mean() + 0.25) < 0.15
+
+
+def test_dense_network_in_pure_definitions_equals_kernels():
+    model = points(Diffusion)
+    x, t = np.random.default_rng(18).standard_normal((5, 2), np.float32), np.linspace(0.1, 0.9, 5)
+    fast = model.predict(x, t).data
+    with zoo.trace(model) as seen:
+        slow = model.predict(ops.Tensor(x), t).data
+    assert len(seen) > 10
+    np.testing.assert_allclose(fast, slow, atol=1e-5)

@@ -1,0 +1,328 @@
+"""Laws of the adversarial networks, on small ones."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo import autograd as ops
+from zoo.autograd import Tensor
+from zoo.gan import GAN, PRESETS, Adversaries, GANConfig, GANTraining, make_trainer
+from zoo.gan_diagnosis import diagnose
+from zoo.gan_losses import LOSSES, gradient_penalty, r1_penalty
+from zoo.gan_networks import Spectral
+from zoo.nn import Conv2d, Linear
+from zoo.toys import TOYS, stacked_digits
+from zoo.training import TrainingFailed
+
+SMALL = {"image": (8, 8), "channels": 4, "latent": 5}
+POINTS = {"image": (2,), "network": "dense", "hidden": (16,), "discriminator_hidden": (16, 16), "latent": 3, "generator_norm": "none"}
+
+
+def pictures(n, seed=0, shape=(8, 8)):
+    return np.random.default_rng(seed).random((n, *shape)).astype(np.float32)
+
+
+def split(preset):
+    fields, training = {}, {}
+    for key, value in PRESETS[preset].items():
+        (fields if key in GANConfig.__dataclass_fields__ else training)[key] = value
+    return fields, training
+
+
+# --- losses
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_push_the_right_way(name):
+    """The discriminator's loss falls where real rises and fake falls; the generator's where fake rises."""
+    real, fake = (Tensor(np.array(values, np.float32), requires_grad=True) for values in ([[0.2], [-0.3]], [[0.1], [0.4]]))
+    d_real, d_fake = ops.grad(LOSSES[name].discriminator(real, fake), [real, fake])
+    assert (d_real.data < 0).all() and (d_fake.data > 0).all()
+    assert (ops.grad(LOSSES[name].generator(fake), fake).data < 0).all()
+
+
+def test_minimax_is_twice_jensen_shannon_at_the_best_discriminator():
+    """Goodfellow et al. (2014), theorem 1: -loss = 2 JSD - ln 4, for two distributions on two points."""
+    p, q = np.array([0.7, 0.3]), np.array([0.2, 0.8])
+    logit = Tensor(np.log(p / q))  # the best D
+    expect = lambda weights, values: float((weights * values.data).sum())  # noqa: E731
+    value = -expect(p, ops.softplus(-logit)) - expect(q, ops.softplus(logit))
+    m = (p + q) / 2
+    jsd = 0.5 * (p * np.log(p / m)).sum() + 0.5 * (q * np.log(q / m)).sum()
+    assert math.isclose(value, 2 * jsd - math.log(4), rel_tol=1e-9)
+
+
+def test_smoothing_moves_the_best_logit():
+    """With targets 1 - s the loss on real samples is least at ln((1 - s) / s)."""
+    logits = Tensor(np.array([[math.log(0.9 / 0.1)]]), requires_grad=True)
+    fake = Tensor(np.full((1, 1), -50.0))
+    assert abs(ops.grad(LOSSES["minimax"].discriminator(logits, fake, 0.1), logits).item()) < 1e-9
+
+
+def test_penalties_of_a_linear_discriminator_are_known_and_differentiable():
+    w = Tensor(np.array([[3.0], [4.0]], np.float32), requires_grad=True)  # |dD/dx| = 5 everywhere
+    x = np.random.default_rng(1).standard_normal((6, 2), np.float32)
+    penalty = gradient_penalty(lambda x: x @ w, x, -x, np.random.default_rng(0))
+    assert math.isclose(float(penalty), 16, rel_tol=1e-5)
+    np.testing.assert_allclose(ops.grad(penalty, w).data[:, 0], [2 * 4 * 3 / 5, 2 * 4 * 4 / 5], rtol=1e-4)  # 2 (|w| - 1) w / |w|
+    real = Tensor(x, requires_grad=True)
+    penalty = r1_penalty(real, real @ w)
+    assert math.isclose(float(penalty), 12.5, rel_tol=1e-5)
+    np.testing.assert_allclose(ops.grad(penalty, w).data[:, 0], [3, 4], rtol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer", "none", "spectral"])
+def test_gradient_of_the_penalty_agrees_with_differences(norm):
+    """Second order through convolutions, norms and activations."""
+    model = GAN.new(**SMALL, discriminator_norm=norm).eval()
+    real, fake = (2 * pictures(4, seed, (8, 8, 1)) - 1 for seed in (2, 3))
+    weight = model.discriminator.layers[1].layer.weight if norm == "spectral" else model.discriminator.layers[1].weight
+    penalty = lambda: gradient_penalty(model.discriminator, real, fake, np.random.default_rng(4))  # noqa: E731
+    found = ops.grad(penalty(), weight).data
+    at = np.unravel_index(np.abs(found).argmax(), found.shape)
+    before, h = weight.data[at].copy(), 1e-2
+    values = []
+    for sign in (1, -1):
+        weight.data[at] = before + sign * h
+        values.append(float(penalty()))
+    weight.data[at] = before
+    assert math.isclose(found[at], (values[0] - values[1]) / (2 * h), rel_tol=0.05, abs_tol=1e-4)
+
+
+# --- networks
+
+
+@pytest.mark.parametrize("layer", [Linear(6, 5, rng=np.random.default_rng(0)), Conv2d(3, 4, 3, rng=np.random.default_rng(0))])
+def test_spectral_norm_is_one(layer):
+    spectral = Spectral(layer, rng=np.random.default_rng(1))
+    for _ in range(30):
+        w = spectral.weight()
+    assert abs(np.linalg.norm(w.data.reshape(-1, w.shape[-1]), 2) - 1) < 1e-3
+
+
+def test_packing_puts_whole_samples_side_by_side():
+    model = GAN.new(**SMALL, packing=3)
+    x = pictures(6, 5, (8, 8, 1))
+    packed = np.asarray(model.discriminator._packed(x))
+    assert packed.shape == (2, 8, 8, 3)
+    for i in range(6):
+        np.testing.assert_array_equal(packed[i // 3, :, :, i % 3], x[i, :, :, 0])
+    assert model.discriminator(Tensor(x)).shape == (2, 1)
+
+
+@pytest.mark.parametrize("conditioning", ["projection", "concatenation"])
+def test_label_changes_the_picture_and_the_verdict(conditioning):
+    model = GAN.new(**SMALL, classes=3, conditioning=conditioning)
+    z = model.draw_z(2, np.random.default_rng(0))
+    a, b = model.sample(z=z, digit=0), model.sample(z=z, digit=1)
+    assert np.abs(a - b).max() > 1e-3
+    x = Tensor(2 * pictures(2, 1, (8, 8, 1)) - 1)
+    assert np.abs(model.discriminator(x, np.array([0, 1])).data - model.discriminator(x, np.array([1, 1])).data)[0] > 1e-4
+
+
+# --- generation
+
+
+@pytest.mark.parametrize("fields", [SMALL, {**SMALL, "classes": 3}, {**SMALL, "packing": 2}, POINTS,
+                                    {**SMALL, "network": "dense", "hidden": (9, 7)}])
+def test_steps_lead_from_z_to_the_sample_and_replay(fields):
+    model = GAN.new(**fields)
+    digit = 1 if model.config.classes else None
+    steps = list(model.steps(4, seed=1, digit=digit))
+    assert steps[0].name == "z" and steps[-1].name == "verdict"
+    sample = next(s.value for s in steps if s.name in ("pixels", "points"))
+    np.testing.assert_array_equal(sample, model.sample(4, seed=1, digit=digit))
+    assert sample.dtype == np.float32 and (fields is POINTS or (0 <= sample.min() and sample.max() <= 1))
+    for step in steps:
+        if hasattr(step, "_again"):
+            assert step.equals(step.replay())
+    for step, following in pairwise(steps[1:]):
+        assert following.given is step.value or following.name == "verdict"
+
+
+def test_verdict_gradient_points_to_what_looks_more_real():
+    model = GAN.new(**SMALL)
+    *_, verdict = model.steps(2, seed=2)
+    x = verdict.given + 1e-3 * verdict.gradient / np.abs(verdict.gradient).max()
+    before, after = (model.discriminator.eval()(Tensor(a)).data[:, 0] for a in (verdict.given, x))
+    assert (after > before).all()
+    np.testing.assert_allclose(verdict.value, 1 / (1 + np.exp(-before)), rtol=1e-4)
+
+
+def test_truncation_bounds_z_and_interpolation_ends_are_the_pictures():
+    model = GAN.new(**SMALL)
+    z = model.draw_z(1000, np.random.default_rng(0), truncation=0.5)
+    assert np.abs(z).max() <= 0.5 and z.std() > 0.2
+    line = model.interpolate(z[0], z[1], 4)
+    np.testing.assert_allclose(line[[0, -1]], model.sample(z=z[:2]), atol=1e-6)
+
+
+def test_saved_and_loaded_it_draws_the_same(tmp_path):
+    model = GAN.new(**SMALL, classes=3)
+    rng = np.random.default_rng(0)
+    for _ in range(3):  # running averages that differ from the first ones
+        model.generator(Tensor(rng.standard_normal((8, 8), np.float32)))
+    model.save(tmp_path / "g")
+    np.testing.assert_array_equal(zoo.load(tmp_path / "g").sample(3, digit=2), model.sample(3, digit=2))
+
+
+# --- training
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_train(preset):
+    fields, training = split(preset)
+    if "image" not in fields:
+        fields = {**fields, "image": (8, 8)}
+    elif len(fields["image"]) == 3:
+        fields = {**fields, "image": (8, 8, 3)}
+    fields = {**fields, "channels": 4, **({"hidden": (8,), "discriminator_hidden": (8,)} if fields.get("network") == "dense" else {})}
+    model, settings = GAN.new(**fields), GANTraining.make(**{**training, "batch_size": 8, "steps": 4})
+    update = Adversaries(model, settings)
+    n = 8 * settings.critic_steps
+    x = TOYS["grid"](n, np.random.default_rng(0)) if len(model.config.image) == 1 else pictures(n, 0, model.config.image)
+    batch = (x, np.arange(n) % model.config.classes) if model.config.classes else x
+    before = {name: p.data.copy() for name, p in model.named_parameters().items()}
+    for i in range(2):
+        figures = update(batch, np.random.default_rng(i))
+    assert all(math.isfinite(v) for v in figures.values()), figures
+    assert {"generator", "discriminator", "real", "fake", "generator_norm", "discriminator_norm", "told_apart"} <= figures.keys()
+    still = [name for name, p in model.named_parameters().items() if np.array_equal(before[name], p.data)]
+    assert still == [name for name in still if name.startswith("discriminator.out")]  # a Wasserstein loss doesn't see the last bias
+    assert update.last.gradient.shape == update.last.fake.shape and np.abs(update.last.gradient).max() > 0
+    if settings.weight_clip:
+        assert max(np.abs(p.data).max() for p in model.discriminator.parameters()) <= settings.weight_clip
+
+
+def test_generator_step_leaves_the_discriminator_and_the_other_way_round():
+    model = GAN.new(**SMALL, discriminator_norm="none")
+    update = Adversaries(model, GANTraining(batch_size=8, discriminator_lr=0.0))
+    before = model.arrays()
+    before = {name: a.copy() for name, a in before.items()}
+    update(pictures(8), np.random.default_rng(0))
+    changed = {name for name, p in model.named_parameters().items() if not np.array_equal(before[name], p.data)}
+    assert changed and all(name.startswith("generator") for name in changed)
+
+
+def test_training_learns_the_ring_and_the_same_seed_gives_the_same_run():
+    def run(steps):
+        model = GAN.new(**{**POINTS, "hidden": (32,), "discriminator_hidden": (32,), "discriminator_norm": "none"}, seed=0)
+        settings = GANTraining(steps=steps, batch_size=128, lr=2e-3, discriminator_lr=2e-3, r1=0.1, average=0.9)
+        trainer = make_trainer(model, "ring", settings, seed=1)
+        return model, [record.losses["generator"] for record in trainer]
+
+    assert run(5)[1] == run(5)[1]
+    model, _ = run(250)
+    distance = lambda m: abs(np.linalg.norm(m.sample(500, seed=0), axis=1).mean() - 1)  # noqa: E731
+    fresh = GAN.new(**{**POINTS, "hidden": (32,), "discriminator_hidden": (32,)}, seed=0)
+    assert distance(model) < 0.25 < distance(fresh) or distance(model) < 0.5 * distance(fresh)
+
+
+def test_average_holds_running_averages_too():
+    model = GAN.new(**SMALL)
+    images = zoo.data.Images(pictures(64), None, pictures(8, 1), None, "made")
+    trainer = make_trainer(model, images, GANTraining(steps=3, batch_size=8, average=0.5))
+    for _ in trainer:
+        pass
+    before = model.generator.norms[0].running_mean.copy()
+    trainer.average.swap()
+    assert not np.array_equal(before, model.generator.norms[0].running_mean)
+    trainer.average.swap()
+    np.testing.assert_array_equal(before, model.generator.norms[0].running_mean)
+
+
+def test_nan_stops_training_with_the_step_and_keeps_the_checkpoint(tmp_path):
+    model = GAN.new(**SMALL, discriminator_norm="none")
+    images = zoo.data.Images(pictures(64), None, pictures(8, 1), None, "made")
+    trainer = make_trainer(model, images, GANTraining(steps=10, batch_size=8), folder=tmp_path / "run")
+    stream = iter(trainer)
+    next(stream)
+    trainer.checkpoint()
+    kept = model.generator.into.weight.data.copy()
+    model.discriminator.out.weight.data[0] = np.nan
+    with pytest.raises(TrainingFailed, match=r"step 2: .*is kept"):
+        next(stream)
+    again = GAN.new(**SMALL, discriminator_norm="none", seed=9)
+    make_trainer(again, images, GANTraining(steps=10, batch_size=8), folder=tmp_path / "run", resume=True)
+    np.testing.assert_array_equal(again.generator.into.weight.data, kept)
+
+
+# --- diagnosis
+
+
+class Drawing(GAN):
+    """A generator whose samples are handed in."""
+
+    samples: np.ndarray
+
+    def sample(self, n=1, seed=0, digit=None, **settings):
+        return self.samples[:n]
+
+
+def test_collapse_is_said_and_health_is_not():
+    real = TOYS["grid"](1000, np.random.default_rng(0))
+    model = Drawing.new(**POINTS)
+    model.samples = TOYS["grid"](1000, np.random.default_rng(1))
+    assert diagnose(model, real) == []
+    model.samples = np.tile(real[:1], (1000, 1)) + np.float32(0.01) * TOYS["normal"](1000, np.random.default_rng(2))
+    assert any("one and the same" in line for line in diagnose(model, real))
+    two = np.where(np.arange(1000)[:, None] % 2, real[:1], real[1:2])
+    model.samples = two + np.float32(0.02) * TOYS["normal"](1000, np.random.default_rng(3))
+    assert any(line.startswith("Collapse") for line in diagnose(model, real))
+    model.samples = np.full((1000, 2), np.nan, np.float32)
+    assert "diverged" in diagnose(model, real)[0]
+
+
+def test_a_discriminator_that_has_won_or_died_is_named():
+    real = TOYS["grid"](1000, np.random.default_rng(0))
+    model = Drawing.new(**POINTS)
+    model.samples = TOYS["grid"](1000, np.random.default_rng(1))
+    row = {"real": 5.0, "fake": -5.0, "told_apart": 0.8, "sample_norm": 1.0}
+    won = [row] * 10 + [{**row, "told_apart": 1.0, "sample_norm": 1e-5}] * 5
+    assert "has won" in diagnose(model, real, history=won)[0]
+    dead = [row] * 10 + [{"real": 0.0, "fake": 0.0, "told_apart": 0.5, "sample_norm": 0.0}] * 5
+    assert "is dead" in diagnose(model, real, history=dead)[0]
+    assert diagnose(model, real, history=[row] * 20) == []
+
+
+# --- data and errors
+
+
+def test_stacked_digits_hold_the_digits_that_their_mode_names():
+    images, labels = pictures(20), np.arange(20) % 10
+    x, modes = stacked_digits(images, labels, 50, np.random.default_rng(0))
+    assert x.shape == (50, 8, 8, 3) and modes.min() >= 0 and modes.max() < 1000
+    for i in (0, 7):
+        digits = [int(d) for d in f"{modes[i]:03d}"]
+        for colour, digit in enumerate(digits):
+            which = np.flatnonzero((images == x[i, :, :, colour]).all((1, 2)))
+            assert labels[which[0]] == digit
+
+
+def bad(message, call, *args, error=ValueError, **kwargs):
+    with pytest.raises(error, match=message):
+        call(*args, **kwargs)
+
+
+def test_bad_input_says_what_is_wrong():
+    model = GAN.new(**SMALL)
+    update = Adversaries(model, GANTraining(batch_size=8))
+    rng = np.random.default_rng(0)
+    bad("this model takes", update, pictures(8, 0, (9, 9)), rng)
+    bad(r"must lie in \[0, 1\]", update, 255 * pictures(8), rng)
+    bad("packing, 3, must divide", Adversaries, GAN.new(**SMALL, packing=3), GANTraining(batch_size=8))
+    bad("needs a multiple of 3", Adversaries(GAN.new(**SMALL, packing=3), GANTraining(batch_size=9)), pictures(8), rng)
+    bad("packing", GAN.new, **SMALL, packing=2, classes=3)
+    bad("4 divides", GAN.new, **{**SMALL, "image": (10, 10)})
+    bad("smoothing", Adversaries, model, GANTraining(loss="wasserstein", smoothing=0.1))
+    bad("truncation", model.sample, 1, truncation=0.0)
+    bad("z has shape", model.sample, z=np.zeros((2, 3)))
+    bad("digit", model.sample, 2, digit=1)
+    bad("may go from 0 to 2", GAN.new(**SMALL, classes=3).sample, 2, digit=3)
+    one = zoo.data.Images(pictures(64), np.zeros(64, np.int64), pictures(8), None, "made")
+    bad("at least two classes", make_trainer, GAN.new(**SMALL, classes=3), one, GANTraining(batch_size=8))
+    bad("has samples of shape", make_trainer, model, "grid", GANTraining(batch_size=8))
+    bad("did you mean 'packing'", GAN.new, pakcing=2)

@@ -1,0 +1,179 @@
+"""Laws of the judge's figures, most of them on sets whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo.metrics import (
+    Classifier,
+    ClassifierTraining,
+    Judge,
+    count_modes,
+    density_and_coverage,
+    frechet_distance,
+    grid_modes,
+    kl_from_uniform,
+    make_trainer,
+    moved,
+    nearest_distances,
+    ring_modes,
+    squared_wasserstein,
+    stacked_modes,
+    toy_figures,
+)
+from zoo.toys import GRID, TOYS
+
+RNG = np.random.default_rng
+
+
+def blobs(n, seed):
+    """Two classes of 8x8 pictures: a bright left or right half, in noise."""
+    rng = RNG(seed)
+    labels = rng.integers(2, size=n)
+    x = 0.3 * rng.random((n, 8, 8))
+    for i, label in enumerate(labels):
+        x[i, :, 4 * label : 4 * label + 4] += 0.5
+    return x.astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def images():
+    return zoo.data.Images(*blobs(400, 0), *blobs(200, 1), "blobs")
+
+
+@pytest.fixture(scope="module")
+def classifier(images):
+    model = Classifier.new(image=(8, 8), classes=2, channels=4, features=8, shift=0)
+    for _ in make_trainer(model, images, ClassifierTraining(epochs=5, batch_size=40, average=0.0)):
+        pass
+    return model
+
+
+def test_frechet_distance_of_normals_is_known():
+    """Diagonal covariances: |m|^2 + sum (s_a - s_b)^2 (Dowson & Landau 1982)."""
+    a = RNG(0).standard_normal((200_000, 3)) * [1, 2, 3]
+    b = RNG(1).standard_normal((200_000, 3)) * [2, 2, 1] + [1, 0, 0]
+    assert abs(frechet_distance(a, b) - (1 + 1 + 0 + 4)) < 0.1
+
+
+def test_frechet_distance_is_none_to_itself_symmetric_and_blind_to_rotation():
+    a, b = RNG(2).standard_normal((500, 6)), RNG(3).gamma(1.0, size=(400, 6))
+    assert frechet_distance(a, a) < 1e-8
+    assert math.isclose(frechet_distance(a, b), frechet_distance(b, a), rel_tol=1e-8)
+    q, _ = np.linalg.qr(RNG(4).standard_normal((6, 6)))
+    assert math.isclose(frechet_distance(a @ q, b @ q), frechet_distance(a, b), rel_tol=1e-8)
+
+
+def test_density_and_coverage_are_one_for_alike_and_nothing_for_far_sets():
+    a, b = RNG(5).standard_normal((1000, 4)), RNG(6).standard_normal((1000, 4))
+    density, coverage = density_and_coverage(a, b, k=5)
+    assert abs(density - 1) < 0.1 and coverage > 0.93  # 1 - 2^-5 is expected (Naeem et al. 2020, section 3.3)
+    assert density_and_coverage(a, a)[1] == 1
+    assert density_and_coverage(a, b + 100) == (0, 0)
+    one = density_and_coverage(a, np.repeat(a[:1], 1000, axis=0))
+    assert one[1] < 0.05  # a collapsed generator covers next to nothing
+
+
+def test_density_and_coverage_by_the_definition():
+    a, b, k = RNG(7).standard_normal((30, 2)), RNG(8).standard_normal((20, 2)), 3
+    between = lambda x, y: np.linalg.norm(x[:, None] - y[None], axis=2)  # noqa: E731
+    radii = np.sort(between(a, a), axis=1)[:, k]
+    within = between(a, b) < radii[:, None]
+    assert np.allclose(density_and_coverage(a, b, k, chunk=7), (within.sum() / (k * 20), within.any(1).mean()))
+
+
+def test_nearest_distances_find_a_copy():
+    x = RNG(9).random((50, 4, 4))
+    distances, which = nearest_distances(x[[7, 3]], x, chunk=1)
+    assert which.tolist() == [7, 3] and distances.max() < 1e-6
+    y = RNG(10).random((5, 4, 4))
+    brute = np.linalg.norm(y.reshape(5, 1, -1) - x.reshape(1, 50, -1), axis=2)
+    np.testing.assert_allclose(nearest_distances(y, x)[0], brute.min(1), atol=1e-6)
+
+
+def test_wasserstein_of_a_shift_is_its_square_and_order_is_nothing():
+    x = RNG(11).standard_normal((100, 2))
+    assert math.isclose(squared_wasserstein(x, RNG(0).permutation(x) + [3, 4]), 25, rel_tol=1e-9)
+    assert squared_wasserstein(x, RNG(0).permutation(x)) < 1e-12
+
+
+def test_modes_of_the_toys_themselves():
+    grid, ring = grid_modes(TOYS["grid"](2500, RNG(12))), ring_modes(TOYS["ring"](2500, RNG(13)))
+    assert grid.modes == 25 and ring.modes == 8
+    assert abs(grid.good - (1 - math.exp(-4.5))) < 0.01 and abs(ring.good - (1 - math.exp(-4.5))) < 0.01  # Rayleigh within 3 deviations
+    assert grid.reverse_kl < 0.02 and ring.reverse_kl < 0.01
+
+
+def test_missing_modes_are_counted():
+    half = np.repeat(GRID[:5], 100, axis=0)
+    found = count_modes(half, GRID, 0.05)
+    assert found.modes == 5 and found.good == 1 and math.isclose(found.reverse_kl, math.log(5))
+    far = count_modes(half + 0.5, GRID, 0.05)
+    assert far.modes == 0 and far.good == 0 and far.reverse_kl == math.inf
+    assert kl_from_uniform(np.array([3, 3, 3])) == 0
+
+
+def test_toy_figures_stand_beside_a_floor():
+    figures = toy_figures("moons", TOYS["moons"](300, RNG(14)))
+    assert figures["squared_wasserstein"] < 3 * figures["squared_wasserstein_floor"] + 0.1
+    assert toy_figures("ring", TOYS["ring"](500, RNG(15)))["modes"] == 8
+
+
+def test_classifier_learns_and_is_the_same_when_loaded(classifier, images, tmp_path):
+    assert classifier.evaluate(images)["test_right"] > 0.95
+    classifier.save(tmp_path / "c")
+    again = zoo.load(tmp_path / "c")
+    for a, b in zip(classifier.look(images.test), again.look(images.test)):
+        np.testing.assert_array_equal(a, b)
+    features, probabilities = again.look(images.test, batch=7)
+    np.testing.assert_allclose(features, again.look(images.test)[0], atol=1e-4)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_judge_puts_real_above_noise_and_near_its_floor(classifier, images):
+    judge = Judge(classifier, images)
+    real, labels = blobs(200, 2)
+    good = judge.evaluate(real, digit=labels)
+    noise = judge.evaluate(RNG(16).random((200, 8, 8)).astype(np.float32))
+    assert good["asked"] > 0.95 and "asked" not in noise
+    assert good["coverage_ratio"] > 0.85 and noise["coverage_ratio"] < 0.5
+    assert good["frechet"] < noise["frechet"]
+    assert {f"{name}_floor" for name in ("frechet", "density", "coverage", "least_share", "asked")} <= good.keys()
+    copied = judge.evaluate(images.train[:200])
+    assert copied["nearest_training_median"] < 1e-6 < good["nearest_training_median"]
+
+
+def test_stacked_modes_read_three_colours(classifier):
+    x, labels = blobs(300, 3)
+    stacked = np.stack([x[:100], x[100:200], x[200:]], axis=3)
+    found = stacked_modes(classifier, stacked)
+    modes = labels[:100] * 100 + labels[100:200] * 10 + labels[200:]
+    assert abs(found.modes - len(np.unique(modes))) <= 1 and found.counts.sum() == 100
+
+
+def test_moved_pictures_hold_the_same_ink():
+    x = np.zeros((5, 8, 8), np.float32)
+    x[:, 3:5, 3:5] = 1
+    y = moved(x, 2, RNG(0))
+    assert y.shape == x.shape and (y.sum((1, 2)) == 4).all() and (y != x).any()
+    assert moved(x, 0, RNG(0)) is x
+
+
+def test_bad_input_says_what_is_wrong(classifier, images):
+    a = np.zeros((5, 3))
+    unlabelled = zoo.data.Images(images.train, None, images.test, None, "unlabelled")
+    for message, call in [
+        ("k is 5", lambda: density_and_coverage(a, a)),
+        ("features: shapes are", lambda: frechet_distance(a, np.zeros((5, 4)))),
+        ("there is a NaN", lambda: frechet_distance(a, a * np.nan)),
+        ("same number", lambda: squared_wasserstein(a, a[:3])),
+        ("samples have shape", lambda: stacked_modes(classifier, np.zeros((2, 8, 8)))),
+        ("more than k", lambda: Judge(classifier, zoo.data.Images(images.train, None, images.test[:3], None, "few"))),
+        ("must lie in", lambda: classifier.classify(2 * images.test + 0.1)),
+        ("4 divides", lambda: Classifier.new(image=(10, 10))),
+        ("learns from labels", lambda: make_trainer(classifier, unlabelled, ClassifierTraining())),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
