@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .activation import gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
-from .runtime import address, copy_floats, erff, expf, inner, separate, tanhf
-from .tasks import CHUNK, floats, part, task, tasks_for
+from .activation import gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
+from .runtime import address, copy_floats, erff, expf, inner, logf, separate, tanhf
+from .tasks import CHUNK, floats, is_float32, minus_in_order, part, task, tasks_for
 from .tensor import state
 
 f32 = np.float32
@@ -35,6 +35,31 @@ def log1p_of_exponential(e):
     return f32(2) * (s + s * q * p)
 
 
+@inner
+def greatest(row):
+    top = f32(-np.inf)
+    for j in range(row.size):
+        top = max(row[j], top)
+    return top
+
+
+@inner
+def exponentials(row, top):
+    """row = e^(row - top) in place; returns the sum."""
+    total = f32(0)
+    for j in range(row.size):
+        e = expf(row[j] - top)
+        row[j] = e
+        total += e
+    return total
+
+
+@inner
+def scale_row(row, factor):
+    for j in range(row.size):
+        row[j] *= factor
+
+
 @separate("void(intp, intp, intp, intp, float32)")
 def activate(code, place, slopes, n, alpha):
     """y = activation(y) in place, for n floats; the derivative goes to slopes for the codes that keep it."""
@@ -42,7 +67,7 @@ def activate(code, place, slopes, n, alpha):
     if code == 1:
         for j in range(y.size):
             v = y[j]
-            y[j] = f32(0) if v <= f32(0) else v  # noqa: FURB136  (NaN stays)
+            y[j] = f32(0) if v <= f32(0) else v  # NaN stays
     elif code == 2:
         for j in range(y.size):
             v = y[j]
@@ -185,3 +210,60 @@ def _(x, *, approximate):
 @gelu.backward
 def _(g, _y, saved, _x, *, needs, approximate):
     return (run_activation_backward(CODES["gelu"], g, saved),)
+
+
+# --- softmax over the last axis
+
+
+@task
+def softmax_forward(t, tasks, x, y, rows, n, logarithm):
+    for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
+        a, b = floats(x + 4 * i * n, n), floats(y + 4 * i * n, n)
+        top = greatest(a)
+        for j in range(n):
+            b[j] = a[j]
+        total = exponentials(b, top)
+        if logarithm:
+            log_sum = logf(total)
+            for j in range(n):
+                b[j] = minus_in_order(a[j], top, log_sum)
+        else:
+            scale_row(b, f32(1) / total)
+
+
+@task
+def softmax_backward(t, tasks, g, y, dx, rows, n, logarithm):
+    """dx = y (g - the sum of g y), or for the logarithm g - e^y times the sum of g"""
+    for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
+        a, b, d = floats(g + 4 * i * n, n), floats(y + 4 * i * n, n), floats(dx + 4 * i * n, n)
+        total = f32(0)
+        if logarithm:
+            for j in range(n):
+                total += a[j]
+            for j in range(n):
+                d[j] = a[j] - total * expf(b[j])
+        else:
+            for j in range(n):
+                total += a[j] * b[j]
+            for j in range(n):
+                d[j] = b[j] * (a[j] - total)
+
+
+def _attach_softmax(operation, logarithm):
+    @operation.forward
+    def _(x, *, axis):
+        if not is_float32(x) or x.ndim == 0 or axis not in (-1, x.ndim - 1):
+            return NotImplemented
+        y, n = np.empty(x.shape, f32), x.shape[-1]
+        softmax_forward(x, y, x.size // n, n, logarithm, tasks=tasks_for(x.size))
+        return y, ()
+
+    @operation.backward
+    def _(g, y, _saved, _x, *, needs, axis):
+        dx, n = np.empty(y.shape, f32), y.shape[-1]
+        softmax_backward(g, y, dx, y.size // n, n, logarithm, tasks=tasks_for(y.size))
+        return (dx,)
+
+
+_attach_softmax(softmax, False)
+_attach_softmax(log_softmax, True)

@@ -1,9 +1,9 @@
 """Kernels of attention, by blocks, so that no array of queries x keys ever exists (Rabe & Staats 2021; Dao et al. 2022).
 
 Forward: the softmax of a row is carried along over the blocks of keys as its greatest score m and its sum l of e^(score - m); a
-greater m scales down what was added up before. Only m + ln l is kept for the way back, which makes each block of weights anew:
+greater m scales down what was added up before. Only m and l are kept for the way back, which makes each block of weights anew:
 
-    P = e^(S - m - ln l)    dV = P^T G    dP = G V^T    dS = P (dP - D), D = the row sums of G Y    dQ = dS K    dK = dS^T Q
+    P = e^(S - m) / l    dV = P^T G    dP = G V^T    dS = P (dP - D), D = the row sums of G Y    dQ = dS K    dK = dS^T Q
 
 Queries, keys and values are read, and results written, with the strides that they have: slices of one (batch, time, 3, heads,
 width) buffer are not copied.
@@ -15,8 +15,9 @@ import math
 
 import numpy as np
 
+from .activation_kernels import exponentials, greatest, scale_row
 from .attention import scaled_dot_product_attention
-from .runtime import address, expf, gemm, get_threads, inner, logf
+from .runtime import address, expf, gemm, get_threads, inner
 from .tasks import floats, integers, is_float32, part, task
 from .tensor import Tensor, enable_grad, grad
 
@@ -30,7 +31,8 @@ MINUS_INFINITY = f32(-np.inf)
 def block_of_scores(scores, q, q_row, k, k_row, mask, mask_row, first, last, start, stop, width, scale, shift):
     """scores (queries first .. last, keys start .. stop) = scale q k^T + mask; -inf from key `query + shift + 1` on."""
     rows, columns = last - first, stop - start
-    gemm(False, True, rows, columns, width, scale, q + first * q_row, q_row // 4, k + start * k_row, k_row // 4, f32(0), address(scores), columns)
+    these_q, these_k = q + first * q_row, k + start * k_row
+    gemm(False, True, rows, columns, width, scale, these_q, q_row // 4, these_k, k_row // 4, f32(0), address(scores), columns)
     for i in range(rows):
         row = scores[i * columns:(i + 1) * columns]
         if mask:
@@ -42,36 +44,10 @@ def block_of_scores(scores, q, q_row, k, k_row, mask, mask_row, first, last, sta
 
 
 @inner
-def greatest(row):
-    top = MINUS_INFINITY
-    for j in range(row.size):
-        top = max(row[j], top)
-    return top
-
-
-@inner
-def exponentials(row, top):
-    """row = e^(row - top) in place; returns the sum."""
-    total = f32(0)
-    for j in range(row.size):
-        e = expf(row[j] - top)
-        row[j] = e
-        total += e
-    return total
-
-
-@inner
-def scale_row(row, factor):
-    for j in range(row.size):
-        row[j] *= factor
-
-
-@inner
-def attend(q, q_row, k, k_row, v, v_row, mask, mask_row, y, y_row, log_sums, first, last, keys, width, features, scale, shift):
+def attend(q, q_row, k, k_row, v, v_row, mask, mask_row, y, y_row, tops, sums, first, last, keys, width, features, scale, shift):
     """Rows first .. last of y."""
     rows = last - first
     scores = np.empty(rows * min(KEYS, keys), np.float32)
-    tops, sums = np.empty(rows, np.float32), floats(log_sums + 4 * first, rows)
     for i in range(rows):
         tops[i], sums[i] = MINUS_INFINITY, f32(0)
     seen = min(keys, last + shift)  # keys that the last row may look at
@@ -90,10 +66,10 @@ def attend(q, q_row, k, k_row, v, v_row, mask, mask_row, y, y_row, log_sums, fir
             sums[i] += exponentials(row, base)
             tops[i] = top
         already = f32(0) if start == 0 else f32(1)
-        gemm(False, False, rows, features, columns, f32(1), address(scores), columns, v + start * v_row, v_row // 4, already, y + first * y_row, y_row // 4)
+        p, these_v = address(scores), v + start * v_row
+        gemm(False, False, rows, features, columns, f32(1), p, columns, these_v, v_row // 4, already, y + first * y_row, y_row // 4)
     for i in range(rows):
         scale_row(floats(y + (first + i) * y_row, features), f32(1) / sums[i])
-        sums[i] = tops[i] + logf(sums[i])
 
 
 @inner
@@ -109,18 +85,20 @@ def row_stride(views, i):
 
 
 @task
-def attention_forward(t, tasks, views, masked, log_sums, batch, heads, queries, keys, width, features, shift, scale: float):
-    """views: q, k, v, y, mask. A unit of work is a head's block of queries; log_sums is (batch, heads, queries)."""
+def attention_forward(t, tasks, views, masked, kept_tops, kept_sums, batch, heads, queries, keys, width, features, shift, scale: float):
+    """views: q, k, v, y, mask. A unit of work is a head's block of queries; kept_tops, kept_sums (batch, heads, queries)."""
     blocks = (queries + QUERIES - 1) // QUERIES
     for unit in range(part(t, tasks, batch * heads * blocks, 1), part(t + 1, tasks, batch * heads * blocks, 1)):
         head = unit // blocks
         b, h, first = head // heads, head % heads, unit % blocks * QUERIES
+        last, at = min(first + QUERIES, queries), 4 * (head * queries + first)
         mask = place(views, 4, b, h) if masked else 0
         attend(
-            place(views, 0, b, h), row_stride(views, 0), place(views, 1, b, h), row_stride(views, 1), place(views, 2, b, h), row_stride(views, 2),
-            mask, row_stride(views, 4), place(views, 3, b, h), row_stride(views, 3),
-            log_sums + 4 * head * queries, first, min(first + QUERIES, queries), keys, width, features, f32(scale), shift,
-        )
+            place(views, 0, b, h), row_stride(views, 0), place(views, 1, b, h), row_stride(views, 1),
+            place(views, 2, b, h), row_stride(views, 2), mask, row_stride(views, 4), place(views, 3, b, h), row_stride(views, 3),
+            floats(kept_tops + at, last - first), floats(kept_sums + at, last - first),
+            first, last, keys, width, features, f32(scale), shift,
+        )  # fmt: skip
 
 
 @inner
@@ -133,20 +111,20 @@ def products_of_rows(g, g_row, y, y_row, out, rows, features):
 
 
 @inner
-def weights_again(scores, slopes, log_sums, products, rows, columns, scale):
+def weights_again(scores, slopes, tops, sums, products, rows, columns, scale):
     """scores become the weights P, slopes (dP) become scale P (dP - D)."""
     for i in range(rows):
         s, d = scores[i * columns:(i + 1) * columns], slopes[i * columns:(i + 1) * columns]
-        base, own = log_sums[i], products[i]
+        top, share, own = tops[i], f32(1) / sums[i], products[i]
         for j in range(columns):
-            p = expf(s[j] - base)
+            p = expf(s[j] - top) * share
             s[j] = p
             d[j] = scale * p * (d[j] - own)
 
 
 @inner
 def attend_backward(g, g_row, q, q_row, k, k_row, v, v_row, mask, mask_row, dq, dq_row, dk, dk_row, dv, dv_row,
-                    log_sums, products, queries, keys, width, features, scale, shift):
+                    tops, sums, products, queries, keys, width, features, scale, shift):
     """dq, dk, dv of one head."""
     scores, slopes = np.empty(QUERIES * KEYS_BACKWARD, np.float32), np.empty(QUERIES * KEYS_BACKWARD, np.float32)
     s, d = address(scores), address(slopes)
@@ -162,7 +140,7 @@ def attend_backward(g, g_row, q, q_row, k, k_row, v, v_row, mask, mask_row, dq, 
             these_g, these_q = g + first * g_row, q + first * q_row
             block_of_scores(scores, q, q_row, k, k_row, mask, mask_row, first, last, start, stop, width, scale, shift)
             gemm(False, True, rows, columns, features, one, these_g, g_row // 4, these_v, v_row // 4, none, d, columns)
-            weights_again(scores, slopes, log_sums[first:last], products[first:last], rows, columns, scale)
+            weights_again(scores, slopes, tops[first:last], sums[first:last], products[first:last], rows, columns, scale)
             more = none if first == begin else one
             gemm(True, False, columns, features, rows, one, s, columns, these_g, g_row // 4, more, dv + start * dv_row, dv_row // 4)
             gemm(True, False, columns, width, rows, one, d, columns, these_q, q_row // 4, more, dk + start * dk_row, dk_row // 4)
@@ -171,19 +149,21 @@ def attend_backward(g, g_row, q, q_row, k, k_row, v, v_row, mask, mask_row, dq, 
 
 
 @task
-def attention_backward(t, tasks, views, masked, log_sums, batch, heads, queries, keys, width, features, shift, scale: float):
+def attention_backward(t, tasks, views, masked, kept_tops, kept_sums, batch, heads, queries, keys, width, features, shift, scale: float):
     """views: q, k, v, y, mask, g, dq, dk, dv. A unit of work is a head: its keys add up to dq, its queries to dk and dv."""
     products = np.empty(queries, np.float32)
     for head in range(part(t, tasks, batch * heads, 1), part(t + 1, tasks, batch * heads, 1)):
         b, h = head // heads, head % heads
         g, g_row = place(views, 5, b, h), row_stride(views, 5)
         products_of_rows(g, g_row, place(views, 3, b, h), row_stride(views, 3), products, queries, features)
+        at = 4 * head * queries
         attend_backward(
             g, g_row, place(views, 0, b, h), row_stride(views, 0), place(views, 1, b, h), row_stride(views, 1),
             place(views, 2, b, h), row_stride(views, 2), place(views, 4, b, h) if masked else 0, row_stride(views, 4),
-            place(views, 6, b, h), row_stride(views, 6), place(views, 7, b, h), row_stride(views, 7), place(views, 8, b, h), row_stride(views, 8),
-            floats(log_sums + 4 * head * queries, queries), products, queries, keys, width, features, f32(scale), shift,
-        )
+            place(views, 6, b, h), row_stride(views, 6), place(views, 7, b, h), row_stride(views, 7),
+            place(views, 8, b, h), row_stride(views, 8), floats(kept_tops + at, queries), floats(kept_sums + at, queries),
+            products, queries, keys, width, features, f32(scale), shift,
+        )  # fmt: skip
 
 
 def _four(a: np.ndarray) -> np.ndarray:
@@ -232,27 +212,26 @@ def _(query, key, value, mask, *, is_causal, scale):
     keys, features = v.shape[2:]
     added = _four_of_mask(mask, q, k, query.shape)
     y = _empty_like(q, features)
-    log_sums = np.empty((batch, heads, queries), f32)
+    tops, sums = np.empty((2, batch, heads, queries), f32)
     shift = keys - queries if is_causal else keys
     scale = 1 / math.sqrt(width) if scale is None else float(scale)
     blocks = batch * heads * (-(-queries // QUERIES))
-    views = _views(q, k, v, y, added)
-    attention_forward(views, added is not None, log_sums, batch, heads, queries, keys, width, features, shift, scale, tasks=min(get_threads(), blocks))
-    return y.reshape(*query.shape[:-1], features), (log_sums, added, shift, scale)
+    views, sizes = _views(q, k, v, y, added), (batch, heads, queries, keys, width, features)
+    attention_forward(views, added is not None, tops, sums, *sizes, shift, scale, tasks=min(get_threads(), blocks))
+    return y.reshape(*query.shape[:-1], features), (tops, sums, added, sizes, shift, scale)
 
 
 @scaled_dot_product_attention.backward
 def _(g, y, saved, query, key, value, mask, *, needs, is_causal, scale):
     if needs[3]:
         return _by_definition(g, (query, key, value, mask), needs, is_causal=is_causal, scale=scale)
-    log_sums, added, shift, scale = saved
+    tops, sums, added, sizes, shift, scale = saved
     q, k, v, y, g = map(_four, (query, key, value, y, g))
-    batch, heads, queries, width = q.shape
-    keys, features = v.shape[2:]
+    batch, heads, _queries, _keys, width, features = sizes
     dq, dk, dv = _empty_like(q, width), _empty_like(k, width), _empty_like(v, features)
     views = _views(q, k, v, y, added, g, dq, dk, dv)
     tasks = min(get_threads(), batch * heads)
-    attention_backward(views, added is not None, log_sums, batch, heads, queries, keys, width, features, shift, scale, tasks=tasks)
+    attention_backward(views, added is not None, tops, sums, *sizes, shift, scale, tasks=tasks)
     return dq.reshape(query.shape), dk.reshape(key.shape), dv.reshape(value.shape), None
 
 

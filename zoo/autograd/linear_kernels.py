@@ -138,7 +138,8 @@ def multiply_pairs(t, tasks, a_places, b_places, c, pairs, cuts, transpose_a, tr
     first_of_a, first_of_b = integers(a_places, pairs), integers(b_places, pairs)
     for unit in range(part(t, tasks, pairs * cuts, 1), part(t + 1, tasks, pairs * cuts, 1)):
         i = unit // cuts
-        multiply_part(unit % cuts, cuts, transpose_a != 0, transpose_b != 0, m, n, k, first_of_a[i], lda, first_of_b[i], ldb, c + 4 * i * m * n)
+        one, other, product = first_of_a[i], first_of_b[i], c + 4 * i * m * n
+        multiply_part(unit % cuts, cuts, transpose_a != 0, transpose_b != 0, m, n, k, one, lda, other, ldb, product)
 
 
 def _matrix(a: np.ndarray) -> tuple[np.ndarray, bool, int]:
@@ -175,7 +176,8 @@ def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     pairs = math.prod(batch)
     threads = get_threads()
     cuts = 1 if pairs >= threads else threads
-    multiply_pairs(_places(a, batch), _places(b, batch), c, pairs, cuts, transpose_a, transpose_b, m, n, k, lda, ldb, tasks=min(threads, pairs * cuts))
+    places, tasks = (_places(a, batch), _places(b, batch)), min(threads, pairs * cuts)
+    multiply_pairs(*places, c, pairs, cuts, transpose_a, transpose_b, m, n, k, lda, ldb, tasks=tasks)
     return c
 
 
@@ -226,7 +228,7 @@ def _(weight, ids):
     if weight.ndim != 2 or not is_float32(weight):
         return NotImplemented
     width = weight.shape[1]
-    ids = np.ascontiguousarray(ids, np.int64)
+    ids = np.asarray(ids, np.int64, order="C")
     y = np.empty((*ids.shape, width), f32)
     gather_rows(weight, ids, y, ids.size, width, tasks=tasks_for(y.size))
     return y, ()
@@ -236,5 +238,5 @@ def _(weight, ids):
 def _(g, ids, *, symbols):
     width = g.shape[-1]
     out = np.empty((symbols, width), f32)
-    scatter_rows(g, np.ascontiguousarray(ids, np.int64), out, g.size // width, symbols, width, tasks=tasks_for(g.size))
+    scatter_rows(g, np.asarray(ids, np.int64, order="C"), out, g.size // width, symbols, width, tasks=tasks_for(g.size))
     return out, ()

@@ -10,10 +10,10 @@ import math
 
 import numpy as np
 
-from .activation_kernels import log1p_of_exponential
+from .activation_kernels import greatest, log1p_of_exponential
 from .loss import bernoulli_log_likelihood, binary_cross_entropy_with_logits, cross_entropy, gaussian_kl, gaussian_log_likelihood, mse
 from .runtime import expf, inner, logf
-from .tasks import CHUNK, floats, integers, is_float32, part, task, tasks_for
+from .tasks import CHUNK, floats, integers, is_float32, minus_in_order, part, task, tasks_for
 
 f32 = np.float32
 HALF_LOG_2PI = f32(0.5 * math.log(2 * math.pi))
@@ -85,8 +85,8 @@ def bernoulli_backward(t, tasks, g, x, logits, dx, dlogits, entries, n):
     factors = floats(g, rows)
     for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
         width, at = min(n, entries - i * n), 4 * i * n
-        wanted_x, wanted_l = width if dx else 0, width if dlogits else 0
-        _bernoulli_row_backward(factors[i], floats(x + at, width), floats(logits + at, width), floats(dx + at, wanted_x), floats(dlogits + at, wanted_l))
+        to_x, to_logits = floats(dx + at, width if dx else 0), floats(dlogits + at, width if dlogits else 0)
+        _bernoulli_row_backward(factors[i], floats(x + at, width), floats(logits + at, width), to_x, to_logits)
 
 
 _likelihood(bernoulli_log_likelihood, bernoulli_forward, bernoulli_backward)
@@ -206,8 +206,8 @@ def kl_backward(t, tasks, g, mean, log_variance, dmean, dlog_variance, entries, 
     factors = floats(g, rows)
     for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
         at = 4 * i * n
-        wanted_m, wanted_v = n if dmean else 0, n if dlog_variance else 0
-        _kl_row_backward(factors[i], floats(mean + at, n), floats(log_variance + at, n), floats(dmean + at, wanted_m), floats(dlog_variance + at, wanted_v))
+        to_mean, to_variance = floats(dmean + at, n if dmean else 0), floats(dlog_variance + at, n if dlog_variance else 0)
+        _kl_row_backward(factors[i], floats(mean + at, n), floats(log_variance + at, n), to_mean, to_variance)
 
 
 _likelihood(gaussian_kl, kl_forward, kl_backward)
@@ -250,8 +250,9 @@ def gaussian_backward(t, tasks, g, x, mean, log_variance, dx, dmean, dlog_varian
     factors = floats(g, rows)
     for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
         at = 4 * i * n
-        to_x, to_mean, to_variance = floats(dx + at, n if dx else 0), floats(dmean + at, n if dmean else 0), floats(dlog_variance + at, n if dlog_variance else 0)
-        _gaussian_row_backward(factors[i], floats(x + at, n), floats(mean + at, n), floats(log_variance + at, n), to_x, to_mean, to_variance)
+        a, b, c = floats(x + at, n), floats(mean + at, n), floats(log_variance + at, n)
+        to_x, to_mean = floats(dx + at, n if dx else 0), floats(dmean + at, n if dmean else 0)
+        _gaussian_row_backward(factors[i], a, b, c, to_x, to_mean, floats(dlog_variance + at, n if dlog_variance else 0))
 
 
 _likelihood(gaussian_log_likelihood, gaussian_forward, gaussian_backward)
@@ -261,40 +262,42 @@ _likelihood(gaussian_log_likelihood, gaussian_forward, gaussian_backward)
 
 
 @inner
-def _log_sum_exp(x):
-    top = f32(-np.inf)
-    for j in range(x.size):
-        top = max(x[j], top)
+def _sum_of_exponentials(x, top):
     total = f32(0)
     for j in range(x.size):
         total += expf(x[j] - top)
-    return top + logf(total)
+    return total
 
 
 @task
-def cross_entropy_forward(t, tasks, logits, targets, losses, log_sums, rows, n, ignored):
-    """losses[i] = ln sum e^logits - logits[target], 0 for the ignored target"""
-    target, loss, kept = integers(targets, rows), floats(losses, rows), floats(log_sums, rows)
+def cross_entropy_forward(t, tasks, logits, targets, losses, tops, log_sums, rows, n, ignored):
+    """losses[i] = top + ln sum e^(logits - top) - logits[target], 0 for the ignored target
+
+    The greatest logit and the logarithm are kept apart: beside a logit of 1e9 their sum would lose the logarithm.
+    """
+    target, loss, kept_top, kept_sum = integers(targets, rows), floats(losses, rows), floats(tops, rows), floats(log_sums, rows)
     for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
         row = floats(logits + 4 * i * n, n)
-        kept[i] = _log_sum_exp(row)
-        loss[i] = f32(0) if target[i] == ignored else kept[i] - row[target[i]]
+        top = greatest(row)
+        kept_top[i], kept_sum[i] = top, logf(_sum_of_exponentials(row, top))
+        loss[i] = f32(0) if target[i] == ignored else -minus_in_order(row[target[i]], top, kept_sum[i])
 
 
 @inner
-def _softmax_times(g, x, log_sum, dx):
+def _softmax_times(g, x, top, log_sum, dx):
     for j in range(x.size):
-        dx[j] = g * expf(x[j] - log_sum)
+        dx[j] = g * expf(minus_in_order(x[j], top, log_sum))
 
 
 @task
-def cross_entropy_backward(t, tasks, g, every_row, logits, targets, log_sums, dlogits, rows, n, ignored):
+def cross_entropy_backward(t, tasks, g, every_row, logits, targets, tops, log_sums, dlogits, rows, n, ignored):
     """dlogits = g (softmax - the target's 1); g holds one number for each row, or one for all."""
-    target, kept, factor = integers(targets, rows), floats(log_sums, rows), floats(g, rows if every_row else 1)
+    target, kept_top, kept_sum = integers(targets, rows), floats(tops, rows), floats(log_sums, rows)
+    factor = floats(g, rows if every_row else 1)
     for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
         own = f32(0) if target[i] == ignored else factor[i if every_row else 0]
         row = floats(dlogits + 4 * i * n, n)
-        _softmax_times(own, floats(logits + 4 * i * n, n), kept[i], row)
+        _softmax_times(own, floats(logits + 4 * i * n, n), kept_top[i], kept_sum[i], row)
         if target[i] != ignored:
             row[target[i]] -= own
 
@@ -308,23 +311,23 @@ def _(logits, targets, *, ignore_index, reduction):
         return NotImplemented
     n = logits.shape[-1]
     rows = logits.size // n
-    targets = np.ascontiguousarray(targets, np.int64)
-    losses, log_sums = np.empty(targets.shape, f32), np.empty(rows, f32)
+    targets = np.asarray(targets, np.int64, order="C")
+    losses, kept = np.empty(targets.shape, f32), np.empty((2, rows), f32)
     ignored = NO_TARGET if ignore_index is None else ignore_index
-    cross_entropy_forward(logits, targets, losses, log_sums, rows, n, ignored, tasks=tasks_for(logits.size))
+    cross_entropy_forward(logits, targets, losses, kept[0], kept[1], rows, n, ignored, tasks=tasks_for(logits.size))
     counted = rows if ignore_index is None else max(int(np.sum(targets != ignored)), 1)
     y = losses if reduction == "none" else _reduced(losses.sum(dtype=np.float64), counted, reduction)
-    return y, (targets, log_sums, counted)
+    return y, (targets, kept, counted)
 
 
 @cross_entropy.backward
 def _(g, _y, saved, logits, _targets, *, needs, ignore_index, reduction):
-    targets, log_sums, counted = saved
+    targets, kept, counted = saved
     n = logits.shape[-1]
     dlogits = np.empty(logits.shape, f32)
     factor = np.asarray(g / counted if reduction == "mean" else g, f32)
     ignored = NO_TARGET if ignore_index is None else ignore_index
     cross_entropy_backward(
-        factor, reduction == "none", logits, targets, log_sums, dlogits, logits.size // n, n, ignored, tasks=tasks_for(logits.size)
+        factor, reduction == "none", logits, targets, kept[0], kept[1], dlogits, logits.size // n, n, ignored, tasks=tasks_for(logits.size)
     )
     return dlogits, None

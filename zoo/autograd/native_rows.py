@@ -52,6 +52,12 @@ def booleans(place, n):
 
 
 @_inner
+def minus_in_order(a, b, c):
+    """(a - b) - c and not a - (b + c), where a large b would swallow c."""
+    return (a - b) - c
+
+
+@_inner
 def integer_argument(arguments, i):
     return _pointer_to_integers(arguments)[i]
 

@@ -83,9 +83,8 @@ def row_norm_backward(t, tasks, g, x, gain, means, inverses, dx, dgains, dbiases
             part_gain[j], part_bias[j] = f32(0), f32(0)
         for i in range(first, min(first + 64, last)):
             at = 4 * i * n
-            normal_row_backward(
-                floats(g + at, n), floats(x + at, n), factor, kept_mean[i], kept_inverse[i], floats(dx + at, n), part_gain, part_bias, centred
-            )
+            a, b, d = floats(g + at, n), floats(x + at, n), floats(dx + at, n)
+            normal_row_backward(a, b, factor, kept_mean[i], kept_inverse[i], d, part_gain, part_bias, centred)
         for j in range(n):
             dgain[j] += part_gain[j]
             dbias[j] += part_bias[j]
@@ -201,7 +200,8 @@ def affine_row_backward(g, x, dx, mean, factor, level, slope):
 def batch_statistics_of_part(t, tasks, x, means, spreads, rows, n):
     """means, spreads (tasks, n) of each task's rows"""
     first = part(t, tasks, rows, 64)
-    column_statistics(x + 4 * first * n, part(t + 1, tasks, rows, 64) - first, n, floats(means + 4 * t * n, n), floats(spreads + 4 * t * n, n))
+    count = part(t + 1, tasks, rows, 64) - first
+    column_statistics(x + 4 * first * n, count, n, floats(means + 4 * t * n, n), floats(spreads + 4 * t * n, n))
 
 
 @task

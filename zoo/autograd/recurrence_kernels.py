@@ -248,7 +248,8 @@ def lstm_backward(t, tasks, g, y, gates, first, weight, dxw, dfirst, batch, time
             cell = floats(y + 2 * at + 4 * width, width)
             before = floats((first + 8 * (begin + i) * width if s == 0 else y + 2 * at - 8 * width) + 4 * width, width)
             to_h, to_c = dh[i * width:(i + 1) * width], dc[i * width:(i + 1) * width]
-            lstm_step_back(floats(gates + 4 * at, wide), to_h, to_c, floats(g + 2 * at, 2 * width), cell, before, floats(dxw + 4 * at, wide), tc)
+            own, more, d = floats(gates + 4 * at, wide), floats(g + 2 * at, 2 * width), floats(dxw + 4 * at, wide)
+            lstm_step_back(own, to_h, to_c, more, cell, before, d, tc)
         multiply_packed(sources, 4 * s * wide, panels, targets, rows, wide, width, address(nothing))
     for i in range(rows):
         copy_floats(dfirst + 8 * (begin + i) * width, address(dh) + 4 * i * width, width)

@@ -24,7 +24,8 @@ from .runtime import Compiled, Native, Separate, get_threads, inner, kernel, pra
 
 _rows = "zoo.autograd.native_rows"
 floats, reals, integers, booleans = (Native(name, _rows) for name in ("floats", "reals", "integers", "booleans"))
-_integer_argument, _real_argument, _call_task = (Native(name, _rows) for name in ("integer_argument", "real_argument", "call_task"))
+integer_argument, real_argument, call_task = (Native(name, _rows) for name in ("integer_argument", "real_argument", "call_task"))
+minus_in_order = Native("minus_in_order", _rows)
 
 
 @inner
@@ -36,7 +37,7 @@ def part(t, tasks, n, multiple):
 @kernel
 def _run_tasks(function, tasks, arguments):
     for t in prange(tasks):
-        _call_task(function, t, tasks, arguments)
+        call_task(function, t, tasks, arguments)
 
 
 class _Body(Compiled):
@@ -48,11 +49,12 @@ class Task(Separate):
     """A function (t, tasks, *addresses and numbers); called, it runs for t = 0 ... tasks - 1 on all threads."""
 
     def __init__(self, function):
-        parameters = list(inspect.signature(function).parameters.values())[2:]
-        read = [f"{'_real' if p.annotation in (float, 'float') else '_integer'}_argument(arguments, {i})" for i, p in enumerate(parameters)]
-        names = {"body": _Body(function), "_integer_argument": _integer_argument, "_real_argument": _real_argument, "__name__": function.__module__}
-        exec(f"def {function.__name__}(t, tasks, arguments):\n    body(t, tasks, {', '.join(read)})", names)  # noqa: S102  (one line, made of parameter names)
-        shim = names[function.__name__]
+        name, parameters = function.__name__, list(inspect.signature(function).parameters.values())[2:]
+        read = [f"{'real' if p.annotation in (float, 'float') else 'integer'}_argument(arguments, {i})" for i, p in enumerate(parameters)]
+        names = {"body": _Body(function), "integer_argument": integer_argument, "real_argument": real_argument}
+        names["__name__"] = function.__module__
+        exec(f"def {name}(t, tasks, arguments):\n    body(t, tasks, {', '.join(read)})", names)
+        shim = names[name]
         shim.__doc__ = function.__doc__
         super().__init__(shim, "void(int64, int64, int64)")
         self.reads = len(parameters)

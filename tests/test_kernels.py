@@ -1,0 +1,165 @@
+"""What kernels promise beyond being equal to their definitions (test_operations.py): views aren't copied, threads don't matter,
+long sequences take linear memory.
+"""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import zoo.autograd as ops
+from zoo.autograd import Tensor, get_threads, set_threads
+from zoo.autograd.random import uniform
+from zoo.autograd.runtime import use_kernels
+
+
+def normal(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def run(f, *arrays, seed=1):
+    """The value of f, and its gradients in the arrays for a random gradient of the value."""
+    tensors = [Tensor(a, requires_grad=True) for a in arrays]
+    y = f(*tensors)
+    y.backward(np.random.default_rng(seed).standard_normal(y.shape).astype(y.dtype))
+    return [y.data, *(t.grad for t in tensors)]
+
+
+def assert_as_defined(f, *arrays, tolerance=2e-5):
+    found = run(f, *arrays)
+    with use_kernels(False):
+        expected = run(f, *(a.astype(np.float64) for a in arrays))
+    for a, b in zip(found, expected):
+        assert a.dtype == np.float32
+        assert np.allclose(a, b, rtol=tolerance, atol=tolerance * max(1, np.max(np.abs(b)))), np.max(np.abs(a - b))
+
+
+def look_back(q, k, v):
+    return ops.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def norm_groups(x, gain, bias):
+    return ops.group_norm(x, gain, bias, groups=8, activation="silu")
+
+
+STEPS = {
+    "linear": lambda r: (lambda x, w, b: ops.linear(x, w, b, activation="gelu"), normal(r, 130, 70), normal(r, 70, 90), normal(r, 90)),
+    "attention": lambda r: (look_back, *(normal(r, 3, 150, 16) for _ in range(3))),
+    "layer_norm": lambda r: (ops.layer_norm, normal(r, 1000, 40), normal(r, 40), normal(r, 40)),
+    "batch_norm": lambda r: (ops.batch_norm, normal(r, 1000, 40), normal(r, 40), normal(r, 40)),
+    "group_norm": lambda r: (norm_groups, normal(r, 7, 9, 9, 40), normal(r, 40), normal(r, 40)),
+    "lstm": lambda r: (ops.lstm, normal(r, 7, 9, 80), normal(r, 7, 40), normal(r, 20, 80) * np.float32(0.3)),
+    "mse": lambda r: (ops.mse, normal(r, 100_000), normal(r, 100_000)),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_threads_change_nothing_but_rounding_and_a_second_run_nothing_at_all(name, rng):
+    f, *arrays = STEPS[name](rng)
+    before = get_threads()
+    first, second = run(f, *arrays), run(f, *arrays)
+    try:
+        set_threads(1)
+        alone = run(f, *arrays)
+    finally:
+        set_threads(before)
+    for a, b, c in zip(first, second, alone):
+        assert np.array_equal(a, b)
+        assert np.allclose(a, c, rtol=1e-5, atol=1e-5 * np.max(np.abs(a)))
+
+
+@given(batch=st.integers(1, 3), time=st.integers(1, 70), heads=st.integers(1, 3), width=st.integers(1, 20), causal=st.booleans())
+def test_attention_reads_slices_of_one_buffer(batch, time, heads, width, causal):
+    x = normal(np.random.default_rng(0), batch, time, 3 * heads * width)
+
+    def attend(x):
+        q, k, v = (ops.swapaxes(z.reshape((batch, time, heads, width)), a=1, b=2) for z in ops.split(x, 3, axis=-1))
+        y = ops.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        return ops.swapaxes(y, a=1, b=2).reshape((batch, time, heads * width))
+
+    assert_as_defined(attend, x)
+
+
+KINDS = st.sampled_from(["none", "bool", "row", "numbers"])
+
+
+@given(queries=st.integers(1, 140), more=st.integers(0, 300), causal=st.booleans(), kind=KINDS)
+def test_attention_over_several_blocks_is_its_definition(queries, more, causal, kind):
+    rng = np.random.default_rng(queries + more)
+    keys = queries + more
+    masks = {"none": None, "bool": rng.random((queries, keys)) < 0.2, "row": rng.random((1, keys)) < 0.5}
+    mask = normal(rng, 2, 1, keys) if kind == "numbers" else masks[kind]
+    if kind in ("bool", "row"):
+        mask[:, 0] = True  # every query has something to look at, though perhaps nothing in a whole block
+    q, k, v = normal(rng, 2, queries, 5), normal(rng, 2, keys, 5), normal(rng, 2, keys, 7)
+    assert_as_defined(lambda q, k, v: ops.scaled_dot_product_attention(q, k, v, mask, is_causal=causal), q, k, v)
+
+
+def test_a_query_that_may_look_nowhere_is_nan_as_defined(rng):
+    q, k, v = (normal(rng, 3, 4) for _ in range(3))
+    mask = np.array([[True] * 3, [False] * 3, [True, False, False]])
+    y = ops.scaled_dot_product_attention(q, k, v, mask)
+    assert np.array_equal(np.isnan(y), [[False] * 4, [True] * 4, [False] * 4])
+
+
+def test_attention_takes_memory_in_proportion_to_time(rng):
+    def peak(time):
+        arrays = [normal(rng, 1, 2, time, 8) for _ in range(3)]
+        run(look_back, *arrays)  # what is allocated once
+        tracemalloc.start()
+        run(look_back, *arrays)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    assert peak(2048) < 2.2 * peak(1024)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "gelu"])
+def test_linear_takes_a_transposed_weight_and_strided_rows(activation, rng):
+    x, w, b = normal(rng, 4, 6, 33), normal(rng, 40, 33), normal(rng, 40)
+    assert_as_defined(lambda x, w, b: ops.linear(ops.swapaxes(x, a=0, b=1), ops.swapaxes(w), b, activation=activation), x, w, b)
+
+
+@given(st.data())
+def test_matmul_takes_any_strides(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    m, k, n = (data.draw(st.integers(1, 20)) for _ in range(3))
+    a_batch, b_batch = data.draw(st.sampled_from([((), ()), ((3,), ()), ((), (3,)), ((2, 1), (3,)), ((2, 3), (2, 3))]))
+    a_steps, b_steps, turned = (data.draw(st.sampled_from([(1, 1), (2, 1), (1, 2), (-1, 1)])) for _ in range(3))
+    a, b = normal(rng, *a_batch, m, k), normal(rng, *b_batch, k, n)
+
+    def strided(x, steps):
+        """The same values, `steps` apart in memory."""
+        room = np.zeros((*x.shape[:-2], *(abs(s) * n for s, n in zip(steps, x.shape[-2:]))), np.float32)
+        view = room[(..., *(slice(None, None, s) for s in steps))]
+        view[...] = x
+        return view
+
+    one = strided(np.swapaxes(a, -1, -2), a_steps).swapaxes(-1, -2) if turned == (2, 1) else strided(a, a_steps)
+    with use_kernels(False):
+        expected = ops.matmul(a.astype(np.float64), b.astype(np.float64))
+    assert np.allclose(ops.matmul(one, strided(b, b_steps)), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_dropout_keeps_where_the_random_number_says(rng):
+    x = np.ones((37, 1001), np.float32)
+    y = ops.dropout(x, p=0.3, seed=2**62 + 5)
+    assert np.array_equal(y > 0, uniform(2**62 + 5, x.shape) >= np.float32(0.3))
+
+
+@pytest.mark.parametrize("readonly", ["x", "weight", "bias"])
+def test_a_read_only_array_is_served_as_well(readonly, rng):
+    arrays = {"x": normal(rng, 5, 6), "weight": normal(rng, 6, 7), "bias": normal(rng, 7)}
+    expected = ops.linear(**arrays)
+    arrays[readonly].flags.writeable = False
+    assert np.array_equal(ops.linear(**arrays), expected)
+
+
+def test_softmax_keeps_nan_and_minus_infinity(rng):
+    x = normal(rng, 3, 40)
+    x[0, 5], x[1, :39] = np.nan, -np.inf
+    y = ops.softmax(x)
+    assert np.isnan(y[0]).all() and y[1, 39] == 1 and not y[1, :39].any()
