@@ -312,7 +312,8 @@ def test_attention_to_itself():
     lambda t: ops.layer_norm(t, ops.sum(t, axis=0), None),
     lambda t: ops.scaled_dot_product_attention(t, t, t),
     lambda t: ops.linear(t, t[:4, :3], None, activation="tanh"),
-], ids=["silu", "layer_norm", "attention", "linear"])
+    lambda t: (lambda same: ops.linear(same, same, None, activation="tanh"))(t[:4]),
+], ids=["silu", "layer_norm", "attention", "linear", "linear of one tensor twice"])
 def test_second_order_through_kernels_in_float32(function):
     """float32 forward runs kernels; what is differentiated again runs definitions, and the two must fit together."""
     values = np.random.default_rng(1).standard_normal((5, 4))
