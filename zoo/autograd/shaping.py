@@ -72,12 +72,17 @@ def getitem(x, *, index):
 def getitem_adjoint(g, *, index, shape):
     """Zeros of the shape with g added at index; an entry that was read twice gets both"""
     out = np.zeros(shape, g.dtype)
+    add_at(out, index, g)
+    return out
+
+
+def add_at(total: np.ndarray, index, g: np.ndarray) -> None:
+    """total[index] += g, where an entry that is named twice gets both."""
     index = _plain(index)
     if _repeats(index):
-        np.add.at(out, index, g)
+        np.add.at(total, index, g)
     else:
-        out[index] = g
-    return out
+        total[index] += g
 
 
 getitem.derivatives(lambda g, _y, _x, *, index: getitem_adjoint(g, index=index, shape=_x.shape))

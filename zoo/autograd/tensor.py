@@ -299,7 +299,11 @@ def _backward(outputs: list[Tensor], firsts: list, inputs: list[Tensor] | None, 
             del flow[id(s)]
             needs = tuple([p is not None and (wanted is None or id(p) in useful) for p in s.inputs])
             if any(needs):
-                grads = s.op.gradients(g, s, needs, create_graph)  # type: ignore[union-attr]
+                if s.op is ops.getitem and not create_graph:
+                    _collect_part(flow, ours, s.inputs[0], g, s.settings["index"])
+                    grads = ()
+                else:
+                    grads = s.op.gradients(g, s, needs, create_graph)  # type: ignore[union-attr]
                 for parent, need, gp in zip(s.inputs, needs, grads):
                     if need and gp is not None:
                         _collect(flow, ours, parent, gp)
@@ -326,6 +330,15 @@ def _collect(flow: dict[int, Any], ours: set[int], s: Any, g: Any) -> None:
     else:
         flow[i] = np.asarray(ops.add(flow[i], g))
         ours.add(i)
+
+
+def _collect_part(flow: dict[int, Any], ours: set[int], s: Any, g: np.ndarray, index: Any) -> None:
+    """Add g to a part of what has arrived at s, in place: the slices of one array need one sum, not one full of zeros each."""
+    i = id(s)
+    if i not in ours:
+        flow[i] = np.array(flow[i]) if i in flow else np.zeros(s.shape, s.dtype)
+        ours.add(i)
+    ops.add_at(flow[i], index, g)
 
 
 def _own(g: np.ndarray, taken: set[int], fresh: bool) -> np.ndarray:
