@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import math
 import typing
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -18,8 +20,8 @@ from .nn import Module
 
 KINDS = {  # kind -> where its class is; a model's card says its kind
     "vae": ("zoo.vae", "VAE"),
-    "vqvae": ("zoo.vae", "VQVAE"),
-    "autoencoder": ("zoo.vae", "Autoencoder"),
+    "vqvae": ("zoo.vqvae", "VQVAE"),
+    "autoencoder": ("zoo.autoencoder", "Autoencoder"),
     "gan": ("zoo.gan", "GAN"),
     "diffusion": ("zoo.diffusion", "Diffusion"),
     "transformer": ("zoo.transformer", "Transformer"),
@@ -44,7 +46,8 @@ class Config:
         for name, value in fields.items():
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
-                raise ValueError(f"{cls.__name__}: there is no field {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; the fields are {', '.join(known)}"))
+                hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
+                raise ValueError(f"{cls.__name__}: there is no field {name!r}; {hint}")
             values[name] = _as_type(value, hints[name], f"{cls.__name__}: {name}")
         return cls(**values)
 
@@ -55,7 +58,7 @@ class Config:
 def _as_type(value: Any, hint: Any, name: str) -> Any:
     """value as its annotation says; text (from the command line) is read as that type."""
     if typing.get_origin(hint) is tuple:
-        items = [v for v in value.replace(",", " ").split()] if isinstance(value, str) else list(value)
+        items = value.replace(",", " ").split() if isinstance(value, str) else list(value) if isinstance(value, (tuple, list)) else [value]
         return tuple(_as_type(v, typing.get_args(hint)[0], name) for v in items)
     allowed = typing.get_args(hint) or (hint,)
     if typing.get_origin(hint) is typing.Literal:
@@ -153,7 +156,8 @@ def load(name_or_folder: str | Path) -> Any:
     if not folder.is_dir() and (WEIGHTS / str(name_or_folder)).is_dir():
         folder = WEIGHTS / str(name_or_folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"load: {str(name_or_folder)!r} is neither a folder nor one of the models that ship: {', '.join(shipped()) or 'none'}")
+        ships = ", ".join(shipped()) or "none"
+        raise FileNotFoundError(f"load: {str(name_or_folder)!r} is neither a folder nor one of the models that ship: {ships}")
     if not (folder / storage.CARD).exists() and (folder / "config.json").exists():
         from . import transformer
 
@@ -176,13 +180,13 @@ def shipped() -> list[str]:
 
 @dataclasses.dataclass
 class Step:
-    """A named record of one step of generation, in the paper's symbols.  `replay()` runs the step again from what the record holds."""
+    """A named record of one step of generation, in the paper's symbols.  `replay()` runs it again from what the record holds."""
 
     def replay(self) -> Any:
         """The same step computed anew; equal to the bit."""
         again = getattr(self, "_again", None)
         if again is None:
-            raise ValueError(f"{type(self).__name__}: this record was read from a file or built by hand; only steps from `steps(...)` replay")
+            raise ValueError(f"{type(self).__name__}: this record was read from a file or built by hand; only those of `steps(...)` replay")
         with no_grad():
             return again()
 
@@ -197,7 +201,7 @@ class Step:
     def equals(self, other: Step) -> bool:
         """Whether all fields are the same to the bit (NaN equals NaN)."""
         mine, theirs = self.arrays(), other.arrays()
-        return mine.keys() == theirs.keys() and all(
+        return type(self) is type(other) and mine.keys() == theirs.keys() and all(
             np.array_equal(a, theirs[n], equal_nan=a.dtype.kind == "f") and a.dtype == theirs[n].dtype for n, a in mine.items())
 
     def __str__(self) -> str:
@@ -228,9 +232,63 @@ def replayable(make: Callable[..., S]) -> Callable[..., S]:
 
 def last(steps: Iterator[S]) -> S:
     """The last record of a stream, keeping no other."""
-    step = None
-    for step in steps:
-        pass
-    if step is None:
+    kept = deque(steps, maxlen=1)
+    if not kept:
         raise ValueError("steps: the stream was empty")
-    return step
+    return kept[0]
+
+
+# --- what models of pictures are handed
+
+
+def check_images(x: Any, image: tuple[int, ...]) -> np.ndarray:
+    """x as float32 (n, *image) in [0, 1]; ValueError says what is wrong."""
+    x = np.asarray(x)
+    wanted = f"this model takes (n, {', '.join(map(str, image))})"
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"images: dtype is {x.dtype}; they are numbers in [0, 1]")
+    if x.ndim == 2 and x.shape[1] == math.prod(image):
+        x = x.reshape(len(x), *image)
+    if x.ndim == 0 or x.shape[1:] != tuple(image):
+        raise ValueError(f"images: shape is {x.shape}; {wanted}")
+    if len(x) == 0:
+        raise ValueError(f"images: shape is {x.shape}, an empty batch; {wanted}, n at least 1")
+    x = x.astype(np.float32, copy=False)
+    low, high = float(x.min()), float(x.max())
+    if math.isnan(low + high):
+        raise ValueError("images: there is a NaN among them; they must lie in [0, 1]")
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"images: values go from {low:.4g} to {high:.4g}; they must lie in [0, 1]")
+    return x
+
+
+def check_labels(labels: Any, classes: int, n: int) -> np.ndarray:
+    """labels as n integers from 0 to classes - 1; one integer serves all."""
+    if labels is None:
+        raise ValueError(f"labels: this model is conditional; it needs labels from 0 to {classes - 1}")
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels: dtype is {labels.dtype}; they are integers from 0 to {classes - 1}")
+    if labels.ndim == 0:
+        labels = np.repeat(labels, n)
+    if labels.shape != (n,):
+        raise ValueError(f"labels: shape is {labels.shape}; for {n} images it is ({n},)")
+    if n and (labels.min() < 0 or labels.max() >= classes):
+        raise ValueError(f"labels: values go from {labels.min()} to {labels.max()}; they may go from 0 to {classes - 1}")
+    return labels
+
+
+def labels_for(digit: Any, classes: int, n: int) -> np.ndarray | None:
+    """What `steps` and `sample` draw: `digit`, or each class in turn; None for a model without classes, which takes no digit."""
+    if not classes:
+        if digit is not None:
+            raise ValueError("digit: this model isn't conditional (classes is 0), so it takes none")
+        return None
+    return check_labels(np.arange(n) % classes if digit is None else digit, classes, n)
+
+
+def check_count(n: Any, name: str = "n") -> int:
+    """n as a whole number of at least 1."""
+    if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
+        raise ValueError(f"{name} is {n!r}; it is a whole number of at least 1")
+    return int(n)
