@@ -52,40 +52,39 @@ class TrainingFailed(RuntimeError):
 class Trainer:
     """Iterating trains.
 
-    objective(model batch, rng) -> {name: scalar tensor}, the first of which is minimised; or hand in `update(batch, rng) -> {name: number}`,
+    objective(batch, rng) -> {name: scalar tensor}, the first of which is minimised; or hand in `update(batch, rng) -> {name: number}`,
         which does everything itself (two optimisers, several critic steps).
     batches(step, rng) -> a batch; see `shuffled`.
     average: an `Average` of the weights, used for evaluation and saved as the model.
     folder: where log.csv, checkpoint.safetensors, and at the end model.safetensors and card.json go; None keeps nothing.
     evaluate(model) -> {name: number}, every `evaluate_every` steps and at the end, with the averaged weights.
+    checkpoint_every: seconds.  minutes: after so many, earlier runs' included, no step more.
     """
 
     def __init__(self, model: Module, objective: Callable[[Any, Generator], dict[str, Tensor]] | None, batches: Batches,
                  optimiser: Optimiser | Mapping[str, Optimiser], *, steps: int, schedule: Schedule = constant, seed: int = 0,
                  average: Average | None = None, folder: str | Path | None = None, resume: bool = False,
-                 update: Callable[[Any, Generator], dict[str, float]] | None = None, evaluate: Callable[[Any], dict[str, float]] | None = None,
-                 evaluate_every: int | None = None, checkpoint_every: float = 60.0, minutes: float | None = None):
+                 update: Callable[[Any, Generator], dict[str, float]] | None = None,
+                 evaluate: Callable[[Any], dict[str, float]] | None = None, evaluate_every: int | None = None,
+                 checkpoint_every: float = 60.0, minutes: float | None = None):
         if steps < 1:
             raise ValueError(f"Trainer: steps is {steps}; it is at least 1")
+        if minutes is not None and not minutes > 0:
+            raise ValueError(f"Trainer: minutes is {minutes}; it is above 0, or None for no limit")
         self.model, self.objective, self.batches = model, objective, batches
         self.optimisers = {"optimiser": optimiser} if isinstance(optimiser, Optimiser) else dict(optimiser)
         self.optimiser = next(iter(self.optimisers.values()))
         self.steps, self.schedule, self.seed, self.average = steps, schedule, seed, average
         self.update = update or self._minimise
         self.evaluate, self.evaluate_every = evaluate, evaluate_every
-        self.checkpoint_every, self.minutes = checkpoint_every, minutes  # seconds; minutes after which to stop early
+        self.checkpoint_every, self.minutes = checkpoint_every, minutes
         self.folder = None if folder is None else Path(folder)
         self.step, self.seconds = 0, 0.0
         self.rows: list[dict[str, float]] = []  # the log: one row each `log_every` steps
         self.log_every = max(1, steps // 1000)
         self.evaluations: list[dict[str, float]] = []
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            saved = self.folder / "checkpoint.safetensors"
-            if resume and saved.exists():
-                self._restore(storage.load_checkpoint(saved), saved)
-            elif saved.exists() and not resume:
-                raise FileExistsError(f"{self.folder} holds a run already; resume it (resume=True, --resume) or choose another folder")
+            self._enter(self.folder, resume)
 
     # --- the loop
 
@@ -93,7 +92,7 @@ class Trainer:
         self.model.train()
         began, before = time.perf_counter(), self.seconds
         written = time.perf_counter()
-        while self.step < self.steps and not (self.minutes and self.seconds > 60 * self.minutes):
+        while self.step < self.steps and not (self.minutes is not None and self.seconds > 60 * self.minutes):
             rng = np.random.default_rng((self.seed, self.step))
             losses = self.update(self.batches(self.step, rng), rng)
             bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
@@ -104,9 +103,11 @@ class Trainer:
                 self.average.update()
             self.step += 1
             self.seconds = before + time.perf_counter() - began
-            record = TrainingStep(self.step, losses, self.optimiser.lr * self.schedule(self.step - 1), self.optimiser.grad_norm, self.seconds)
+            lr = self.optimiser.lr * self.schedule(self.step - 1)
+            record = TrainingStep(self.step, losses, lr, self.optimiser.grad_norm, self.seconds)
             if self.step % self.log_every == 0 or self.step == self.steps:
-                self.rows.append({"step": record.step, **losses, "lr": record.lr, "grad_norm": record.grad_norm, "seconds": round(self.seconds, 3)})
+                seconds = round(self.seconds, 3)
+                self.rows.append({"step": self.step, **losses, "lr": lr, "grad_norm": record.grad_norm, "seconds": seconds})
             if self.evaluate_every and self.step % self.evaluate_every == 0 and self.step < self.steps:
                 self._evaluate()
             if self.folder is not None and time.perf_counter() - written > self.checkpoint_every:
@@ -132,14 +133,21 @@ class Trainer:
     def run(self, *, progress: bool = True, title: str = "training") -> dict[str, float]:
         """Train to the end with a progress bar, write everything, and return the last figures.
 
-        Ctrl-C and SIGTERM write a checkpoint before they end the run.
+        Ctrl-C and SIGTERM write a checkpoint after the step that is running and end the run; a second one ends it at once.
         """
         from tqdm import tqdm
 
         stopped: list[int] = []
+
+        def stop(number: int, frame: Any) -> None:
+            if stopped:
+                raise KeyboardInterrupt(f"stopped in step {self.step + 1}{self._kept()}")
+            stopped.append(number)
+
         main = threading.current_thread() is threading.main_thread()
-        previous = {s: signal.signal(s, lambda number, frame: stopped.append(number)) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
-        bar = tqdm(self, total=self.steps, initial=self.step, desc=title, disable=not progress, file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
+        previous = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
+        bar = tqdm(self, total=self.steps, initial=self.step, desc=title, disable=not progress, file=sys.stderr, dynamic_ncols=True,
+                   mininterval=0.5)
         try:
             for record in bar:
                 if record.step % max(1, self.log_every) == 0:
@@ -147,7 +155,7 @@ class Trainer:
                 if stopped:
                     if self.folder is not None:
                         self.checkpoint()
-                    raise KeyboardInterrupt(f"stopped in step {self.step}{self._kept()}")
+                    raise KeyboardInterrupt(f"stopped after step {self.step}{self._kept()}")
         finally:
             bar.close()
             for s, handler in previous.items():
@@ -188,6 +196,19 @@ class Trainer:
 
     # --- what a run leaves on disk
 
+    def _enter(self, folder: Path, resume: bool) -> None:
+        """Make the folder, or go on from the run that it holds; a run or a model that is there already isn't written over."""
+        saved = folder / "checkpoint.safetensors"
+        if folder.exists() and not folder.is_dir():
+            raise FileExistsError(f"{folder}: is a file; expects a folder for the run")
+        if saved.exists():
+            if not resume:
+                raise FileExistsError(f"{folder} holds a run already; resume it (resume=True, --resume) or choose another folder")
+            self._restore(storage.load_checkpoint(saved), saved)
+        elif (folder / storage.WEIGHTS).exists():
+            raise FileExistsError(f"{folder} holds a model but no checkpoint to go on from; choose another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+
     def checkpoint(self) -> None:
         """Write everything that resuming needs, and the log so far."""
         assert self.folder is not None
@@ -202,8 +223,12 @@ class Trainer:
         storage.atomic_write(self.folder / "log.json", json.dumps({"steps": self.rows, "evaluations": self.evaluations}, indent=1).encode())
 
     def _restore(self, state: dict[str, Any], source: Path) -> None:
-        if state["seed"] != self.seed:
-            raise ValueError(f"{source}: the run has seed {state['seed']}, not {self.seed}")
+        missing = {"step", "steps", "seed", "seconds", "model", "optimisers", "average", "rows", "evaluations"} - set(state)
+        if missing:
+            raise storage.WrongFile(f"{source}: is a checkpoint without {', '.join(sorted(missing))}")
+        for name, here in (("seed", self.seed), ("steps", self.steps)):  # the schedule, the log and every draw depend on them
+            if state[name] != here:
+                raise ValueError(f"{source}: the run's {name} is {state[name]}, not {here}; resume it with the settings that it began with")
         if set(state["optimisers"]) != set(self.optimisers) or (state["average"] is None) != (self.average is None):
             raise storage.WrongFile(f"{source}: the run was made with another optimiser or average than this one")
         try:
@@ -212,8 +237,9 @@ class Trainer:
                 o.restore(state["optimisers"][name])
             if self.average is not None:
                 self.average.restore(state["average"])
-        except (KeyError, ValueError) as e:
-            raise storage.WrongFile(f"{source}: doesn't fit this model: {e}") from e
+        except (KeyError, TypeError, ValueError) as e:
+            reason = f"it has no {e.args[0]!r}" if isinstance(e, KeyError) else e
+            raise storage.WrongFile(f"{source}: doesn't fit this model or optimiser: {reason}") from e
         self.step, self.seconds, self.rows, self.evaluations = state["step"], state["seconds"], state["rows"], state["evaluations"]
 
     def _kept(self) -> str:
