@@ -102,7 +102,7 @@ class SGD(Optimiser):
 class Adam(Optimiser):
     """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p = p - lr m^ / (sqrt(v^) + eps)  (Kingma & Ba 2015, algorithm 1)."""
 
-    state_names = ("m", "v")
+    state_names: tuple[str, ...] = ("m", "v")
     weight_decay = 0.0
 
     def __init__(self, parameters, lr: float, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, clip: float | None = None):
@@ -230,7 +230,7 @@ class Average:
         self.steps += 1
         rate = np.float32(1 - min(self.decay, (1 + self.steps) / (10 + self.steps)))
         for value, p in zip(self.values, self.parameters):
-            kernels.move_towards(value, p.data, rate)
+            kernels.move_towards(value, p.data, float(rate))
 
     def swap(self) -> None:
         """Exchange averages and values: before an evaluation, and again after it."""
