@@ -12,22 +12,36 @@ import importlib
 import shlex
 import sys
 import time
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-FAMILIES = ("vae", "vqvae", "gan", "diffusion", "transformer", "recurrent", "classifier")
+FAMILIES = ("vae", "autoencoder", "vqvae", "gan", "diffusion", "transformer", "recurrent", "classifier")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors in one line, and without guesses at what an abbreviated option may mean: fields are options too."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"zoo: {' '.join(message.split())} ({self.prog} --help lists what there is)\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog="zoo", description="Generative models in NumPy: train them, sample them, watch every step.")
+    parser = Parser(prog="zoo", description="Generative models in NumPy: train them, sample them, watch every step.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="digits from every image model that ships, and text, in one page")
     demo.add_argument("--out", default="zoo-demo.html", help="the page to write (default: %(default)s)")
 
-    train = commands.add_parser("train", help="train a model", description="Any field of the model's configuration or training is an option too: "
-                                "--latent 20 --epochs 10. A wrong one lists those there are.")
+    train = commands.add_parser("train", help="train a model",
+                                description="Any field of the model's configuration or training is an option too: "
+                                            "--latent 20 --epochs 10; several numbers with commas: --hidden 512,256. "
+                                            "A wrong one lists those there are.")
     train.add_argument("model", choices=FAMILIES)
     train.add_argument("--data", help="what to learn from: a name (mnist, shakespeare, ...) or a path")
     train.add_argument("--preset", help="settings by name; without it, the family's first")
@@ -39,9 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--threads", type=int)
     train.add_argument("--quiet", action="store_true", help="no progress bar")
 
-    sample = commands.add_parser("sample", help="generate digits or text")
+    sample = commands.add_parser("sample", help="generate digits or text",
+                                 description="Any setting of the model's sampler is an option too: --evaluations 30, --temperature 0.8.")
     sample.add_argument("model", help="a model that ships, or a folder")
-    sample.add_argument("-n", type=int, default=64, help="how many pictures, or how many tokens of text")
+    sample.add_argument("-n", type=int, help="how many pictures (default: 64), or how many tokens of text (default: 500)")
     sample.add_argument("--digit", type=int)
     sample.add_argument("--prompt")
     sample.add_argument("--seed", type=int, default=0)
@@ -49,13 +64,14 @@ def main(arguments: list[str] | None = None) -> int:
     sample.add_argument("--steps", action="store_true", help="print every step's record")
 
     inspect = commands.add_parser("inspect", help="a page that plays one generation back, step by step",
-                                  description="Any setting of the model's steps is an option too: --temperature 0.8 --top_k 20 --evaluations 30.")
+                                  description="Any setting of the model's steps is an option too: --temperature 0.8 --top-k 20.")
     inspect.add_argument("model", help="a model that ships, or a folder")
     inspect.add_argument("-n", type=int, help="how many tokens of text")
     inspect.add_argument("--digit", type=int)
     inspect.add_argument("--prompt")
     inspect.add_argument("--seed", type=int, default=0)
-    inspect.add_argument("--patch", help="change a value while the model runs: NAME:CHANGE or NAME[HEAD]:CHANGE, CHANGE one of zero, mean, half, double, negate")
+    inspect.add_argument("--patch", help="change a value while the model runs: NAME:CHANGE or NAME[HEAD]:CHANGE, "
+                                         "CHANGE one of zero, mean, half, double, negate")
     inspect.add_argument("--against", help='a second run beside the first, with other settings: "seed=1 temperature=0.5"')
     inspect.add_argument("--out", default="page.html", help="the page to write (default: %(default)s)")
 
@@ -75,16 +91,17 @@ def main(arguments: list[str] | None = None) -> int:
             from .autograd import set_threads
 
             set_threads(known.threads)
-        {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "evaluate": _evaluate, "warm-up": _warm_up}[known.command](known, options, arguments)
+        run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "evaluate": _evaluate, "warm-up": _warm_up}
+        run[known.command](known, options, arguments)
     except KeyboardInterrupt as e:
         print(f"zoo: {e or 'stopped'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0
     except Exception as e:
-        if not isinstance(e, (ValueError, OSError, TypeError, LookupError, RuntimeError, MemoryError, FloatingPointError)):
+        if not isinstance(e, (ValueError, OSError, TypeError, LookupError, RuntimeError, MemoryError, ArithmeticError, ImportError)):
             raise
-        message = e.args[0] if isinstance(e, KeyError) and e.args else e
+        message = e.args[0] if isinstance(e, KeyError) and e.args else str(e) or type(e).__name__
         print(f"zoo: {' '.join(str(message).split())}", file=sys.stderr)
         return 2
     return 0
@@ -114,19 +131,28 @@ def _split(options: dict[str, Any], *configs: type) -> list[dict[str, Any]]:
     for name, value in options.items():
         places = [i for i, c in enumerate(configs) if name in {f.name for f in dataclasses.fields(c)}]
         if not places:
-            fields = sorted({f.name for c in configs for f in dataclasses.fields(c)})
-            near = difflib.get_close_matches(name, fields, 1)
-            raise ValueError(f"--{name} isn't an option here" + (f"; did you mean --{near[0]}?" if near else f"; the fields are {', '.join(fields)}"))
+            raise _unknown(name, sorted({f.name for c in configs for f in dataclasses.fields(c)}))
         for i in places:
             parts[i][name] = value
     return parts
 
 
-def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
-    from .model import KINDS, load
+def _unknown(name: str, options: list[str]) -> ValueError:
+    near = difflib.get_close_matches(name, options, 1)
+    hint = f"did you mean --{near[0]}?" if near else f"there are {', '.join(options) or 'none'}"
+    return ValueError(f"--{name} isn't an option here; {hint}")
 
-    module = importlib.import_module(KINDS[known.model][0])
-    family = module.FAMILIES[known.model]
+
+def _family(kind: str) -> Any:
+    from .model import KINDS
+
+    return importlib.import_module(KINDS[kind][0]).FAMILIES[kind]
+
+
+def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .model import load
+
+    family = _family(known.model)
     preset = known.preset or next(iter(family.presets))
     if preset not in family.presets:
         raise ValueError(f"--preset is {preset!r}; {known.model} has {', '.join(family.presets)}")
@@ -136,6 +162,8 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     data = family.data(known.data)
     if known.start:
         model = load(known.start)
+        if not isinstance(model, family.model):
+            raise ValueError(f"--from {known.start} is of kind {model.kind!r}, not {known.model!r}")
         changed = _split(options, family.model.Config, family.training)[0]
         if changed:
             raise ValueError(f"--from keeps the model's configuration; --{next(iter(changed))} would change it")
@@ -144,8 +172,9 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     trainer = family.trainer(model, data, settings, seed=known.seed, folder=out, resume=known.resume, minutes=known.minutes)
     print(f"{known.model} ({preset}), {model.num_parameters:,} parameters, {trainer.steps:,} steps; {out}/", file=sys.stderr)
     trainer.run(progress=not known.quiet, title=known.model)
+    figures = (trainer.evaluations or trainer.rows or [{}])[-1]
     trainer.save_model(command="zoo " + shlex.join(arguments), data=known.data or family.default_data, training=settings.to_dict(),
-                       figures=trainer.evaluations[-1] if trainer.evaluations else {k: round(v, 4) for k, v in trainer.rows[-1].items()})
+                       figures={name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()})
     print(f"{out}/model.safetensors  {trainer.seconds / 60:.1f} minutes; next: zoo sample {out}", file=sys.stderr)
 
 
@@ -158,16 +187,16 @@ def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[
         return
     if known.prompt is not None:
         raise ValueError(f"--prompt is for models of text; {known.model} draws pictures")
-    if known.n < 1:
-        raise ValueError(f"-n is {known.n}; it is at least 1")
-    settings: dict[str, Any] = {"seed": known.seed, "digit": known.digit, **_numbers(options)}
+    if not hasattr(model, "sample"):
+        raise ValueError(f"{known.model} is of kind {model.kind!r}, which generates nothing")
+    n = 64 if known.n is None else known.n
+    settings: dict[str, Any] = {"seed": known.seed, "digit": known.digit, **_settings(model.sample, options)}
+    if known.out and Path(known.out).suffix not in (".png", ".npz"):
+        raise ValueError(f"--out is {known.out}; pictures go to a .png or .npz file")
     if known.steps:
-        for step in model.steps(known.n, **settings):
+        for step in model.steps(n, **settings):
             print(step)
-            images = step
-        images = model.sample(known.n, **settings)
-    else:
-        images = model.sample(known.n, **settings)
+    images = model.sample(n, **settings)
     out = known.out
     if out is None:
         from .inspection.terminal import draw_images
@@ -188,32 +217,41 @@ def _write_images(path: Path, images: Any) -> None:
 
     if path.suffix == ".png":
         save_grid(path, images)
-    elif path.suffix == ".npz":
+    else:
         content = io.BytesIO()
         np.savez_compressed(content, images=images)
         atomic_write(path, content.getvalue())
-    else:
-        raise ValueError(f"--out is {path}; pictures go to a .png or .npz file")
 
 
 def _sample_text(model: Any, known: argparse.Namespace, options: dict[str, str]) -> None:
     if known.digit is not None:
         raise ValueError(f"--digit is for models of pictures; {known.model} writes text")
+    if known.out and Path(known.out).suffix != ".txt":
+        raise ValueError(f"--out is {known.out}; text goes to a .txt file")
+    n = 500 if known.n is None else known.n
     if known.steps:
-        for step in model.steps(known.prompt or "", known.n, seed=known.seed, **_numbers(options)):
+        for step in model.steps(known.prompt or "", n, seed=known.seed, **_settings(model.steps, options)):
             print(step)
         return
-    stream = known.out is None
-    text = model.generate(known.prompt or "", known.n if known.n != 64 else 500, seed=known.seed, stream=stream, **_numbers(options))
-    if known.out is not None:
+    pieces = model.generate(known.prompt or "", n, seed=known.seed, stream=True, **_settings(model.generate, options))
+    if known.out is None:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
+    else:
         from .storage import atomic_write
 
-        if Path(known.out).suffix != ".txt":
-            raise ValueError(f"--out is {known.out}; text goes to a .txt file")
-        atomic_write(known.out, text.encode())
+        atomic_write(known.out, "".join(pieces).encode())
         print(known.out)
-    else:
-        print()
+
+
+def _settings(function: Callable, options: dict[str, str]) -> dict[str, Any]:
+    """Options that are keywords of this function; another is an error that names the nearest."""
+    names = [p.name for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    for name in options:
+        if name not in names and len(names) == len(signature(function).parameters):
+            raise _unknown(name, [n for n in names if n not in ("n", "n_tokens", "seed", "digit", "prompt", "images", "corpus", "stream")])
+    return _numbers(options)
 
 
 def _numbers(options: dict[str, str]) -> dict[str, Any]:
@@ -239,13 +277,13 @@ def _inspect(known: argparse.Namespace, options: dict[str, str], arguments: list
 
 
 def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
-    from .model import KINDS, load
+    from .model import load
 
     model = load(known.model)
-    module = importlib.import_module(KINDS[model.kind][0])
-    family = module.FAMILIES[model.kind]
+    settings = _settings(model.evaluate, options)
     began = time.perf_counter()
-    figures = model.evaluate(family.data(known.data or model.card.get("data")), seed=known.seed, **_numbers(options))
+    data = known.data or getattr(model, "card", {}).get("data")
+    figures = model.evaluate(_family(model.kind).data(data), seed=known.seed, **settings)
     for name, value in figures.items():
         print(f"{name:32} {value:.4f}" if isinstance(value, float) else f"{name:32} {value}")
     print(f"{'seconds':32} {time.perf_counter() - began:.1f}")

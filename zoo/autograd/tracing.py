@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -22,6 +23,13 @@ import numpy as np
 
 from .operation import Fused, Operation
 from .tensor import Tensor, state
+
+
+class UnknownName(KeyError):
+    """Nothing that ran has this name; the message names the nearest."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError would put the message in quotes
 
 
 @dataclasses.dataclass
@@ -135,29 +143,41 @@ class Trace(Watcher, Mapping[str, Seen]):
         self.at = (at,) if isinstance(at, str) else tuple(at)
         self.records: list[Seen] = []
         self._missed: set[str] = set()
+        self._taken = False
+        self._wanted = re.compile("|".join(map(fnmatch.translate, self.at))).match
 
     def saw(self, name, short, operation, y, seconds, settings):
-        if not any(p == "*" or fnmatch.fnmatchcase(name, p) or fnmatch.fnmatchcase(short, p) for p in self.at):
+        if name in self._missed:
+            return y
+        if not (self._wanted(name) or self._wanted(short)):
             self._missed.add(name)
             return y
         value = y.data if isinstance(y, Tensor) else np.asarray(y)
         if value.base is not None:
             value = value.copy()  # a view of something that may be written to later, such as a cache
-        kept = y.retain_grad().node.kept_grad if isinstance(y, Tensor) and y.node is not None else None
+        kept = y.retain_grad().node.kept_grad if isinstance(y, Tensor) and y.node is not None else None  # type: ignore[union-attr]
         formula = (operation.__doc__ or "").strip().partition("\n")[0]
         self.records.append(Seen(name, short, operation.__name__, formula, value, seconds, max(self.round, 0), settings, kept))
         return y
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
-        if error[0] is None and not self.records and self._missed:
-            raise KeyError(f"trace: nothing that ran matches at={', '.join(map(repr, self.at))}{_nearest(self.at[0], self._missed)}")
+        if error[0] is None and not self.records and self._missed and not self._taken:
+            raise UnknownName(f"trace: nothing that ran matches at={', '.join(map(repr, self.at))}{_nearest(self.at[0], self._missed)}")
+
+    def take(self) -> list[Seen]:
+        """What was seen since the last call, which is then forgotten: for long streams, whose memory stays bounded this way."""
+        taken, self.records = self.records, []
+        self._taken = self._taken or bool(taken)
+        self.counts = {}
+        return taken
 
     def all(self, name: str) -> list[Seen]:
         """Every record of that name, one for each pass through the model."""
         found = [r for r in self.records if r.name == name] or [r for r in self.records if r.short == name]
         if not found:
-            raise KeyError(f"trace: nothing called {name!r} was seen{_nearest(name, {r.short for r in self.records} | {r.name for r in self.records})}")
+            known = {r.short for r in self.records} | {r.name for r in self.records}
+            raise UnknownName(f"trace: nothing called {name!r} was seen{_nearest(name, known)}")
         return found
 
     def __getitem__(self, name: str) -> Seen:
@@ -171,16 +191,19 @@ class Trace(Watcher, Mapping[str, Seen]):
 
     def __str__(self) -> str:
         """A table: name, shape, statistics, time."""
-        rows = [(r.name, str(r.shape), *(f"{x:.3g}" for x in (list(r.statistics.values()) or [0] * 4)), f"{r.seconds * 1e6:.0f}") for r in self.records]
-        rows.insert(0, ("name", "shape", "mean", "deviation", "least", "greatest", "us"))
+        rows: list[tuple[str, ...]] = [("name", "shape", "mean", "deviation", "least", "greatest", "us")]
+        for r in self.records:
+            numbers = [f"{x:.3g}" for x in r.statistics.values()] or [""] * 4
+            rows.append((r.name, str(r.shape), *numbers, f"{r.seconds * 1e6:.0f}"))
         widths = [max(len(row[i]) for row in rows) for i in range(7)]
-        return "\n".join("  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))) for row in rows)
+        return "\n".join("  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) for row in rows)
 
 
 class Patch(Watcher):
     """What `zoo.patch` gives: while it is on, each value that a name or pattern matches is replaced by f(value).
 
-    changes: {name: f}; f takes the array (a copy, which it may change) and returns one of the same shape, or a tensor to let gradients through.
+    changes: {name: f}; f takes the array (a copy, which it may change) and returns one of the same shape, or a tensor to let gradients
+    through.
     A name that nothing matched by the end is an error that names the nearest.
     """
 
@@ -209,7 +232,7 @@ class Patch(Watcher):
         super().__exit__(*error)
         unused = [p for p, n in self.used.items() if not n]
         if error[0] is None and unused and self._names:
-            raise KeyError(f"patch: nothing that ran is called {unused[0]!r}{_nearest(unused[0], self._names)}")
+            raise UnknownName(f"patch: nothing that ran is called {unused[0]!r}{_nearest(unused[0], self._names)}")
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""`zoo demo`: one page with digits from every image model that ships and text from every model of text, and a few digits in the terminal."""
+"""`zoo demo`: one page with digits from every image model that ships and text from every model of text; some digits in the terminal too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..model import load, shipped
+from .noise import as_ink
 from .page import pack, write_page
+from .pictures import mosaic
 from .runs import as_image, first, scale_of
 from .terminal import draw_images
 
@@ -30,17 +32,20 @@ def write_demo(path: str | Path = "zoo-demo.html", *, models: list[str] | None =
             continue
         title = Path(name).name
         if hasattr(model, "generate"):
-            sections.append(_text(model, title, seed))
+            sections.append((_music if getattr(model.config, "inputs", "") == "keys" else _text)(model, title, seed))
             continue
+        if len(getattr(model.config, "image", ())) < 2:
+            continue  # points of a plane
         section, images = _digits(model, title, seed)
         sections.insert(sum("digits" in s["shows"] for s in sections), section)
         if not printed and images.ndim == 3:
             print(draw_images(images[: max(1, min(5, shutil.get_terminal_size().columns // 30))]))
             printed = True
     if not sections:
-        sections.append({"title": "No models yet", "note": "This copy of zoo has no trained weights. Train some; a minute is enough for digits that can be read.",
-                         "shows": "", "parts": []})
-    sections.append({"title": "Go on", "note": "All of it runs on NumPy and Numba. No network, no GPU.", "shows": "", "parts": [{"kind": "command", "text": START}]})
+        note = "This copy of zoo has no trained weights. Train some; a minute is enough for digits that can be read."
+        sections.append({"title": "No models yet", "note": note, "shows": "", "parts": []})
+    more = [{"kind": "command", "text": START}]
+    sections.append({"title": "Go on", "note": "All of it runs on NumPy and Numba. No network, no GPU.", "shows": "", "parts": more})
     facts = f"generative models in NumPy: {len(names)} trained model{'s' * (len(names) != 1)}, seed {seed}"
     return write_page(path, {"name": "demo", "facts": facts, "sections": sections}, "zoo demo")
 
@@ -57,7 +62,10 @@ def _digits(model: Any, title: str, seed: int) -> tuple[dict[str, Any], np.ndarr
         array = picture_of(step, model)
         if array is not None:
             flow.append({"name": name_of(step), "array": pack(array, "float16", scale=scale_of(array))})
-    parts.append({"kind": "flow", "steps": flow, "note": f"One of them, on its way: {len(steps)} steps" + (f", {len(chosen)} shown" if len(chosen) < len(steps) else "")})
+    if hasattr(steps[-1], "x_previous"):
+        flow.append({"name": "picture", "array": pack(as_ink(first(steps[-1].x_previous)), "float16", scale="ink")})
+    note = f"One of them, on its way: {len(steps)} steps" + (f", {len(chosen)} shown" if len(chosen) < len(steps) else "")
+    parts.append({"kind": "flow", "steps": flow, "note": note})
     return {"title": title, "note": facts_of(model), "shows": "digits", "parts": parts}, images
 
 
@@ -66,7 +74,15 @@ def _text(model: Any, title: str, seed: int) -> dict[str, Any]:
     steps = list(model.steps(given, 400, seed=seed, temperature=0.8))
     pieces = [[step.text, float(step.probabilities[step.token])] for step in steps]
     note = "The darker a character stands out, the less the model expected it; point at one to see its probability. Temperature 0.8."
-    return {"title": title, "note": facts_of(model), "shows": "text", "parts": [{"kind": "text", "prompt": given, "pieces": pieces, "note": note}]}
+    part = {"kind": "text", "prompt": given, "pieces": pieces, "note": note}
+    return {"title": title, "note": facts_of(model), "shows": "text", "parts": [part]}
+
+
+def _music(model: Any, title: str, seed: int) -> dict[str, Any]:
+    roll = np.stack([step.keys for step in model.roll_steps(64, seed=seed)]).T[::-1]  # (keys, steps), high notes above
+    array = pack(roll, "unit8", scale="ink")
+    part = {"kind": "flow", "steps": [{"name": "64 steps", "array": array}], "note": "The keys that it presses: low notes below, time to the right."}
+    return {"title": title, "note": facts_of(model), "shows": "music", "parts": [part]}
 
 
 def facts_of(model: Any) -> str:
@@ -84,10 +100,11 @@ def facts_of(model: Any) -> str:
 
 def picture_of(step: Any, model: Any) -> np.ndarray | None:
     """The array that shows best where a step has got to: its last picture, or its value."""
-    for name in ("value", "x_0_predicted", "x_previous", "x", "images"):
+    for name in ("value", "x_t", "x", "images"):
         a = getattr(step, name, None)
         if isinstance(a, np.ndarray) and a.size > 1:
-            return as_image(first(a), model)
+            a = as_image(first(a), model)
+            return as_ink(a) if name == "x_t" else mosaic(a) if a.ndim == 3 and a.shape[-1] > 3 else a
     return None
 
 

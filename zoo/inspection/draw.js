@@ -98,7 +98,8 @@ function paint(canvas, data, height, width, scale = "ink", range = null) {
 
 /** How the numbers of an array of this shape are laid out as a picture: [height, width]. */
 function layout(shape) {
-  const s = shape.filter((d, i) => d !== 1 || i >= shape.length - 2);
+  let s = shape.filter((d, i) => d !== 1 || i >= shape.length - 2);
+  if (shape.length >= 3 && shape[shape.length - 1] === 1) s = shape.slice(0, -1);  // one channel
   if (s.length >= 2 && s[s.length - 1] === 3 && s.length >= 3) return [s[s.length - 3], s[s.length - 2]];
   if (s.length >= 2 && s[s.length - 2] > 1 && s[s.length - 1] > 1) return [s.slice(0, -1).reduce((a, b) => a * b, 1), s[s.length - 1]];
   const n = shape.reduce((a, b) => a * b, 1);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from .runs import make_run, read_change
 Settings = dict[str, Any]
 
 
-def inspect(model: Any, path: str | Path = "page.html", *, against: Settings | None = None, patch: str | None = None, name: str = "", **settings: Any) -> int:
+def inspect(model: Any, path: str | Path = "page.html", *, against: Settings | None = None, patch: str | None = None, name: str = "",
+            **settings: Any) -> int:
     """Generate with these settings and write the page; returns its size in bytes.
 
     model: a model, the name of one that ships, or a folder.  settings: what its `steps` takes (seed, digit, prompt, temperature, ...).
@@ -27,9 +29,18 @@ def inspect(model: Any, path: str | Path = "page.html", *, against: Settings | N
     if against:
         runs.append(_run(model, {**first, **against}))
         for run, mine in zip(runs, (first, {**first, **against})):
-            run["title"] = ", ".join(f"{key} {mine.get(key)}" for key in against)
+            run["title"] = ", ".join(f"{key} {_setting(model, mine, key)}" for key in against)
     name = name or model.kind
     return write_page(path, {"name": name, "facts": facts_of(model), "runs": runs}, f"zoo: {name}")
+
+
+def _setting(model: Any, settings: Settings, key: str) -> Any:
+    """What a run has for this setting: given, or the model's default."""
+    parameter = signature(model.steps).parameters.get(key)
+    value = settings.get(key)
+    if value is None and parameter is not None:
+        value = parameter.default
+    return getattr(model.config, key, None) if value is None else value
 
 
 def _run(model: Any, settings: Settings) -> dict[str, Any]:

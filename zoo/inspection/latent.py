@@ -21,29 +21,33 @@ def vae(model: Any, **settings: Any):
     values = [as_image(first(step.value), model) for step in steps]
     panels: list[dict[str, Any]] = [
         {"kind": "picture", "title": "What is there", "stage": True, "pictures": [picture(v) for v in values]},
-        {"kind": "why", "title": "What happens", "wide": True, "sentences": [_sentence(step, len(steps), i) for i, step in enumerate(steps)]},
+        {"kind": "why", "title": "What happens", "wide": True, "sentences": [_sentence(step) for step in steps]},
         {"kind": "arrays", "title": "From z to pixels, so far", "wide": True, "note": "orange above 0, blue below",
-         "arrays": [{"name": step.name, "array": picture(v, "float16")} for step, v in zip(steps, values)], "sizes": list(range(1, len(steps) + 1))},
+         "arrays": [{"name": step.name, "array": picture(v, "float16")} for step, v in zip(steps, values)],
+         "sizes": list(range(1, len(steps) + 1))},
     ]
-    z = next(step.value[0] for step in reversed(steps) if step.name == "z1") if any(s.name == "z1" for s in steps) else steps[0].given[0, : model.config.latent[0]]
+    z = next((step.value[0] for step in steps if step.name == "z1"), steps[0].given[0, : model.config.latent[0]])  # z may have been given
     decoder = decoder_of(model, settings.get("digit"))
     if decoder is not None:
-        panels.append({"kind": "latent", "title": "Move z yourself", "wide": True, "last": True, "note": "the decoder runs in this page; each slider is one number of z",
-                       "z": pack(z), "layers": decoder, "image": list(model.config.image), "map": latent_map(model, z)})
+        panels.append({"kind": "latent", "title": "Move z yourself", "wide": True, "last": True,
+                       "note": "the decoder runs in this page; each slider is one number of z",
+                       "z": pack(z), "layers": decoder, "image": list(model.config.image), "map": latent_map(model)})
     return steps, panels
 
 
-def _sentence(step: Any, n: int, i: int) -> str:
+def _sentence(step: Any) -> str:
     v = step.value
-    if i == 0 and step.draw is not None:
-        return f"Generation starts from **{v.shape[-1]} random numbers**, `{step.formula}`. Nothing else is random in what follows: the same seed gives the same picture."
+    if step.given.shape[-1] == 0:
+        return f"Generation starts from **{v.shape[-1]} random numbers**, `{step.formula}`. The same seed gives the same picture."
     if step.name == "pixels":
         return f"`{step.formula}` squeezes every number into [0, 1]: **the picture**, mean brightness **{v.mean():.3f}**."
     if step.name == "logits":
-        return f"`{step.formula}`: one number for each pixel, **{v.size:,}** in all. **{(v > 0).mean():.0%}** are above 0: those pixels will be brighter than half."
+        above = f"**{(v > 0).mean():.0%}** are above 0: those pixels will be brighter than half."
+        return f"`{step.formula}`: one number for each pixel, **{v.size:,}** in all. {above}"
     if step.draw is not None:
-        return f"`{step.formula}`: the layer above gives a mean and a variance, and **{step.draw.shape[-1]} random numbers** choose within them."
-    return f"`{step.formula}`: **{step.given.shape[-1]}** numbers become **{v.shape[-1]}**. Their mean is **{v.mean():.3f}**, their deviation **{v.std():.3f}**."
+        return f"`{step.formula}`: the layer above gives mean and variance, **{step.draw.shape[-1]} random numbers** choose within them."
+    spread = f"mean **{v.mean():.3f}**, deviation **{v.std():.3f}**"
+    return f"`{step.formula}`: **{step.given.shape[-1]}** numbers become **{v.shape[-1]}**, {spread}."
 
 
 def decoder_of(model: Any, digit: Any = None) -> list[dict[str, Any]] | None:
@@ -66,10 +70,13 @@ def decoder_of(model: Any, digit: Any = None) -> list[dict[str, Any]] | None:
         for k, convolution in enumerate(out.convolutions):
             if not isinstance(convolution, ConvTranspose2d):
                 return None
-            layers.append({"kind": "transposed", "height": height, "width": width, "stride": convolution.stride, "padding": convolution.padding,
-                           "weight": pack(convolution.weight.data, "float16"), "bias": pack(convolution.bias.data),
+            kernel, _, _, outputs = convolution.weight.shape
+            stride, padding = convolution.stride, convolution.padding
+            bias = np.zeros(outputs, np.float32) if convolution.bias is None else convolution.bias.data
+            layers.append({"kind": "transposed", "height": height, "width": width, "stride": stride, "padding": padding,
+                           "weight": pack(convolution.weight.data, "float16"), "bias": pack(bias),
                            "activation": out.activation if k + 1 < len(out.convolutions) else None})
-            height, width = (convolution.stride * (side - 1) - 2 * convolution.padding + convolution.weight.shape[0] for side in (height, width))
+            height, width = (stride * (side - 1) - 2 * padding + kernel for side in (height, width))
     known = (None, "tanh", "relu", "silu", "gelu", "leaky_relu")
     return layers if all(layer.get("activation") in known for layer in layers) else None
 
@@ -79,7 +86,7 @@ def _dense(layer: Linear) -> dict[str, Any]:
     return {"kind": "dense", "weight": pack(layer.weight.data, "float16"), "bias": pack(bias), "activation": layer.activation}
 
 
-def latent_map(model: Any, z: np.ndarray) -> dict[str, Any] | None:
+def latent_map(model: Any) -> dict[str, Any] | None:
     """Where test digits lie in the plane in which their codes differ most, or None for a model of other pictures.
 
     z = centre + across e1 + up e2 (+ what the plane doesn't show); with two latent numbers the plane is all there is.
@@ -89,7 +96,7 @@ def latent_map(model: Any, z: np.ndarray) -> dict[str, Any] | None:
     if tuple(model.config.image) != (28, 28):
         return None
     images = load_images("mnist")
-    labels = images.test_labels[:MAP_POINTS]
+    labels = np.asarray(images.test_labels)[:MAP_POINTS]
     with no_grad():
         mean, _ = model.encode(images.test[:MAP_POINTS], labels if model.config.classes else None)
     codes = np.asarray(mean.data, np.float32)

@@ -12,6 +12,7 @@ panels.picture = (data, run) => {
       const packed = data.pictures[i], step = run.steps[i];
       draw(canvas, packed, packed.scale, `${step.label}: ${packed.shape.join(" × ")} numbers as a picture`, packed.range ?? null);
       caption.textContent = step.caption;
+      caption.classList.toggle("hidden", !step.caption);
     },
   };
 };
@@ -130,7 +131,7 @@ panels.bars = (data, run) => {
     return {fill, value};
   });
   const all = values(data.values);
-  let top = 1e-12;
+  let top = data.percent ? 1 : 1e-12;
   for (const v of all) if (Math.abs(v) > top) top = Math.abs(v);
   return {
     element,
@@ -166,6 +167,19 @@ panels.arrays = (data, run) => {
   };
 };
 
+/** Points of the plane, all of them at each step. */
+panels.points = (data, run) => {
+  const W = 300, [, n] = data.points.shape, scale = v => (v / data.reach + 1) * W / 2;
+  const dots = Array.from({length: n}, () => el("svg:circle", {r: 1.8, fill: "var(--accent)", "fill-opacity": 0.6}));
+  return {
+    element: el("svg:svg", {viewBox: `0 0 ${W} ${W}`, role: "img", "aria-label": `${data.title}: ${n} points`}, el("svg:rect", {width: W, height: W, rx: 8, fill: "var(--soft)"}), ...dots),
+    show(i) {
+      const now = row(data.points, i);
+      dots.forEach((dot, k) => { dot.setAttribute("cx", scale(now[2 * k]).toFixed(1)); dot.setAttribute("cy", scale(-now[2 * k + 1]).toFixed(1)); });
+    },
+  };
+};
+
 /** One line of words a step: why this happened. */
 panels.why = (data, run) => {
   const element = el("p", {class: "why", "aria-live": "polite"});
@@ -174,6 +188,33 @@ panels.why = (data, run) => {
     show(i) {  // **strong** and `token` are all the markup there is
       element.replaceChildren(...data.sentences[i].split(/(\*\*[^*]+\*\*|`[^`]*`)/).map(part =>
         part.startsWith("**") ? el("b", {}, part.slice(2, -2)) : part.startsWith("`") && part.length > 1 ? el("span", {class: "token"}, part.slice(1, -1)) : part));
+    },
+  };
+};
+
+/** Many numbers over time: a column a step, a row a number; what hasn't happened yet is covered. */
+panels.timeline = (data, run) => {
+  const rows = data.rows.map(r => {
+    const [steps, units] = r.values.shape, turned = new Float32Array(steps * units), all = values(r.values), canvas = el("canvas");
+    for (let t = 0; t < steps; t++) for (let u = 0; u < units; u++) turned[u * steps + t] = all[t * units + u];
+    return {...r, canvas, turned, steps, units, cover: el("div", {class: "cover"})};
+  });
+  const redraw = () => rows.forEach(r => {
+    paint(r.canvas, r.turned, r.units, r.steps, r.scale, r.range ?? 1);
+    r.canvas.setAttribute("role", "img");
+    r.canvas.setAttribute("aria-label", `${r.title}: ${r.units} numbers over ${r.steps} steps`);
+  });
+  listeners.push(redraw);
+  redraw();
+  const readings = rows.map(() => el("span", {class: "number note"}));
+  return {
+    element: el("div", {class: "timeline"}, ...rows.flatMap((r, k) => [el("div", {class: "note"}, r.title, " ", readings[k]), el("div", {class: "track"}, r.canvas, r.cover)])),
+    show(i) {
+      rows.forEach((r, k) => {
+        r.cover.style.left = 100 * (i + 1) / r.steps + "%";
+        const now = row(r.values, Math.min(i, r.steps - 1));
+        readings[k].textContent = "mean " + number(now.reduce((a, b) => a + b, 0) / now.length);
+      });
     },
   };
 };

@@ -52,6 +52,12 @@ def grid(images, columns: int | None = None, gap: int = 2, background: float = 1
     return out
 
 
+def mosaic(features, most: int = 64) -> np.ndarray:
+    """The channels of (height, width, channels) as tiles, with a gap of NaN between them: (rows * (height + 1) - 1, ...)."""
+    tiles = np.moveaxis(np.asarray(features, np.float32), -1, 0)[:most]
+    return grid(tiles, columns=math.ceil(math.sqrt(2 * len(tiles))), gap=1, background=np.nan)[1:-1, 1:-1]
+
+
 def save_grid(path: str | Path, images, columns: int | None = None, scale: int = 2) -> None:
     """A grid of pictures as a PNG file, each pixel scale x scale."""
     atomic_write(path, png(grid(images, columns).repeat(scale, 0).repeat(scale, 1)))

@@ -22,8 +22,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..autograd.tracing import patch
+from ..language import TextStep
 from ..model import Step
 from .page import pack
+from .pictures import mosaic
 from .terminal import draw_value
 
 T = TypeVar("T")
@@ -73,8 +75,9 @@ def make_run(model: Any, *, title: str = "", changes: dict[str, Callable] | None
         raise ValueError("inspect: the stream was empty: nothing was generated")
     note = ", ".join([f"{name} {value}" for name, value in settings.items() if name != "prompt" and np.ndim(value) == 0]
                      + [f"{path} changed" for path in changes or ()])
+    panels = sorted([*panels, RECORD], key=lambda panel: panel.get("last", False))
     described = [describe(step, model) for step in steps]
-    return {"title": title or note or "seed 0", "note": note if title else "", "steps": described, "panels": sorted([*panels, RECORD], key=lambda p: p.get("last", False))}
+    return {"title": title or note or "seed 0", "note": note if title else "", "steps": described, "panels": panels}
 
 
 RECORD = {"kind": "record", "title": "The record", "note": "every field of this step", "wide": True}
@@ -94,13 +97,14 @@ def plain(model: Any, **settings: Any) -> tuple[list[Step], list[dict[str, Any]]
 def describe(step: Step, model: Any) -> dict[str, Any]:
     """A record as the page shows it."""
     fields = [describe_field(f.name, getattr(step, f.name), model) for f in dataclasses.fields(step)]
-    return {"label": label_of(step), "caption": str(getattr(step, "formula", "")), "fields": fields}
+    return {"label": label_of(step), "caption": caption_of(step), "fields": fields}
 
 
 def describe_field(name: str, value: Any, model: Any) -> dict[str, Any]:
     a = value if isinstance(value, np.ndarray) else None
     if a is None or a.size == 0 or a.dtype.kind not in "fiub":
-        return {"name": name, "text": draw_value(value) if a is None or a.size else "nothing"}
+        text = f"{value:.6g}" if isinstance(value, float) else "nothing" if a is not None and not a.size else draw_value(value)
+        return {"name": name, "text": text}
     if a.size == 1:
         return {"name": name, "text": f"{a.item():.4g}"}
     f = a.astype(np.float64)
@@ -109,7 +113,8 @@ def describe_field(name: str, value: Any, model: Any) -> dict[str, Any]:
     if np.isfinite(statistics).all():
         field["statistics"] = statistics
     if a.size <= PICTURE_LIMIT:
-        field["picture"] = picture(as_image(first(a), model), "float16")
+        shown = as_image(first(a), model)
+        field["picture"] = picture(mosaic(shown) if shown.ndim == 3 and shown.shape[-1] > 3 else shown, "float16")
     return field
 
 
@@ -139,18 +144,26 @@ def as_image(a: np.ndarray, model: Any) -> np.ndarray:
 
 
 def label_of(step: Step) -> str:
-    for name in ("name", "position", "t"):
-        value = getattr(step, name, None)
-        if value is not None:
-            return str(value) if name == "name" else f"{name} {float(value):.4g}" if np.ndim(value) == 0 else type(step).__name__
-    return type(step).__name__
+    """What the slider calls a step."""
+    if hasattr(step, "name"):
+        return str(step.name)
+    if hasattr(step, "position"):
+        return f"token {step.position}"
+    return f"t = {float(step.t):.4g}" if hasattr(step, "t") else type(step).__name__
+
+
+def caption_of(step: Step) -> str:
+    if isinstance(step, TextStep):
+        return f"{step.text!r} with probability {math.exp(step.log_probability):.3g}".replace("\\n", "↵")
+    if hasattr(step, "t_previous"):
+        return f"steps to t = {float(step.t_previous):.4g}"
+    return str(getattr(step, "formula", ""))
 
 
 def watch(stream: Iterator[T], seen: Any) -> Iterator[tuple[T, list]]:
     """Each record of a stream with what a trace saw while it was made; the trace forgets it afterwards, so memory stays bounded."""
     for step in stream:
-        met, seen.records = seen.records, []
-        yield step, met
+        yield step, seen.take()
 
 
 def named_change(name: str) -> Callable[[np.ndarray], np.ndarray]:

@@ -12,7 +12,10 @@ SHADES = " .:-=+*#%@"
 
 
 def draw_image(image, *, colour: bool | None = None) -> str:
-    """A grey picture (height, width) in [0, 1] as lines of text; in a terminal with 24-bit half blocks, elsewhere with ASCII shades; a character is two pixels."""
+    """A grey picture (height, width) in [0, 1] as lines of text, two pixels a character.
+
+    In a terminal these are half blocks in 24-bit colour, elsewhere ASCII shades.
+    """
     image = np.asarray(image, np.float32)
     if image.ndim == 3:
         image = image.mean(-1)
@@ -22,7 +25,8 @@ def draw_image(image, *, colour: bool | None = None) -> str:
     if len(levels) % 2:
         levels = np.concatenate([levels, np.zeros((1, levels.shape[1]), np.float32)])
     if not colour:
-        return "\n".join("".join(SHADES[int(v * (len(SHADES) - 1) + 0.5)] for v in row).rstrip() for row in (levels[::2] + levels[1::2]) / 2)
+        means = (levels[::2] + levels[1::2]) / 2
+        return "\n".join("".join(SHADES[int(v * (len(SHADES) - 1) + 0.5)] for v in row).rstrip() for row in means)
     lines = []
     for upper, lower in zip((levels[::2] * 255).astype(int), (levels[1::2] * 255).astype(int)):
         cells = (f"\x1b[38;2;{u};{u};{u};48;2;{v};{v};{v}m▀" for u, v in zip(upper, lower))
@@ -46,7 +50,7 @@ def draw_bars(values, labels=None, width: int = 40) -> str:
     eighths = " ▏▎▍▌▋▊▉"
     lines = []
     for label, v in zip(labels, values):
-        whole, part = divmod(int(round(max(v, 0) / top * width * 8)), 8)
+        whole, part = divmod(round(max(v, 0) / top * width * 8), 8)
         lines.append(f"{label:>{margin}} {'█' * whole}{eighths[part] if part else ''} {v:.4g}")
     return "\n".join(lines)
 
@@ -68,7 +72,7 @@ def draw_value(value: Any) -> str:
 
 def is_picture(a: Any) -> bool:
     """Whether an array looks like one picture or a batch of them."""
-    return isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.ndim >= 2 and min(a.shape[-2:]) >= 8 and max(a.shape[-2:]) <= 64 and a.ndim <= 3
+    return isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.ndim in (2, 3) and min(a.shape[-2:]) >= 8 and max(a.shape[-2:]) <= 64
 
 
 def draw_step(step: Any) -> str:

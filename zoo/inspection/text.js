@@ -1,1 +1,181 @@
-// Text, token by token: why each was chosen.
+// Text, token by token: the text itself, the candidates, the layers' opinions, the pushes, and where each head looked.
+
+/** The text so far; the paler a token, the less it surprised the model. */
+panels.text = (data, run) => {
+  const chances = values(data.chances);
+  const spans = data.tokens.map((token, k) => {
+    const i = k - data.given, visible = token.replaceAll("\n", "↵\n") || "�";
+    if (i < 0) return el("span", {class: "prompt"}, visible);
+    return el("span", {title: `${shown(token)}: ${percent(chances[i])}`, onclick: () => { player.play(false); player.go(i); },
+      style: `background:color-mix(in srgb, var(--positive) ${Math.round(50 * (1 - chances[i]))}%, transparent)`}, visible);
+  });
+  const element = el("div", {class: "text", tabindex: "0", role: "region", "aria-label": "the text so far"}, ...spans);
+  let before = null;
+  return {
+    element,
+    show(i) {
+      spans.forEach((span, k) => span.classList.toggle("hidden", k > i + data.given));
+      before?.classList.remove("now");
+      before = spans[i + data.given];
+      before.classList.add("now");
+      const bottom = before.offsetTop + before.offsetHeight - element.offsetTop;
+      if (bottom > element.scrollTop + element.clientHeight || bottom < element.scrollTop + 30) element.scrollTop = bottom - element.clientHeight / 2;
+    },
+  };
+};
+
+/** Tokens as bars: what the model said, and what each filter made of it; below, the line from 0 to 1 that is drawn from. */
+panels.candidates = (data, run) => {
+  const n = data.texts[0].length, stages = data.stages;
+  const table = el("div", {class: "stages", role: "table", style: `grid-template-columns: minmax(2.6rem, auto) repeat(${stages.length}, minmax(0, 1fr))`},
+    el("span"), ...stages.map(s => el("span", {class: "head"}, s.name)));
+  const rows = Array.from({length: n}, () => {
+    const token = el("span", {class: "token"}), cells = stages.map(() => ({fill: el("div", {class: "fill"}), value: el("span")}));
+    table.append(el("div", {}, token), ...cells.map(c => el("div", {class: "cell"}, el("div", {class: "track"}, c.fill), c.value)));
+    return {token, cells};
+  });
+  const mark = el("i"), segments = rows.map(() => el("div")), line = el("div", {class: "draw", role: "img"}, ...segments, mark);
+  const note = el("p", {class: "note"});
+  return {
+    element: el("div", {}, table, line, note),
+    show(i) {
+      const chosen = data.chosen[i], ranges = row(data.ranges, i), draw = data.draws[i];
+      rows.forEach(({token, cells}, k) => {
+        token.textContent = shown(data.texts[i][k]);
+        token.classList.toggle("chosen", k === chosen);
+        cells.forEach(({fill, value}, j) => {
+          const p = row(stages[j].values, i)[k];
+          fill.style.transform = `scaleX(${p})`;
+          value.textContent = percent(p);
+          value.parentElement.classList.toggle("out", p === 0);
+        });
+        const from = ranges[2 * k], to = ranges[2 * k + 1];
+        segments[k].style.left = 100 * from + "%";
+        segments[k].style.width = 100 * (to - from) + "%";
+        segments[k].textContent = to - from > 0.04 ? shown(data.texts[i][k]) : "";
+        segments[k].classList.toggle("chosen", k === chosen);
+        segments[k].classList.toggle("hidden", to <= from);
+      });
+      mark.classList.toggle("hidden", draw === null);
+      if (draw !== null) { mark.style.left = 100 * draw + "%"; mark.dataset.value = draw.toFixed(3); }
+      const place = `${ranges[2 * chosen].toFixed(3)} to ${ranges[2 * chosen + 1].toFixed(3)}`;
+      note.textContent = draw === null ? "Temperature 0: the likeliest token is taken, nothing is drawn." : `The draw ${draw.toFixed(4)} falls into the place of ${shown(data.texts[i][chosen])}, ${place}.`;
+      line.setAttribute("aria-label", note.textContent);
+    },
+  };
+};
+
+/** For each layer the tokens that it would have named, and the chance of the one that was drawn. */
+panels.lens = (data, run) => {
+  const most = data.texts[0][0].length;
+  const rows = data.rows.map(name => {
+    const cells = Array.from({length: most}, () => el("td")), chance = el("td", {class: "number"});
+    return {cells, chance, row: el("tr", {}, el("th", {scope: "row"}, name), ...cells, chance)};
+  }).reverse();  // the last layer on top
+  const drawn = el("th", {scope: "col"});
+  const table = el("table", {class: "lens"}, el("thead", {}, el("tr", {}, el("th", {scope: "col"}, "after"), ...Array.from({length: most}, (_, k) => el("th", {scope: "col"}, `${k + 1}.`)), drawn)),
+    el("tbody", {}, ...rows.map(r => r.row)));
+  return {
+    element: el("div", {class: "scroll"}, table),
+    show(i) {
+      const chances = row(data.chances, i), chosen = row(data.chosen, i);
+      drawn.replaceChildren(el("span", {class: "token"}, shown(data.tokens[i])));
+      rows.forEach(({cells, chance}, r) => {
+        const layer = rows.length - 1 - r;
+        cells.forEach((cell, k) => {
+          const p = chances[layer * most + k], text = data.texts[i][layer][k];
+          cell.replaceChildren(el("span", {class: "token"}, shown(text)));
+          cell.title = percent(p);
+          cell.style.background = `color-mix(in srgb, var(--accent) ${Math.round(70 * p)}%, transparent)`;
+          cell.classList.toggle("hit", text === data.tokens[i]);
+        });
+        chance.textContent = percent(chosen[layer]);
+      });
+    },
+  };
+};
+
+/** The parts that pushed hardest, for or against. */
+panels.contributions = (data, run) => {
+  const most = Math.min(10, data.labels.length), element = el("div", {class: "bars signed"}), total = el("p", {class: "note"});
+  const rows = Array.from({length: most}, () => {
+    const name = el("span"), fill = el("div", {class: "fill"}), value = el("span", {class: "value"});
+    element.append(name, el("div", {class: "track"}, fill), value);
+    return {name, fill, value};
+  });
+  return {
+    element: el("div", {}, element, total),
+    show(i) {
+      const now = row(data.values, i), order = Array.from(now.keys()).sort((a, b) => Math.abs(now[b]) - Math.abs(now[a])), top = Math.abs(now[order[0]]) || 1;
+      rows.forEach(({name, fill, value}, k) => {
+        const v = now[order[k]], part = v / top;
+        name.textContent = data.labels[order[k]];
+        fill.style.left = fill.style.width = "50%";
+        fill.style.transform = `scaleX(${part})`;
+        fill.style.background = v >= 0 ? "var(--positive)" : "var(--negative)";
+        value.textContent = (v >= 0 ? "+" : "−") + Math.abs(v).toFixed(2);
+      });
+      total.textContent = `All parts together: ${row(data.total, i)[0].toFixed(2)} above the mean logit.`;
+    },
+  };
+};
+
+/** The text again, shaded by where a head looked while it chose this token; and all heads small. */
+panels.attention = (data, run) => {
+  const offsets = [0];
+  for (const size of data.sizes) offsets.push(offsets.at(-1) + data.layers * data.heads * size);
+  const weights = (i, layer, head) => {
+    const size = data.sizes[i], at = offsets[i] + (layer * data.heads + head) * size;
+    return values(data.values).subarray(at, at + size);
+  };
+  const mean = i => {
+    const sum = new Float32Array(data.sizes[i]);
+    for (let l = 0; l < data.layers; l++) for (let h = 0; h < data.heads; h++) weights(i, l, h).forEach((v, k) => { sum[k] += v / data.layers / data.heads; });
+    return sum;
+  };
+  chosen.layer ??= data.layers - 1;
+  chosen.head ??= 0;
+  const option = (value, text) => el("option", {value}, text);
+  const layers = el("select", {"aria-label": "layer", onchange: e => choose("layer", Number(e.target.value))},
+    option(-1, "mean of all"), ...Array.from({length: data.layers}, (_, l) => option(l, `layer ${l + 1}`)));
+  const heads = el("select", {"aria-label": "head", onchange: e => choose("head", Number(e.target.value))}, ...Array.from({length: data.heads}, (_, h) => option(h, `head ${h + 1}`)));
+  const spans = data.tokens.map(token => el("span", {}, token.replaceAll("\n", "↵\n") || "�"));
+  const text = el("div", {class: "text", role: "img", tabindex: "0", style: "max-height: 15rem"}, ...spans);
+  const grid = el("div", {class: "heads", style: `grid-template-columns: auto repeat(${data.heads}, minmax(0, 1fr))`});
+  const small = [];
+  for (let l = 0; l < data.layers; l++) {
+    grid.append(el("span", {class: "note"}, `${l + 1}`));
+    for (let h = 0; h < data.heads; h++) {
+      const canvas = el("canvas"), button = el("button", {"aria-label": `layer ${l + 1}, head ${h + 1}`, onclick: () => { chosen.layer = l; choose("head", h); }}, canvas);
+      small.push({l, h, canvas, button});
+      grid.append(button);
+    }
+  }
+  const strongest = el("p", {class: "note"});
+  return {
+    element: el("div", {}, el("div", {class: "controls"}, el("label", {}, "layer", layers), el("label", {}, "head", heads), strongest), text,
+      el("p", {class: "note", style: "margin-top:.6rem"}, "All heads, a row a layer, oldest token to the left:"), grid),
+    show(i) {
+      const {layer, head} = chosen, start = data.starts[i], now = layer < 0 ? mean(i) : weights(i, layer, head);
+      layers.value = layer; heads.value = head; heads.disabled = layer < 0;
+      spans.forEach((span, k) => {
+        const w = k < start ? 0 : now[k - start] ?? 0;
+        span.classList.toggle("hidden", k > data.positions[i]);
+        span.classList.toggle("now", k === data.positions[i]);
+        const background = w > 0.004 ? `color-mix(in srgb, var(--accent) ${Math.round(85 * Math.sqrt(w))}%, transparent)` : "";
+        if (span.dataset.w !== background) { span.style.background = background; span.dataset.w = background; span.title = w ? percent(w) : ""; }
+      });
+      const now1 = spans[data.positions[i]], bottom = now1.offsetTop + now1.offsetHeight - text.offsetTop;
+      if (bottom > text.scrollTop + text.clientHeight || bottom < text.scrollTop) text.scrollTop = bottom - text.clientHeight / 2;
+      let top = 0;
+      now.forEach((w, k) => { if (w > now[top]) top = k; });
+      strongest.textContent = `looked most at ${shown(data.tokens[start + top])}, ${data.positions[i] - start - top} back: ${percent(now[top])}`;
+      text.setAttribute("aria-label", strongest.textContent);
+      for (const {l, h, canvas, button} of small) {
+        const w = weights(i, l, h);
+        paint(canvas, w, 1, w.length, "heat", 1);
+        button.setAttribute("aria-pressed", String(l === layer && h === head));
+      }
+    },
+  };
+};

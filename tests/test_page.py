@@ -1,0 +1,289 @@
+"""The pages, in a real browser: what stands on them is what the records hold."""
+
+import base64
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from zoo.autograd.tracing import trace
+from zoo.diffusion import Diffusion
+from zoo.gan import GAN
+from zoo.inspection.demo import write_demo
+from zoo.inspection.inspect import inspect
+from zoo.inspection.page import pack, unpack
+from zoo.inspection.text import _look_inside, WATCHED
+from zoo.recurrent import Recurrent
+from zoo.tokenizer import CharTokenizer
+from zoo.transformer import Transformer
+from zoo.vae import VAE
+
+TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n"
+PROMPT = "First"
+
+
+def text_model(kind=Transformer, **fields):
+    tokenizer = CharTokenizer(TEXT)
+    model = kind.new(symbols=tokenizer.size, seed=3, **fields)
+    model.tokenizer = tokenizer
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium isn't installed: pip install numpy-zoo[test]")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("Chromium isn't installed (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run", "window-size=1280,900",
+                 f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument("--" + flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+def opened(browser, path, at=""):
+    browser.get("about:blank")
+    browser.get(path.as_uri() + at)
+    errors = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not errors, errors
+    return browser
+
+
+def text_of(browser, selector):
+    return browser.execute_script("return document.querySelector(arguments[0]).textContent", selector)
+
+
+def press(browser, key):
+    browser.execute_script("document.activeElement.blur(); document.body.dispatchEvent(new KeyboardEvent('keydown', {key: arguments[0], bubbles: true}))", key)
+
+
+def record_on(browser):
+    """The table of the record: {field: its cells}."""
+    return browser.execute_script(
+        "return Object.fromEntries([...document.querySelectorAll('.record tbody tr')].map(r => [r.dataset.field, [...r.cells].map(c => c.textContent)]))")
+
+
+def test_packed_arrays_come_back(rng):
+    for dtype in ("float32", "float16", "int32", "uint8"):
+        a = (rng.standard_normal((3, 4, 5)) * 50).astype(dtype)
+        assert np.array_equal(unpack(pack(a, dtype)), a) and unpack(pack(a, dtype)).dtype == a.dtype
+    a = rng.random((7, 9))
+    assert np.abs(unpack(pack(a, "unit8")) - a).max() <= 0.5 / 255 + 1e-7
+
+
+def test_a_page_asks_for_nothing_and_holds_what_it_needs(tmp_path):
+    path = tmp_path / "page.html"
+    size = inspect(VAE.new(latent=(4,), hidden=(16,)), path)
+    content = path.read_text("utf-8")
+    assert size == path.stat().st_size < 15e6
+    assert not re.search(r"(src|href)\s*=\s*[\"'](?!data:)", content)
+    assert "://" not in content.replace("http://www.w3.org/2000/svg", "")
+    page = json.loads(re.search(r'<script type="application/json" id="page">(.*?)</script>', content, re.S)[1])
+    assert len(page["runs"]) == 1
+
+
+def test_text_that_looks_like_markup_stays_text(tmp_path):
+    tokenizer = CharTokenizer("</script><b>\u2028&\"'")
+    model = Transformer.new(symbols=tokenizer.size, layers=1, heads=1, width=8, seed=0)
+    model.tokenizer = tokenizer
+    path = tmp_path / "page.html"
+    inspect(model, path, prompt="</script><b>", n=3)
+    assert path.read_text("utf-8").count("</script>") == 2
+
+
+@pytest.mark.parametrize("model", ["vae", "vae-convolutional", "gan", "diffusion", "plane", "transformer", "llama", "gru", "lstm", "elman", "keys"])
+def test_every_family_makes_a_page_that_plays(browser, tmp_path, model):
+    models = {
+        "vae": lambda: (VAE.new(latent=(4, 3), hidden=(16, 8)), {}),
+        "vae-convolutional": lambda: (VAE.new(latent=(3,), hidden=(16,), network="convolutional", classes=10), {"digit": 3}),
+        "gan": lambda: (GAN.new(classes=10), {"digit": 3}),
+        "diffusion": lambda: (Diffusion.new(channels=8, multipliers=(1,), blocks=1, classes=10), {"digit": 3, "evaluations": 3}),
+        "plane": lambda: (Diffusion.new(image=(2,), network="dense", channels=8, blocks=1), {"evaluations": 3}),
+        "transformer": lambda: (text_model(layers=2, heads=2, width=16, window=12), {"prompt": PROMPT, "n": 12, "top_k": 5}),
+        "llama": lambda: (text_model(layers=2, heads=2, key_value_heads=1, width=16, window=12, positions="rotary", norm="rms", mlp="swiglu",
+                                     bias=False, tied=False), {"prompt": PROMPT, "n": 4}),
+        "gru": lambda: (text_model(Recurrent, cell="gru", width=8, layers=2), {"prompt": PROMPT, "n": 4}),
+        "lstm": lambda: (text_model(Recurrent, cell="lstm", width=8), {"prompt": PROMPT, "n": 4, "temperature": 0.0}),
+        "elman": lambda: (text_model(Recurrent, cell="elman", width=8), {"n": 4}),
+        "keys": lambda: (Recurrent.new(cell="gru", inputs="keys", symbols=88, width=8).eval(), {"n": 4}),
+    }
+    made, settings = models[model]()
+    path = tmp_path / "page.html"
+    inspect(made, path, **settings)
+    opened(browser, path)
+    steps = browser.execute_script("return player.length")
+    for i in range(steps):
+        press(browser, "ArrowRight" if i else "Home")
+    assert text_of(browser, "#where") == f"{steps} / {steps}"
+    assert not browser.get_log("browser")
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_keys_slider_and_buttons_move_the_step(browser, tmp_path):
+    path = tmp_path / "page.html"
+    inspect(VAE.new(latent=(4,), hidden=(16,)), path)
+    opened(browser, path)
+    last = browser.execute_script("return player.length")
+    for key, where in (("End", last), ("ArrowLeft", last - 1), ("Home", 1), ("ArrowLeft", 1), ("ArrowRight", 2)):
+        press(browser, key)
+        assert text_of(browser, "#where") == f"{where} / {last}"
+    browser.execute_script("s = document.getElementById('step'); s.value = 2; s.dispatchEvent(new Event('input'))")
+    assert text_of(browser, "#where") == f"3 / {last}"
+    assert "step 3 of" in browser.find_element("id", "step").get_attribute("aria-valuetext")
+    press(browser, "Home")
+    browser.execute_script("player.speed = 60; document.getElementById('play').click()")
+    browser.set_script_timeout(10)
+    browser.execute_async_script("done = arguments[0]; wait = () => player.playing ? setTimeout(wait, 20) : done(); wait()")
+    assert text_of(browser, "#where") == f"{last} / {last}"
+
+
+def test_the_record_on_the_page_is_the_record(browser, tmp_path):
+    model = VAE.new(latent=(4,), hidden=(16,), seed=1)
+    path = tmp_path / "page.html"
+    inspect(model, path, seed=5)
+    opened(browser, path)
+    for i, step in enumerate(model.steps(1, seed=5)):
+        browser.execute_script("player.go(arguments[0])", i)
+        shown = record_on(browser)
+        assert shown["name"][1] == step.name and shown["formula"][1] == step.formula
+        statistics = [step.value.mean(dtype=float), step.value.std(dtype=float), step.value.min(), step.value.max()]
+        assert np.allclose([float(x) for x in shown["value"][2:6]], statistics, rtol=6e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("network", ["dense", "convolutional"])
+def test_the_decoder_in_the_page_decodes_as_the_model_does(browser, tmp_path, network):
+    model = VAE.new(latent=(3,), hidden=(16,), depth=1, network=network, activation="silu", classes=10, seed=2).eval()
+    path = tmp_path / "page.html"
+    inspect(model, path, digit=4)
+    opened(browser, path)
+    z = [0.5, -1.25, 2.0]
+    pixels = browser.execute_script("""
+        const panel = page.runs[0].panels.find(p => p.kind === "latent");
+        return Array.from(decodeLatent(panel.layers, Float32Array.from(arguments[0])));""", z)
+    *_, last = model.steps(z=np.array([z], np.float32), digit=4)
+    assert np.abs(np.reshape(pixels, (28, 28)) - last.value[0]).max() < 2e-3
+    browser.execute_script("s = document.querySelectorAll('.sliders input'); arguments[0].forEach((v, k) => { s[k].value = v; s[k].dispatchEvent(new Event('input')); })", z)
+    shown = float(browser.find_element("css selector", ".decoded canvas").get_attribute("data-mean"))
+    assert abs(shown - last.value.mean()) < 2e-3
+
+
+def test_the_text_grows_and_every_token_has_its_reasons(browser, tmp_path):
+    model = text_model(layers=2, heads=2, width=16, window=16)
+    settings = {"prompt": PROMPT, "temperature": 0.7, "top_k": 6}
+    steps = list(model.steps(n_tokens=9, seed=4, **settings))
+    path = tmp_path / "page.html"
+    inspect(model, path, n=9, seed=4, **settings)
+    opened(browser, path)
+    text = PROMPT
+    for i, step in enumerate(steps):
+        browser.execute_script("player.go(arguments[0])", i)
+        text += step.text
+        visible = "return [...document.querySelectorAll('.stage .text span:not(.hidden)')].map(s => s.textContent).join('')"
+        assert browser.execute_script(visible).replace("↵\n", "\n") == text
+        why = text_of(browser, ".why")
+        assert f"{step.probabilities[step.token]:.1%}" in why and f"{step.draw:.4f}" in why
+        assert record_on(browser)["token"][1] == str(step.token)
+        rows = browser.execute_script("return [...document.querySelectorAll('.stages .token')].map(s => s.textContent)")
+        best = np.argsort(-step.probabilities, kind="stable")[0]
+        assert rows[0] == model.tokenizer.decode([best]).replace(" ", "␣").replace("\n", "↵")
+        held = browser.execute_script("""
+            const p = page.runs[0].panels.find(p => p.kind === "candidates");
+            return [Array.from(row(p.ranges, arguments[0])), p.chosen[arguments[0]]]""", i)
+        begin, end = held[0][2 * held[1]: 2 * held[1] + 2]
+        assert begin - 1e-6 <= step.draw <= end + 1e-6
+
+
+def test_attention_on_the_page_is_the_attention(browser, tmp_path):
+    model = text_model(layers=2, heads=2, width=16, window=32)
+    path = tmp_path / "page.html"
+    inspect(model, path, n=5, prompt=PROMPT)
+    steps = list(model.steps(PROMPT, 5))
+    ids = np.concatenate([steps[0].given, [s.token for s in steps[:-1]]])
+    with trace(model, at="*.softmax") as seen:
+        model(ids[None])
+    opened(browser, path)
+    for i, step in enumerate(steps):
+        browser.execute_script("player.go(arguments[0])", i)
+        for layer in range(2):
+            for head in range(2):
+                browser.execute_script("chosen.layer = arguments[0]; choose('head', arguments[1])", layer, head)
+                expected = seen[f"blocks.{layer}.attention.softmax"].value[0, head, step.position - 1, : step.position]
+                text = text_of(browser, "[data-panel=attention] .controls .note")
+                most = int(re.search(r", (\d+) back", text)[1])
+                assert expected[step.position - most] >= expected.max() - 1 / 255
+
+
+@pytest.mark.parametrize("fields", [{}, {"norm": "rms", "positions": "rotary", "mlp": "swiglu", "bias": False, "tied": False, "key_value_heads": 1}])
+def test_the_pushes_of_all_parts_add_up_to_the_logit(rng, fields):
+    model = text_model(layers=3, heads=2, width=16, window=8, **fields)
+    for parameter in model.parameters():
+        parameter.data += 0.3 * rng.standard_normal(parameter.shape).astype(np.float32)
+    with trace(model, at=WATCHED) as seen:
+        for step in model.steps(PROMPT, 6, seed=1):
+            inner = _look_inside(model, step, seen.take())
+            assert np.isclose(inner.parts.sum(), step.logits[step.token] - step.logits.mean(), atol=1e-3)
+
+
+def test_two_runs_stand_side_by_side(browser, tmp_path):
+    path = tmp_path / "page.html"
+    model = VAE.new(latent=(4,), hidden=(16,))
+    inspect(model, path, against={"patch": "layers.0.tanh:zero"})
+    opened(browser, path)
+    assert browser.execute_script("return document.querySelectorAll('.run').length") == 2
+    browser.execute_script("player.go(1)")
+    means = browser.execute_script("return [...document.querySelectorAll('[data-field=value]')].map(r => r.cells[2].textContent)")
+    assert float(means[0]) != 0 and float(means[1]) == 0
+
+
+def test_both_themes_and_both_widths(browser, tmp_path):
+    path = tmp_path / "page.html"
+    inspect(text_model(layers=2, heads=2, width=16), path, n=8, prompt=PROMPT, temperature=0.8, top_k=9, top_p=0.9, against={"seed": 1})
+    for width in (400, 1280):
+        browser.set_window_size(width, 900)
+        for theme in ("light", "dark"):
+            opened(browser, path, f"#theme={theme}")
+            # headless Chromium has windows of 500 pixels and more: narrow the page itself
+            browser.execute_script("document.body.style.width = arguments[0] + 'px'", min(width, browser.execute_script("return innerWidth")))
+            assert browser.execute_script("return document.documentElement.dataset.theme") == theme
+            assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    before = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    browser.find_element("id", "theme").click()
+    assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") != before
+
+
+def test_everything_that_can_be_used_has_a_name(browser, tmp_path):
+    path = tmp_path / "page.html"
+    inspect(text_model(layers=2, heads=2, width=16), path, n=4, prompt=PROMPT)
+    opened(browser, path)
+    nameless = browser.execute_script("""
+        return [...document.querySelectorAll("button, select, input, canvas, svg")].filter(e =>
+          !e.getAttribute("aria-label") && !e.textContent.trim() && !e.closest("button[aria-label]") && !e.closest(".hidden")).map(e => e.outerHTML.slice(0, 80))""")
+    assert not nameless
+
+
+def test_the_demo_shows_the_digits_that_the_model_draws(browser, tmp_path, capsys):
+    model = VAE.new(latent=(4,), hidden=(16,), seed=1)
+    model.save(tmp_path / "mine")
+    text_model(layers=1, heads=2, width=16).save(tmp_path / "words")
+    path = tmp_path / "demo.html"
+    write_demo(path, models=[str(tmp_path / "mine"), str(tmp_path / "words")])
+    assert capsys.readouterr().out.strip()
+    opened(browser, path)
+    assert browser.execute_script("return [...document.querySelectorAll('h2')].map(h => h.textContent)") == ["mine", "words", "Go on"]
+    held = browser.execute_script("return Array.from(values(page.sections[0].parts[0].pictures))")
+    assert np.abs(np.reshape(held, (40, 28, 28)) - model.sample(40, seed=0)).max() <= 0.5 / 255 + 1e-6
+    painted = browser.execute_script("return document.querySelector('.digits canvas').toDataURL()")
+    assert len(base64.b64decode(painted.partition(",")[2])) > 200
+
+
+def test_a_demo_without_models_says_so(tmp_path):
+    path = tmp_path / "demo.html"
+    write_demo(path, models=[])
+    assert "no trained weights" in path.read_text("utf-8")

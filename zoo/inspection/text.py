@@ -1,0 +1,236 @@
+"""What the page shows of a model of text: why each token was chosen.
+
+For every token: its candidates before and after each filter, the draw among them, what each layer would have said (the logit lens,
+nostalgebraist 2020), what each head and mlp added to its logit (direct logit attribution, Elhage et al. 2021), and where each
+head looked.  All of it is seen in the same pass that writes the text.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..autograd.tracing import Seen, trace
+from ..language import Sampling, softmax
+from .gates import gate_panels
+from .page import pack
+from .runs import at_most, recorder, watch
+
+CANDIDATES = 12
+MOST_TOKENS = 1000
+FILTERS = ("temperature", "top_k", "top_p", "min_p")
+
+Panel = dict[str, Any]
+
+
+@recorder("transformer")
+def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any):
+    steps, inside = [], []
+    with trace(model, at=WATCHED) as seen:
+        for step, met in watch(model.steps(prompt, n, **settings), seen):
+            steps.append(step)
+            inside.append(_look_inside(model, step, met))
+    tokens, given = _tokens(model, steps)
+    starts = [step.position - inner.attention.shape[-1] for step, inner in zip(steps, inside)]
+    panels = [
+        *_text_panels(model, steps, tokens, given, settings),
+        {"kind": "lens", "title": "What each layer would have said",
+         "note": "the residual stream after each block, read by the output matrix (logit lens)", **_lens(model, steps, inside)},
+        {"kind": "contributions", "title": "Who pushed for this token",
+         "note": "what each part added to its logit, above the mean of all symbols", "labels": _parts(model),
+         "values": pack(np.stack([inner.parts for inner in inside]), "float16"),
+         "total": pack([float(s.logits[s.token] - s.logits.mean()) for s in steps])},
+        {"kind": "attention", "title": "Where each head looked", "wide": True, "tokens": tokens, "starts": starts,
+         "positions": [step.position for step in steps], "sizes": [inner.attention.shape[-1] for inner in inside],
+         "layers": model.config.layers, "heads": model.config.heads,
+         "values": pack(np.concatenate([inner.attention.ravel() for inner in inside]), "unit8")},
+    ]
+    why = _why(model, steps, inside, tokens, starts)
+    return steps, [panels[0], {"kind": "why", "title": "Why this token", "wide": True, "sentences": why}, *panels[1:]]
+
+
+WATCHED = ("*.attention.scaled_dot_product_attention.softmax", "*.attention.scaled_dot_product_attention",
+           "blocks.*.attention.output.linear", "blocks.*.mlp.down.linear", "blocks.*.add", "blocks.*.add#2")
+
+
+class Inside(NamedTuple):
+    """One pass, at its last position."""
+
+    attention: np.ndarray  # (layers, heads, keys)
+    streams: np.ndarray  # (layers + 1, width) the residual stream before and after each block
+    parts: np.ndarray  # (1 + layers (heads + 1) + 1,) what each part adds to the chosen token's logit, above the mean of all symbols
+
+
+def _look_inside(model: Any, step: Any, met: list[Seen]) -> Inside:
+    c = model.config
+    by_name = {seen.name: seen.value for seen in met}
+
+    def last(name: str) -> np.ndarray:
+        return by_name[name][0, -1].astype(np.float64)
+
+    attention, streams, written = [], [last("blocks.0.add") - last("blocks.0.attention.output.linear")], []
+    for i in range(c.layers):
+        path = f"blocks.{i}.attention.scaled_dot_product_attention"
+        attention.append(by_name[path + ".softmax"][0, :, -1])
+        heads = by_name[path][0, :, -1].astype(np.float64)  # (heads, head_width)
+        rows = model.blocks[i].attention.output.weight.data.reshape(c.heads, heads.shape[1], -1)
+        written += [head @ row for head, row in zip(heads, rows)]
+        streams.append(last(f"blocks.{i}.add#2"))
+        written.append(last(f"blocks.{i}.mlp.down.linear"))
+    parts = [streams[0], *written]
+    parts.append(streams[-1] - np.sum(parts, axis=0))  # the biases of the attention's outputs
+    return Inside(np.stack(attention), np.stack(streams), _pushes(model, step.token, streams[-1], np.stack(parts)))
+
+
+def _pushes(model: Any, token: int, stream: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """What each part of the stream adds to a token's logit above the mean of all: the last norm is linear once its scale is known.
+
+    parts (n, width), which sum to stream -> (n,); the norm's own bias goes to the last of them.
+    """
+    norm = model.norm
+    gain = norm.gain.data.astype(np.float64)
+    if model.config.norm == "layer":
+        centred = parts - parts.mean(-1, keepdims=True)
+        scaled = gain * centred / np.sqrt(stream.var() + norm.eps)
+        if norm.bias is not None:
+            scaled[-1] += norm.bias.data
+    else:
+        scaled = gain * parts / np.sqrt((stream**2).mean() + norm.eps)
+    matrix = _output_matrix(model)  # (width, symbols)
+    return scaled @ (matrix[:, token] - matrix.mean(1))
+
+
+def _output_matrix(model: Any) -> np.ndarray:
+    return model.embedding.weight.data.T if model.output is None else model.output.weight.data
+
+
+def _parts(model: Any) -> list[str]:
+    c = model.config
+    parts = [*(f"head {h + 1}" for h in range(c.heads)), "mlp"]
+    return ["embedding", *(f"layer {i + 1} {part}" for i in range(c.layers) for part in parts), "biases"]
+
+
+def _lens(model: Any, steps: list, inside: list[Inside], most: int = 5) -> Panel:
+    texts, chances, chosen = [], [], []
+    for step, inner in zip(steps, inside):
+        logits = model.logits(model.norm(inner.streams.astype(np.float32)))
+        p = np.stack([softmax(np.asarray(row)) for row in getattr(logits, "data", logits)])  # (layers + 1, symbols)
+        top = np.argsort(-p, axis=1, kind="stable")[:, :most]
+        texts.append([[spell(model, t) for t in row] for row in top])
+        chances.append(np.take_along_axis(p, top, 1))
+        chosen.append(p[:, step.token])
+    return {"texts": texts, "chances": pack(np.stack(chances)), "chosen": pack(np.stack(chosen)),
+            "tokens": [spell(model, s.token) for s in steps],
+            "rows": ["embedding", *(f"layer {i + 1}" for i in range(model.config.layers))]}
+
+
+# --- what every model of text has
+
+
+def _text_panels(model: Any, steps: list, tokens: list[str], given: int, settings: dict) -> list[Panel]:
+    names = {"top_k": "top-k", "top_p": "top-p", "min_p": "min-p"}
+    active = [f for f in FILTERS if settings.get(f) not in (None, 1 if f in ("temperature", "top_p") else None)]
+    order = [_candidates(step) for step in steps]
+    stages = [{"name": "the model", "values": pack(np.stack([s.probabilities[ids] for s, ids in zip(steps, order)]))}]
+    for k, name in enumerate(active):
+        sampling = Sampling(**{f: settings[f] for f in active[: k + 1]})
+        values = np.stack([sampling.choices(s.logits, s.probabilities)[ids] for s, ids in zip(steps, order)])
+        stages.append({"name": f"{names.get(name, name)} {settings[name]:g}", "values": pack(values)})
+    ranges = np.stack([_places(step)[ids] for step, ids in zip(steps, order)])  # (steps, candidates, 2)
+    surprise = [round(-max(s.log_probability, -50.0), 5) for s in steps]
+    entropy = [round(float(-(s.probabilities * np.log(np.maximum(s.probabilities, 1e-300))).sum()), 5) for s in steps]
+    return [
+        {"kind": "text", "title": "The text", "stage": True, "tokens": tokens, "given": given, "positions": [s.position for s in steps],
+         "chances": pack([float(s.probabilities[s.token]) for s in steps])},
+        {"kind": "candidates", "title": "The candidates", "note": "the likeliest tokens, and what each filter left of them",
+         "wide": len(stages) > 2, "texts": [[spell(model, t) for t in ids] for ids in order], "stages": stages, "ranges": pack(ranges),
+         "chosen": [int(np.flatnonzero(ids == s.token)[0]) for s, ids in zip(steps, order)], "draws": [s.draw for s in steps]},
+        {"kind": "curve", "title": "How sure the model was", "from": 0, "series": [
+            {"title": "surprise, nats", "values": surprise}, {"title": "entropy, nats", "values": entropy}]},
+    ]
+
+
+def _places(step: Any) -> np.ndarray:
+    """From where to where in [0, 1] each token's share lies: (symbols, 2)."""
+    shares = step.choices / step.choices.sum()
+    ends = np.cumsum(shares)
+    return np.stack([ends - shares, ends], 1)
+
+
+def _candidates(step: Any) -> np.ndarray:
+    """The likeliest ids, the one that was drawn among them."""
+    ids = np.argsort(-step.probabilities, kind="stable")[:CANDIDATES]
+    if step.token not in ids:
+        ids[-1] = step.token
+    return ids
+
+
+def spell(model: Any, token: int) -> str:
+    tokenizer = model.tokenizer
+    return str(int(token)) if tokenizer is None or token >= tokenizer.size else tokenizer.decode([int(token)])
+
+
+def _tokens(model: Any, steps: list) -> tuple[list[str], int]:
+    """Every token of the text, and how many of them were given."""
+    given = [spell(model, t) for t in steps[0].given] if steps else []
+    return given + [spell(model, step.token) for step in steps], len(given)
+
+
+def shown(text: str) -> str:
+    """A token in the midst of a sentence: what can't be seen is made visible."""
+    return "`" + (text.replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣").replace("`", "'") or "∅") + "`"
+
+
+def _choice(model: Any, step: Any) -> str:
+    """How the token came out of the candidates, in words."""
+    p, rank = step.probabilities[step.token], int((step.probabilities > step.probabilities[step.token]).sum())
+    best = int(step.probabilities.argmax())
+    words = f"The model gave {shown(spell(model, step.token))} **{p:.1%}**, "
+    others = "" if rank == 0 else f" after {shown(spell(model, best))} ({step.probabilities[best]:.1%})"
+    words += f"its **{_ordinal(rank + 1)}** choice{others}. "
+    if step.draw is None:
+        return words + "At temperature 0 the likeliest is taken: nothing is drawn. "
+    begins, ends = _places(step)[step.token]
+    left = int((step.choices > 0).sum())
+    share = step.choices[step.token]
+    if abs(share - p) > 5e-4 or left < len(step.choices):
+        words += f"The filters left {left:,} candidate{'s' * (left != 1)} and" if left < len(step.choices) else "The temperature"
+        words += f" made its share **{share:.1%}**. "
+    return words + f"The draw **{step.draw:.4f}** fell between {begins:.4f} and {ends:.4f}, which is its place. "
+
+
+def _why(model: Any, steps: list, inside: list[Inside], tokens: list[str], starts: list[int]) -> list[str]:
+    sentences = []
+    names = _parts(model)
+    for step, inner, start in zip(steps, inside, starts):
+        skipped = int(inner.attention.shape[-1] > 1)  # the first token is where heads look that have nothing to look at
+        looks = inner.attention[..., skipped:]
+        layer, head, key = np.unravel_index(looks.argmax(), looks.shape)
+        key += skipped
+        push = int(inner.parts[:-1].argmax())
+        sentences.append(_choice(model, step)
+                         + f"The largest push came from **{names[push]}** ({inner.parts[push]:+.2f} of {inner.parts.sum():+.2f}). "
+                         + f"The sharpest look was that of layer {layer + 1} head {head + 1}, at {shown(tokens[start + key])} "
+                         + f"{step.position - start - key} back ({inner.attention[layer, head, key]:.0%}).")
+    return sentences
+
+
+def _ordinal(n: int) -> str:
+    words = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+    return words[n - 1] if n <= 10 else f"{n}."
+
+
+@recorder("recurrent")
+def recurrent(model: Any, *, n: int = 100, prompt: str = "", **settings: Any):
+    plays = model.config.inputs == "keys"
+    written = model.roll_steps(n_steps=n, **settings) if plays else model.steps(prompt, n, **settings)
+    with trace(model, at=("layers.*.sigmoid*", "layers.*.tanh*")) as seen:
+        stream = at_most(MOST_TOKENS, watch(written, seen))
+    steps = [step for step, _ in stream]
+    if plays:
+        return steps, gate_panels(model, stream)
+    tokens, given = _tokens(model, steps)
+    panels = _text_panels(model, steps, tokens, given, settings)
+    why = {"kind": "why", "title": "Why this token", "wide": True, "sentences": [_choice(model, step) for step in steps]}
+    return steps, [panels[0], why, *panels[1:], *gate_panels(model, stream)]
