@@ -159,7 +159,7 @@ class LanguageModel(Model):
         raise NotImplementedError
 
     def begin(self, ids: np.ndarray, room: int = 0) -> tuple[np.ndarray, Any]:
-        """The logits (symbols,) that follow ids (n,), and the state behind them; `room` tokens will follow."""
+        """The logits (symbols,) that follow ids (n,), and the state behind them; `room` tokens will follow.  Nothing is recorded."""
         raise NotImplementedError
 
     def advance(self, token: int, state: Any) -> tuple[np.ndarray, Any]:
@@ -252,8 +252,7 @@ class LanguageModel(Model):
 
     def _step(self, state: Any, given: np.ndarray, room: int, position: int, bytes_left: bytes, sampling: Sampling,
               draw: float | None) -> tuple[TextStep, Any, bytes]:
-        with no_grad():
-            logits, state = self.begin(given, room) if state is None else self.advance(int(given[0]), state)
+        logits, state = self.begin(given, room) if state is None else self.advance(int(given[0]), state)
         probabilities = softmax(logits)
         choices = sampling.choices(logits, probabilities)
         token = int(choices.argmax()) if draw is None else drawn(choices, draw)
@@ -304,8 +303,7 @@ class LanguageModel(Model):
             raise ValueError(f"beams is {beams}; it is at least 1")
         if n_tokens < 1:
             raise ValueError(f"n_tokens is {n_tokens}; it is at least 1")
-        with no_grad():
-            logits, state = self.begin(ids, n_tokens)
+        logits, state = self.begin(ids, n_tokens)
         live: tuple[Beam, ...] = (Beam((), 0.0, logits, state, False),)
         for position in range(len(ids), len(ids) + n_tokens):
             step = self._beam_step(live, position, beams, stop)
@@ -329,8 +327,7 @@ class LanguageModel(Model):
             beam = live[parent]
             if token != IGNORED:
                 tokens = (*beam.tokens, token)
-                with no_grad():
-                    logits, state = self.advance(token, self.fork(beam.state))
+                logits, state = self.advance(token, self.fork(beam.state))
                 ended = stop is not None and self.tokenizer is not None and stop in self.tokenizer.decode(tokens)
                 beam = Beam(tokens, score, logits, state, ended)
             chosen.append(beam)

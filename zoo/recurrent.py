@@ -194,7 +194,8 @@ class Recurrent(LanguageModel):
         return state  # no step writes into a state
 
     def _after(self, x: np.ndarray, state: list | None) -> tuple[np.ndarray, list]:
-        logits, after = self.read(x[None], state)
+        with no_grad():
+            logits, after = self.read(x[None], state)
         return _array(logits)[0, -1], [_array(s) for s in after]
 
     def steps(self, prompt: Any = "", n_tokens: int = 200, **settings: Any) -> Iterator[TextStep]:
@@ -239,8 +240,7 @@ class Recurrent(LanguageModel):
 
     def _roll_step(self, state: list | None, given: np.ndarray, position: int, temperature: float,
                    draw: np.ndarray) -> tuple[RollStep, list]:
-        with no_grad():
-            logits, state = self._after(given, state)
+        logits, state = self._after(given, state)
         probabilities = ops.sigmoid(logits.astype(np.float64) / temperature)
         return RollStep(position, given, logits, probabilities, draw, (draw < probabilities).astype(np.float32)), state
 

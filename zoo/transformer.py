@@ -25,7 +25,7 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from . import decoding
-from .autograd import Tensor
+from .autograd import Tensor, no_grad
 from .corpus import LanguageTraining, make_trainer, read_corpus
 from .language import LanguageConfig, LanguageModel
 from .model import Family
@@ -254,7 +254,7 @@ class Transformer(LanguageModel):
         """Of a prompt longer than the window, the last `window` tokens are read."""
         ids = ids[-self.config.window:]
         cache = Cache.empty(self.config, min(self.config.window, len(ids) + room))
-        return _row(self(ids[None], cache=cache)), Read(cache, len(ids), decoding.plan(self))
+        return self._last_logits(ids, cache, 0), Read(cache, len(ids), decoding.plan(self))
 
     def advance(self, token: int, state: Read) -> tuple[np.ndarray, Read]:
         cache, n, plan = state
@@ -265,9 +265,13 @@ class Transformer(LanguageModel):
         if plan is not None and not plan.holds():
             plan = decoding.plan(self)
         if plan is None or not decoding.serves():
-            return _row(self(np.array([[token]]), cache=cache, start=n)), Read(cache, n + 1, plan)
+            return self._last_logits(np.array([token]), cache, n), Read(cache, n + 1, plan)
         cache.ids[n] = token
         return decoding.decode(self, plan, token, cache, n), Read(cache, n + 1, plan)
+
+    def _last_logits(self, ids: np.ndarray, cache: Cache, start: int) -> np.ndarray:
+        with no_grad():
+            return _array(self(ids[None], cache=cache, start=start))[0, -1]
 
     def fork(self, state: Read) -> Read:
         return state._replace(cache=state.cache.resized(state.length, state.cache.room))
@@ -301,10 +305,6 @@ def _norm(c: TransformerConfig) -> LayerNorm | RMSNorm:
 
 def _array(x: Any) -> np.ndarray:
     return x.data if isinstance(x, Tensor) else x
-
-
-def _row(logits: Any) -> np.ndarray:
-    return _array(logits)[0, -1]
 
 
 def from_hugging_face(folder: Any) -> Transformer:
