@@ -1,4 +1,4 @@
-"""Variational autoencoders (Kingma & Welling 2014), from one Gaussian layer to several, and the importance-weighted bound (Burda et al. 2016).
+"""Variational autoencoders (Kingma & Welling 2014) of one Gaussian layer or several, and the importance-weighted bound (Burda et al. 2016).
 
     x  --q(z1|x)-->  z1  --q(z2|z1)-->  z2            the encoder: one Gaussian after the other
     x  <--p(x|z1)--  z1  <--p(z1|z2)--  z2 ~ N(0, 1)  the decoder: the way back
@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -24,10 +25,11 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .data import Images, load_images
-from .model import Config, Family, Model, Step, last, replayable
+from .model import Config, Family, Model, Step, check_count, check_images, check_labels, labels_for, last, replayable
 from .nn import Conv2d, ConvTranspose2d, Linear, Module, parameter
 from .optim import Adam, Average, Muon, cosine
 from .training import Trainer, minibatches, shuffled
+
 
 @dataclasses.dataclass(frozen=True)
 class VAEConfig(Config):
@@ -75,7 +77,7 @@ class Gaussian(Module):
 
     def __init__(self, inputs: int, width: int, depth: int, outputs: int, activation: str, *, rng: Generator):
         widths = [inputs] + [width] * depth
-        self.layers = [Linear(a, b, rng=rng, activation=activation) for a, b in zip(widths, widths[1:])]
+        self.layers = [Linear(a, b, rng=rng, activation=activation) for a, b in pairwise(widths)]
         self.output = Linear(widths[-1], 2 * outputs, rng=rng)
 
     def __call__(self, h):  # (..., inputs) -> two of (..., outputs)
@@ -88,7 +90,7 @@ class Gaussian(Module):
 class ConvolutionalEncoder(Module):
     """Two convolutions that halve the image, then a dense layer: x (n, height, width, channels) -> (n, width)."""
 
-    def __init__(self, image: tuple[int, int, int], width: int, activation: str, *, rng: Generator):
+    def __init__(self, image: tuple[int, ...], width: int, activation: str, *, rng: Generator):
         height, across, channels = image
         self.convolutions = [Conv2d(channels, 32, 4, stride=2, padding=1, rng=rng), Conv2d(32, 64, 4, stride=2, padding=1, rng=rng)]
         self.dense = Linear(64 * (height // 4) * (across // 4), width, rng=rng, activation=activation)
@@ -103,11 +105,12 @@ class ConvolutionalEncoder(Module):
 class ConvolutionalDecoder(Module):
     """A dense layer, then two transposed convolutions that double the image: h (n, inputs) -> (n, height * width * channels)."""
 
-    def __init__(self, inputs: int, image: tuple[int, int, int], activation: str, *, rng: Generator):
+    def __init__(self, inputs: int, image: tuple[int, ...], activation: str, *, rng: Generator):
         height, across, channels = image
         self.small = (height // 4, across // 4, 64)
         self.dense = Linear(inputs, math.prod(self.small), rng=rng, activation=activation)
-        self.convolutions = [ConvTranspose2d(64, 32, 4, stride=2, padding=1, rng=rng), ConvTranspose2d(32, channels, 4, stride=2, padding=1, rng=rng)]
+        self.convolutions = [ConvTranspose2d(64, 32, 4, stride=2, padding=1, rng=rng),
+                             ConvTranspose2d(32, channels, 4, stride=2, padding=1, rng=rng)]
         self.activation = activation
 
     def __call__(self, h):
@@ -139,15 +142,16 @@ class VAE(Model):
         c = config
         if len(c.latent) != len(c.hidden) or not c.latent:
             raise ValueError(f"VAEConfig: hidden is {c.hidden}, latent {c.latent}; each stochastic layer has one entry in both")
-        if c.samples < 1:
-            raise ValueError(f"VAEConfig: samples is {c.samples}; it is at least 1")
-        if len(c.image) not in (2, 3):
-            raise ValueError(f"VAEConfig: image is {c.image}; it is (height, width) or (height, width, channels)")
+        check_image_size(c)
+        check_count(c.samples, "VAEConfig: samples")
+        if min(*c.latent, *c.hidden) < 1 or min(c.depth, c.beta, c.classes) < 0:
+            raise ValueError(f"VAEConfig: hidden is {c.hidden}, latent {c.latent}, at least 1 each; depth is {c.depth}, beta {c.beta}, "
+                             f"classes {c.classes}, at least 0 each")
+        if c.pixels == "gaussian" and c.binarise:
+            raise ValueError("VAEConfig: pixels is 'gaussian', which is for grey ones, and binarise is True; binarise must be False")
         self.image = (*c.image, 1)[:3]
         pixels = math.prod(self.image)
         conv = c.network == "convolutional"
-        if conv and (c.image[0] % 4 or c.image[1] % 4):
-            raise ValueError(f"VAEConfig: image is {c.image}; a convolutional network needs a height and width that 4 divides")
         # The encoder: q(z1|x), q(z2|z1), ...
         self.convolve = ConvolutionalEncoder(self.image, c.hidden[0], c.activation, rng=rng) if conv else None
         below = [(c.hidden[0] if conv else pixels) + c.classes, *c.latent]
@@ -157,9 +161,16 @@ class VAE(Model):
         self.decoders = [Gaussian(above, h, c.depth, z, c.activation, rng=rng) for above, h, z in zip(c.latent[1:], c.hidden[1:], c.latent)]
         inputs = c.latent[0] + c.classes
         widths = [inputs] + [c.hidden[0]] * (1 if conv else c.depth)
-        self.layers = [Linear(a, b, rng=rng, activation=c.activation) for a, b in zip(widths, widths[1:])]
+        self.layers = [Linear(a, b, rng=rng, activation=c.activation) for a, b in pairwise(widths)]
         self.output = ConvolutionalDecoder(widths[-1], self.image, c.activation, rng=rng) if conv else Linear(widths[-1], pixels, rng=rng)
         self.log_variance = parameter(np.full(1, -3.0)) if c.pixels == "gaussian" else None
+
+    @classmethod
+    def for_data(cls, images: Images, *, seed: int = 0, **fields: Any) -> VAE:
+        """A fresh model for pictures of this size, which starts from their mean."""
+        model = cls.new(seed=seed, **{"image": images.train.shape[1:], **fields})
+        model.start_from(check_images(images.train, model.config.image))
+        return model
 
     # --- the two ways
 
@@ -183,16 +194,14 @@ class VAE(Model):
 
     def _joined(self, h, labels):
         """h with the labels beside it, one-hot, in a conditional model."""
-        if not self.config.classes:
-            if labels is not None:
-                raise ValueError("digit: this model isn't conditional (classes is 0), so it takes no labels")
-            return h
-        labels = check_labels(labels, self.config.classes, len(h))
-        one_hot = np.eye(self.config.classes, dtype=np.float32)[labels]
-        return ops.concatenate([h, one_hot], axis=-1)
+        labels = self._checked(labels, len(h))
+        return h if labels is None else ops.concatenate([h, np.eye(self.config.classes, dtype=np.float32)[labels]], axis=-1)
+
+    def _checked(self, labels, n: int) -> np.ndarray | None:
+        return check_labels(labels, self.config.classes, n) if self.config.classes else labels_for(labels, 0, n)
 
     def start_from(self, images) -> None:
-        """Set the last bias so that before any training every pixel has its mean brightness, as Burda et al. do."""
+        """Set the last bias so that before any training every pixel has its mean brightness, as Burda et al. do (a dense network's)."""
         mean = np.clip(images.reshape(len(images), -1).mean(0), 0.001, 0.999)
         if isinstance(self.output, Linear) and self.output.bias is not None:
             self.output.bias.data[...] = np.log(mean / (1 - mean))
@@ -209,7 +218,7 @@ class VAE(Model):
             mean, log_variance = repeat_rows(mean, k), repeat_rows(log_variance, k)
             x = np.repeat(x, k, axis=0)
             labels = None if labels is None else np.repeat(labels, k)
-        zs = []
+        zs: list[Any] = []
         log_q = 0.0
         for i, encoder in enumerate(self.encoders):
             if i:
@@ -255,7 +264,10 @@ class VAE(Model):
 
         images (n, height, width[, channels]) in [0, 1]; samples is k; chunk is how many samples are in memory at once.
         """
-        images = check_images(images, self.config.image).reshape(len(images), -1)
+        images = check_images(images, self.config.image)
+        images = images.reshape(len(images), -1)
+        check_count(samples, "samples")
+        labels = self._checked(labels, len(images))
         rng = np.random.default_rng(seed)
         if self.config.binarise:
             images = (rng.random(images.shape, np.float32) < images).astype(np.float32)
@@ -273,22 +285,22 @@ class VAE(Model):
         return np.concatenate(found)
 
     def evaluate(self, images: Images, *, seed: int = 0, samples: int = 5000, n: int | None = None) -> dict[str, float]:
-        """Test negative log-likelihood in nats (Burda et al.: one binarisation of the test set, 5,000 samples an image), and its spread."""
+        """Test negative log-likelihood in nats and its spread (Burda et al.: one binarisation of the test set, 5,000 samples an image)."""
         x = images.test[:n]
         labels = images.test_labels[:n] if self.config.classes and images.test_labels is not None else None
         nll = -self.log_likelihood(x, samples=samples, seed=seed, labels=labels)
-        return {"test NLL, nats": float(nll.mean()), "standard error": float(nll.std() / math.sqrt(len(nll))), "images": len(nll), "samples": samples}
+        error = float(nll.std() / math.sqrt(len(nll)))
+        return {"test NLL, nats": float(nll.mean()), "standard error": error, "images": len(nll), "samples": samples}
 
     # --- generation
 
     def steps(self, n: int = 1, *, seed: int = 0, digit=None, z: np.ndarray | None = None) -> Iterator[VAEStep]:
         """From z to pixels, one record a layer.  z: start from this z1 (n, latent) instead of a draw."""
         rng = np.random.default_rng(seed)
-        labels = self._labels(digit, n if z is None else len(z))
+        n = check_count(n) if z is None else len(z)
+        labels = labels_for(digit, self.config.classes, n)
         with no_grad():
             if z is None:
-                if n < 1:
-                    raise ValueError(f"steps: n is {n}; it is at least 1")
                 top = len(self.config.latent)
                 nothing = np.zeros((n, 0), np.float32)
                 step = self._step(f"z{top}", nothing, draw=rng.standard_normal((n, self.config.latent[-1]), np.float32))
@@ -342,32 +354,22 @@ class VAE(Model):
 
     def interpolate(self, a, b, steps: int = 10, labels=None) -> np.ndarray:
         """Pictures on the straight line between the codes of two pictures: (steps, height, width); the ends are the reconstructions."""
-        if steps < 2:
-            raise ValueError(f"interpolate: steps is {steps}; it is at least 2, the two ends")
         with no_grad():
             mean, _ = self.encode(check_images(np.stack([a, b]), self.config.image), labels)
-            along = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
-            z = (1 - along) * mean.data[:1] + along * mean.data[1:]
-            return self.decode(z, None if labels is None else np.repeat(labels[:1], steps)).data
+            return np.asarray(self.decode(between(mean.data, steps), None if labels is None else np.repeat(np.ravel(labels)[:1], steps)))
 
     def traverse(self, z: np.ndarray, dimension: int, values=np.linspace(-3, 3, 9), labels=None) -> np.ndarray:
         """Pictures of one code with one of its numbers changed: z (latent,) -> (len(values), height, width)."""
         if not 0 <= dimension < self.config.latent[0]:
-            raise ValueError(f"traverse: dimension is {dimension}; z has {self.config.latent[0]}, so it goes from 0 to {self.config.latent[0] - 1}")
+            raise ValueError(f"traverse: dimension is {dimension}; it may go from 0 to {self.config.latent[0] - 1}")
         zs = np.repeat(np.asarray(z, np.float32).reshape(1, -1), len(values), axis=0)
         zs[:, dimension] = values
         with no_grad():
             return np.asarray(self.decode(zs, labels))
 
-    def _labels(self, digit, n: int):
-        if not self.config.classes:
-            if digit is not None:
-                raise ValueError("digit: this model isn't conditional (classes is 0), so it takes none")
-            return None
-        return check_labels(np.arange(n) % self.config.classes if digit is None else digit, self.config.classes, n)
 
-
-def make_trainer(model: VAE, images: Images, training: VAETraining, *, seed: int = 0, folder=None, resume: bool = False, **options) -> Trainer:
+def make_trainer(model: VAE, images: Images, training: VAETraining, *, seed: int = 0, folder=None, resume: bool = False,
+                 **options) -> Trainer:
     """The training run of a preset or of your own settings; options go to `Trainer`."""
     t = training
     x = check_images(images.train, model.config.image)
@@ -377,8 +379,6 @@ def make_trainer(model: VAE, images: Images, training: VAETraining, *, seed: int
     batches = shuffled(x, batch_size=t.batch_size, seed=seed) if labels is None else shuffled(x, labels, batch_size=t.batch_size, seed=seed)
     per_epoch = len(x) // t.batch_size
     steps = t.epochs * per_epoch
-    if model.log_variance is None and not (folder and resume):
-        model.start_from(x)
     optimiser: Adam
     if t.optimiser == "muon":
         inner = [layer.weight for _, layer in model.modules() if isinstance(layer, Linear)]
@@ -391,41 +391,26 @@ def make_trainer(model: VAE, images: Images, training: VAETraining, *, seed: int
         warmth = 1.0 if not t.warm_up else min(1.0, (trainer.step + 1) / (t.warm_up * per_epoch))
         return model.loss(batch, rng, warmth=warmth)
 
-    trainer = Trainer(model, objective, batches, optimiser, steps=steps, schedule=cosine(steps), seed=seed, average=average, folder=folder,
-                      resume=resume, **options)
+    trainer = Trainer(model, objective, batches, optimiser, steps=steps, schedule=cosine(steps), seed=seed, average=average,
+                      folder=folder, resume=resume, **options)
     return trainer
 
 
-def check_images(x, image: tuple[int, ...]) -> np.ndarray:
-    """x as float32 (n, *image) in [0, 1]; ValueError says what is wrong."""
-    x = np.asarray(x)
-    if x.ndim == 2 and x.shape[1] == math.prod(image):
-        x = x.reshape(len(x), *image)
-    if x.shape[1:] != tuple(image):
-        raise ValueError(f"images: shape is {x.shape}; this model takes (n, {', '.join(map(str, image))})")
-    if len(x) == 0:
-        raise ValueError(f"images: shape is {x.shape}, an empty batch; at least one image is needed")
-    x = x.astype(np.float32, copy=False)
-    low, high = float(x.min()), float(x.max())
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"images: values go from {low:.4g} to {high:.4g}; they must lie in [0, 1]" + (" (there is a NaN)" if math.isnan(low + high) else ""))
-    return x
+def check_image_size(config: Any) -> None:
+    """ValueError unless `image` is one, and suits the network."""
+    name, image = type(config).__name__, config.image
+    if len(image) not in (2, 3) or min(image) < 1:
+        raise ValueError(f"{name}: image is {image}; it is (height, width) or (height, width, channels)")
+    if getattr(config, "network", "convolutional") == "convolutional" and (image[0] % 4 or image[1] % 4):
+        raise ValueError(f"{name}: image is {image}; a convolutional network needs a height and width that 4 divides")
 
 
-def check_labels(labels, classes: int, n: int) -> np.ndarray:
-    """labels as n integers from 0 to classes - 1; one integer serves all."""
-    if labels is None:
-        raise ValueError(f"labels: this model is conditional; it needs labels from 0 to {classes - 1}")
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"labels: dtype is {labels.dtype}; they are integers from 0 to {classes - 1}")
-    if labels.ndim == 0:
-        labels = np.repeat(labels, n)
-    if labels.shape != (n,):
-        raise ValueError(f"labels: shape is {labels.shape}; for {n} images it is ({n},)")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"labels: values go from {labels.min()} to {labels.max()}; they may go from 0 to {classes - 1}")
-    return labels
+def between(ends: np.ndarray, steps: int) -> np.ndarray:
+    """(steps, ...) on the straight line from ends[0] to ends[1], both ends to the bit."""
+    if steps < 2:
+        raise ValueError(f"interpolate: steps is {steps}; it is at least 2, the two ends")
+    along = np.linspace(0, 1, steps, dtype=np.float32).reshape(-1, *[1] * (ends.ndim - 1))
+    return (1 - along) * ends[:1] + along * ends[1:]
 
 
 def repeat_rows(x, k: int):

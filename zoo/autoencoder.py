@@ -1,0 +1,182 @@
+"""The plain autoencoder (Hinton & Salakhutdinov 2006): a picture through a narrow place and back.
+
+    x  --encoder-->  z  --decoder-->  p(x = 1) for every pixel
+
+Nothing says where the codes z lie, so there is no prior to draw from.  To draw at all, `sample` takes a Gaussian with the mean and
+covariance that the codes had in training (Ghosh et al. 2020, section 4, with one Gaussian); a variational autoencoder doesn't need it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.random import Generator
+
+from . import autograd as ops
+from .autograd import Tensor, no_grad
+from .data import Images, load_images
+from .model import Config, Family, Model, check_count, check_images, labels_for, last, replayable
+from .nn import Linear
+from .optim import Adam, cosine
+from .training import Trainer, minibatches, shuffled
+from .vae import ConvolutionalDecoder, ConvolutionalEncoder, VAEStep, between, check_image_size
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoencoderConfig(Config):
+    image: tuple[int, ...] = (28, 28)  # height, width, and channels if there is more than one
+    latent: int = 32  # numbers in a code
+    hidden: tuple[int, ...] = (512, 256)  # widths of the dense layers from picture to code, and back in reverse
+    activation: Literal["tanh", "relu", "gelu", "silu", "leaky_relu"] = "relu"
+    network: Literal["dense", "convolutional"] = "dense"  # how the picture and the first of `hidden` are joined
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoencoderTraining(Config):
+    epochs: int = 20
+    batch_size: int = 128
+    lr: float = 1e-3
+
+
+PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
+    "autoencoder": {},
+    "plane": {"latent": 2},  # codes that can be seen
+    "convolutional": {"network": "convolutional", "hidden": (256,)},
+}
+
+
+class Autoencoder(Model):
+    """`Autoencoder.new(latent=32, seed=0)`, or `zoo.load("autoencoder")`."""
+
+    kind = "autoencoder"
+    Config = AutoencoderConfig
+    config: AutoencoderConfig
+
+    mean: np.ndarray  # (latent,) of the codes in training: a running average
+    covariance: np.ndarray  # (latent, latent)
+
+    def __init__(self, config: AutoencoderConfig, *, rng: Generator):
+        super().__init__(config, rng=rng)
+        c = config
+        check_image_size(c)
+        if not c.hidden or min(c.latent, *c.hidden) < 1:
+            raise ValueError(f"AutoencoderConfig: hidden is {c.hidden}, latent {c.latent}; each width is at least 1")
+        image = (*c.image, 1)[:3]
+        conv = c.network == "convolutional"
+        self.convolve = ConvolutionalEncoder(image, c.hidden[0], c.activation, rng=rng) if conv else None
+        widths = c.hidden if conv else (math.prod(image), *c.hidden)
+        self.encoders = [Linear(a, b, rng=rng, activation=c.activation) for a, b in pairwise(widths)]
+        self.code = Linear(c.hidden[-1], c.latent, rng=rng)
+        self.layers = [Linear(a, b, rng=rng, activation=c.activation) for a, b in pairwise([c.latent, *c.hidden[::-1]])]
+        self.output = (ConvolutionalDecoder(c.hidden[0], image, c.activation, rng=rng) if conv
+                       else Linear(c.hidden[0], math.prod(image), rng=rng))
+        self.mean, self.covariance = np.zeros(c.latent, np.float32), np.eye(c.latent, dtype=np.float32)
+
+    @classmethod
+    def for_data(cls, images: Images, *, seed: int = 0, **fields: Any) -> Autoencoder:
+        return cls.new(seed=seed, **{"image": images.train.shape[1:], **fields})
+
+    def encode(self, x):
+        """x (n, height, width[, channels]) in [0, 1] -> codes (n, latent)."""
+        h = x.reshape((len(x), -1)) if self.convolve is None else self.convolve(x.reshape((len(x), *(*self.config.image, 1)[:3])))
+        for layer in self.encoders:
+            h = layer(h)
+        return self.code(h)
+
+    def decode(self, z):
+        """Codes (n, latent) -> pixels (n, height, width[, channels])."""
+        return ops.sigmoid(self.logits(z)).reshape((len(z), *self.config.image))
+
+    def logits(self, z):  # (n, latent) -> (n, pixels)
+        for layer in self.layers:
+            z = layer(z)
+        return self.output(z)
+
+    def loss(self, batch, rng: Generator) -> dict[str, Tensor]:
+        """Cross-entropy between pixels and their reconstruction, in nats per image."""
+        x = check_images(batch, self.config.image)
+        z = self.encode(x)
+        if self.training:
+            self._follow(z.data)
+        return {"loss": -ops.bernoulli_log_likelihood(x.reshape(len(x), -1), self.logits(z)).mean()}
+
+    def _follow(self, z: np.ndarray, rate: float = 0.01) -> None:
+        """Move the running mean and covariance towards those of a batch's codes."""
+        difference = z - self.mean
+        self.covariance += np.float32(rate) * (difference.T @ difference / np.float32(len(z)) - self.covariance)
+        self.mean += np.float32(rate) * difference.mean(0)
+
+    def evaluate(self, images: Images, *, seed: int = 0) -> dict[str, float]:
+        """How far test pictures are from their reconstructions: squared error, and cross-entropy, which is at least their entropy."""
+        x = check_images(images.test, self.config.image)
+        found = np.concatenate([self.reconstruct(x[part]) for part in minibatches(len(x), 500)]).astype(np.float64)
+        entropy, cross = (-(x * np.log(np.maximum(p, 1e-30)) + (1 - x) * np.log(np.maximum(1 - p, 1e-30))).sum() / len(x)
+                          for p in (x.astype(np.float64), found))
+        return {"test cross-entropy, nats": float(cross), "entropy, nats": float(entropy),
+                "squared error a pixel": float(((x - found) ** 2).mean()), "images": len(x)}
+
+    # --- generation
+
+    def steps(self, n: int = 1, *, seed: int = 0, digit=None, z: np.ndarray | None = None) -> Iterator[VAEStep]:
+        """From z to pixels, one record a layer.  z: start from these codes (n, latent) instead of a draw."""
+        labels_for(digit, 0, 0)
+        with no_grad():
+            if z is None:
+                draw = np.random.default_rng(seed).standard_normal((check_count(n), self.config.latent), np.float32)
+                step = self._step("z", np.zeros((n, 0), np.float32), draw)
+                yield step
+                z = step.value
+            z = np.asarray(z, np.float32)
+            if z.ndim != 2 or z.shape[1] != self.config.latent:
+                raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent})")
+            for name in [*(f"x.layers.{j}" for j in range(len(self.layers))), "logits", "pixels"]:
+                step = self._step(name, z)
+                z = step.value
+                yield step
+
+    @replayable
+    def _step(self, name: str, given: np.ndarray, draw: np.ndarray | None = None) -> VAEStep:
+        if draw is not None:
+            values, vectors = np.linalg.eigh(self.covariance)
+            root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T  # root root = covariance
+            formula, value = "z = mean + covariance^(1/2) draw", self.mean + draw @ root
+        elif name == "pixels":
+            formula, value = "x = 1 / (1 + exp(-l))", ops.sigmoid(given).reshape((len(given), *self.config.image))
+        elif name == "logits":
+            formula, value = "l = W h + b", self.output(given)
+        else:
+            formula, value = f"h = {self.config.activation}(W h + b)", self.layers[int(name.rpartition(".")[2])](given)
+        return VAEStep(name, formula, given, draw, value.data if isinstance(value, Tensor) else value)
+
+    def sample(self, n: int = 1, seed: int = 0, digit=None) -> np.ndarray:
+        """(n, height, width[, channels]) float32 in [0, 1], from codes of the Gaussian that training's codes resemble."""
+        return last(self.steps(n, seed=seed, digit=digit)).value
+
+    def reconstruct(self, x) -> np.ndarray:
+        """decode(encode(x))."""
+        with no_grad():
+            return np.asarray(self.decode(self.encode(check_images(x, self.config.image))))
+
+    def interpolate(self, a, b, steps: int = 10) -> np.ndarray:
+        """Pictures on the straight line between the codes of two pictures: (steps, height, width); the ends are the reconstructions."""
+        with no_grad():
+            return np.asarray(self.decode(between(np.asarray(self.encode(check_images(np.stack([a, b]), self.config.image))), steps)))
+
+
+def make_trainer(model: Autoencoder, images: Images, training: AutoencoderTraining, *, seed: int = 0, folder=None, resume: bool = False,
+                 **options) -> Trainer:
+    """The training run of a preset or of your own settings; options go to `Trainer`."""
+    x = check_images(images.train, model.config.image)
+    batches = shuffled(x, batch_size=training.batch_size, seed=seed)
+    steps = training.epochs * (len(x) // training.batch_size)
+    return Trainer(model, model.loss, batches, Adam(model.parameters(), training.lr), steps=steps, schedule=cosine(steps), seed=seed,
+                   folder=folder, resume=resume, **options)
+
+
+FAMILIES = {
+    "autoencoder": Family(Autoencoder, AutoencoderTraining, PRESETS, lambda source: load_images(source or "mnist"), make_trainer, "mnist")}

@@ -1,0 +1,333 @@
+"""The VQ-VAE (van den Oord et al. 2017): pictures as a small grid of symbols, and a prior that writes such grids.
+
+    x  --encoder-->  z_e (height/4, width/4, d)  --nearest row of the codebook-->  codes  --rows-->  e  --decoder-->  p(x|codes)
+    p(codes) = product of p(code_i | codes before it), row by row: a transformer (`prior`), as for text
+
+Choosing the nearest row has no gradient.  So the decoder is given z_e + stop(e - z_e): its value is e, and its gradient goes straight
+through to the encoder.  Rows aren't trained but follow the mean of what chose them (their appendix A.1); one that hardly anything chooses
+is dead and takes the place of an encoder's output (Dhariwal et al. 2020, section 3.1).  All rows are dead when training begins, so
+that is also how the codebook starts.
+
+The prior learns together with the rest, from codes as they are at that step; no gradient of it reaches the encoder.  The encoder is
+deterministic, so -ln p(x|codes) - ln p(codes) is at least -ln p(x): the bound that `evaluate` gives, in nats like a VAE's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.random import Generator
+
+from . import autograd as ops
+from .autograd import Tensor, no_grad
+from .data import Images, binarise, load_images
+from .model import Config, Family, Model, Step, check_count, check_images, check_labels, labels_for, last, replayable
+from .nn import Conv2d, ConvTranspose2d, Module
+from .optim import Adam, cosine
+from .training import Trainer, minibatches, shuffled
+from .transformer import Cache, Transformer, TransformerConfig
+from .vae import VAEStep, between, check_image_size
+
+
+@dataclasses.dataclass(frozen=True)
+class VQVAEConfig(Config):
+    image: tuple[int, ...] = (28, 28)  # height, width, and channels if there is more than one; 4 divides height and width
+    channels: int = 32  # of the convolutions at half the size; twice as many at a quarter
+    codes: int = 128  # rows of the codebook
+    width: int = 16  # numbers in a row
+    activation: Literal["tanh", "relu", "gelu", "silu", "leaky_relu"] = "relu"
+    commitment: float = 0.25  # weight of |z_e - e|^2, which keeps the encoder near its rows
+    decay: float = 0.99  # of the codebook's moving averages
+    binarise: bool = True  # train on x ~ Bernoulli(pixel), drawn afresh at every presentation; else on grey pixels
+    classes: int = 0  # the prior is label-conditional if above 0
+    prior_layers: int = 3
+    prior_heads: int = 4
+    prior_width: int = 96
+
+
+@dataclasses.dataclass(frozen=True)
+class VQVAETraining(Config):
+    epochs: int = 20
+    batch_size: int = 128
+    lr: float = 1e-3
+    warm_up: int = 100  # steps
+
+
+PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
+    "vqvae": {},
+    "conditional": {"classes": 10},
+}
+
+
+@dataclasses.dataclass
+class CodeStep(Step):
+    """One code of every picture, drawn from what the prior says after the codes before it."""
+
+    name: str  # "code 3, 5": row and column
+    given: np.ndarray  # (n,) the symbol read in this step: the code before; at first the one that says "begin", of each class its own
+    logits: np.ndarray  # (n, codes)
+    probabilities: np.ndarray  # (n, codes) softmax(logits)
+    draw: np.ndarray  # (n,) uniform in [0, 1)
+    code: np.ndarray  # (n,) the one whose share of [0, 1) holds the draw
+    value: np.ndarray  # (n, rows, columns) the codes so far, -1 where there is none yet
+
+
+class Codebook(Module):
+    """Rows that stand for whatever is nearest to them."""
+
+    rows: np.ndarray  # (codes, width)
+    sums: np.ndarray  # (codes, width) moving average of the sum of what chose each row
+    counts: np.ndarray  # (codes,) moving average of how much did: rows = sums / counts
+
+    def __init__(self, codes: int, width: int, decay: float):
+        self.rows, self.sums = np.zeros((codes, width), np.float32), np.zeros((codes, width), np.float32)
+        self.counts = np.zeros(codes, np.float32)
+        self.decay = decay
+
+    def nearest(self, z: np.ndarray) -> np.ndarray:
+        """The row with the least Euclidean distance to each: z (m, width) -> (m,) int64."""
+        return ((self.rows * self.rows).sum(1) - 2 * (z @ self.rows.T)).argmin(1)
+
+    def revive(self, z: np.ndarray, rng: Generator, share: float = 0.03) -> int:
+        """Dead rows, with under `share` of what a row would have if all had the same, become some of z (m, width)."""
+        dead = np.flatnonzero(self.counts <= share * len(z) / len(self.counts))
+        if len(dead):
+            chosen = z[rng.choice(len(z), len(dead), replace=len(z) < len(dead))]
+            self.counts[dead] = len(z) / len(self.counts)  # as if it had its share, so that it has time to find its place
+            self.rows[dead], self.sums[dead] = chosen, chosen * self.counts[dead, None]
+        return len(dead)
+
+    def follow(self, z: np.ndarray, ids: np.ndarray) -> None:
+        """N = decay N + (1 - decay) n,  m = decay m + (1 - decay) sum of z,  row = m / N  (van den Oord et al. 2017, eq. 6-8)."""
+        keep, rate = np.float32(self.decay), np.float32(1 - self.decay)
+        sums = np.zeros_like(self.sums)
+        np.add.at(sums, ids, z)
+        self.counts[...] = keep * self.counts + rate * np.bincount(ids, minlength=len(self.counts)).astype(np.float32)
+        self.sums[...] = keep * self.sums + rate * sums
+        self.rows[...] = self.sums / self.counts[:, None]
+
+
+class VQVAE(Model):
+    """`VQVAE.new(codes=128, seed=0)`, or `zoo.load("vqvae")`."""
+
+    kind = "vqvae"
+    Config = VQVAEConfig
+    config: VQVAEConfig
+
+    encoder: list[Conv2d]
+    codebook: Codebook
+    decoder: list[Conv2d | ConvTranspose2d]
+    prior: Transformer
+
+    def __init__(self, config: VQVAEConfig, *, rng: Generator):
+        super().__init__(config, rng=rng)
+        c = config
+        check_image_size(c)
+        for name in ("channels", "codes", "width"):
+            check_count(getattr(c, name), f"VQVAEConfig: {name}")
+        if not 0 <= c.decay < 1 or min(c.commitment, c.classes) < 0:
+            raise ValueError(f"VQVAEConfig: decay is {c.decay}, from 0 up to but not including 1; commitment is {c.commitment} and "
+                             f"classes {c.classes}, at least 0 each")
+        pixel = (*c.image, 1)[2]
+        self.grid = (c.image[0] // 4, c.image[1] // 4)  # rows and columns of codes
+        a, b = c.channels, 2 * c.channels
+        self.encoder = [Conv2d(pixel, a, 4, stride=2, padding=1, rng=rng), Conv2d(a, b, 4, stride=2, padding=1, rng=rng),
+                        Conv2d(b, b, 3, padding=1, rng=rng), Conv2d(b, c.width, 1, rng=rng)]
+        self.codebook = Codebook(c.codes, c.width, c.decay)
+        self.decoder = [Conv2d(c.width, b, 3, padding=1, rng=rng), ConvTranspose2d(b, a, 4, stride=2, padding=1, rng=rng),
+                        ConvTranspose2d(a, pixel, 4, stride=2, padding=1, rng=rng)]
+        self.prior = Transformer(TransformerConfig.make(
+            symbols=c.codes + max(1, c.classes), window=math.prod(self.grid), layers=c.prior_layers, heads=c.prior_heads,
+            width=c.prior_width, norm="rms", bias=False, tied=False), rng=rng)  # the last symbols say "begin", one for each class
+
+    @classmethod
+    def for_data(cls, images: Images, *, seed: int = 0, **fields: Any) -> VQVAE:
+        return cls.new(seed=seed, **{"image": images.train.shape[1:], **fields})
+
+    # --- the two ways
+
+    def features(self, x):
+        """z_e: x (n, height, width[, channels]) -> (n, rows, columns, d)."""
+        h = x.reshape((len(x), *(*self.config.image, 1)[:3]))
+        for i, layer in enumerate(self.encoder):
+            h = layer(h)
+            if i + 1 < len(self.encoder):
+                h = ops.activate(h, self.config.activation)
+        return h
+
+    def quantise(self, z: np.ndarray) -> np.ndarray:
+        """The codes of z_e (n, rows, columns, d): (n, rows, columns) int64."""
+        return self.codebook.nearest(z.reshape(-1, self.config.width)).reshape(z.shape[:-1])
+
+    def encode(self, x) -> np.ndarray:
+        """x (n, height, width[, channels]) in [0, 1] -> codes (n, rows, columns) int64."""
+        with no_grad():
+            return self.quantise(np.asarray(self.features(check_images(x, self.config.image))))
+
+    def decode(self, codes) -> np.ndarray:
+        """Codes (n, rows, columns) -> pixels (n, height, width[, channels])."""
+        codes = self._check_codes(codes)
+        with no_grad():
+            return np.asarray(ops.sigmoid(self.logits(self.codebook.rows[codes])).reshape((len(codes), *self.config.image)))
+
+    def logits(self, e):  # (n, rows, columns, d) -> (n, pixels)
+        for i in range(len(self.decoder)):
+            e = self._decoded(i, e)
+        return e.reshape((len(e), -1))
+
+    def _decoded(self, i: int, h):
+        h = self.decoder[i](h)
+        return ops.activate(h, self.config.activation) if i + 1 < len(self.decoder) else h
+
+    def _check_codes(self, codes) -> np.ndarray:
+        codes = np.asarray(codes)
+        if codes.ndim != 3 or codes.shape[1:] != self.grid or codes.dtype.kind not in "iu":
+            wanted = f"(n, {self.grid[0]}, {self.grid[1]}) integers"
+            raise ValueError(f"codes: shape is {codes.shape} and dtype {codes.dtype}; they are {wanted}")
+        if len(codes) == 0:
+            raise ValueError(f"codes: shape is {codes.shape}; at least one grid is needed")
+        if codes.min() < 0 or codes.max() >= self.config.codes:
+            raise ValueError(f"codes: they go from {codes.min()} to {codes.max()}; they may go from 0 to {self.config.codes - 1}")
+        return codes
+
+    # --- what is learned
+
+    def loss(self, batch, rng: Generator) -> dict[str, Tensor]:
+        """Nats per image of pixels and of codes, and how far the encoder is from its rows: batch is images, or (images, labels)."""
+        x, labels = batch if isinstance(batch, tuple) else (batch, None)
+        x = check_images(x, self.config.image)
+        if self.config.binarise:
+            x = binarise(x, rng)
+        n, d = len(x), self.config.width
+        z = self.features(x)
+        flat = z.data.reshape(-1, d)
+        if self.training:
+            self.codebook.revive(flat, rng)
+        ids = self.codebook.nearest(flat)
+        e = self.codebook.rows[ids].reshape(z.shape)
+        if self.training:
+            self.codebook.follow(flat, ids)
+        reconstruction = -ops.bernoulli_log_likelihood(x.reshape(n, -1), self.logits(straight_through(z, e))).mean()
+        difference = z - e
+        commitment = (difference * difference).sum() / n
+        codes = -self.log_prior(ids.reshape(n, -1), labels if self.config.classes else None).mean()
+        return {"loss": reconstruction + codes + self.config.commitment * commitment, "reconstruction": reconstruction, "codes": codes,
+                "commitment": commitment}
+
+    def log_prior(self, codes: np.ndarray, labels=None):
+        """ln p(codes), (n,): codes (n, rows * columns) in the order in which they are written."""
+        inputs = np.concatenate([self._begin(labels, len(codes))[:, None], codes[:, :-1]], axis=1)
+        logits = self.prior(inputs)[..., : self.config.codes]
+        return -ops.cross_entropy(logits, codes, reduction="none").sum(axis=1)
+
+    def _begin(self, labels, n: int) -> np.ndarray:
+        """The symbol that each sequence begins with."""
+        labels = check_labels(labels, self.config.classes, n) if self.config.classes else labels_for(labels, 0, n)
+        return self.config.codes + (np.zeros(n, np.int64) if labels is None else labels)
+
+    def evaluate(self, images: Images, *, seed: int = 0, n: int | None = None) -> dict[str, float]:
+        """-ln p(x, codes of x) in nats per image, which is at least -ln p(x), and its parts; x binarised once if trained so."""
+        x = check_images(images.test[:n], self.config.image)
+        labels = None
+        if self.config.classes:
+            labels = check_labels(None if images.test_labels is None else images.test_labels[:n], self.config.classes, len(x))
+        if self.config.binarise:
+            x = binarise(x, np.random.default_rng(seed))
+        pixels, codes, chosen = [], [], np.zeros(self.config.codes)
+        with no_grad():
+            for part in minibatches(len(x), 250):
+                ids = self.encode(x[part])
+                chosen += np.bincount(ids.reshape(-1), minlength=len(chosen))
+                rows = x[part].reshape(len(ids), -1)
+                pixels.append(np.asarray(ops.bernoulli_log_likelihood(rows, self.logits(self.codebook.rows[ids]))))
+                codes.append(np.asarray(self.log_prior(ids.reshape(len(ids), -1), None if labels is None else labels[part])))
+        reconstruction, prior = -np.concatenate(pixels), -np.concatenate(codes)
+        share = chosen[chosen > 0] / chosen.sum()
+        perplexity = float(np.exp(-(share * np.log(share)).sum()))  # as many codes used alike would be as uncertain
+        return {"test bound, nats": float((reconstruction + prior).mean()), "reconstruction, nats": float(reconstruction.mean()),
+                "codes, nats": float(prior.mean()), "perplexity of codes": perplexity, "images": len(x)}
+
+    # --- generation
+
+    def steps(self, n: int = 1, *, seed: int = 0, digit=None, codes: np.ndarray | None = None) -> Iterator[CodeStep | VAEStep]:
+        """One record a code, then one a layer to the pixels.  codes: start from these (n, rows, columns) instead of drawing them."""
+        with no_grad():
+            if codes is None:
+                n = check_count(n)
+                rng = np.random.default_rng(seed)
+                symbol = self._begin(labels_for(digit, self.config.classes, n), n)
+                codes = np.full((n, *self.grid), -1)
+                cache = Cache.empty(self.prior.config, math.prod(self.grid), n)
+                for position in range(math.prod(self.grid)):
+                    written = self._code_step(position, symbol, codes, cache, rng.random(n))
+                    symbol, codes = written.code, written.value
+                    yield written
+            h = self._check_codes(codes)
+            for name in ["e", *(f"decoder.{i}" for i in range(len(self.decoder) - 1)), "logits", "pixels"]:
+                step = self._step(name, h)
+                h = step.value
+                yield step
+
+    @replayable
+    def _code_step(self, position: int, symbol: np.ndarray, codes: np.ndarray, cache: Cache, draw: np.ndarray) -> CodeStep:
+        """`cache` holds keys and values of the symbols before; that of this one is written to its place, the same at every replay."""
+        logits = np.asarray(self.prior(symbol[:, None], cache=cache, start=position))[:, -1, : self.config.codes]
+        p = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        ends = p.cumsum(1)
+        code = (ends <= np.minimum(draw * ends[:, -1], np.nextafter(ends[:, -1], 0))[:, None]).sum(1)
+        row, column = divmod(position, self.grid[1])
+        value = codes.copy()
+        value[:, row, column] = code
+        return CodeStep(f"code {row}, {column}", symbol, logits, p, draw, code, value)
+
+    @replayable
+    def _step(self, name: str, given: np.ndarray) -> VAEStep:
+        if name == "e":
+            formula, value = "e = rows of the codebook", self.codebook.rows[given]
+        elif name == "pixels":
+            formula, value = "x = 1 / (1 + exp(-l))", ops.sigmoid(given).reshape((len(given), *self.config.image))
+        else:
+            i = len(self.decoder) - 1 if name == "logits" else int(name.partition(".")[2])
+            formula = "l = W * h + b" if name == "logits" else f"h = {self.config.activation}(W * h + b)"
+            value = self._decoded(i, given)
+        return VAEStep(name, formula, given, None, value.data if isinstance(value, Tensor) else value)
+
+    def sample(self, n: int = 1, seed: int = 0, digit=None) -> np.ndarray:
+        """(n, height, width[, channels]) float32 in [0, 1]: the means of p(x|codes) for n grids of codes that the prior writes."""
+        return np.asarray(last(self.steps(n, seed=seed, digit=digit)).value)
+
+    def reconstruct(self, x) -> np.ndarray:
+        """decode(encode(x))."""
+        return self.decode(self.encode(x))
+
+    def interpolate(self, a, b, steps: int = 10) -> np.ndarray:
+        """Pictures on the line between z_e of two pictures, rounded to codes: (steps, height, width); the ends are the reconstructions."""
+        with no_grad():
+            ends = np.asarray(self.features(check_images(np.stack([a, b]), self.config.image)))
+        return self.decode(self.quantise(between(ends, steps)))
+
+
+def straight_through(z, e: np.ndarray):
+    """The value of e with the gradient of z."""
+    return z + (e - z.data if isinstance(z, Tensor) else e - z)
+
+
+def make_trainer(model: VQVAE, images: Images, training: VQVAETraining, *, seed: int = 0, folder=None, resume: bool = False,
+                 **options) -> Trainer:
+    """The training run of a preset or of your own settings; options go to `Trainer`."""
+    t = training
+    arrays = [check_images(images.train, model.config.image)]
+    if model.config.classes:
+        arrays.append(check_labels(images.train_labels, model.config.classes, len(arrays[0])))
+    batches = shuffled(*arrays, batch_size=t.batch_size, seed=seed)
+    steps = t.epochs * (len(arrays[0]) // t.batch_size)
+    return Trainer(model, model.loss, batches, Adam(model.parameters(), t.lr, clip=10.0), steps=steps, seed=seed, folder=folder,
+                   schedule=cosine(steps, warmup=min(t.warm_up, steps // 10)), resume=resume, **options)
+
+
+FAMILIES = {"vqvae": Family(VQVAE, VQVAETraining, PRESETS, lambda source: load_images(source or "mnist"), make_trainer, "mnist")}
