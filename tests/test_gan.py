@@ -132,15 +132,16 @@ def test_steps_lead_from_z_to_the_sample_and_replay(fields):
     model = GAN.new(**fields)
     digit = 1 if model.config.classes else None
     steps = list(model.steps(4, seed=1, digit=digit))
+    assert all(module.training for _, module in model.modules())  # as it was
     assert steps[0].name == "z" and steps[-1].name == "verdict"
     sample = next(s.value for s in steps if s.name in ("pixels", "points"))
     np.testing.assert_array_equal(sample, model.sample(4, seed=1, digit=digit))
     assert sample.dtype == np.float32 and (fields is POINTS or (0 <= sample.min() and sample.max() <= 1))
     for step in steps:
-        if hasattr(step, "_again"):
-            assert step.equals(step.replay())
+        assert step.equals(step.replay())
     for step, following in pairwise(steps[1:]):
         assert following.given is step.value or following.name == "verdict"
+    assert all(module.training for _, module in model.modules())
 
 
 def test_verdict_gradient_points_to_what_looks_more_real():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from .diffusion_uses import great_circle
 from .gan_losses import LOSSES, gradient_penalty, r1_penalty
 from .gan_networks import Discriminator, Generator
 from .model import Config, Family, Model, Step, replayable
+from .nn import Module
 from .optim import Adam, Average, Schedule, constant, linear_decay
 from .toys import TOYS, stacked_digits
 from .training import Trainer, TrainingFailed, minibatches, shuffled
@@ -169,33 +171,35 @@ class GAN(Model):
         if z.ndim != 2 or z.shape[1] != self.config.latent:
             raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent})")
         labels = self.labels_for(digit, len(z))
-        was = self.training
-        self.eval()
-        try:
-            yield GANStep("z", "z ~ N(0, 1)", np.zeros((len(z), 0), np.float32), z)
-            h = self.joined(z, labels)
-            for i in range(len(self.generator.stages())):
-                step = self._step(i, h)
-                h = step.value
-                yield step
-            if self.pictures:
-                yield GANStep("pixels", "pixel = (x + 1) / 2", h, self.outside(h))
-            if len(h) % self.config.packing == 0:
-                yield self._verdict(h, labels)
-        finally:
-            self.train(was)
+        yield self._z(z)
+        h = self.joined(z, labels)
+        for i in range(len(self.generator.stages())):
+            step = self._layer(i, h)
+            h = step.value
+            yield step
+        if self.pictures:
+            yield self._pixels(h)
+        if len(h) % self.config.packing == 0:
+            yield self._verdict(h, labels)
 
     @replayable
-    def _step(self, i: int, given: np.ndarray) -> GANStep:
-        stage = self.generator.eval().stages()[i]  # type: ignore[attr-defined]
-        with no_grad():
+    def _z(self, z: np.ndarray) -> GANStep:
+        return GANStep("z", "z ~ N(0, 1)", np.zeros((len(z), 0), np.float32), z)
+
+    @replayable
+    def _layer(self, i: int, given: np.ndarray) -> GANStep:
+        stage = self.generator.stages()[i]
+        with no_grad(), evaluating(self.generator):
             value = stage.run(Tensor(given))
         return GANStep(stage.name, stage.formula, given, value.data)
 
     @replayable
+    def _pixels(self, given: np.ndarray) -> GANStep:
+        return GANStep("pixels", "pixel = (x + 1) / 2", given, self.outside(given))
+
+    @replayable
     def _verdict(self, given: np.ndarray, labels) -> GANStep:
-        self.discriminator.eval()
-        with ops.enable_grad():
+        with ops.enable_grad(), evaluating(self.discriminator):
             x = Tensor(given, requires_grad=True)
             logit = self.discriminator(x, labels)
             gradient = ops.grad(logit.sum(), x)
@@ -238,6 +242,17 @@ class GAN(Model):
             return metrics.toy_figures(data, x, seed)
         judge = metrics.Judge.of_zoo(data)
         return judge.evaluate(x, digit=np.arange(n) % self.config.classes if self.config.classes else None)
+
+
+@contextmanager
+def evaluating(module: Module) -> Iterator[None]:
+    """Norms by their running averages inside; afterwards as before."""
+    was = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was)
 
 
 # --- training

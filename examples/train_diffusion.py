@@ -1,0 +1,37 @@
+"""Train a small conditional diffusion model on MNIST, then draw digits in ten steps: look at diffusion.png and diffusion-strip.png.
+
+    python examples/train_diffusion.py [minutes]
+
+Ten minutes give digits; the model that ships trained for longer (its card says how long).
+"""
+
+import sys
+
+import numpy as np
+
+from zoo.data import mnist
+from zoo.diffusion import Diffusion, DiffusionTraining, make_trainer
+from zoo.inspection.pictures import save_grid
+
+minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 10
+digits = mnist()
+model = Diffusion.new(classes=10, schedule="cosine", prediction="v", sampler="dpm-solver++", evaluations=10, guidance=1.5, seed=0)
+trainer = make_trainer(model, digits, DiffusionTraining(steps=int(minutes * 150), batch_size=64))
+print(trainer.run())
+if trainer.average is not None:
+    trainer.average.swap()  # draw with the averaged weights
+
+save_grid("diffusion.png", model.sample(64, seed=0))
+
+# Every step is a record; each row of the strip is one of them: x_t, and the picture that the network sees in it.
+steps = list(model.steps(8, digit=np.arange(8), seed=0))
+strip = [model.outside(picture) for step in steps for picture in (step.x_t, step.x_0_predicted)]
+save_grid("diffusion-strip.png", np.concatenate(strip), columns=8)
+
+errors = model.error_by_t(digits.test[:256], digits.test_labels[:256])
+for t, error in zip(errors["t"], errors["x_0"]):
+    print(f"t {t:.2f}   squared error of the x_0 predicted {error:.4f}")
+
+half = np.zeros((28, 28), bool)
+half[:14] = True  # keep the upper half of each picture, and paint the lower half
+save_grid("diffusion-inpainted.png", model.inpaint(digits.test[:8], half, digit=digits.test_labels[:8], evaluations=30), columns=8)
