@@ -276,90 +276,120 @@ def silu_row(y):
 
 
 @inner
-def silu_row_backward(g, y, out):
-    for j in range(y.size):
-        s = f32(1) / (f32(1) + expf(-y[j]))
-        out[j] = g[j] * (s + y[j] * s * (f32(1) - s))
+def silu_row_backward(g, d):
+    """d = g times the derivative of silu at d, in place"""
+    for j in range(d.size):
+        s = f32(1) / (f32(1) + expf(-d[j]))
+        d[j] = g[j] * (s + d[j] * s * (f32(1) - s))
+
+
+# A row of few channels is too short for a loop to run fast, so several pixels make one wide row, as if they were more channels:
+# gain and bias come repeated, and channel j of a wide row belongs to the group of channel j % n.
 
 
 @inner
-def group_image(x, y, gain, bias, means, inverses, mean, spread, factor, space, n, groups, eps, with_silu):
-    """One image; leaves mean and 1 / deviation of each group."""
-    column_statistics(x, space, n, mean, spread)
+def group_image(x, y, gain, bias, means, inverses, mean, spread, factor, rows, wide, n, groups, eps, with_silu):
+    """One image of `rows` wide rows; leaves mean and 1 / deviation of each group."""
+    column_statistics(x, rows, wide, mean, spread)
     size = n // groups
+    columns = f32(size * (wide // n))
     for k in range(groups):
         total, squares = f32(0), f32(0)
-        for j in range(k * size, (k + 1) * size):
-            total += mean[j]
-        total /= f32(size)
-        for j in range(k * size, (k + 1) * size):
-            squares += spread[j] + f32(space) * (mean[j] - total) * (mean[j] - total)
-        means[k], inverses[k] = total, f32(1) / math.sqrt(squares / f32(size * space) + eps)
-        for j in range(k * size, (k + 1) * size):
-            mean[j], factor[j] = total, gain[j] * inverses[k]
-    for i in range(space):
-        row = floats(y + 4 * i * n, n)
-        affine_row(floats(x + 4 * i * n, n), row, mean, factor, bias)
-        if with_silu:
-            silu_row(row)
-
-
-@task
-def group_norm_forward(t, tasks, x, gain, bias, y, means, inverses, images, space, n, groups, with_silu, eps: float):
-    """x, y (images, space, n); means, inverses (images, groups)"""
-    mean, spread, factor = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
-    for i in range(part(t, tasks, images, 1), part(t + 1, tasks, images, 1)):
-        at, kept = 4 * i * space * n, 4 * i * groups
-        group_image(
-            x + at, y + at, floats(gain, n), floats(bias, n), floats(means + kept, groups), floats(inverses + kept, groups),
-            mean, spread, factor, space, n, groups, f32(eps), with_silu,
-        )
+        for pixel in range(0, wide, n):
+            for j in range(pixel + k * size, pixel + (k + 1) * size):
+                total += mean[j]
+        total /= columns
+        for pixel in range(0, wide, n):
+            for j in range(pixel + k * size, pixel + (k + 1) * size):
+                squares += spread[j] + f32(rows) * (mean[j] - total) * (mean[j] - total)
+        means[k], inverses[k] = total, f32(1) / math.sqrt(squares / (columns * f32(rows)) + eps)
+    spread_groups(means, inverses, gain, mean, factor, wide, n, size)
+    for i in range(rows):
+        affine_row(floats(x + 4 * i * wide, wide), floats(y + 4 * i * wide, wide), mean, factor, bias)
+    if with_silu:
+        silu_row(floats(y, rows * wide))
 
 
 @inner
-def group_image_backward(g, x, gain, bias, means, inverses, dx, dgain, dbias, work, space, n, groups, with_silu):
-    """One image; work (5, n) is scratch."""
-    mean, factor, level, slope, shift = work[:n], work[n:2 * n], work[2 * n:3 * n], work[3 * n:4 * n], work[4 * n:]
-    size = n // groups
-    for j in range(n):
-        mean[j] = means[j // size]
-        factor[j] = gain[j] * inverses[j // size]
-    if with_silu:  # dx holds the gradient of what went into silu, made from that value, which is made once more
-        for i in range(space):
-            row = floats(dx + 4 * i * n, n)
-            affine_row(floats(x + 4 * i * n, n), shift, mean, factor, bias)
-            silu_row_backward(floats(g + 4 * i * n, n), shift, row)
-        g = dx
-    column_sums_of_products(g, x, space, n, mean, level, slope)
-    for k in range(groups):
-        inverse = inverses[k]
-        total, product = f32(0), f32(0)
-        for j in range(k * size, (k + 1) * size):
-            dbias[j] += level[j]
-            dgain[j] += slope[j] * inverse
-            total += gain[j] * level[j]
-            product += gain[j] * slope[j]
-        entries = f32(size * space)
-        for j in range(k * size, (k + 1) * size):
-            level[j] = total * inverse / entries
-            slope[j] = product * inverse * inverse * inverse / entries
-    for i in range(space):
-        at = 4 * i * n
-        affine_row_backward(floats(g + at, n), floats(x + at, n), floats(dx + at, n), mean, factor, level, slope)
+def spread_groups(means, inverses, gain, mean, factor, wide, n, size):
+    """mean and factor = gain / deviation of each channel, from those of its group"""
+    for pixel in range(0, wide, n):
+        for j in range(n):
+            k = j // size
+            mean[pixel + j], factor[pixel + j] = means[k], gain[pixel + j] * inverses[k]
 
 
 @task
-def group_norm_backward(t, tasks, g, x, gain, bias, means, inverses, dx, dgains, dbiases, images, space, n, groups, with_silu):
+def group_norm_forward(t, tasks, x, gain, bias, y, means, inverses, images, rows, wide, n, groups, with_silu, eps: float):
+    """x, y (images, rows, wide); means, inverses (images, groups)"""
+    mean, spread, factor = np.empty(wide, np.float32), np.empty(wide, np.float32), np.empty(wide, np.float32)
+    for i in range(part(t, tasks, images, 1), part(t + 1, tasks, images, 1)):
+        at, kept = 4 * i * rows * wide, 4 * i * groups
+        group_image(
+            x + at, y + at, floats(gain, wide), floats(bias, wide), floats(means + kept, groups), floats(inverses + kept, groups),
+            mean, spread, factor, rows, wide, n, groups, f32(eps), with_silu,
+        )  # fmt: skip
+
+
+@inner
+def group_image_backward(g, x, gain, bias, means, inverses, dx, dgain, dbias, work, rows, wide, n, groups, with_silu):
+    """One image; work (4, wide) is scratch."""
+    mean, factor, level, slope = work[:wide], work[wide:2 * wide], work[2 * wide:3 * wide], work[3 * wide:]
+    size = n // groups
+    spread_groups(means, inverses, gain, mean, factor, wide, n, size)
+    if with_silu:  # dx holds the gradient of what went into silu, made from that value, which is made once more
+        for i in range(rows):
+            affine_row(floats(x + 4 * i * wide, wide), floats(dx + 4 * i * wide, wide), mean, factor, bias)
+        silu_row_backward(floats(g, rows * wide), floats(dx, rows * wide))
+        g = dx
+    column_sums_of_products(g, x, rows, wide, mean, level, slope)
+    entries = f32(size * (wide // n) * rows)
+    for k in range(groups):
+        inverse, total, product = inverses[k], f32(0), f32(0)
+        for pixel in range(0, wide, n):
+            for j in range(k * size, (k + 1) * size):
+                dbias[j] += level[pixel + j]
+                dgain[j] += slope[pixel + j] * inverse
+                total += gain[j] * level[pixel + j]
+                product += gain[j] * slope[pixel + j]
+        for pixel in range(0, wide, n):
+            for j in range(pixel + k * size, pixel + (k + 1) * size):
+                level[j] = total * inverse / entries
+                slope[j] = product * inverse * inverse * inverse / entries
+    for i in range(rows):
+        at = 4 * i * wide
+        back_row(floats(g + at, wide), floats(x + at, wide), floats(dx + at, wide), mean, factor, level, slope, with_silu)
+
+
+@inner
+def back_row(g, x, dx, mean, factor, level, slope, in_place):
+    if in_place:  # g is dx: told apart, because arrays that overlap aren't vectorised
+        for j in range(dx.size):
+            dx[j] = factor[j] * dx[j] - level[j] - (x[j] - mean[j]) * slope[j]
+    else:
+        affine_row_backward(g, x, dx, mean, factor, level, slope)
+
+
+@task
+def group_norm_backward(t, tasks, g, x, gain, bias, means, inverses, dx, dgains, dbiases, images, rows, wide, n, groups, with_silu):
     """dgains, dbiases (tasks, n): what each task adds up."""
-    work, dgain, dbias = np.empty(5 * n, np.float32), floats(dgains + 4 * t * n, n), floats(dbiases + 4 * t * n, n)
+    work, dgain, dbias = np.empty(4 * wide, np.float32), floats(dgains + 4 * t * n, n), floats(dbiases + 4 * t * n, n)
     for j in range(n):
         dgain[j], dbias[j] = f32(0), f32(0)
     for i in range(part(t, tasks, images, 1), part(t + 1, tasks, images, 1)):
-        at, kept = 4 * i * space * n, 4 * i * groups
+        at, kept = 4 * i * rows * wide, 4 * i * groups
         group_image_backward(
-            g + at, x + at, floats(gain, n), floats(bias, n), floats(means + kept, groups), floats(inverses + kept, groups),
-            dx + at, dgain, dbias, work, space, n, groups, with_silu,
-        )
+            g + at, x + at, floats(gain, wide), floats(bias, wide), floats(means + kept, groups), floats(inverses + kept, groups),
+            dx + at, dgain, dbias, work, rows, wide, n, groups, with_silu,
+        )  # fmt: skip
+
+
+WIDE = 512  # floats of a wide row, at most
+
+
+def _pixels(space: int, n: int) -> int:
+    """How many pixels make a wide row: a divisor of the space."""
+    return max(r for r in range(1, max(1, min(space, WIDE // n)) + 1) if space % r == 0)
 
 
 @group_norm.forward
@@ -367,22 +397,23 @@ def _(x, gain, bias, *, groups, eps, activation):
     if not is_float32(x, gain, bias) or activation not in (None, "silu") or x.ndim < 2:
         return NotImplemented
     images, n = x.shape[0], x.shape[-1]
+    space = x.size // (images * n)
+    pixels = _pixels(space, n)
+    gains, biases = np.tile(gain, pixels), np.tile(bias, pixels)
     y = np.empty(x.shape, f32)
     means, inverses = np.empty((2, images, groups), f32)
-    tasks = min(images, tasks_for(x.size))
-    space = x.size // (images * n)
-    group_norm_forward(x, gain, bias, y, means, inverses, images, space, n, groups, activation == "silu", float(eps), tasks=tasks)
-    return y, (means, inverses)
+    sizes = (images, space // pixels, pixels * n, n, groups, activation == "silu")
+    group_norm_forward(x, gains, biases, y, means, inverses, *sizes, float(eps), tasks=min(images, tasks_for(x.size)))
+    return y, (gains, biases, means, inverses, sizes)
 
 
 @group_norm.backward
-def _(g, _y, saved, x, gain, bias, *, needs, groups, eps, activation):
-    images, n = x.shape[0], x.shape[-1]
+def _(g, _y, saved, x, _gain, _bias, *, needs, groups, eps, activation):
+    gains, biases, means, inverses, sizes = saved
     dx = np.empty(x.shape, f32)
-    tasks = min(images, tasks_for(x.size))
-    dgains, dbiases = np.empty((2, tasks, n), f32)
-    space = x.size // (images * n)
-    group_norm_backward(g, x, gain, bias, *saved, dx, dgains, dbiases, images, space, n, groups, activation == "silu", tasks=tasks)
+    tasks = min(x.shape[0], tasks_for(x.size))
+    dgains, dbiases = np.empty((2, tasks, x.shape[-1]), f32)
+    group_norm_backward(g, x, gains, biases, means, inverses, dx, dgains, dbiases, *sizes, tasks=tasks)
     return dx, dgains.sum(0), dbiases.sum(0)
 
 
