@@ -14,7 +14,7 @@ from zoo.gan import GAN
 from zoo.inspection.demo import write_demo
 from zoo.inspection.inspect import inspect
 from zoo.inspection.page import pack, unpack
-from zoo.inspection.text import _look_inside, WATCHED
+from zoo.inspection.text import WATCHED, _look_inside
 from zoo.recurrent import Recurrent
 from zoo.tokenizer import CharTokenizer
 from zoo.transformer import Transformer
@@ -61,13 +61,16 @@ def text_of(browser, selector):
 
 
 def press(browser, key):
-    browser.execute_script("document.activeElement.blur(); document.body.dispatchEvent(new KeyboardEvent('keydown', {key: arguments[0], bubbles: true}))", key)
+    browser.execute_script("""
+        document.activeElement.blur();
+        document.body.dispatchEvent(new KeyboardEvent("keydown", {key: arguments[0], bubbles: true}))""", key)
 
 
 def record_on(browser):
     """The table of the record: {field: its cells}."""
-    return browser.execute_script(
-        "return Object.fromEntries([...document.querySelectorAll('.record tbody tr')].map(r => [r.dataset.field, [...r.cells].map(c => c.textContent)]))")
+    return browser.execute_script("""
+        const rows = [...document.querySelectorAll(".record tbody tr")];
+        return Object.fromEntries(rows.map(r => [r.dataset.field, [...r.cells].map(c => c.textContent)]))""")
 
 
 def test_packed_arrays_come_back(rng):
@@ -169,7 +172,9 @@ def test_the_decoder_in_the_page_decodes_as_the_model_does(browser, tmp_path, ne
         return Array.from(decodeLatent(panel.layers, Float32Array.from(arguments[0])));""", z)
     *_, last = model.steps(z=np.array([z], np.float32), digit=4)
     assert np.abs(np.reshape(pixels, (28, 28)) - last.value[0]).max() < 2e-3
-    browser.execute_script("s = document.querySelectorAll('.sliders input'); arguments[0].forEach((v, k) => { s[k].value = v; s[k].dispatchEvent(new Event('input')); })", z)
+    browser.execute_script("""
+        const sliders = document.querySelectorAll(".sliders input");
+        arguments[0].forEach((v, k) => { sliders[k].value = v; sliders[k].dispatchEvent(new Event("input")); })""", z)
     shown = float(browser.find_element("css selector", ".decoded canvas").get_attribute("data-mean"))
     assert abs(shown - last.value.mean()) < 2e-3
 
@@ -263,8 +268,8 @@ def test_everything_that_can_be_used_has_a_name(browser, tmp_path):
     inspect(text_model(layers=2, heads=2, width=16), path, n=4, prompt=PROMPT)
     opened(browser, path)
     nameless = browser.execute_script("""
-        return [...document.querySelectorAll("button, select, input, canvas, svg")].filter(e =>
-          !e.getAttribute("aria-label") && !e.textContent.trim() && !e.closest("button[aria-label]") && !e.closest(".hidden")).map(e => e.outerHTML.slice(0, 80))""")
+        const named = e => e.getAttribute("aria-label") || e.textContent.trim() || e.closest("button[aria-label]") || e.closest(".hidden");
+        return [...document.querySelectorAll("button, select, input, canvas, svg")].filter(e => !named(e)).map(e => e.outerHTML.slice(0, 80))""")
     assert not nameless
 
 

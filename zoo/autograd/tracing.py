@@ -44,6 +44,7 @@ class Seen:
     seconds: float
     round: int  # which pass through the model, from 0
     settings: dict[str, Any]
+    birth: int | None = None  # of the node that remembers it, if one does
     _grad: list | None = dataclasses.field(default=None, repr=False)
 
     @property
@@ -72,6 +73,7 @@ class Watcher:
     """Sees every operation while it is on; `saw` may return another value than the one that was computed."""
 
     def __init__(self, model: Any = None):
+        self.model = model
         self.paths = {} if model is None else {id(module): path for path, module in model.modules()}
         self.root = None if model is None else id(model)
         self.round = -1 if model is not None else 0
@@ -143,6 +145,7 @@ class Trace(Watcher, Mapping[str, Seen]):
         self.at = (at,) if isinstance(at, str) else tuple(at)
         self.records: list[Seen] = []
         self._missed: set[str] = set()
+        self._shorts: set[str] = set()
         self._taken = False
         self._wanted = re.compile("|".join(map(fnmatch.translate, self.at))).match
 
@@ -151,19 +154,21 @@ class Trace(Watcher, Mapping[str, Seen]):
             return y
         if not (self._wanted(name) or self._wanted(short)):
             self._missed.add(name)
+            self._shorts.add(short)
             return y
         value = y.data if isinstance(y, Tensor) else np.asarray(y)
         if value.base is not None:
             value = value.copy()  # a view of something that may be written to later, such as a cache
         kept = y.retain_grad().node.kept_grad if isinstance(y, Tensor) and y.node is not None else None  # type: ignore[union-attr]
         formula = (operation.__doc__ or "").strip().partition("\n")[0]
-        self.records.append(Seen(name, short, operation.__name__, formula, value, seconds, max(self.round, 0), settings, kept))
+        self.records.append(Seen(name, short, operation.__name__, formula, value, seconds, max(self.round, 0), settings, _birth(y), kept))
         return y
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
         if error[0] is None and not self.records and self._missed and not self._taken:
-            raise UnknownName(f"trace: nothing that ran matches at={', '.join(map(repr, self.at))}{_nearest(self.at[0], self._missed)}")
+            near = _nearest(self.at[0], self._missed | self._shorts)
+            raise UnknownName(f"trace: nothing that ran matches at={', '.join(map(repr, self.at))}{near}")
 
     def take(self) -> list[Seen]:
         """What was seen since the last call, which is then forgotten: for long streams, whose memory stays bounded this way."""
@@ -233,6 +238,10 @@ class Patch(Watcher):
         unused = [p for p, n in self.used.items() if not n]
         if error[0] is None and unused and self._names:
             raise UnknownName(f"patch: nothing that ran is called {unused[0]!r}{_nearest(unused[0], self._names)}")
+
+
+def _birth(y: Any) -> int | None:
+    return y.node.birth if isinstance(y, Tensor) and y.node is not None else None
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

@@ -81,7 +81,8 @@ def _text(model: Any, title: str, seed: int) -> dict[str, Any]:
 def _music(model: Any, title: str, seed: int) -> dict[str, Any]:
     roll = np.stack([step.keys for step in model.roll_steps(64, seed=seed)]).T[::-1]  # (keys, steps), high notes above
     array = pack(roll, "unit8", scale="ink")
-    part = {"kind": "flow", "steps": [{"name": "64 steps", "array": array}], "note": "The keys that it presses: low notes below, time to the right."}
+    note = "The keys that it presses: low notes below, time to the right."
+    part = {"kind": "flow", "steps": [{"name": "64 steps", "array": array}], "note": note}
     return {"title": title, "note": facts_of(model), "shows": "music", "parts": [part]}
 
 

@@ -20,6 +20,8 @@ def gate_panels(model: Any, stream: list[tuple[Any, list]]) -> list[dict[str, An
     """stream: each record with what a trace saw while it was made."""
     panels: list[dict[str, Any]] = []
     steps = [step for step, _ in stream]
+    if not steps:
+        return panels
     if hasattr(steps[0], "keys"):
         pressed, likely = (np.stack([getattr(s, name) for s in steps])[:, ::-1] for name in ("keys", "probabilities"))
         panels.append({"kind": "timeline", "title": "The keys", "stage": True, "note": "low notes below, time to the right", "rows": [

@@ -7,6 +7,8 @@ import dataclasses
 import html
 from typing import Any
 
+import numpy as np
+
 from .pictures import grid, png
 from .terminal import draw_value, is_picture
 
@@ -21,6 +23,14 @@ def image_html(images, scale: int = 3) -> str:
             f'src="data:image/png;base64,{content}">')
 
 
+def vector_html(values: np.ndarray, height: int = 14) -> str:
+    """Numbers in a row, as a picture: the darker, the larger in size."""
+    top = float(np.abs(values).max()) or 1.0
+    content = base64.b64encode(png(np.nan_to_num(1 - np.abs(values) / top)[None])).decode()
+    return (f'<img alt="{len(values)} numbers" style="image-rendering:pixelated;width:{min(480, 4 * len(values))}px;height:{height}px" '
+            f'src="data:image/png;base64,{content}">')
+
+
 def step_html(step: Any) -> str:
     rows = []
     for field in dataclasses.fields(step):
@@ -28,5 +38,7 @@ def step_html(step: Any) -> str:
         cell = html.escape(draw_value(value))
         if is_picture(value):
             cell += "<br>" + image_html(value[:16] if value.ndim == 3 else value[None])
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "f" and 8 < value.size <= 4096:
+            cell += "<br>" + vector_html(value.reshape(-1))
         rows.append(f"<tr><th style='text-align:left'>{field.name}</th><td style='text-align:left'>{cell}</td></tr>")
     return f"<table><caption>{type(step).__name__}</caption>{''.join(rows)}</table>"

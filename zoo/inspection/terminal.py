@@ -84,6 +84,12 @@ def draw_step(step: Any) -> str:
         lines.append(f"  {field.name} = {draw_value(value)}")
         if is_picture(value):
             picture = value
+    if isinstance(getattr(step, "choices", None), np.ndarray):
+        likely = np.argsort(-step.probabilities, kind="stable")[:6]
+        if step.token not in likely:
+            likely = np.append(likely, step.token)
+        lines.append("  the likeliest:")
+        lines.append(draw_bars(step.probabilities[likely], [f"  {'>' if i == step.token else ' '} {i}" for i in likely], width=30))
     if picture is not None:
         shown = picture[:8] if picture.ndim == 3 else picture[None]
         low, high = float(shown.min()), float(shown.max())

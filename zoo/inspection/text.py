@@ -31,6 +31,8 @@ def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any):
         for step, met in watch(model.steps(prompt, n, **settings), seen):
             steps.append(step)
             inside.append(_look_inside(model, step, met))
+    if not steps:
+        return [], []
     tokens, given = _tokens(model, steps)
     starts = [step.position - inner.attention.shape[-1] for step, inner in zip(steps, inside)]
     panels = [
@@ -50,8 +52,8 @@ def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any):
     return steps, [panels[0], {"kind": "why", "title": "Why this token", "wide": True, "sentences": why}, *panels[1:]]
 
 
-WATCHED = ("*.attention.scaled_dot_product_attention.softmax", "*.attention.scaled_dot_product_attention",
-           "blocks.*.attention.output.linear", "blocks.*.mlp.down.linear", "blocks.*.add", "blocks.*.add#2")
+WATCHED = ("blocks.*.attention.softmax", "blocks.*.attention.scaled_dot_product_attention", "blocks.*.attention.output.linear",
+           "blocks.*.mlp.down.linear", "blocks.*.add", "blocks.*.add#2")
 
 
 class Inside(NamedTuple):
@@ -64,16 +66,16 @@ class Inside(NamedTuple):
 
 def _look_inside(model: Any, step: Any, met: list[Seen]) -> Inside:
     c = model.config
-    by_name = {seen.name: seen.value for seen in met}
+    by_name = {seen.short: seen.value for seen in met}
 
     def last(name: str) -> np.ndarray:
         return by_name[name][0, -1].astype(np.float64)
 
     attention, streams, written = [], [last("blocks.0.add") - last("blocks.0.attention.output.linear")], []
     for i in range(c.layers):
-        path = f"blocks.{i}.attention.scaled_dot_product_attention"
-        attention.append(by_name[path + ".softmax"][0, :, -1])
-        heads = by_name[path][0, :, -1].astype(np.float64)  # (heads, head_width)
+        path = f"blocks.{i}.attention"
+        attention.append(by_name[f"{path}.softmax"][0, :, -1])
+        heads = by_name[f"{path}.scaled_dot_product_attention"][0, :, -1].astype(np.float64)  # (heads, head_width)
         rows = model.blocks[i].attention.output.weight.data.reshape(c.heads, heads.shape[1], -1)
         written += [head @ row for head, row in zip(heads, rows)]
         streams.append(last(f"blocks.{i}.add#2"))
@@ -228,7 +230,7 @@ def recurrent(model: Any, *, n: int = 100, prompt: str = "", **settings: Any):
     with trace(model, at=("layers.*.sigmoid*", "layers.*.tanh*")) as seen:
         stream = at_most(MOST_TOKENS, watch(written, seen))
     steps = [step for step, _ in stream]
-    if plays:
+    if plays or not steps:
         return steps, gate_panels(model, stream)
     tokens, given = _tokens(model, steps)
     panels = _text_panels(model, steps, tokens, given, settings)

@@ -1,0 +1,173 @@
+"""Records, pictures, graphs and figures."""
+
+import io
+import json
+import re
+import zlib
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo.autograd import Tensor
+from zoo.inspection import figures
+from zoo.inspection.inspect import inspect, read_settings
+from zoo.inspection.pictures import grid, mosaic, png
+from zoo.inspection.runs import keep, read_change
+from zoo.inspection.terminal import draw_bars, draw_image
+from zoo.recurrent import Recurrent
+from zoo.transformer import Transformer
+from zoo.vae import VAE
+
+
+@pytest.fixture
+def vae():
+    return VAE.new(latent=(4, 3), hidden=(16, 8), seed=1)
+
+
+@pytest.fixture
+def writer():
+    return Transformer.new(symbols=11, window=8, layers=2, heads=2, width=16, seed=1).eval()
+
+
+def test_records_are_arrays_and_json(vae):
+    for step in vae.steps(2, seed=3):
+        arrays = step.arrays()
+        assert np.array_equal(arrays["value"], step.value)
+        again = json.loads(json.dumps(step.to_json()))
+        assert again["name"] == step.name and np.allclose(again["value"], step.value)
+
+
+def test_records_draw_themselves(vae, writer):
+    *_, last = vae.steps(2, seed=3)
+    text, html = str(last), last._repr_html_()
+    assert "pixels" in text and "float32 (2, 28, 28)" in text and len(text.splitlines()) > 14
+    assert html.count("data:image/png;base64,") >= 1
+    step = next(writer.steps([1, 2], 1))
+    assert f"> {step.token} " in str(step) and "█" in str(step)
+
+
+def test_records_of_markup_are_escaped(vae):
+    step = next(iter(vae.steps(1)))
+    step.name = "<script>alert(1)</script>"
+    assert "<script>" not in step._repr_html_()
+
+
+def test_keep_bounds_the_memory_and_always_has_the_end():
+    assert keep(range(11), every=4) == [0, 4, 8, 10]
+    assert keep(range(9), every=4) == [0, 4, 8]
+    assert keep(range(100), last=3) == [97, 98, 99]
+    assert keep(range(100), every=7, last=2) == [98, 99]
+    assert keep([]) == []
+    with pytest.raises(ValueError, match="at least 1"):
+        keep(range(3), every=0)
+
+
+def test_a_png_holds_the_pixels(rng):
+    for shape in ((5, 7), (4, 6, 3)):
+        image = rng.integers(0, 256, shape, np.uint8)
+        from PIL import Image
+
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(image)))), image)
+    assert png(np.full((2, 2), np.nan)) == png(np.zeros((2, 2)))
+    assert zlib.crc32(b"IEND").to_bytes(4, "big") == png(np.zeros((1, 1)))[-4:]
+
+
+def test_a_grid_and_a_mosaic_hold_every_picture(rng):
+    images = rng.random((5, 4, 3)).astype(np.float32)
+    sheet = grid(images, columns=2, gap=1)
+    assert sheet.shape == (16, 9)
+    assert np.array_equal(sheet[11:15, 1:4], images[4])
+    tiles = mosaic(np.moveaxis(images, 0, -1))
+    places = [(r, c) for r in range(tiles.shape[0]) for c in range(tiles.shape[1])]
+    assert all(any(np.array_equal(tiles[r : r + 4, c : c + 3], image) for r, c in places) for image in images)
+
+
+def test_terminal_drawings():
+    image = np.zeros((4, 3))
+    image[:2] = 1
+    assert draw_image(image, colour=False) == "@@@\n"
+    assert draw_image(image, colour=True).count("▀") == 6
+    assert draw_bars([1, 0.5, 0], ["a", "b", "c"], width=4).splitlines() == ["a ████ 1", "b ██ 0.5", "c  0"]
+
+
+def test_a_graph_has_every_operation_and_leaf():
+    a, b = Tensor([1.0, 2.0], requires_grad=True), Tensor([3.0, 4.0], requires_grad=True)
+    y = ((a * b).sum() + a.sum()) * 2.0
+    drawn = zoo.graph(y)
+    assert sorted(box.title for box in drawn.boxes.values()) == ["add", "leaf", "leaf", "multiply", "multiply", "sum", "sum"]
+    for box in drawn.boxes.values():
+        assert all(drawn.boxes[i].level < box.level for i in box.inputs)
+    assert str(drawn).count("<rect") == 7 and str(drawn).count("<path") == 7
+    y.backward()
+    with pytest.raises(RuntimeError, match="freed"):
+        zoo.graph(y)
+
+
+def test_a_graph_collapses_by_module(writer, tmp_path):
+    with zoo.trace(writer) as seen:
+        y = writer(np.array([[1, 2, 3]])).sum()
+    titles = [box.title for box in zoo.graph(y, seen, depth=2).boxes.values()]
+    assert titles.count("blocks.0") == titles.count("blocks.1") == 1 and len(titles) < 12
+    deeper = zoo.graph(y, seen, depth=3)
+    boxes = {box.title: box for box in deeper.boxes.values()}
+    assert {"blocks.0.attention", "blocks.1.mlp", "norm.layer_norm"} <= boxes.keys()
+    assert boxes["blocks.0.attention"].level < boxes["blocks.0.add"].level < boxes["blocks.1.mlp"].level
+    assert len(zoo.graph(y, seen).boxes) > 100
+    deeper.save(tmp_path / "graph.svg")
+    assert re.match(r"<svg .*</svg>$", (tmp_path / "graph.svg").read_text("utf-8"), re.S)
+
+
+def test_a_graph_of_nothing_says_so():
+    for y in (Tensor([1.0]), 3):
+        with pytest.raises(ValueError, match="no tensor that an operation recorded"):
+            zoo.graph(y)
+
+
+def test_figures_return_their_axes(vae, writer, rng):
+    step = next(writer.steps([1, 2], 1))
+    images = rng.random((6, 28, 28)).astype(np.float32)
+    drawn = [figures.digits(images), figures.picture(rng.standard_normal((7, 7, 9))), figures.bars([1, -2, 3]), figures.candidates(step),
+             figures.attention(np.eye(3), ["a", "b", "\n"]), figures.curve([3, 2, 1], label="loss"),
+             figures.scatter(rng.random((5, 2)), [0, 1, 2, 3, 4]),
+             figures.latent_map(VAE.new(latent=(3,), hidden=(8,)), images, np.arange(6))]
+    for ax in drawn:
+        content = io.BytesIO()
+        ax.figure.savefig(content, format="png")
+        assert len(content.getvalue()) > 500
+    mine = drawn[0].figure.add_subplot()
+    assert figures.curve([1, 2], ax=mine) is mine
+    with pytest.raises(ValueError, match="choose a head"):
+        figures.attention(np.zeros((2, 3, 3)))
+
+
+def test_a_gif_has_a_frame_for_each_picture(vae, tmp_path):
+    from PIL import Image
+
+    from zoo.diffusion import Diffusion
+
+    model = Diffusion.new(channels=8, multipliers=(1,), blocks=1)
+    figures.gif(tmp_path / "x.gif", model.steps(2, evaluations=4), scale=2)
+    image = Image.open(tmp_path / "x.gif")
+    assert image.n_frames == 4 and image.size == (2 * (2 * 30 + 2), 2 * 32)
+    with pytest.raises(ValueError, match="no record of this stream has a picture"):
+        figures.gif(tmp_path / "y.gif", Recurrent.new(symbols=5, width=4).eval().steps([1], 2))
+
+
+def test_settings_and_changes_are_read():
+    assert read_settings("seed=1 temperature=0.5 top-k=none") == {"seed": 1, "temperature": 0.5, "top_k": None}
+    (name, change), = read_change("blocks.1.attention.softmax[1]:zero").items()
+    a = change(np.ones((1, 3, 2)))
+    assert name == "blocks.1.attention.softmax" and a[:, 1].max() == 0 and a[:, [0, 2]].min() == 1
+    for wrong, message in (("layers.0", "NAME:CHANGE"), ("a:ablate", "may be zero"), ("a[x]:zero", "index of axis 1")):
+        with pytest.raises(ValueError, match=message):
+            read_change(wrong)
+    with pytest.raises(ValueError, match="NAME=VALUE"):
+        read_settings("seed")
+
+
+def test_inspecting_what_has_no_steps_says_so(tmp_path):
+    with pytest.raises(ValueError, match="no steps"):
+        inspect(object(), tmp_path / "x.html", name="thing")
+    with pytest.raises(ValueError, match="empty"):
+        inspect(Transformer.new(symbols=5, layers=1, heads=1, width=8).eval(), tmp_path / "x.html", prompt=[1], n=0)

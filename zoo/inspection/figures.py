@@ -1,0 +1,178 @@
+"""Figures: each function draws on Axes, its own if none are given, and returns them.
+
+    ax = figures.digits(model.sample(20)); ax.figure.savefig("digits.png")
+
+`gif` turns any stream of records with pictures into an animation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .pictures import grid, mosaic, to_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+POSITIVE, NEGATIVE, ACCENT, MUTED = "#d2601a", "#2a62c9", "#2a62c9", "#69655e"
+DIGITS = ("#e15759", "#f28e2b", "#c9a800", "#59a14f", "#2ba58f", "#4e9bd1", "#5b6fd6", "#9a6fc9", "#d8669f", "#9c755f")
+
+
+def axes(ax: Axes | None = None, size: tuple[float, float] = (6, 3.4), title: str = "") -> Axes:
+    """The Axes to draw on, styled as all figures here are."""
+    if ax is None:
+        from matplotlib.figure import Figure
+
+        ax = Figure(figsize=size, layout="constrained", dpi=120).subplots()
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color("#b9b3a8")
+    ax.tick_params(colors=MUTED, labelsize=8)
+    ax.set_title(title, fontsize=10, loc="left")
+    return ax
+
+
+def picture(image: Any, ax: Axes | None = None, *, title: str = "") -> Axes:
+    """One array: ink for numbers in [0, 1], orange and blue for numbers of both signs; a layer with channels as tiles."""
+    a = np.asarray(image, np.float32)
+    if a.ndim == 3 and a.shape[-1] == 1:
+        a = a[..., 0]
+    if a.ndim == 3 and a.shape[-1] > 3:
+        a = mosaic(a)
+    if a.ndim == 1:
+        a = a[None]
+    if a.ndim not in (2, 3):
+        raise ValueError(f"picture: image has shape {np.shape(image)}; it is (numbers,), (height, width) or (height, width, channels)")
+    ax = axes(ax, (3, 3 * a.shape[0] / a.shape[1] + 0.4), title)
+    if np.nanmin(a) >= 0 and np.nanmax(a) <= 1:
+        ax.imshow(a, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
+    else:
+        from matplotlib.colors import LinearSegmentedColormap
+
+        reach = float(np.nanmax(np.abs(a)))
+        ax.imshow(a, cmap=LinearSegmentedColormap.from_list("signed", [NEGATIVE, "#ffffff", POSITIVE]), vmin=-reach, vmax=reach,
+                  interpolation="nearest", aspect="equal" if a.shape[0] > 1 else "auto")
+    ax.set_axis_off()
+    return ax
+
+
+def digits(images: Any, ax: Axes | None = None, *, columns: int = 10, title: str = "") -> Axes:
+    """Pictures in [0, 1] side by side: (n, height, width[, channels])."""
+    return picture(grid(images, min(columns, len(images)), background=0.0), ax, title=title)
+
+
+def bars(values: Any, labels: Sequence[str] | None = None, ax: Axes | None = None, *, title: str = "") -> Axes:
+    """Numbers as horizontal bars, the first on top; those below 0 in blue."""
+    values = np.asarray(values, float).reshape(-1)
+    ax = axes(ax, (4, 0.22 * len(values) + 0.7), title)
+    colours = [NEGATIVE if v < 0 else POSITIVE for v in values] if (values < 0).any() else ACCENT
+    ax.barh(range(len(values)), values, color=colours, height=0.72)
+    ax.set_yticks(range(len(values)), [str(i) for i in range(len(values))] if labels is None else list(labels))
+    ax.invert_yaxis()
+    return ax
+
+
+def candidates(step: Any, decode: Any = str, ax: Axes | None = None, *, n: int = 10) -> Axes:
+    """The likeliest tokens of a `TextStep`: what the model gave them, and what was drawn from.  decode: id -> text."""
+    ids = np.argsort(-step.probabilities, kind="stable")[:n]
+    ax = axes(ax, (4, 0.26 * len(ids) + 0.9), f"token {step.position}: {step.text!r}")
+    ax.barh(np.arange(len(ids)) - 0.19, step.probabilities[ids], height=0.36, color="#b9b3a8", label="the model")
+    ax.barh(np.arange(len(ids)) + 0.19, step.choices[ids], height=0.36, color=ACCENT, label="drawn from")
+    ax.set_yticks(range(len(ids)), [repr(decode(int(i))) for i in ids])
+    ax.invert_yaxis()
+    ax.legend(frameon=False, fontsize=8)
+    return ax
+
+
+def attention(weights: Any, tokens: Sequence[str] | None = None, ax: Axes | None = None, *, title: str = "") -> Axes:
+    """One head: (queries, keys), a row a query."""
+    weights = np.asarray(weights)
+    if weights.ndim != 2:
+        raise ValueError(f"attention: weights have shape {weights.shape}; it is (queries, keys): choose a head")
+    ax = axes(ax, (4, 4), title)
+    ax.imshow(weights, cmap="Blues", vmin=0, vmax=max(float(weights.max()), 1e-9), interpolation="nearest")
+    if tokens is not None:
+        shown = [repr(t)[1:-1] for t in tokens]
+        ax.set_xticks(range(weights.shape[1]), shown[: weights.shape[1]], rotation=90, fontsize=7)
+        ax.set_yticks(range(weights.shape[0]), shown[-weights.shape[0]:], fontsize=7)
+    return ax
+
+
+def curve(values: Any, x: Any = None, ax: Axes | None = None, *, title: str = "", xlabel: str = "", ylabel: str = "",
+          label: str | None = None) -> Axes:
+    """Numbers as a line."""
+    ax = axes(ax, title=title)
+    values = np.asarray(values)
+    ax.plot(np.arange(len(values)) if x is None else x, values, lw=1.6, label=label)
+    ax.set_xlabel(xlabel, fontsize=9, color=MUTED)
+    ax.set_ylabel(ylabel, fontsize=9, color=MUTED)
+    if label:
+        ax.legend(frameon=False, fontsize=8)
+    return ax
+
+
+def scatter(points: Any, labels: Any = None, ax: Axes | None = None, *, title: str = "") -> Axes:
+    """Points of the plane (n, 2), coloured by their labels (n,)."""
+    points = np.asarray(points)
+    ax = axes(ax, (4.4, 4), title)
+    colours = ACCENT if labels is None else [DIGITS[int(k) % 10] for k in labels]
+    ax.scatter(points[:, 0], points[:, 1], s=7, c=colours, alpha=0.75, linewidths=0)
+    for k in [] if labels is None else np.unique(labels):
+        ax.scatter([], [], c=DIGITS[int(k) % 10], s=18, label=str(k))
+    if labels is not None:
+        ax.legend(frameon=False, fontsize=7, ncols=2, handletextpad=0.1)
+    return ax
+
+
+def latent_map(model: Any, images: Any, labels: Any = None, ax: Axes | None = None) -> Axes:
+    """Where a variational autoencoder puts pictures: their codes in the plane in which they differ most."""
+    from ..autograd import no_grad
+
+    with no_grad():
+        mean, _ = model.encode(np.asarray(images, np.float32), labels if model.config.classes else None)
+    codes = np.asarray(mean.data)
+    if codes.shape[1] > 2:
+        codes = (codes - codes.mean(0)) @ np.linalg.svd(codes - codes.mean(0), full_matrices=False)[2][:2].T
+    return scatter(codes, labels, ax, title="codes of pictures")
+
+
+def frames(steps: Iterable[Any], field: str | None = None) -> list[np.ndarray]:
+    """One picture in [0, 1] for each record that has one: `field`, or the first of value, x_previous, x that looks like a picture."""
+    found = []
+    for step in steps:
+        names = [field] if field else ["value", "x_previous", "x", "images"]
+        a = next((v for v in (getattr(step, name, None) for name in names) if isinstance(v, np.ndarray) and v.ndim >= 3), None)
+        if a is None:
+            continue
+        if hasattr(step, "x_previous"):
+            a = (a + 1) / 2  # inside, diffusion has pictures in [-1, 1]
+        low, high = min(0.0, float(a.min())), max(1.0, float(a.max()))
+        a = a[..., 0] if a.ndim == 4 and a.shape[-1] == 1 else a
+        a = np.clip(a, 0, 1) if hasattr(step, "x_previous") else (a - low) / (high - low)
+        found.append(grid(a) if a.ndim == 3 or a.shape[-1] == 3 else mosaic(a[0]))
+    return found
+
+
+def gif(path: str | Path, steps: Iterable[Any], *, field: str | None = None, scale: int = 4, seconds: float = 0.08,
+        hold: float = 1.5) -> None:
+    """An animation of a stream: each picture `seconds` long, the last one `hold`; each pixel scale x scale."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    from ..storage import atomic_write
+
+    pictures = [to_bytes(1 - np.nan_to_num(frame)).repeat(scale, 0).repeat(scale, 1) for frame in frames(steps, field)]
+    pictures = [p for p in pictures if p.shape == pictures[-1].shape]
+    if not pictures:
+        raise ValueError("gif: no record of this stream has a picture" + (f" called {field!r}" if field else ""))
+    first, *rest = [Image.fromarray(p) for p in pictures]
+    content = BytesIO()
+    times = [int(1000 * seconds)] * len(rest) + [int(1000 * hold)]
+    first.save(content, "GIF", save_all=True, append_images=rest, duration=times, loop=0)
+    atomic_write(path, content.getvalue())
