@@ -71,6 +71,8 @@ class Optimiser:
         return {"steps": self.steps, **{name: getattr(self, name) for name in self.state_names}}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
+        if set(saved) != {"steps", *self.state_names}:
+            raise ValueError(f"{type(self).__name__} remembers steps, {', '.join(self.state_names)}; what was saved is {', '.join(saved)}")
         self.steps = int(saved["steps"])
         for name in self.state_names:
             getattr(self, name)[...] = saved[name]
