@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--from", dest="start", help="start from the weights of this model")
     train.add_argument("--minutes", type=float, help="stop after so many minutes")
     train.add_argument("--threads", type=int)
-    train.add_argument("--quiet", action="store_true", help="no progress bar")
+    train.add_argument("--quiet", action="store_true", help="say nothing but what went wrong")
 
     sample = commands.add_parser("sample", help="generate digits or text",
                                  description="Any setting of the model's sampler is an option too: --evaluations 30, --temperature 0.8.")
@@ -170,12 +170,18 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     else:
         model = family.new(data, fields, known.seed)
     trainer = family.trainer(model, data, settings, seed=known.seed, folder=out, resume=known.resume, minutes=known.minutes)
-    print(f"{known.model} ({preset}), {model.num_parameters:,} parameters, {trainer.steps:,} steps; {out}/", file=sys.stderr)
+    where = f", {trainer.step:,} of them done" if trainer.step else "; nothing to resume yet" if known.resume else ""
+    _say(known, f"{known.model} ({preset}), {model.num_parameters:,} parameters, {trainer.steps:,} steps{where}; {out}/")
     trainer.run(progress=not known.quiet, title=known.model)
     figures = (trainer.evaluations or trainer.rows or [{}])[-1]
     trainer.save_model(command="zoo " + shlex.join(arguments), data=known.data or family.default_data, training=settings.to_dict(),
                        figures={name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()})
-    print(f"{out}/model.safetensors  {trainer.seconds / 60:.1f} minutes; next: zoo sample {out}", file=sys.stderr)
+    _say(known, f"{out}/model.safetensors  {trainer.seconds / 60:.1f} minutes; next: zoo sample {out}")
+
+
+def _say(known: argparse.Namespace, line: str) -> None:
+    if not known.quiet:
+        print(line, file=sys.stderr)
 
 
 def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
