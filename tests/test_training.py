@@ -1,0 +1,354 @@
+"""The training loop: a stopped run goes on as if never stopped, what fails leaves the last checkpoint, nothing is written over."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from zoo import storage
+from zoo.autograd import Tensor
+from zoo.autograd.runtime import use_kernels
+from zoo.data import digits8x8
+from zoo.nn import BatchNorm, Linear, Module
+from zoo.optim import SGD, Adam, AdamW, Average, Muon, cosine
+from zoo.training import Trainer, TrainingFailed, minibatches, shuffled
+from zoo.vae import VAE
+
+STEPS = 12
+FIELDS = {"image": (8, 8), "hidden": (12,), "latent": (3,)}
+
+
+def made(folder=None, optimiser="adam", steps=STEPS, seed=5, **options):
+    """A small run with every kind of memory: weights, the optimiser's, an average, a schedule, random numbers in the loss."""
+    model = VAE.new(seed=1, **FIELDS)
+    parameters = model.parameters()
+    matrices = [layer.weight for _, layer in model.modules() if isinstance(layer, Linear)]
+    o = {"sgd": lambda: SGD(parameters, 1e-3, momentum=0.9), "adam": lambda: Adam(parameters, 1e-2),
+         "adamw": lambda: AdamW(parameters, 1e-2), "muon": lambda: Muon(parameters, 1e-2, matrices=matrices)}[optimiser]()
+    batches = shuffled(digits8x8().train[:100], batch_size=30, seed=3)
+    trainer = Trainer(model, model.loss, batches, o, steps=steps, schedule=cosine(steps), seed=seed, average=Average(parameters, 0.9),
+                      folder=folder, **options)
+    return model, trainer
+
+
+def stopped_after(trainer, n):
+    for record in trainer:
+        if record.step == n:
+            trainer.checkpoint()
+            return
+
+
+def everything(model, trainer):
+    return {**model.arrays(), **{f"average {i}": a for i, a in enumerate(trainer.average.values)},
+            **{f"optimiser {k}": np.asarray(v) for k, v in trainer.optimiser.checkpoint().items()}}
+
+
+@pytest.fixture(autouse=True)
+def without_kernels():
+    with use_kernels(False):
+        yield
+
+
+@contextmanager
+def full_disk(most=2000):
+    """No file grows beyond so many bytes, as if the disk were full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(("optimiser", "kernels"), [("sgd", False), ("adam", True), ("adamw", False), ("muon", False)])
+def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path, optimiser, kernels):
+    with use_kernels(kernels):
+        check_resumed(tmp_path, optimiser)
+
+
+def check_resumed(tmp_path, optimiser):
+    model, through = made(tmp_path / "through", optimiser)
+    through.run(progress=False)
+    stopped_after(made(tmp_path / "stopped", optimiser)[1], STEPS // 2)
+    resumed_model, resumed = made(tmp_path / "stopped", optimiser, resume=True)
+    assert resumed.step == STEPS // 2
+    resumed.run(progress=False)
+    a, b = everything(model, through), everything(resumed_model, resumed)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert np.array_equal(a[name], b[name]), name
+    without_clock = [[{k: v for k, v in row.items() if k != "seconds"} for row in t.rows] for t in (through, resumed)]
+    assert without_clock[0] == without_clock[1] and len(without_clock[0]) == STEPS
+    assert resumed.seconds > resumed.rows[STEPS // 2 - 1]["seconds"]
+
+
+def test_the_same_seed_is_the_same_run_and_another_is_not():
+    def losses(seed):
+        return [record.losses["loss"] for record in made(seed=seed, steps=4)[1]]
+
+    assert losses(5) == losses(5) != losses(6)
+
+
+def test_a_loss_that_is_nan_stops_with_its_step_and_keeps_the_checkpoint(tmp_path):
+    model, trainer = made(tmp_path)
+    good = trainer.objective
+
+    def objective(batch, rng):
+        losses = good(batch, rng)
+        return losses if trainer.step < 7 else {"loss": losses["loss"] * np.float32(np.nan)}
+
+    trainer.objective = objective
+    before = {}
+    with pytest.raises(TrainingFailed, match=rf"step 8: loss is nan; training stopped; the last checkpoint is kept in {tmp_path}"):
+        for record in trainer:
+            if record.step == 5:
+                trainer.checkpoint()
+            before = {name: a.copy() for name, a in model.arrays().items()}
+    assert storage.load_checkpoint(tmp_path / "checkpoint.safetensors")["step"] == 5
+    assert all(np.array_equal(a, before[name]) for name, a in model.arrays().items())  # the step that failed changed nothing
+    again = made(tmp_path, resume=True)[1]
+    assert again.step == 5
+
+
+def test_a_gradient_that_is_not_finite_stops_with_its_step():
+    class Cliff(Module):
+        def __init__(self):
+            self.x = Tensor(np.zeros(1, np.float32), requires_grad=True)
+
+        def loss(self, batch, rng):
+            return {"loss": (self.x**0.5).sum()}  # 0, with an infinite slope
+
+    model = Cliff()
+    with np.errstate(divide="ignore"), pytest.raises(TrainingFailed, match=r"step 1: .*gradient's norm is inf"):
+        Trainer(model, model.loss, lambda step, rng: None, SGD(model.parameters(), 0.1), steps=3).run(progress=False)
+    assert model.x.data[0] == 0
+
+
+def test_a_full_disk_while_saving_keeps_the_earlier_file(tmp_path):
+    trainer = made(tmp_path)[1]
+    stopped_after(trainer, 3)
+    saved = tmp_path / "checkpoint.safetensors"
+    before = saved.read_bytes()
+    assert len(before) > 4000
+    next(iter(trainer))
+    with full_disk(), pytest.raises(OSError, match=r"checkpoint.safetensors: could not be written .*earlier file, if any, is unchanged"):
+        trainer.checkpoint()
+    assert saved.read_bytes() == before
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.safetensors", "log.csv", "log.json"}
+    trainer.checkpoint()  # with room again it works
+    assert storage.load_checkpoint(saved)["step"] == 4
+
+
+def test_a_full_disk_while_the_model_is_saved_keeps_the_earlier_model(tmp_path):
+    model, _ = made()
+    model.save(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    model.parameters()[0].data[...] += 1
+    with full_disk(), pytest.raises(OSError, match="could not be written"):
+        model.save(tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_exists_is_not_written_over(tmp_path):
+    stopped_after(made(tmp_path)[1], 2)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(FileExistsError, match="holds a run already; resume it"):
+        made(tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_model_without_a_run_is_not_written_over(tmp_path, resume):
+    made()[0].save(tmp_path)
+    with pytest.raises(FileExistsError, match="holds a model but no checkpoint"):
+        made(tmp_path, resume=resume)
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(FileExistsError, match="run: is a file; expects a folder"):
+        made(tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_writes_a_checkpoint_from_which_the_run_goes_on(tmp_path, number):
+    model, through = made()
+    through.run(progress=False)
+    _, stopped = made(tmp_path)
+    batches, before = stopped.batches, signal.getsignal(number)
+
+    def interrupted(step, rng):
+        if step == 4:
+            os.kill(os.getpid(), number)
+        return batches(step, rng)
+
+    stopped.batches = interrupted
+    with pytest.raises(KeyboardInterrupt, match="stopped after step 5; the last checkpoint is kept in"):
+        stopped.run(progress=False)
+    assert signal.getsignal(number) is before
+    resumed_model, resumed = made(tmp_path, resume=True)
+    assert resumed.step == 5
+    resumed.run(progress=False)
+    for name, a in model.arrays().items():
+        assert np.array_equal(a, resumed_model.arrays()[name]), name
+
+
+def test_a_second_signal_does_not_wait_for_the_step():
+    _, trainer = made()
+
+    def twice(step, rng):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(100):  # signals are handled between instructions
+            pass
+        raise AssertionError("the step went on")
+
+    trainer.batches = twice
+    with pytest.raises(KeyboardInterrupt, match="stopped in step 1"):
+        trainer.run(progress=False)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda state: state.update(seed=9), "the run's seed is 9, not 5"),
+    (lambda state: state.update(steps=99), "the run's steps is 99, not 12"),
+    (lambda state: state.update(average=None), "another optimiser or average"),
+    (lambda state: state.update(optimisers={"other": {}}), "another optimiser or average"),
+    (lambda state: state["optimisers"]["optimiser"].pop("m"), "Adam remembers steps, m, v; what was saved is steps, v"),
+    (lambda state: state["optimisers"]["optimiser"].update(velocity=np.zeros(3)), "what was saved is steps, m, v, velocity"),
+    (lambda state: state["optimisers"]["optimiser"].update(m=np.zeros(3, np.float32)), "doesn't fit this model or optimiser"),
+    (lambda state: state["model"].pop("output.bias"), "missing: output.bias"),
+    (lambda state: state.pop("rows"), "is a checkpoint without rows"),
+])
+def test_a_checkpoint_of_another_run_is_refused_in_one_line(tmp_path, change, message):
+    stopped_after(made(tmp_path)[1], 1)
+    saved = tmp_path / "checkpoint.safetensors"
+    state = storage.load_checkpoint(saved)
+    change(state)
+    storage.save_checkpoint(saved, state)
+    with pytest.raises(ValueError, match=message) as error:
+        made(tmp_path, resume=True)
+    assert "\n" not in str(error.value) and "checkpoint.safetensors" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"PK\x03\x04 zip", None])
+def test_a_truncated_or_foreign_checkpoint_is_named(tmp_path, content):
+    stopped_after(made(tmp_path)[1], 1)
+    saved = tmp_path / "checkpoint.safetensors"
+    saved.write_bytes(saved.read_bytes()[:-100] if content is None else content)
+    with pytest.raises(storage.WrongFile, match=r"checkpoint\.safetensors"):
+        made(tmp_path, resume=True)
+
+
+def test_the_log_holds_every_step_and_is_csv_and_json_alike(tmp_path):
+    made(tmp_path)[1].run(progress=False)
+    rows = list(csv.DictReader((tmp_path / "log.csv").open(newline="")))
+    assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
+    assert list(rows[0]) == ["step", "loss", "kl", "reconstruction", "lr", "grad_norm", "seconds"]
+    steps = json.loads((tmp_path / "log.json").read_text())["steps"]
+    assert [float(row["loss"]) for row in rows] == [step["loss"] for step in steps]
+    assert steps[-1]["lr"] == pytest.approx(1e-2 * cosine(STEPS)(STEPS - 1))
+
+
+def test_evaluation_sees_the_averaged_weights_out_of_training_and_leaves_no_trace():
+    seen = []
+
+    def evaluate(m):
+        seen.append((m.training, [p.data.copy() for p in m.parameters()], [v.copy() for v in trainer.average.values]))
+        return {"figure": 1.0}
+
+    model, trainer = made(evaluate=evaluate, evaluate_every=5)
+    through_model, through = made()
+    figures = trainer.run(progress=False)
+    through.run(progress=False)
+    assert [e["step"] for e in trainer.evaluations] == [5, 10, STEPS] and figures["figure"] == 1.0
+    for name, a in model.arrays().items():
+        assert np.array_equal(a, through_model.arrays()[name]), name
+    training, weights, values = seen[-1]
+    assert not training and model.training
+    for w, average, mine, exchanged in zip(weights, through.average.values, model.parameters(), values):
+        assert np.array_equal(w, average) and np.array_equal(mine.data, exchanged)
+
+
+def test_the_saved_model_has_the_averaged_weights(tmp_path):
+    model, trainer = made(tmp_path)
+    trainer.run(progress=False)
+    before = [p.data.copy() for p in model.parameters()]
+    trainer.save_model(command="a test")
+    loaded = VAE.from_folder(tmp_path)
+    for p, value, mine, old in zip(loaded.parameters(), trainer.average.values, model.parameters(), before):
+        assert np.array_equal(p.data, value) and np.array_equal(mine.data, old)
+    assert loaded.card["steps"] == STEPS and loaded.card["seed"] == 5 and loaded.card["command"] == "a test" and not loaded.training
+
+
+def test_two_optimisers_and_buffers_are_restored_too(tmp_path):
+    class Pair(Module):
+        def __init__(self):
+            rng = np.random.default_rng(0)
+            self.a, self.b, self.norm = Linear(2, 2, rng=rng), Linear(2, 1, rng=rng), BatchNorm(2)
+
+    def run(folder, n, resume=False):
+        model = Pair()
+        optimisers = {"a": Adam(model.a.parameters(), 0.1), "b": SGD(model.b.parameters(), 0.1, momentum=0.9)}
+
+        def update(batch, rng):
+            loss = (model.b(model.norm(model.a(batch))) ** 2).mean()
+            for name in ("a", "b"):
+                optimisers[name].zero_grad()
+            loss.backward()
+            for name in ("a", "b"):
+                optimisers[name].step()
+            return {"loss": float(loss)}
+
+        trainer = Trainer(model, None, lambda step, rng: rng.normal(size=(6, 2)).astype(np.float32), optimisers, steps=6, update=update,
+                          folder=folder, resume=resume)
+        stopped_after(trainer, n)
+        return model.arrays()
+
+    through = run(tmp_path / "a", 6)
+    run(tmp_path / "b", 3)
+    resumed = run(tmp_path / "b", 6, resume=True)
+    assert all(np.array_equal(a, resumed[name]) for name, a in through.items()) and through["norm.running_mean"].any()
+
+
+def test_minutes_end_a_run_early():
+    trainer = made(minutes=1e-9)[1]
+    trainer.run(progress=False)
+    assert trainer.step == 1
+    for wrong in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="it is above 0"):
+            made(minutes=wrong)
+    with pytest.raises(ValueError, match="steps is 0"):
+        made(steps=0)
+
+
+def test_every_row_is_shown_once_an_epoch_in_an_order_of_its_own(rng):
+    x = np.arange(100)
+    batches = shuffled(x, 2 * x, batch_size=32, seed=4)
+    epochs = [np.concatenate([batches(3 * e + i, rng)[0] for i in range(3)]) for e in range(3)]
+    assert all(len(set(e.tolist())) == 96 for e in epochs) and not np.array_equal(epochs[0], epochs[1])
+    assert all(np.array_equal(b, 2 * a) for a, b in (batches(step, rng) for step in range(9)))
+    alone = shuffled(x, batch_size=32, seed=4)  # any step can be asked for first
+    assert np.array_equal(alone(7, rng), batches(7, rng)[0])
+    assert not np.array_equal(shuffled(x, batch_size=32, seed=5)(7, rng), alone(7, rng))
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: shuffled(np.ones(5), np.ones(4), batch_size=2), "5, 4 rows"),
+    (lambda: shuffled(np.ones(5), batch_size=6), "batch_size is 6; with 5 rows it may go from 1 to 5"),
+    (lambda: shuffled(np.ones(5), batch_size=0), "batch_size is 0"),
+])
+def test_wrong_batches_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_minibatches_cover_every_row_once():
+    assert np.concatenate([np.arange(10)[part] for part in minibatches(10, 4)]).tolist() == list(range(10))
