@@ -1,0 +1,318 @@
+"""The command line: from training to a picture and a figure, and every wrong input as one line and status 2."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from zoo.__main__ import FAMILIES, main
+from zoo.autograd.runtime import use_kernels
+from zoo.data import digits8x8
+from zoo.model import KINDS, load
+from zoo.vae import VAE
+from zoo.warm_up import RUNS, warm_up
+
+TINY = ["--data", "digits8x8", "--hidden", "12", "--latent", "3", "--depth", "1", "--epochs", "1", "--batch-size", "500",
+        "--optimiser", "adam", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def without_kernels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with use_kernels(False):
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a model that `zoo train` made."""
+    folder = tmp_path_factory.mktemp("runs") / "vae"
+    with use_kernels(False):
+        assert main(["train", "vae", *TINY, "--out", str(folder)]) == 0
+    return folder
+
+
+def files(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def refused(capsys, tmp_path, *arguments):
+    """Run what must fail: one line on stderr, status 2, nothing written.  Returns the line."""
+    before = files(tmp_path)
+    capsys.readouterr()
+    try:
+        status = main([str(a) for a in arguments])
+    except SystemExit as e:  # argparse's own way
+        status = e.code
+    out, error = capsys.readouterr()
+    assert status == 2, (status, out, error)
+    assert error.startswith("zoo: ") and error.count("\n") == 1 and "Traceback" not in error, error
+    assert files(tmp_path) == before
+    return error
+
+
+def test_training_sampling_and_evaluating_end_to_end(trained, tmp_path, capsys):
+    assert {p.name for p in trained.iterdir()} == {"model.safetensors", "card.json", "checkpoint.safetensors", "log.csv", "log.json"}
+    card = json.loads((trained / "card.json").read_text())
+    assert card["kind"] == "vae" and card["configuration"]["image"] == [8, 8] and card["data"] == "digits8x8" and card["steps"] == 2
+    assert card["command"].startswith("zoo train vae --data digits8x8") and card["training"]["batch_size"] == 500
+    assert main(["sample", str(trained), "-n", "4", "--seed", "3", "--out", "x.npz"]) == 0
+    assert np.array_equal(np.load("x.npz")["images"], load(trained).sample(4, seed=3))
+    assert main(["sample", str(trained), "-n", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == "vae.png" and (tmp_path / "vae.png").read_bytes().startswith(b"\x89PNG") and len(out.splitlines()) > 5
+    assert main(["sample", str(trained), "-n", "1", "--steps", "--out", "y.png"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("VAEStep") == len(list(load(trained).steps(1))) and "draw ~ N(0, 1)" in out
+    assert main(["evaluate", str(trained), "--samples", "5", "--n", "20"]) == 0
+    lines = dict(line.rsplit(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert int(lines["images"]) == 20 and int(lines["samples"]) == 5
+    expected = load(trained).evaluate(digits8x8(), samples=5, n=20)["test NLL, nats"]
+    assert float(lines["test NLL, nats"]) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_run_goes_on_from_its_folder_and_from_other_weights(trained, tmp_path, capsys):
+    assert main(["train", "vae", "--data", "digits8x8", "--epochs", "1", "--batch-size", "500", "--quiet", "--out", "again",
+                 "--from", str(trained)]) == 0
+    begun, given = load("again"), load(trained)
+    assert begun.config == given.config and not np.array_equal(begun.output.weight.data, given.output.weight.data)
+    before = (tmp_path / "again" / "model.safetensors").read_bytes()
+    (tmp_path / "again" / "model.safetensors").unlink()
+    fields = ["--hidden", "12", "--latent", "3", "--depth", "1", "--epochs", "1", "--batch-size", "500"]
+    capsys.readouterr()
+    assert main(["train", "vae", "--data", "digits8x8", *fields, "--out", "again", "--resume"]) == 0  # it had come to its end
+    assert "2 steps, 2 of them done; again/" in capsys.readouterr().err
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == before
+
+
+def test_other_autoencoders_train_by_the_same_words(capsys):
+    for kind, fields in (("autoencoder", ["--hidden", "8,6", "--latent", "2"]),
+                         ("vqvae", ["--codes", "4", "--width", "2", "--channels", "2", "--prior-layers", "1", "--prior-heads", "1",
+                                    "--prior-width", "4"])):
+        assert main(["train", kind, "--data", "digits8x8", "--epochs", "1", "--batch-size", "700", "--quiet", "--out", kind, *fields]) == 0
+        assert main(["sample", kind, "-n", "2", "--out", f"{kind}.png"]) == 0
+        assert main(["evaluate", kind]) == 0
+    assert "perplexity of codes" in capsys.readouterr().out
+
+
+def test_help_is_readable(capsys):
+    for arguments in (["--help"], *([command, "--help"] for command in ("train", "sample", "evaluate", "inspect", "demo", "warm-up"))):
+        with pytest.raises(SystemExit) as e:
+            main(arguments)
+        out = capsys.readouterr().out
+        assert e.value.code == 0 and out.startswith("usage: zoo") and max(map(len, out.splitlines())) < 140
+    main_help = "demo train sample inspect evaluate warm-up".split()
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert all(f"    {command}" in out for command in main_help)
+
+
+def test_every_family_is_one_that_can_be_loaded():
+    assert set(FAMILIES) == set(KINDS) == set(RUNS)
+
+
+# --- wrong words
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "the following arguments are required: COMMAND"),
+    (["paint"], "invalid choice: 'paint'"),
+    (["train", "vea"], "invalid choice: 'vea'"),
+    (["train", "vae", "--seed", "one"], "invalid int value: 'one'"),
+    (["train", "vae", "--latnet", "3"], "--latnet isn't an option here; did you mean --latent?"),
+    (["train", "vae", "--latent"], "--latent needs a value"),
+    (["train", "vae", "--latent", "3", "4"], "'4' is neither an option"),
+    (["train", "vae", "--latent", "three"], "latent is 'three'; it is an int"),
+    (["train", "vae", "--epochs", "1.5"], "epochs is '1.5'; it is an int"),
+    (["train", "vae", "--activation", "swish"], "it may be 'tanh', 'relu'"),
+    (["train", "vae", "--preset", "best"], "--preset is 'best'; vae has vae, iwae5"),
+    (["train", "vae", "--data", "nowhere"], "nowhere: does not exist"),
+    (["train", "vae", "--data", "digits8x8", "--hidden", "0"], "at least 1 each"),
+    (["train", "vae", "--data", "digits8x8", "--batch-size", "5000"], "batch_size is 5000; with 1437 rows"),
+    (["train", "vae", "--data", "digits8x8", "--batch-size", "0"], "batch_size is 0"),
+    (["train", "vae", "--data", "digits8x8", "--epochs", "0"], "steps is 0"),
+    (["train", "vae", "--data", "digits8x8", "--lr", "nan"], "lr is nan"),
+    (["train", "vae", "--data", "digits8x8", "--minutes", "-1"], "minutes is -1.0"),
+    (["train", "vae", "--data", "digits8x8", "--image", "28,28"], "this model takes (n, 28, 28)"),
+    (["train", "vae", "--threads", "1000", "--data", "digits8x8"], "n must be an integer from 1 to"),
+    (["train", "vae", "--from", "nowhere", "--data", "digits8x8"], "'nowhere' is neither a folder nor one of the models that ship"),
+    (["sample", "nowhere"], "'nowhere' is neither a folder nor one of the models that ship"),
+    (["evaluate", "nowhere"], "'nowhere' is neither a folder nor one of the models that ship"),
+    (["demo", "--digit", "3"], "demo doesn't take --digit"),
+    (["warm-up", "now"], "'now' is neither an option"),
+])
+def test_wrong_words_are_one_line(capsys, tmp_path, arguments, message):
+    assert message in refused(capsys, tmp_path, *arguments)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["-n", "0"], "n is 0; it is a whole number of at least 1"),
+    (["--digit", "3"], "isn't conditional"),
+    (["--prompt", "hello"], "--prompt is for models of text"),
+    (["--out", "x.txt"], "pictures go to a .png or .npz file"),
+    (["--out", "nowhere/x.png"], "nowhere does not exist"),
+    (["--evaluations", "3"], "--evaluations isn't an option here"),
+])
+def test_wrong_words_of_sampling_are_one_line(trained, capsys, tmp_path, arguments, message):
+    assert message in refused(capsys, tmp_path, "sample", trained, "-n", "1", *arguments)
+
+
+def test_wrong_words_of_evaluation_are_one_line(trained, capsys, tmp_path):
+    assert "did you mean --samples?" in refused(capsys, tmp_path, "evaluate", trained, "--sample", "3")
+    assert "samples is 0" in refused(capsys, tmp_path, "evaluate", trained, "--samples", "0")
+    assert "this model takes (n, 8, 8)" in refused(capsys, tmp_path, "evaluate", trained, "--data", "mnist", "--samples", "1", "--n", "1")
+
+
+# --- wrong data
+
+
+@pytest.mark.parametrize(("arrays", "message"), [
+    ({"images": np.zeros((20, 5), np.float32)}, "has shape (20, 5); expects (n, height, width)"),
+    ({"images": np.zeros((0, 8, 8), np.float32)}, "is empty"),
+    ({"images": np.zeros((20, 8, 8), np.int64)}, "has dtype int64"),
+    ({"images": np.full((20, 8, 8), 7.0)}, "expects floats in [0, 1]"),
+    ({"images": np.full((20, 8, 8), np.nan)}, "nan"),
+    ({"images": np.zeros((20, 8, 8), np.float32), "labels": np.zeros(19, int)}, "labels"),
+    ({"images": np.zeros((20, 8, 8), np.float32), "labels": np.full(20, 0.5)}, "labels"),
+    ({"images": np.zeros((20, 8, 8), np.float32), "labels": np.full(20, 12)}, "labels: values go from 12 to 12; they may go from 0 to 9"),
+    ({"images": np.zeros((20, 8, 8), np.float32)}, "this model is conditional; it needs labels"),
+    ({"pictures": np.zeros((20, 8, 8), np.float32)}, "expects x_train"),
+])
+def test_wrong_data_is_one_line_and_makes_no_folder(capsys, tmp_path, arrays, message):
+    np.savez("data.npz", **arrays)
+    line = refused(capsys, tmp_path, "train", "vae", *TINY, "--data", "data.npz", "--batch-size", "10", "--classes", "10", "--out", "run")
+    assert message in line and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 truncated", b"\x89PNG truncated", b"\x00\x00\x08\x03\x00"])
+def test_data_that_is_none_is_one_line(capsys, tmp_path, content):
+    (tmp_path / "data.npz").write_bytes(content)
+    assert "data.npz" in refused(capsys, tmp_path, "train", "vae", "--data", "data.npz")
+
+
+# --- wrong files
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in trained.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize(("name", "change", "message"), [
+    ("model.safetensors", lambda b: b[:-5], "is truncated"),
+    ("model.safetensors", lambda b: b"", "not a safetensors file: it is empty"),
+    ("model.safetensors", lambda b: b"PK\x03\x04" + bytes(40), "weights saved by PyTorch"),
+    ("model.safetensors", None, "has neither model.safetensors nor"),
+    ("card.json", lambda b: b[:30], "is not JSON: it is damaged or truncated"),
+    ("card.json", lambda b: b"[1]", "expects an object"),
+    ("card.json", None, "has no card.json"),
+    ("card.json", lambda b: b.replace(b'"vae"', b'"cat"', 1), "kind is 'cat'; it may be vae"),
+    ("card.json", lambda b: b.replace(b'"latent"', b'"latnet"', 1), "there is no field 'latnet'"),
+    ("card.json", lambda b: b.replace(b'"configuration": {', b'"configuration": 3, "old": {', 1), "copy"),
+    ("card.json", lambda b: b.replace(b'"depth": 1', b'"depth": 2', 1), "does not fit the model; missing: "),
+    ("card.json", lambda b: b.replace(b'"kind": "vae"', b'"kind": "gan"', 1), "copy"),
+])
+def test_wrong_model_files_are_one_line(copy, capsys, tmp_path, name, change, message):
+    path = copy / name
+    if change is None:
+        path.unlink()
+    else:
+        changed = change(path.read_bytes())
+        assert changed != path.read_bytes()
+        path.write_bytes(changed)
+    for command in (["sample"], ["evaluate"], ["train", "vae", "--data", "digits8x8", "--from"]):
+        line = refused(capsys, tmp_path, *command, copy)
+        assert message in line and "copy" in line
+
+
+def test_wrong_runs_are_one_line(copy, trained, capsys, tmp_path):
+    assert "holds a run already" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy)
+    assert "run's seed is 0, not 1" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy, "--resume", "--seed", "1")
+    assert "wrong shape: " in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy, "--resume", "--latent", "4")
+    assert "another optimiser or average" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy, "--resume", "--average", "0")
+    assert "would change it" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", "new", "--from", trained)
+    (copy / "checkpoint.safetensors").write_bytes(b"\x00" * 50)
+    assert "checkpoint.safetensors" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy, "--resume")
+    (copy / "checkpoint.safetensors").unlink()
+    assert "holds a model but no checkpoint" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy)
+    assert "is a file; expects a folder" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy / "card.json")
+    other = ["--data", "digits8x8", "--epochs", "1", "--batch-size", "700", "--hidden", "4", "--quiet", "--out", "other"]
+    assert main(["train", "autoencoder", *other]) == 0
+    assert "is of kind 'autoencoder', not 'vae'" in refused(capsys, tmp_path, "train", "vae", "--data", "digits8x8", "--from", "other")
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_earlier_files(copy, capsys, tmp_path):
+    resource = pytest.importorskip("resource")
+    (tmp_path / "x.png").write_bytes(b"mine")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, before[1]))
+    try:
+        lines = [refused(capsys, tmp_path, "sample", copy, "-n", "4", "--out", "x.png"),
+                 refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy, "--resume")]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert all("could not be written" in line and "unchanged" in line for line in lines)
+
+
+def test_a_loss_that_is_nan_is_one_line_and_status_2(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(VAE, "loss", lambda self, batch, rng, warmth=1.0: {"loss": self.output.weight.sum() * np.float32(np.nan)})
+    assert "step 1: loss is nan; training stopped" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", "run")
+
+
+def test_a_defect_of_ours_still_shows_its_traceback(monkeypatch, trained):
+    def broken(*arguments, **settings):
+        raise AttributeError("a defect")
+
+    monkeypatch.setattr(VAE, "sample", broken)
+    with pytest.raises(AttributeError):
+        main(["sample", str(trained)])
+
+
+# --- processes
+
+
+def environment():
+    return {**os.environ, "ZOO_KERNELS": "0"}
+
+
+def test_ctrl_c_in_another_process_leaves_a_checkpoint_that_goes_on(tmp_path):
+    command = [sys.executable, "-m", "zoo", "train", *["vae", *TINY[:-1]], "--epochs", "100000", "--out", "run"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "parameters" in process.stderr.readline()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and error.splitlines()[-1].startswith("zoo: stopped after step") and "Traceback" not in error
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists() and not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_importing_zoo_imports_neither_numpy_nor_numba(tmp_path):
+    code = "import sys, zoo; print(sorted({'numpy', 'numba', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    code = "import sys, zoo; zoo.vae, zoo.transformer, zoo.load; print('numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"  # nothing can have been compiled
+
+
+def test_warming_up_runs_every_family_and_says_how_long(capsys):
+    warm_up(("autoencoder",))  # the others take seconds each without kernels
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.split()[0] == "autoencoder" and float(line.split()[1]) >= 0
+    for kind, runs in RUNS.items():
+        family = importlib.import_module(KINDS[kind][0]).FAMILIES[kind]
+        assert all(preset in family.presets for preset, _ in runs), kind
