@@ -163,5 +163,5 @@ def great_circle(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
         weights = np.stack([1 - along, along])
     else:
         weights = np.stack([np.sin((1 - along) * angle), np.sin(along * angle)]) / math.sin(angle)
-    weights = weights.astype(np.float32).reshape(2, steps, *(1,) * a.ndim)
-    return weights[0] * a + weights[1] * b
+    first, second = weights.astype(np.float32).reshape(2, steps, *(1,) * a.ndim)
+    return first * a + second * b

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator as Rng
@@ -50,7 +50,7 @@ class Generator(Module):
     def stages(self) -> list[Stage]:
         """The layers in order."""
         if self.convolutional:
-            layers = [lambda z: self.into(z).reshape((len(z), *self.small)), *self.grow]
+            layers: list[Any] = [lambda z: self.into(z).reshape((len(z), *self.small)), *self.grow]
             found = [Stage(f"layer {i}", _FORMULA["first" if i == 0 else "grow", norm is not None], self._layer(layer, norm))
                      for i, (layer, norm) in enumerate(zip(layers, self.norms))]
         else:

@@ -27,7 +27,7 @@ class Module:
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         if "__call__" in cls.__dict__:
-            cls.__call__ = _named_while_watched(cls.__call__)  # type: ignore[attr-defined]
+            cls.__call__ = _named_while_watched(cls.__call__)  # type: ignore[method-assign]
 
     def modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """(dotted name, module), this one first under the prefix itself."""

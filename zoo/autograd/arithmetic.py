@@ -119,27 +119,6 @@ def _share(a, b):
     return _as_float(greater(a, b), like) + 0.5 * _as_float(equal(a, b), like)
 
 
-add.derivatives(lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g)
-subtract.derivatives(lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: -g)
-multiply.derivatives(lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a)
-divide.derivatives(lambda g, _y, _a, b: g / b, lambda g, y, _a, b: -g * y / b)
-negative.derivatives(lambda g, _y, _x: -g)
-power.derivatives(
-    lambda g, _y, a, b: g * (b * power(a, b - 1)) if not _is_number(b, 0) else g * 0,
-    lambda g, y, a, _b: g * y * log(where(greater(a, 0), a, 1.0)),
-)
-exp.derivatives(lambda g, y, _x: g * y)
-log.derivatives(lambda g, _y, x: g / x)
-sqrt.derivatives(lambda g, y, _x: 0.5 * g / y)
-abs.derivatives(lambda g, _y, x: g * sign(x))
-sin.derivatives(lambda g, _y, x: g * cos(x))
-cos.derivatives(lambda g, _y, x: -g * sin(x))
-maximum.derivatives(lambda g, _y, a, b: g * _share(a, b), lambda g, _y, a, b: g * _share(b, a))
-minimum.derivatives(lambda g, _y, a, b: g * _share(b, a), lambda g, _y, a, b: g * _share(a, b))
-where.derivatives(None, lambda g, _y, c, _a, _b: where(c, g, 0.0), lambda g, _y, c, _a, _b: where(c, 0.0, g))
-astype.derivatives(lambda g, _y, x, *, dtype: astype(g, dtype=x.dtype))
-
-
 def _is_number(b, value) -> bool:
     return isinstance(b, (int, float)) and b == value
 
@@ -170,6 +149,29 @@ less = _comparison("less", np.less, "<")
 less_equal = _comparison("less_equal", np.less_equal, "<=")
 equal = _comparison("equal", np.equal, "==")
 not_equal = _comparison("not_equal", np.not_equal, "!=")
+
+
+# --- the rules
+
+add.derivatives(lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g)
+subtract.derivatives(lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: -g)
+multiply.derivatives(lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a)
+divide.derivatives(lambda g, _y, _a, b: g / b, lambda g, y, _a, b: -g * y / b)
+negative.derivatives(lambda g, _y, _x: -g)
+power.derivatives(
+    lambda g, _y, a, b: g * (b * power(a, b - 1)) if not _is_number(b, 0) else g * 0,
+    lambda g, y, a, _b: g * y * log(where(greater(a, 0), a, 1.0)),
+)
+exp.derivatives(lambda g, y, _x: g * y)
+log.derivatives(lambda g, _y, x: g / x)
+sqrt.derivatives(lambda g, y, _x: 0.5 * g / y)
+abs.derivatives(lambda g, _y, x: g * sign(x))
+sin.derivatives(lambda g, _y, x: g * cos(x))
+cos.derivatives(lambda g, _y, x: -g * sin(x))
+maximum.derivatives(lambda g, _y, a, b: g * _share(a, b), lambda g, _y, a, b: g * _share(b, a))
+minimum.derivatives(lambda g, _y, a, b: g * _share(b, a), lambda g, _y, a, b: g * _share(a, b))
+where.derivatives(None, lambda g, _y, c, _a, _b: where(c, g, 0.0), lambda g, _y, c, _a, _b: where(c, 0.0, g))
+astype.derivatives(lambda g, _y, x, *, dtype: astype(g, dtype=x.dtype))
 
 
 # --- sums and their kin: axis is None (all), an int or a tuple, as in NumPy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import activation as activations
-from .arithmetic import broadcast_to, sum
+from .arithmetic import broadcast_to
 from .operation import fused, primitive
 from .shaping import expand_dims, reshape, swapaxes
 
@@ -21,7 +21,8 @@ def _(a, b):
     if np.ndim(a) == 0 or np.ndim(b) == 0:
         raise ValueError(f"matmul: arguments have shapes {np.shape(a)} and {np.shape(b)}; single numbers are multiplied with *")
     if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
-        raise ValueError(f"matmul: the last axis of a, shape {a.shape}, has length {a.shape[-1]}; b, shape {b.shape}, expects {b.shape[-2 if b.ndim > 1 else 0]}")
+        expected = b.shape[-2 if b.ndim > 1 else 0]
+        raise ValueError(f"matmul: the last axis of a, shape {a.shape}, has length {a.shape[-1]}; b, shape {b.shape}, expects {expected}")
 
 
 def _matmul_a(g, _y, _a, b):
@@ -156,7 +157,8 @@ def _(weight, ids):
     if np.asarray(ids).dtype.kind not in "iu":
         raise TypeError(f"embedding: ids have dtype {np.asarray(ids).dtype}; they are integers")
     if np.size(ids) and not (0 <= np.min(ids) and np.max(ids) < weight.shape[0]):
-        raise IndexError(f"embedding: ids go from {np.min(ids)} to {np.max(ids)}; weight has {weight.shape[0]} rows, so they may go from 0 to {weight.shape[0] - 1}")
+        rows = weight.shape[0]
+        raise IndexError(f"embedding: ids go from {np.min(ids)} to {np.max(ids)}; weight has {rows} rows, so they may go from 0 to {rows - 1}")
 
 
 embedding.derivatives(lambda g, _y, _weight, ids: embedding_adjoint(g, ids, symbols=_weight.shape[0]), None)

@@ -90,7 +90,8 @@ def _(logits, targets, *, ignore_index, reduction):
         raise ValueError(f"cross_entropy: targets have shape {targets.shape}, which holds none")
     counted = targets if ignore_index is None else targets[targets != ignore_index]
     if counted.size and not (0 <= counted.min() and counted.max() < logits.shape[-1]):
-        raise IndexError(f"cross_entropy: targets go from {counted.min()} to {counted.max()}; with {logits.shape[-1]} classes they may go from 0 to {logits.shape[-1] - 1}")
+        classes, low, high = logits.shape[-1], counted.min(), counted.max()
+        raise IndexError(f"cross_entropy: targets go from {low} to {high}; with {classes} classes they may go from 0 to {classes - 1}")
 
 
 def _check_pair(name):

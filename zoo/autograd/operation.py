@@ -86,7 +86,7 @@ class Operation:
 
     def __call__(self, *args: Any, **settings: Any) -> Any:
         if len(args) != len(self.arguments) or settings.keys() != self.settings.keys() or self.variadic:
-            args, settings = bind(self, args, settings)
+            args, settings = bind(self, args, settings)  # type: ignore[assignment]
         if state.watchers:
             return state.watchers[-1].observe(self, args, settings)
         return self.apply(args, settings)
@@ -184,7 +184,8 @@ class Primitive(Operation):
             y = Tensor(y, node=node) if isinstance(y, np.ndarray) else y
             args = _as_tensors(node)
         if self.variadic:
-            return [self.rules[0](g, y, i, *args, **node.settings) if need else None for i, need in enumerate(needs)]
+            rule: Any = self.rules[0]
+            return [rule(g, y, i, *args, **node.settings) if need else None for i, need in enumerate(needs)]
         return [rule(g, y, *args, **node.settings) if need and rule else None for rule, need in zip(self.rules, needs)]
 
 

@@ -42,4 +42,6 @@ class Operators:
     def reshape(self, *shape): return ops.reshape(self, shape=shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
     def transpose(self, *axes): return ops.transpose(self, axes=axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes or None)
     def swapaxes(self, a, b): return ops.swapaxes(self, a=a, b=b)
-    T = property(lambda self: ops.transpose(self))
+    @property
+    def T(self) -> Any:
+        return ops.transpose(self)

@@ -31,6 +31,7 @@ import sys
 import tempfile
 import threading
 import types
+import typing
 
 # Not nnan and ninf: masks are -inf, and a NaN must show.
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp", "afn"}
@@ -154,6 +155,9 @@ class Native:
 
     def __init__(self, name, module="zoo.autograd.native"):
         self.__name__, self.module = name, module
+
+    def __call__(self, *arguments) -> typing.Any:
+        raise TypeError(f"{self.__name__} is for the inside of kernels only")
 
     def build(self):
         return getattr(importlib.import_module(self.module), self.__name__)

@@ -29,8 +29,13 @@ def swapaxes(x, *, a=-1, b=-2):
 
 
 reshape.derivatives(lambda g, _y, _x, *, shape: reshape(g, shape=_x.shape))
-transpose.derivatives(lambda g, _y, _x, *, axes: transpose(g, axes=None if axes is None else tuple(int(i) for i in np.argsort([a % len(axes) for a in axes]))))
+transpose.derivatives(lambda g, _y, _x, *, axes: transpose(g, axes=_undone(axes)))
 swapaxes.derivatives(lambda g, _y, _x, *, a, b: swapaxes(g, a=a, b=b))
+
+
+def _undone(axes):
+    """The order of axes that undoes this one."""
+    return None if axes is None else tuple(int(i) for i in np.argsort([a % len(axes) for a in axes]))
 
 
 @primitive

@@ -86,7 +86,7 @@ class Tensor(Operators):
     __slots__ = ("__weakref__", "_leaf", "birth", "data", "grad", "node")
     __array_ufunc__ = None  # so that `array * tensor` asks the tensor
 
-    def __init__(self, data: npt.ArrayLike | Tensor, requires_grad: bool = False, *, dtype: npt.DTypeLike = None, node: Node | None = None):
+    def __init__(self, data: npt.ArrayLike | Tensor, requires_grad: bool = False, *, dtype: npt.DTypeLike | None = None, node: Node | None = None):
         if not isinstance(data, np.ndarray) or dtype is not None:
             data = data.data if isinstance(data, Tensor) else data
             array = np.asarray(data, dtype)
@@ -301,7 +301,7 @@ def _backward(outputs: list[Tensor], firsts: list, inputs: list[Tensor] | None, 
             if any(needs):
                 if s.op is ops.getitem and not create_graph:
                     _collect_part(flow, ours, s.inputs[0], g, s.settings["index"])
-                    grads = ()
+                    grads: Any = ()
                 else:
                     grads = s.op.gradients(g, s, needs, create_graph)  # type: ignore[union-attr]
                 for parent, need, gp in zip(s.inputs, needs, grads):
