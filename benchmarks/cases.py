@@ -1,0 +1,84 @@
+"""What is compared: sizes and batches, which both sides share.  Pictures are (batch, height, width, channels) here."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SYMBOLS = 65
+
+
+class Case(NamedTuple):
+    """One row of the table: `kind` names a function of zoo_steps.py and of torch_steps.py, `sizes` are its arguments."""
+
+    title: str
+    kind: str
+    sizes: dict[str, Any]
+    convolutional: bool = False  # PyTorch is tried with channels-last memory too
+    training: bool = True  # one training step; else without gradients, or without an optimiser
+    compiled: bool = True  # torch.compile is worth trying
+
+
+GPT_SMALL = {"layers": 4, "width": 128, "heads": 4, "batch": 12, "time": 64}
+CASES: dict[str, Case] = {
+    "gpt-small": Case("GPT, 4 layers, width 128, 4 heads, batch 12 x 64", "gpt", GPT_SMALL),
+    "gpt-middle": Case("GPT, 6 layers, width 256, 8 heads, batch 8 x 128", "gpt", {"layers": 6, "width": 256, "heads": 8, "batch": 8, "time": 128}),
+    "vae": Case("VAE 784-400-20, batch 128", "vae", {"hidden": 400, "latent": 20, "batch": 128}),
+    "dcgan": Case("DCGAN, 28x28, 64/128 channels, batch 64, steps of D and G", "dcgan", {"latent": 64, "channels": 32, "batch": 64}, True),
+    "unet": Case("U-Net, 28x28, 32 channels, batch 64", "unet", {"channels": 32, "batch": 64}, True),
+    "lstm": Case("LSTM, width 128, batch 32 x 64", "lstm", {"width": 128, "batch": 32, "time": 64}),
+    "decoding": Case("GPT, 4 layers, width 128: 64 tokens, one stream, with a cache", "decoding", {**GPT_SMALL, "batch": 1}, training=False,
+                     compiled=False),
+    "unet-evaluation": Case("U-Net, batch 64, without gradients", "unet_evaluation", {"channels": 32, "batch": 64}, True, False),
+    **{f"attention-{time}": Case(f"causal attention, 4 heads of 32, {time} steps, and its derivative", "attention",
+                                 {"heads": 4, "width": 32, "time": time}, training=False) for time in (256, 512, 1024, 2048, 4096)},
+}
+TRAINING = [name for name, case in CASES.items() if case.training]
+
+TINY: dict[str, dict[str, Any]] = {  # the same networks, small enough for a test
+    "gpt-small": {"layers": 2, "width": 32, "heads": 2, "batch": 3, "time": 10},
+    "vae": {"hidden": 30, "latent": 4, "batch": 10},
+    "dcgan": {"latent": 8, "channels": 8, "batch": 6},
+    "unet": {"channels": 8, "batch": 3},
+    "lstm": {"width": 16, "batch": 4, "time": 9},
+    "decoding": {"layers": 2, "width": 32, "heads": 2, "batch": 1, "time": 10},
+    "unet-evaluation": {"channels": 8, "batch": 3},
+    "attention-256": {"heads": 2, "width": 8, "time": 70},
+}
+
+
+def batch(kind: str, sizes: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
+    """What a step is given: data, and the noise that it draws elsewhere."""
+    rng = np.random.default_rng(seed)
+    n = sizes.get("batch", 1)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, np.float32)
+
+    if kind in ("gpt", "lstm", "decoding"):
+        ids = rng.integers(0, SYMBOLS, (n, sizes["time"] + 1))
+        return {"ids": ids[:, :-1], "targets": ids[:, 1:]}
+    if kind == "vae":
+        return {"x": rng.random((n, 784), np.float32), "noise": normal(n, sizes["latent"])}
+    if kind == "dcgan":
+        return {"x": 2 * rng.random((n, 28, 28, 1), np.float32) - 1, "z": normal(n, sizes["latent"])}
+    if kind in ("unet", "unet_evaluation"):
+        return {"x": normal(n, 28, 28, 1), "noise": normal(n, 28, 28, 1), "t": 1000 * rng.random(n, np.float32)}
+    shape = (1, sizes["heads"], sizes["time"], sizes["width"])  # attention
+    return {name: normal(*shape) for name in ("query", "key", "value", "gradient")}
+
+
+def jitter(weights: dict[str, np.ndarray], seed: int = 1) -> None:
+    """Move every weight a little, in place: what starts at 0 or 1 would hide a mistake."""
+    rng = np.random.default_rng(seed)
+    for name in sorted(weights):
+        weights[name] += np.float32(0.02) * rng.standard_normal(weights[name].shape, np.float32)
+
+
+def numbers(found: Any) -> list[float]:
+    """What a step gave, as numbers to compare: a loss itself, of an array the sum of its entries' sizes, each weighted by its place."""
+    if isinstance(found, list):
+        return [number for part in found for number in numbers(part)]
+    a = np.asarray(found, np.float64).ravel()
+    return [float(a[0])] if a.size == 1 else [float(np.abs(a) @ np.arange(1, a.size + 1) / a.size**2)]

@@ -1,0 +1,204 @@
+"""One side of a comparison in a process of its own: reads a request a line, answers a line, both JSON.  `speed.py` starts it.
+
+The sides never share a process: each brings its own threads, its own BLAS and its own settings of the allocator.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cases
+import numpy as np
+
+CHECKED_STEPS = 3
+
+
+class Side:
+    """What both sides can do: make a case's step, run it, and tell what it took."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, Callable[[], Any]] = {}
+
+    def make(self, case: str, variant: str, weights: str, tiny: bool) -> list[list[float]]:
+        """Make a step; its first results, which the sides must agree in."""
+        found = cases.CASES[case]
+        sizes = cases.TINY[case] if tiny else found.sizes
+        step = self.made(found.kind, cases.batch(found.kind, sizes), variant, sizes, weights)
+        self.steps[f"{case} {variant}"] = step
+        return [cases.numbers(self.plain(step())) for _ in range(CHECKED_STEPS)]
+
+    def run(self, case: str, variant: str, steps: int) -> list[float]:
+        """Seconds of each of so many steps."""
+        step, times = self.steps[f"{case} {variant}"], []
+        gc.disable()  # collected between the runs, on both sides alike
+        for _ in range(steps):
+            began = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - began)
+        gc.enable()
+        return times
+
+    def drop(self) -> None:
+        self.steps.clear()
+        gc.collect()
+
+    def memory(self) -> float:
+        """MB that this process has held at most."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+    def products(self) -> float:
+        """GFLOP/s of a large matrix product, the best of several."""
+        return max(_best_product(self.multiply, n) for n in (768, 1024, 2048))
+
+    def made(self, kind: str, data: dict, variant: str, sizes: dict, weights: str) -> Callable[[], Any]:
+        raise NotImplementedError
+
+    def plain(self, found: Any) -> Any:
+        return found
+
+    def multiply(self, a: np.ndarray, b: np.ndarray) -> Callable[[], Any]:
+        raise NotImplementedError
+
+
+def _best_product(multiply: Callable, n: int) -> float:
+    rng = np.random.default_rng(0)
+    step = multiply(*(rng.standard_normal((n, n), np.float32) for _ in range(2)))
+    times = []
+    for _ in range(12):
+        began = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - began)
+    return 2 * n**3 / min(times) / 1e9
+
+
+class Zoo(Side):
+    def versions(self) -> dict[str, str]:
+        import numba
+        import scipy
+
+        import zoo
+
+        return {"zoo": zoo.__version__, "numpy": np.__version__, "scipy": scipy.__version__, "numba": numba.__version__}
+
+    def made(self, kind, data, variant, sizes, weights):
+        import zoo_steps
+
+        model, step = getattr(zoo_steps, kind)(data, **sizes)
+        if model is not None:
+            arrays = {name: p.data for name, p in model.named_parameters().items()}
+            cases.jitter(arrays)
+            np.savez(weights, **arrays)
+        return step
+
+    def plain(self, found):
+        import zoo_steps
+
+        return zoo_steps.plain(found)
+
+    def multiply(self, a, b):
+        from zoo.autograd import matmul
+
+        return lambda: matmul(a, b)
+
+    def profile(self, case: str, steps: int = 3) -> dict[str, Any]:
+        """FLOPs of one step, and where its time goes: [operation, seconds, calls, FLOPs]."""
+        from zoo.profiling import Profile
+
+        step = self.steps[f"{case} zoo"]
+        with Profile(show=False) as seen:
+            for _ in range(steps):
+                step()
+        rows = [[name, row.seconds / steps, row.calls / steps, row.flops / steps] for name, row in seen.shares()]
+        return {"flops": seen.flops / steps, "operations": rows}
+
+
+class Torch(Side):
+    def __init__(self) -> None:
+        super().__init__()
+        import torch
+
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        torch.manual_seed(0)
+
+    def versions(self) -> dict[str, str]:
+        import torch
+
+        return {"torch": torch.__version__}
+
+    def made(self, kind, data, variant, sizes, weights):
+        import torch_steps
+
+        arrays = {}
+        if Path(weights).exists():
+            with np.load(weights) as file:
+                arrays = dict(file)
+        return torch_steps.made(kind, data, arrays, variant, sizes)
+
+    def multiply(self, a, b):
+        import torch
+
+        x, y = torch.from_numpy(a), torch.from_numpy(b)
+        return lambda: torch.mm(x, y)
+
+
+# --- the other end
+
+
+class Worker:
+    """A side in a process of its own: `Worker("zoo", threads=2).ask("run", case="vae", variant="zoo", steps=10)`."""
+
+    def __init__(self, side: str, threads: int, environment: dict[str, str] | None = None):
+        settings = {name: value for name, value in os.environ.items() if name not in STEERING}
+        settings.update({"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)})
+        root = str(Path(__file__).resolve().parent.parent)
+        settings["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        self.process = subprocess.Popen([sys.executable, __file__, side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env={**settings, **(environment or {})})
+
+    def ask(self, request: str, **arguments: Any) -> Any:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps([request, arguments]) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"worker: the process ended while it was asked to {request} {arguments}")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+STEERING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # they change which kernels OpenBLAS takes; users don't have them
+TUNED = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1), "MALLOC_TOP_PAD_": str(64 << 20)}
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print goes to stderr
+    side: Side = {"zoo": Zoo, "torch": Torch}[sys.argv[1]]()
+    for line in sys.stdin:
+        request, arguments = json.loads(line)
+        answers.write(json.dumps(getattr(side, request)(**arguments)) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The zoo's side: each function makes one case's model and returns (model or None, step); `step()` returns what both sides must agree in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from cases import SYMBOLS
+
+import zoo.autograd as ops
+from zoo.autograd import Tensor, no_grad
+from zoo.gan import GAN
+from zoo.nn import Module
+from zoo.optim import Adam, AdamW
+from zoo.recurrent import Recurrent
+from zoo.transformer import Transformer
+from zoo.unet import UNet
+from zoo.vae import VAE
+
+Made = tuple[Module | None, Callable[[], Any]]
+
+
+def training(model: Module, optimiser: Any, loss: Callable[[], Tensor]) -> Made:
+    """A training step as a user writes it."""
+
+    def step() -> Tensor:
+        optimiser.zero_grad()
+        value = loss()
+        value.backward()
+        optimiser.step()
+        return value
+
+    return model, step
+
+
+def gpt(data: dict[str, np.ndarray], *, layers: int, width: int, heads: int, batch: int, time: int) -> Made:
+    model = Transformer.new(symbols=SYMBOLS, window=time, layers=layers, width=width, heads=heads, tied=False)
+    return training(model, AdamW(model.parameters(), 1e-3), lambda: ops.cross_entropy(model(data["ids"]), data["targets"]))
+
+
+def vae(data: dict[str, np.ndarray], *, hidden: int, latent: int, batch: int) -> Made:
+    model = VAE.new(hidden=(hidden,), latent=(latent,), depth=1, activation="relu", binarise=False)
+
+    def loss() -> Tensor:
+        mean, log_variance = model.encode(data["x"])
+        logits = model.logits(mean + ops.exp(0.5 * log_variance) * data["noise"])
+        return ops.binary_cross_entropy_with_logits(logits, data["x"], reduction="sum") + ops.gaussian_kl(mean, log_variance).sum()
+
+    return training(model, Adam(model.parameters(), 1e-3), loss)
+
+
+def dcgan(data: dict[str, np.ndarray], *, latent: int, channels: int, batch: int) -> Made:
+    model = GAN.new(latent=latent, channels=channels, discriminator_norm="batch")
+    G, D = model.generator, model.discriminator
+    of_g, of_d = (Adam(m.parameters(), 2e-4, betas=(0.5, 0.999)) for m in (G, D))
+
+    def step() -> list[Tensor]:
+        fake = G(Tensor(data["z"]))
+        of_d.zero_grad()
+        loss_d = ops.softplus(-D(data["x"])).mean() + ops.softplus(D(fake.detach())).mean()
+        loss_d.backward()
+        of_d.step()
+        of_g.zero_grad()
+        loss_g = ops.softplus(-D(fake)).mean()
+        loss_g.backward()
+        of_g.step()
+        return [loss_d, loss_g]
+
+    return model, step
+
+
+def unet(data: dict[str, np.ndarray], *, channels: int, batch: int) -> Made:
+    model = _unet(channels)
+    return training(model, Adam(model.parameters(), 1e-3), lambda: ops.mse(model(data["x"], data["t"]), data["noise"]))
+
+
+def unet_evaluation(data: dict[str, np.ndarray], *, channels: int, batch: int) -> Made:
+    model = _unet(channels)
+
+    def step() -> Any:
+        with no_grad():
+            return model(data["x"], data["t"])
+
+    return model, step
+
+
+def _unet(channels: int) -> UNet:
+    return UNet(1, channels, (1, 2), 1, 0, 0, rng=np.random.default_rng(0))
+
+
+def lstm(data: dict[str, np.ndarray], *, width: int, batch: int, time: int) -> Made:
+    model = Recurrent.new(cell="lstm", symbols=SYMBOLS, width=width)
+    return training(model, Adam(model.parameters(), 1e-3), lambda: ops.cross_entropy(model(data["ids"]), data["ids"]))
+
+
+def decoding(data: dict[str, np.ndarray], *, layers: int, width: int, heads: int, batch: int, time: int) -> Made:
+    model = Transformer.new(symbols=SYMBOLS, window=time, layers=layers, width=width, heads=heads, tied=False)
+    ids = data["ids"][0].tolist()
+
+    def step() -> float:
+        with no_grad():
+            logits, state = model.begin(np.array(ids[:1]), room=time)
+            total = float(logits.max())
+            for token in ids[1:]:
+                logits, state = model.advance(token, state)
+                total += float(logits.max())
+        return total
+
+    return model, step
+
+
+def attention(data: dict[str, np.ndarray], *, heads: int, width: int, time: int) -> Made:
+    q, k, v = (Tensor(data[name], requires_grad=True) for name in ("query", "key", "value"))
+
+    def step() -> list[Any]:
+        q.grad = k.grad = v.grad = None
+        y = ops.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y.backward(data["gradient"])
+        return [y, q.grad, k.grad, v.grad]
+
+    return None, step
+
+
+def plain(found: Any) -> Any:
+    """What a step returned, as arrays."""
+    if isinstance(found, list):
+        return [plain(a) for a in found]
+    return found.data if isinstance(found, Tensor) else found
