@@ -60,7 +60,7 @@ class VAETraining(Config):
 PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one; Burda et al. (2016), table 1, are the first three
     "vae": {},
     "iwae5": {"samples": 5, "epochs": 300},
-    "two-layers": {"latent": (100, 50), "hidden": (200, 100)},
+    "two-layers": {"latent": (100, 50), "hidden": (200, 100), "epochs": 400},
     "grey": {"latent": (20,), "hidden": (400,), "depth": 1, "activation": "relu", "binarise": False, "average": 0.0,
              "epochs": 7, "batch_size": 128, "optimiser": "adam", "lr": 1e-3},
     "convolutional": {"network": "convolutional", "latent": (32,), "hidden": (256,), "activation": "relu",
