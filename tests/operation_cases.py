@@ -279,6 +279,15 @@ def _(draw):
     return Case((q, k, v, mask), {"is_causal": causal, "scale": draw(one_of(None, 0.3))})
 
 
+@drawn("self_attention")
+def _(draw):
+    groups, repeats, half, time = draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 4))
+    heads, width = groups * repeats, 2 * half
+    rotation = draw(one_of(None, tuple(f(np.arange(time * half).reshape(time, half)).astype(np.float32) for f in (np.cos, np.sin))))
+    packed = draw(arrays((draw(st.integers(1, 2)), time, (heads + 2 * groups) * width)))
+    return Case((packed,), {"heads": heads, "key_value_heads": groups, "rotation": rotation})
+
+
 # --- norms
 
 @drawn("layer_norm")
@@ -470,6 +479,10 @@ large("linear", (3, 71, 35), (35, 300), None)
 large("scaled_dot_product_attention", (2, 3, 131, 16), (2, 3, 131, 16), (2, 3, 131, 16), None, is_causal=True)
 large("scaled_dot_product_attention", (2, 3, 67, 24), (2, 3, 293, 24), (2, 3, 293, 40), None)
 large("scaled_dot_product_attention", (2, 3, 67, 16), (2, 3, 131, 16), (2, 3, 131, 16), (67, 131), is_causal=True)
+_TURN = tuple(f(np.arange(131 * 8).reshape(131, 8)).astype(np.float32) for f in (np.cos, np.sin))
+large("self_attention", (1, 131, 9 * 16), heads=3, key_value_heads=3, rotation=_TURN)
+large("self_attention", (1, 131, 8 * 16), heads=4, key_value_heads=2, rotation=_TURN)
+large("self_attention", (1, 131, 9 * 16), heads=3, key_value_heads=3, rotation=None)
 large("conv2d", (3, 17, 15, 19), (3, 3, 19, 33), rounding=WINOGRAD, padding=1)
 large("conv2d", (3, 16, 16, 64), (3, 3, 64, 32), rounding=WINOGRAD, padding=1)
 large("conv2d", (2, 15, 17, 5), (4, 4, 5, 9), rounding=WINOGRAD, stride=2, padding=1)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.autograd import rotate
 from zoo.autograd.runtime import use_kernels
 from zoo.corpus import Corpus, LanguageTraining, batches_of, evaluate, make_trainer, read_corpus, restrict
 from zoo.hugging_face import read_folder, write_folder
@@ -16,7 +17,7 @@ from zoo.language import bigram_loss
 from zoo.lora import LAYERS, LowRank, adapt, merge
 from zoo.storage import WrongFile, read_tensors, write_tensors
 from zoo.tokenizer import BytePairTokenizer, CharTokenizer
-from zoo.transformer import Cache, Transformer, rotate
+from zoo.transformer import Cache, Transformer
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_references = pytest.mark.skipif(not (SHARED / "gpt2_tiny_random").is_dir(), reason="the reference checkpoints aren't here")

@@ -130,26 +130,22 @@ class Attention(Module):
     output: Linear  # heads head_width -> width
 
     def __init__(self, c: TransformerConfig, *, rng: Generator):
-        self.heads, self.key_value_heads, self.head_width = c.heads, c.key_value_heads, c.head_width
+        self.heads, self.key_value_heads = c.heads, c.key_value_heads
         self.query_key_value = _linear(c.width, (c.heads + 2 * c.key_value_heads) * c.head_width, c, rng=rng)
         self.output = _linear(c.heads * c.head_width, c.width, c, rng=rng, residual=True)
 
     def __call__(self, x, rotation=None, cache=None, start: int = 0):  # x (batch, time, width)
-        b, t, _ = x.shape
-        h, g, d = self.heads, self.key_value_heads, self.head_width
-        packed = self.query_key_value(x)
-        q, k, v = ops.split(packed, [h * d, (h + g) * d], axis=-1)
-        q, k, v = (ops.swapaxes(z.reshape((b, t, n, d)), a=1, b=2) for z, n in ((q, h), (k, g), (v, g)))  # (batch, heads, time, head_width)
+        h, g, t = self.heads, self.key_value_heads, x.shape[1]
+        packed = self.query_key_value(x)  # (batch, time, (heads + 2 key_value_heads) head_width)
+        if cache is None:
+            return self.output(ops.self_attention(packed, heads=h, key_value_heads=g, rotation=rotation))
+        q, k, v = ops.unpack(packed, h, g)  # each (batch, its heads, time, head_width)
         if rotation is not None:
-            q, k = rotate(q, *rotation), rotate(k, *rotation)
-        if cache is not None:
-            keys, values = cache  # (batch, key_value_heads, room, head_width)
-            keys[:, :, start : start + t], values[:, :, start : start + t] = _array(k), _array(v)
-            k, v = keys[:, :, : start + t], values[:, :, : start + t]
-        if g != h:
-            k, v = (_repeated(z, h // g) for z in (k, v))
-        y = ops.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.output(ops.swapaxes(y, a=1, b=2).reshape((b, t, h * d)))
+            q, k = ops.rotate(q, *rotation), ops.rotate(k, *rotation)
+        keys, values = cache  # (batch, key_value_heads, room, head_width)
+        keys[:, :, start : start + t], values[:, :, start : start + t] = _array(k), _array(v)
+        k, v = (ops.repeat_heads(z[:, :, : start + t], h) for z in cache)
+        return self.output(ops.merge_heads(ops.scaled_dot_product_attention(q, k, v, is_causal=True)))
 
 
 class MLP(Module):
@@ -275,21 +271,6 @@ class Transformer(LanguageModel):
 
     def fork(self, state: Read) -> Read:
         return state._replace(cache=state.cache.resized(state.length, state.cache.room))
-
-
-def rotate(x, cosine: np.ndarray, sine: np.ndarray):
-    """Rotary positions (Su et al. 2021): each pair (x_i, x_{i + width/2}) is turned by its position's angle.
-
-    x (..., time, width); cosine, sine (time, width / 2).  The product of a query and a key then depends on their distance alone.
-    """
-    a, b = ops.split(x, 2, axis=-1)
-    return ops.concatenate([a * cosine - b * sine, b * cosine + a * sine], axis=-1)
-
-
-def _repeated(x, times: int):
-    """(batch, heads, time, width) -> (batch, heads times, time, width): each head `times` times in a row."""
-    b, h, t, d = x.shape
-    return ops.broadcast_to(x.reshape((b, h, 1, t, d)), shape=(b, h, times, t, d)).reshape((b, h * times, t, d))
 
 
 def _linear(inputs: int, outputs: int, c: TransformerConfig, *, rng: Generator, residual: bool = False,

@@ -3,7 +3,7 @@
 Read `tensor.py` first, then `operation.py`; every other file is a shelf of operations.
 """
 
-from .tensor import Tensor, enable_grad, grad, no_grad  # noqa: I001  (tensor.py first: the others stand on it)
+from .tensor import Tensor, enable_grad, grad, no_grad
 from .operation import REGISTRY, fused, primitive
 from .arithmetic import *
 from .shaping import *
@@ -11,8 +11,10 @@ from .activation import *
 from .linear import *
 from .normalisation import *
 from .attention import *
+from .self_attention import *
 from .convolution import *
 from .recurrence import *
 from .loss import *
 from .runtime import get_threads, set_threads
 from . import activation_kernels, attention_kernels, linear_kernels, loss_kernels, normalisation_kernels, recurrence_kernels  # attach the kernels
+from . import self_attention_kernels
