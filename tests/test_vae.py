@@ -299,6 +299,19 @@ def test_conditional_models_are_judged_with_their_labels():
     np.testing.assert_allclose(model.interpolate(x[0], x[1], 3, 4)[0], model.reconstruct(x[:1], 4)[0], atol=1e-6)
 
 
+def test_each_of_several_samples_has_its_own_pictures_label():
+    model = MODELS["conditional"]()
+    constant_encoder(model, np.zeros(3), np.zeros(3))  # q is the prior, and the decoder hears of nothing but the label
+    model.layers[0].weight.data[:3] = 0
+    model.layers[0].weight.data[3:] *= 10
+    x, labels = (pictures(model) < 0.5).astype(np.float32), np.arange(6)
+    with no_grad():
+        z = Tensor(np.zeros((6, 3), np.float32))
+        exact, other = (np.asarray(ops.bernoulli_log_likelihood(x.reshape(6, -1), model.logits(z, y))) for y in (labels, labels[::-1].copy()))
+    np.testing.assert_allclose(model.log_likelihood(x, samples=7, labels=labels), exact, atol=1e-3)
+    assert np.abs(exact - other).max() > 0.1
+
+
 def test_binarised_pictures_are_drawn_afresh_at_each_presentation_and_once_in_evaluation():
     model = VAE.new(seed=1, **SMALL)
     x = np.full((4, 8, 8), 0.5, np.float32)
