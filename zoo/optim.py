@@ -48,15 +48,7 @@ class Optimiser:
 
     def step(self, factor: float = 1.0) -> None:
         """One update with lr * factor from the gradients that are there; a parameter without one counts as 0."""
-        at = 0
-        for p in self.parameters:
-            part = self.grad[at : at + p.size]
-            if p.grad is None:
-                part[...] = 0
-            else:
-                part[...] = p.grad.reshape(-1)
-            at += p.size
-        self.grad_norm = kernels.norm(self.grad)
+        self.grad_norm = kernels.gather(self.grad, [p.grad for p in self.parameters], [p.size for p in self.parameters])
         if not math.isfinite(self.grad_norm):
             raise FloatingPointError(f"optimiser: the gradient's norm is {self.grad_norm} in step {self.steps + 1}; nothing was changed")
         if self.clip is not None and self.grad_norm > self.clip:

@@ -6,22 +6,30 @@ import math
 
 import numpy as np
 
-from .runtime import kernel, kernels_enabled, prange
+from .runtime import clear_floats, copy_floats, inner, kernels_enabled
+from .tasks import floats, integers, part, reals, task, tasks_for
 
 f32 = np.float32
-CHUNK = 4096  # entries that one thread takes at a time: the result doesn't depend on how many threads there are
+CHUNK = 4096  # entries whose squares are added up together: the norm doesn't depend on how many threads there are
 
 
 def _served(*arrays: np.ndarray) -> bool:
     return kernels_enabled() and all(a.dtype == np.float32 and a.flags.c_contiguous for a in arrays)
 
 
-def norm(g: np.ndarray) -> float:
-    """The Euclidean norm."""
-    if not _served(g):
-        return float(np.sqrt(np.sum(g.astype(np.float64) ** 2)))
-    sums = np.empty(-(-g.size // CHUNK), np.float64)
-    _squares(g, sums)
+def gather(flat: np.ndarray, gradients: list[np.ndarray | None], sizes: list[int]) -> float:
+    """Write gradients of these sizes one after the other into flat, 0 for one that isn't there; returns the Euclidean norm of all."""
+    found = [g for g in gradients if g is not None]
+    if not _served(flat, *found):
+        at = 0
+        for g, size in zip(gradients, sizes):
+            flat[at : at + size] = 0 if g is None else g.reshape(-1)
+            at += size
+        return float(np.sqrt(np.sum(flat.astype(np.float64) ** 2)))
+    places = np.array([0 if g is None else g.__array_interface__["data"][0] for g in gradients], np.int64)
+    starts = np.cumsum([0, *sizes], dtype=np.int64)
+    sums = np.empty(-(-flat.size // CHUNK), np.float64)
+    _gather(places, starts, len(sizes), flat, flat.size, sums, tasks=tasks_for(flat.size))
     return math.sqrt(sums.sum())
 
 
@@ -39,7 +47,7 @@ def adam(p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, 
     """One step of Adam(W), in place; step counts from 1 and is what the bias corrections are made from."""
     correct = 1 / (1 - b1**step), 1 / (1 - b2**step)
     if _served(p, g, m, v):
-        _adam(p, g, m, v, f32(lr * correct[0]), f32(b1), f32(b2), f32(eps), f32(1 - lr * decay), f32(math.sqrt(correct[1])))
+        _adam(p, g, m, v, p.size, lr * correct[0], b1, b2, eps, 1 - lr * decay, math.sqrt(correct[1]), tasks=tasks_for(p.size))
         return
     m += (1 - b1) * (g - m)
     v += (1 - b2) * (g * g - v)
@@ -50,34 +58,60 @@ def adam(p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, 
 def move_towards(a: np.ndarray, b: np.ndarray, rate: float) -> None:
     """a = a + rate (b - a), in place."""
     if _served(a, b) and a.size > CHUNK:
-        _move_towards(a.reshape(-1), b.reshape(-1), f32(rate))
+        _move_towards(a, b, a.size, float(rate), tasks=tasks_for(a.size))
     else:
         a += a.dtype.type(rate) * (b - a)
 
 
-@kernel
-def _squares(g, sums):
-    n = g.shape[0]
-    for c in prange(sums.shape[0]):
-        total = 0.0
-        for i in range(c * CHUNK, min(n, c * CHUNK + CHUNK)):
-            total += g[i] * g[i]
-        sums[c] = total
+@task
+def _gather(t, tasks, places, starts, count, flat, n, sums):
+    """flat = the gradients that lie at `places`, one after the other (0: none there); sums[c] = the squares of its chunk c."""
+    chunks = (n + CHUNK - 1) // CHUNK
+    place, start, total = integers(places, count), integers(starts, count + 1), reals(sums, chunks)
+    j = 0
+    for c in range(part(t, tasks, chunks, 1), part(t + 1, tasks, chunks, 1)):
+        at, end = c * CHUNK, min(n, (c + 1) * CHUNK)
+        while at < end:
+            while start[j + 1] <= at:
+                j += 1
+            stop = min(end, start[j + 1])
+            if place[j]:
+                copy_floats(flat + 4 * at, place[j] + 4 * (at - start[j]), stop - at)
+            else:
+                clear_floats(flat + 4 * at, stop - at)
+            at = stop
+        total[c] = sum_of_squares(floats(flat + 4 * c * CHUNK, end - c * CHUNK))
 
 
-@kernel
-def _adam(p, g, m, v, lr, b1, b2, eps, keep, root):
-    n = p.shape[0]
-    for c in prange((n + CHUNK - 1) // CHUNK):
-        for i in range(c * CHUNK, min(n, c * CHUNK + CHUNK)):
-            m[i] = b1 * m[i] + (f32(1) - b1) * g[i]
-            v[i] = b2 * v[i] + (f32(1) - b2) * g[i] * g[i]
-            p[i] = keep * p[i] - lr * m[i] / (np.sqrt(v[i]) * root + eps)
+@inner
+def sum_of_squares(x):
+    total = 0.0
+    for i in range(x.size):
+        total += float(x[i]) * float(x[i])
+    return total
 
 
-@kernel
-def _move_towards(a, b, rate):
-    n = a.shape[0]
-    for c in prange((n + CHUNK - 1) // CHUNK):
-        for i in range(c * CHUNK, min(n, c * CHUNK + CHUNK)):
-            a[i] += rate * (b[i] - a[i])
+@task
+def _adam(t, tasks, p, g, m, v, n, lr: float, b1: float, b2: float, eps: float, keep: float, root: float):
+    first, last = part(t, tasks, n, 16), part(t + 1, tasks, n, 16)
+    P, G, M, V = at(p, first, last), at(g, first, last), at(m, first, last), at(v, first, last)
+    lr32, first_rate, second_rate = f32(lr), f32(b1), f32(b2)
+    for i in range(P.size):
+        mean = first_rate * M[i] + (f32(1) - first_rate) * G[i]
+        square = second_rate * V[i] + (f32(1) - second_rate) * G[i] * G[i]
+        P[i] = f32(keep) * P[i] - lr32 * mean / (np.sqrt(square) * f32(root) + f32(eps))
+        M[i], V[i] = mean, square
+
+
+@task
+def _move_towards(t, tasks, a, b, n, rate: float):
+    first, last = part(t, tasks, n, 16), part(t + 1, tasks, n, 16)
+    x, y = at(a, first, last), at(b, first, last)
+    for i in range(x.size):
+        x[i] += f32(rate) * (y[i] - x[i])
+
+
+@inner
+def at(place, first, last):
+    """Entries first to last of the floats at an address."""
+    return floats(place + 4 * first, last - first)
