@@ -448,17 +448,27 @@ def _(draw):
 
 # --- large arguments, for whatever has a kernel
 
-def large(names, *shapes, rounding=1e-5, **settings):
-    """Cases with normal numbers of these shapes; a tuple's first entry None stands for no argument."""
+def large(names, *shapes, rounding=1e-5, deviation=1.0, **settings):
+    """Cases with normal numbers of these shapes; None stands for no argument."""
     for name in names.split():
         def cases(rng, shapes=shapes):
-            return Case(tuple(None if s is None else rng.standard_normal(s) for s in shapes), settings, rounding)
+            return Case(tuple(None if s is None else deviation * rng.standard_normal(s) for s in shapes), settings, rounding)
         LARGE.setdefault(name, []).append(cases)
 
 
 large("exp sin cos tanh sigmoid softplus erf silu gelu relu leaky_relu negative abs identity", (67, 129))
 large("gelu", (67, 129), approximate="tanh")
 large("add subtract multiply maximum minimum", (67, 129), (129,))
+large("add", (67, 129), (67, 129))
+large("add", (5, 1, 1, 48), (5, 9, 7, 48))
+large("add", (67, 129), (67, 1))
+large("add", (5, 1, 7, 48), (1, 9, 1, 48))
+large("sum", (5, 9, 7, 48), axis=(0, 1, 2))
+large("sum", (5, 9, 7, 48), axis=(-3, 2), keepdims=True)
+large("sum", (5, 9, 7, 48), axis=(0, 2))
+large("sum_to", (5, 9, 7, 48), shape=(48,))
+large("sum_to", (5, 9, 7, 48), shape=(5, 1, 1, 48))
+large("sum_to", (5, 9, 7, 48), shape=(9, 1, 48))
 large("dropout", (67, 129), p=0.3, seed=5)
 large("softmax log_softmax sum mean var max min logsumexp", (131, 67), axis=-1)
 large("softmax log_softmax sum mean var max min logsumexp", (131, 67), axis=0)
@@ -494,9 +504,9 @@ large("conv_transpose2d", (3, 7, 9, 33), (4, 4, 33, 17), rounding=WINOGRAD, stri
 large("max_pool2d avg_pool2d", (3, 18, 14, 19), kernel=2)
 large("max_pool2d avg_pool2d", (3, 18, 14, 19), kernel=3, stride=2)
 large("upsample", (3, 9, 7, 19), scale=2)
-large("elman", (19, 23, 33), (19, 33), (33, 33))
-large("lstm", (19, 23, 4 * 33), (19, 2 * 33), (33, 4 * 33))
-large("gru", (19, 23, 3 * 33), (19, 33), (33, 3 * 33), (3 * 33,))
+large("elman", (19, 23, 33), (19, 33), (33, 33), deviation=0.15)  # with more, gradients grow at each step, and so does rounding
+large("lstm", (19, 23, 4 * 33), (19, 2 * 33), (33, 4 * 33), deviation=0.15)
+large("gru", (19, 23, 3 * 33), (19, 33), (33, 3 * 33), (3 * 33,), deviation=0.15)
 large("binary_cross_entropy_with_logits mse", (131, 67), (131, 67))
 large("binary_cross_entropy_with_logits mse", (131, 67), (131, 67), reduction="none")
 large("bernoulli_log_likelihood bernoulli_kl gaussian_kl", (131, 67), (131, 67))
