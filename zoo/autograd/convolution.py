@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from . import convolution_kernels as kernels
+from . import convolution_kernels as _kernels
 from .arithmetic import max, mean, sum
 from .operation import fused, primitive
 from .shaping import reshape, transpose
@@ -84,17 +84,17 @@ conv2d_weight.derivatives(
 
 @conv2d.forward
 def _(x, weight, bias, *, stride, padding):
-    return kernels.conv2d_forward(x, weight, bias, pair(stride, "stride"), pair(padding, "padding")), None
+    return _kernels.conv2d_forward(x, weight, bias, pair(stride, "stride"), pair(padding, "padding")), None
 
 
 @conv2d_input.forward
 def _(g, weight, *, shape, stride, padding):
-    return kernels.conv2d_input(g, weight, shape, pair(stride, "stride"), pair(padding, "padding")), None
+    return _kernels.conv2d_input(g, weight, shape, pair(stride, "stride"), pair(padding, "padding")), None
 
 
 @conv2d_weight.forward
 def _(x, g, *, shape, stride, padding):
-    return kernels.conv2d_weight(x, g, shape, pair(stride, "stride"), pair(padding, "padding")), None
+    return _kernels.conv2d_weight(x, g, shape, pair(stride, "stride"), pair(padding, "padding")), None
 
 
 @conv2d.check

@@ -21,6 +21,7 @@ underscore isn't read by it: the values behind it aren't kept alive, and the rul
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ from .runtime import kernels_enabled
 from .tensor import Blank, Node, Tensor, _backward, source, state
 
 REGISTRY: dict[str, Operation] = {}
+INTEGERS = {"ids", "targets", "indices", "condition", "mask"}  # names of arguments that a kernel may take as integers or bool
 
 
 class Operation:
@@ -96,7 +98,7 @@ class Operation:
         arrays = [a.data if isinstance(a, Tensor) else float(a) if isinstance(a, np.float64) else a for a in args]  # a lone float64 doesn't promote
         if self.checker is not None:
             self.checker(*arrays, **settings)
-        if self.kernel_forward is not None and kernels_enabled() and _served(arrays):
+        if self.kernel_forward is not None and kernels_enabled() and _served(self.arguments, arrays):
             if not self.strided:
                 arrays = [_contiguous(a) if isinstance(a, np.ndarray) else a for a in arrays]
             done = self.kernel_forward(*arrays, **settings)
@@ -210,12 +212,7 @@ class Fused(Operation):
         return [found[id(source(a))][1] if need and id(source(a)) in found else None for a, need in zip(stand_ins, needs)]
 
 
-def primitive(definition: Callable) -> Primitive:
-    return Primitive(definition)
-
-
-def fused(definition: Callable) -> Fused:
-    return Fused(definition)
+primitive, fused = Primitive, Fused  # the names of the decorators
 
 
 def _as_tensors(node: Node) -> list:
@@ -232,14 +229,14 @@ def _reads(function: Callable) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
-def _served(arrays: Sequence) -> bool:
+def _served(names: Sequence[str], arrays: Sequence) -> bool:
     """Kernels serve float32 with indices and masks; float64, the dtype of gradient checks, always runs the definition."""
     found = False
-    for a in arrays:
+    for name, a in zip(names or itertools.repeat(""), arrays):
         if isinstance(a, np.ndarray):
             if a.dtype == np.float32:
                 found = True
-            elif a.dtype.kind == "f":
+            elif a.dtype.kind == "f" or name not in INTEGERS:
                 return False
             if a.size == 0:
                 return False

@@ -71,8 +71,7 @@ class Node:
         self.birth = next(_births)
 
     def free(self) -> None:
-        self.inputs, self.args, self.saved, self.y = (), (), None, None
-        self.op = None
+        self.inputs, self.args, self.saved, self.y, self.op = (), (), None, None, None
 
 
 class Tensor(Operators):
@@ -153,17 +152,10 @@ class Tensor(Operators):
         grad = ", requires_grad=True" if self._leaf else ""
         return f"Tensor({np.array2string(self.data, precision=4, threshold=20, separator=', ')}, {self.data.dtype}{grad}{made})"
 
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __bool__(self) -> bool:
-        return bool(self.data)
-
-    def __float__(self) -> float:
-        return float(self.data)
-
-    def __int__(self) -> int:
-        return int(self.data)
+    def __len__(self) -> int: return len(self.data)
+    def __bool__(self) -> bool: return bool(self.data)
+    def __float__(self) -> float: return float(self.data)
+    def __int__(self) -> int: return int(self.data)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         if self.requires_grad and state.grad_enabled:
