@@ -76,7 +76,7 @@ def test_filters_keep_the_likeliest_and_their_proportions(values, temperature, t
 
 def test_top_p_keeps_the_fewest_that_reach_it():
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05])).astype(np.float32)
-    kept = lambda **s: np.flatnonzero(Sampling(**s).choices(logits, softmax(logits))).tolist()  # noqa: E731
+    kept = lambda **s: np.flatnonzero(Sampling(**s).choices(logits, softmax(logits))).tolist()
     assert kept(top_p=0.4) == [0] and kept(top_p=0.6) == [0, 1] and kept(top_p=0.9) == [0, 1, 2] and kept(top_p=1.0) == [0, 1, 2, 3]
     assert kept(min_p=0.5) == [0, 1] and kept(min_p=0.2) == [0, 1, 2] and kept(min_p=1.0) == [0]
     assert kept(temperature=0) == [0] and kept(top_k=2) == [0, 1]
