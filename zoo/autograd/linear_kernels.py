@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from .activation_kernels import CODES, KEEPS_SLOPE, LEAKY_SLOPE, activate, run_activation_backward
+from .arithmetic_kernels import add_to, column_sums
 from .linear import embedding, embedding_adjoint, linear, matmul
 from .runtime import address, clear_floats, copy_floats, gemm, get_threads, inner
 from .tasks import floats, integers, is_float32, part, task, tasks_for
@@ -37,12 +38,6 @@ def multiply_part(t, tasks, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c
     return top, bottom, left, right
 
 
-@inner
-def add_to(total, more):
-    for j in range(total.size):
-        total[j] += more[j]
-
-
 @task
 def linear_forward(t, tasks, x, weight, transposed, bias, y, slope, n, k, m, code, alpha: float):
     """y (n, m) = activation(x W + bias).  bias = 0: none; slope = 0: the derivative isn't wanted."""
@@ -56,20 +51,6 @@ def linear_forward(t, tasks, x, weight, transposed, bias, y, slope, n, k, m, cod
                 add_to(floats(y + offset, width), floats(bias + 4 * left, width))
             if code:
                 activate(code, y + offset, slope + offset if slope else address(scratch), width, f32(alpha))
-
-
-@inner
-def column_sums(g, n, m, out, left, width):
-    """Sums of `width` columns of g (n, m), 64 rows at a time so that rounding doesn't pile up."""
-    partial, total = np.empty(width, np.float32), floats(out + 4 * left, width)
-    for j in range(width):
-        total[j] = f32(0)
-    for first in range(0, n, 64):
-        for j in range(width):
-            partial[j] = f32(0)
-        for i in range(first, min(first + 64, n)):
-            add_to(partial, floats(g + 4 * (i * m + left), width))
-        add_to(total, partial)
 
 
 @task

@@ -229,10 +229,8 @@ def affine_rows_backward(t, tasks, g, x, dx, mean, factor, level, slope, rows, n
         )
 
 
-@batch_norm.forward
-def _(x, gain, bias, *, eps):
-    if not is_float32(x, gain, bias):
-        return NotImplemented
+def batch_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each channel of a contiguous x, in float64."""
     n = x.shape[-1]
     rows = x.size // n
     tasks = min(tasks_for(x.size), -(-rows // 64))
@@ -241,11 +239,19 @@ def _(x, gain, bias, *, eps):
     blocks = -(-rows // 64)
     counts = np.diff([min(rows, blocks * t // tasks * 64) for t in range(tasks + 1)])[:, None]  # as `part` cuts them
     mean = (means * counts).sum(0, np.float64) / rows
-    spread = (spreads + counts * (means - mean) ** 2).sum(0, np.float64)
-    inverse = (1 / np.sqrt(spread / rows + eps)).astype(f32)
+    return mean, (spreads + counts * (means - mean) ** 2).sum(0, np.float64) / rows
+
+
+@batch_norm.forward
+def _(x, gain, bias, *, eps):
+    if not is_float32(x, gain, bias):
+        return NotImplemented
+    n = x.shape[-1]
+    mean, variance = batch_moments(x)
+    inverse = (1 / np.sqrt(variance + eps)).astype(f32)
     mean = mean.astype(f32)
     y = np.empty(x.shape, f32)
-    affine_rows(x, y, mean, gain * inverse, bias, rows, n, tasks=tasks)
+    affine_rows(x, y, mean, gain * inverse, bias, x.size // n, n, tasks=tasks_for(x.size))
     return y, (mean, inverse)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .linear_kernels import column_sums
+from .arithmetic_kernels import column_sums
 from .recurrence import elman, gru, lstm
 from .runtime import address, copy_floats, gemm, get_threads, inner, keep_alive, sigmoidf, tanhf
 from .tasks import floats, is_float32, part, task
