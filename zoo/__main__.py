@@ -79,6 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("model")
     evaluate.add_argument("--data", help="what to test on (default: what the model was trained on)")
     evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--out", help="write the model, with these figures on its card, to this folder")
 
     commands.add_parser("warm-up", help="compile every kernel now, instead of when it is first used")
 
@@ -293,6 +294,13 @@ def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: lis
     for name, value in figures.items():
         print(f"{name:32} {value:.4f}" if isinstance(value, float) else f"{name:32} {value}")
     print(f"{'seconds':32} {time.perf_counter() - began:.1f}")
+    if known.out:
+        if Path(known.out).resolve() == Path(known.model).resolve():
+            raise ValueError(f"--out is {known.out}, the model itself; name another folder")
+        training_figures = model.card.pop("figures", None)
+        kept = {name: value for name, value in model.card.items() if name not in ("kind", "version", "configuration", "parameters")}
+        model.save(known.out, **{**kept, "last_step": training_figures, "evaluation": "zoo " + shlex.join(arguments), "figures": figures})
+        print(known.out)
 
 
 def _demo(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
