@@ -245,8 +245,11 @@ def restore(g, shape, axis, keepdims):
 
 @sum.forward(strided=True)
 def _(x, *, axis, keepdims):
-    axes = reduced_axes(axis, x.ndim, "sum")
-    y = arithmetic_kernels.sum(x, axes) if len(set(axes)) == len(axes) else NotImplemented  # NumPy says what is wrong with it
+    try:
+        axes = reduced_axes(axis, x.ndim)
+    except ValueError:
+        return NotImplemented  # NumPy says what is wrong with it
+    y = arithmetic_kernels.sum(x, axes) if len(set(axes)) == len(axes) else NotImplemented
     return _if_served(y if y is NotImplemented else restore(y, x.shape, axis, False) if keepdims else y)
 
 
