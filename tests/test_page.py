@@ -190,7 +190,7 @@ def test_the_text_grows_and_every_token_has_its_reasons(browser, tmp_path):
     for i, step in enumerate(steps):
         browser.execute_script("player.go(arguments[0])", i)
         text += step.text
-        visible = "return [...document.querySelectorAll('.stage .text span:not(.hidden)')].map(s => s.textContent).join('')"
+        visible = "return [...document.querySelectorAll('.stage .text span:not(.later)')].map(s => s.textContent).join('')"
         assert browser.execute_script(visible).replace("↵\n", "\n") == text
         why = text_of(browser, ".why")
         assert f"{step.probabilities[step.token]:.1%}" in why and f"{step.draw:.4f}" in why

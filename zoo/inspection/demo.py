@@ -15,10 +15,12 @@ from .pictures import mosaic
 from .runs import as_image, first, scale_of
 from .terminal import draw_images
 
-START = """zoo inspect vae --digit 7 --out page.html        # play one generation, step by step
-zoo sample diffusion -n 64 --out digits.png
+def _next(name: str) -> str:
+    """Commands to go on with, for a model that is there."""
+    return f"""zoo inspect {name} --seed 3 --out page.html        # play one generation, step by step
+zoo sample {name} -n 100 --seed 3
 zoo train vae --epochs 10 --out runs/vae
-python -c "import zoo; print(zoo.load('vae').sample(1).shape)\""""
+python -c "import zoo; print(next(zoo.load('{name}').steps(seed=3)))\""""
 
 
 def write_demo(path: str | Path = "zoo-demo.html", *, models: list[str] | None = None, seed: int = 0) -> int:
@@ -44,7 +46,7 @@ def write_demo(path: str | Path = "zoo-demo.html", *, models: list[str] | None =
     if not sections:
         note = "This copy of zoo has no trained weights. Train some; a minute is enough for digits that can be read."
         sections.append({"title": "No models yet", "note": note, "shows": "", "parts": []})
-    more = [{"kind": "command", "text": START}]
+    more = [{"kind": "command", "text": _next(names[0] if names else "runs/vae")}]
     sections.append({"title": "Go on", "note": "All of it runs on NumPy and Numba. No network, no GPU.", "shows": "", "parts": more})
     facts = f"generative models in NumPy: {len(names)} trained model{'s' * (len(names) != 1)}, seed {seed}"
     return write_page(path, {"name": "demo", "facts": facts, "sections": sections}, "zoo demo")

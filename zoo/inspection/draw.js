@@ -117,6 +117,26 @@ function draw(canvas, packed, scale, label, range = null) {
   canvas.setAttribute("aria-label", label);
 }
 
+/** Change an element's text only if it's another: what stays the same costs no layout. */
+function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** Scroll a box so that the k-th of its children can be seen.  Everything is measured once, and again when the box has another size:
+ *  to ask for a position after a change makes the browser lay the whole page out. */
+function follow(box, children) {
+  let tops = null, height = 0, at = 0;
+  new ResizeObserver(() => { tops = null; }).observe(box);
+  box.addEventListener("scroll", () => { at = box.scrollTop; });
+  return k => {
+    if (!tops) {
+      height = box.clientHeight;
+      tops = children.map(c => c.offsetTop - box.offsetTop);
+    }
+    if (tops[k] + 30 > at + height || tops[k] < at) box.scrollTop = at = Math.max(0, tops[k] - height / 2);
+  };
+}
+
 // --- what is chosen on the page: shared by all runs, so that two of them show the same layer
 
 const chosen = {};

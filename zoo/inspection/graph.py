@@ -185,7 +185,8 @@ def _svg(boxes: dict[str, Box]) -> str:
                      f'<text x="{x:.0f}" y="{y + 17:.0f}" class="name">{html.escape(name)}</text>'
                      f'<text x="{x:.0f}" y="{y + 31:.0f}">{html.escape(what)}</text></g>')
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="graph of {len(boxes)} boxes"><style>{STYLE}</style>' + "".join(parts) + "</svg>")
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="graph of {len(boxes)} boxes"><style>{STYLE}</style>'
+    return head + "".join(parts) + "</svg>"
 
 
 STYLE = """

@@ -30,16 +30,17 @@ panels.record = (data, run) => {
     element: el("div", {class: "scroll record"}, el("table", {}, head, body)),
     show(i) {
       const fields = run.steps[i].fields;
-      body.replaceChildren(...fields.map(field => {
+      const now = fields.map(field => {
         if (!rows.has(field.name)) rows.set(field.name, make(field.name));
         const {row, cells, canvas} = rows.get(field.name);
         const statistics = field.statistics ? field.statistics.map(number) : ["", "", "", ""];
-        [field.text, ...statistics].forEach((text, j) => { if (cells[j].textContent !== text) cells[j].textContent = text; });
+        [field.text, ...statistics].forEach((text, j) => say(cells[j], text));
         cells[0].classList.toggle("shape", Boolean(field.statistics));
         canvas.classList.toggle("hidden", !field.picture);
         if (field.picture) draw(canvas, field.picture, field.picture.scale, `${field.name} as a picture`);
         return row;
-      }));
+      });
+      if (now.length !== body.children.length || now.some((r, k) => r !== body.children[k])) body.replaceChildren(...now);
     },
   };
 };

@@ -6,7 +6,7 @@ const player = {
 
   go(i) {
     this.step = Math.max(0, Math.min(this.length - 1, i));
-    for (const run of page.runs) show(run, Math.min(this.step, run.steps.length - 1));
+    for (const run of page.runs) show(run, Math.min(this.step, run.steps.length - 1), this.playing);
     const step = page.runs[0].steps[Math.min(this.step, page.runs[0].steps.length - 1)];
     this.slider.value = this.step;
     this.slider.setAttribute("aria-valuetext", `step ${this.step + 1} of ${this.length}: ${step.label}`);
@@ -15,11 +15,13 @@ const player = {
   },
 
   play(on = !this.playing) {
+    if (!on && !this.playing) return;
     if (on && this.step === this.length - 1) this.go(0);
     this.playing = on;
     this.button.textContent = on ? "❚❚" : "▶";
     this.button.setAttribute("aria-label", on ? "pause" : "play");
     this.due = performance.now() + 1000 / this.speed;
+    if (!on) this.go(this.step);  // what was out of sight is brought up to date
     if (on) requestAnimationFrame(now => this.frame(now));
   },
 
@@ -29,14 +31,14 @@ const player = {
       this.due += 1000 / this.speed;
       if (this.due < now - 250) this.due = now;
       this.go(this.step + 1);
-      if (this.step === this.length - 1) return this.play(false);
+      if (this.step === this.length - 1) this.play(false);
     }
     requestAnimationFrame(t => this.frame(t));
   },
 
   build() {
     const button = (label, text, action) => el("button", {"aria-label": label, title: label, onclick: action}, text);
-    this.slider = el("input", {type: "range", id: "step", min: 0, max: this.length - 1, value: 0, "aria-label": "step", oninput: e => { this.play(false); this.go(Number(e.target.value)); }});
+    this.slider = el("input", {type: "range", id: "step", min: 0, max: this.length - 1, value: 0, "aria-label": "step", oninput: e => { const i = Number(e.target.value); this.play(false); this.go(i); }});
     this.button = el("button", {id: "play", "aria-label": "play", title: "play and pause (space)", onclick: () => this.play()}, "▶");
     this.where = el("span", {class: "where", id: "where"});
     this.caption = el("div", {class: "caption note", id: "caption"});
@@ -63,10 +65,19 @@ function onKey(e) {
   KEYS[e.key]();
 }
 
-function show(run, i) {
+/** Every panel at step i; while playing, only those that can be seen. */
+function show(run, i, onlySeen = false) {
   run.shown = i;
-  for (const panel of run.made) panel.show(i);
+  for (const panel of run.made) if (!onlySeen || panel.seen) panel.show(i);
 }
+
+const sight = new IntersectionObserver(entries => {
+  for (const {target, isIntersecting} of entries) {
+    const {panel, run} = target.made;
+    panel.seen = isIntersecting;
+    if (isIntersecting && player.playing) panel.show(run.shown);
+  }
+});
 
 function card(data, made) {
   return el("section", {class: "card" + (data.wide ? " wide" : ""), "data-panel": data.kind, "aria-label": data.title},
@@ -79,7 +90,10 @@ function buildRun(run) {
   for (const data of run.panels) {
     const made = panels[data.kind](data, run);
     run.made.push(made);
-    (data.stage ? stage : side).append(card(data, made));
+    const box = card(data, made);
+    box.made = {panel: made, run};
+    sight.observe(box);
+    (data.stage ? stage : side).append(box);
   }
   return el("article", {class: "run", "aria-label": run.title}, el("header", {}, el("h2", {}, run.title), el("span", {class: "note"}, run.note ?? "")), stage, side);
 }

@@ -10,16 +10,16 @@ panels.text = (data, run) => {
       style: `background:color-mix(in srgb, var(--positive) ${Math.round(50 * (1 - chances[i]))}%, transparent)`}, visible);
   });
   const element = el("div", {class: "text", tabindex: "0", role: "region", "aria-label": "the text so far"}, ...spans);
+  const scroll = follow(element, spans);
   let before = null;
   return {
     element,
     show(i) {
-      spans.forEach((span, k) => span.classList.toggle("hidden", k > i + data.given));
+      spans.forEach((span, k) => span.classList.toggle("later", k > i + data.given));
       before?.classList.remove("now");
       before = spans[i + data.given];
       before.classList.add("now");
-      const bottom = before.offsetTop + before.offsetHeight - element.offsetTop;
-      if (bottom > element.scrollTop + element.clientHeight || bottom < element.scrollTop + 30) element.scrollTop = bottom - element.clientHeight / 2;
+      scroll(i + data.given);
     },
   };
 };
@@ -27,7 +27,7 @@ panels.text = (data, run) => {
 /** Tokens as bars: what the model said, and what each filter made of it; below, the line from 0 to 1 that is drawn from. */
 panels.candidates = (data, run) => {
   const n = data.texts[0].length, stages = data.stages;
-  const table = el("div", {class: "stages", role: "table", style: `grid-template-columns: minmax(2.6rem, auto) repeat(${stages.length}, minmax(0, 1fr))`},
+  const table = el("div", {class: "stages", role: "table", style: `grid-template-columns: clamp(2.4rem, 15%, 6rem) repeat(${stages.length}, minmax(0, 1fr))`},
     el("span"), ...stages.map(s => el("span", {class: "head"}, s.name)));
   const rows = Array.from({length: n}, () => {
     const token = el("span", {class: "token"}), cells = stages.map(() => ({fill: el("div", {class: "fill"}), value: el("span")}));
@@ -41,12 +41,12 @@ panels.candidates = (data, run) => {
     show(i) {
       const chosen = data.chosen[i], ranges = row(data.ranges, i), draw = data.draws[i];
       rows.forEach(({token, cells}, k) => {
-        token.textContent = shown(data.texts[i][k]);
+        say(token, shown(data.texts[i][k]));
         token.classList.toggle("chosen", k === chosen);
         cells.forEach(({fill, value}, j) => {
           const p = row(stages[j].values, i)[k];
           fill.style.transform = `scaleX(${p})`;
-          value.textContent = percent(p);
+          say(value, percent(p));
           value.parentElement.classList.toggle("out", p === 0);
         });
         const from = ranges[2 * k], to = ranges[2 * k + 1];
@@ -69,27 +69,27 @@ panels.candidates = (data, run) => {
 panels.lens = (data, run) => {
   const most = data.texts[0][0].length;
   const rows = data.rows.map(name => {
-    const cells = Array.from({length: most}, () => el("td")), chance = el("td", {class: "number"});
+    const cells = Array.from({length: most}, () => el("td", {}, el("span", {class: "token"}))), chance = el("td", {class: "number"});
     return {cells, chance, row: el("tr", {}, el("th", {scope: "row"}, name), ...cells, chance)};
   }).reverse();  // the last layer on top
-  const drawn = el("th", {scope: "col"});
+  const drawn = el("th", {scope: "col"}, el("span", {class: "token"}));
   const table = el("table", {class: "lens"}, el("thead", {}, el("tr", {}, el("th", {scope: "col"}, "after"), ...Array.from({length: most}, (_, k) => el("th", {scope: "col"}, `${k + 1}.`)), drawn)),
     el("tbody", {}, ...rows.map(r => r.row)));
   return {
     element: el("div", {class: "scroll"}, table),
     show(i) {
       const chances = row(data.chances, i), chosen = row(data.chosen, i);
-      drawn.replaceChildren(el("span", {class: "token"}, shown(data.tokens[i])));
+      say(drawn.firstChild, shown(data.tokens[i]));
       rows.forEach(({cells, chance}, r) => {
         const layer = rows.length - 1 - r;
         cells.forEach((cell, k) => {
           const p = chances[layer * most + k], text = data.texts[i][layer][k];
-          cell.replaceChildren(el("span", {class: "token"}, shown(text)));
+          say(cell.firstChild, shown(text));
           cell.title = percent(p);
           cell.style.background = `color-mix(in srgb, var(--accent) ${Math.round(70 * p)}%, transparent)`;
           cell.classList.toggle("hit", text === data.tokens[i]);
         });
-        chance.textContent = percent(chosen[layer]);
+        say(chance, percent(chosen[layer]));
       });
     },
   };
@@ -141,6 +141,8 @@ panels.attention = (data, run) => {
   const heads = el("select", {"aria-label": "head", onchange: e => choose("head", Number(e.target.value))}, ...Array.from({length: data.heads}, (_, h) => option(h, `head ${h + 1}`)));
   const spans = data.tokens.map(token => el("span", {}, token.replaceAll("\n", "↵\n") || "�"));
   const text = el("div", {class: "text", role: "img", tabindex: "0", style: "max-height: 15rem"}, ...spans);
+  const scroll = follow(text, spans), line = new Float32Array(data.tokens.length), levels = new Int8Array(data.tokens.length).fill(-1);
+  let drawnWith = "";
   const grid = el("div", {class: "heads", style: `grid-template-columns: auto repeat(${data.heads}, minmax(0, 1fr))`});
   const small = [];
   for (let l = 0; l < data.layers; l++) {
@@ -154,26 +156,28 @@ panels.attention = (data, run) => {
   const strongest = el("p", {class: "note"});
   return {
     element: el("div", {}, el("div", {class: "controls"}, el("label", {}, "layer", layers), el("label", {}, "head", heads), strongest), text,
-      el("p", {class: "note", style: "margin-top:.6rem"}, "All heads, a row a layer, oldest token to the left:"), grid),
+      el("p", {class: "note", style: "margin-top:.6rem"}, "All heads, a row a layer; the text runs from left to right:"), grid),
     show(i) {
       const {layer, head} = chosen, start = data.starts[i], now = layer < 0 ? mean(i) : weights(i, layer, head);
+      const accent = colour("accent").join(" ");
+      if (accent !== drawnWith) { levels.fill(-1); drawnWith = accent; }
       layers.value = layer; heads.value = head; heads.disabled = layer < 0;
       spans.forEach((span, k) => {
         const w = k < start ? 0 : now[k - start] ?? 0;
-        span.classList.toggle("hidden", k > data.positions[i]);
+        span.classList.toggle("later", k > data.positions[i]);
         span.classList.toggle("now", k === data.positions[i]);
-        const background = w > 0.004 ? `color-mix(in srgb, var(--accent) ${Math.round(85 * Math.sqrt(w))}%, transparent)` : "";
-        if (span.dataset.w !== background) { span.style.background = background; span.dataset.w = background; span.title = w ? percent(w) : ""; }
+        const level = w > 0.004 ? Math.round(20 * Math.sqrt(w)) : 0;  // in steps, so that most spans stay as they are
+        if (levels[k] !== level) { span.style.background = level ? `rgb(${accent} / ${4 * level}%)` : ""; levels[k] = level; }
       });
-      const now1 = spans[data.positions[i]], bottom = now1.offsetTop + now1.offsetHeight - text.offsetTop;
-      if (bottom > text.scrollTop + text.clientHeight || bottom < text.scrollTop) text.scrollTop = bottom - text.clientHeight / 2;
+      scroll(data.positions[i]);
       let top = 0;
       now.forEach((w, k) => { if (w > now[top]) top = k; });
       strongest.textContent = `looked most at ${shown(data.tokens[start + top])}, ${data.positions[i] - start - top} back: ${percent(now[top])}`;
       text.setAttribute("aria-label", strongest.textContent);
       for (const {l, h, canvas, button} of small) {
-        const w = weights(i, l, h);
-        paint(canvas, w, 1, w.length, "heat", 1);
+        line.fill(0);
+        line.set(weights(i, l, h), start);
+        paint(canvas, line, 1, line.length, "heat", 1);
         button.setAttribute("aria-pressed", String(l === layer && h === head));
       }
     },

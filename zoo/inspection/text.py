@@ -220,7 +220,8 @@ def _why(model: Any, steps: list, inside: list[Inside], tokens: list[str], start
 
 def _ordinal(n: int) -> str:
     words = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-    return words[n - 1] if n <= 10 else f"{n}."
+    ending = "th" if n // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return words[n - 1] if n <= 10 else f"{n}{ending}"
 
 
 @recorder("recurrent")
