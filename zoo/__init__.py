@@ -21,6 +21,7 @@ _WHERE = {  # public name -> the module it is imported from, when it is first us
     "get_threads": "zoo.autograd",
     "trace": "zoo.autograd.tracing",
     "patch": "zoo.autograd.tracing",
+    "profile": "zoo.profiling",
     "graph": "zoo.inspection.graph",
     "Trainer": "zoo.training",
 }
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .autograd.tracing import trace as trace
     from .model import load as load
     from .model import shipped as shipped
+    from .profiling import profile as profile
     from .training import Trainer as Trainer
 
 

@@ -1,0 +1,82 @@
+"""What the benchmarks compare is the same on both sides, and what the profile counts is right."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo import nn
+from zoo.autograd import Tensor
+from zoo.optim import Adam
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+import cases
+
+
+@pytest.mark.parametrize("name", cases.TINY)
+def test_both_sides_give_the_same_in_three_steps(name):
+    torch = pytest.importorskip("torch", reason="PyTorch comes with the extra `bench`")
+    import torch_steps
+    import zoo_steps
+
+    torch.set_num_threads(1)  # two pools of threads in one process would wait for each other
+    kind, sizes = cases.CASES[name].kind, cases.TINY[name]
+    data = cases.batch(kind, sizes)
+    model, step = getattr(zoo_steps, kind)(data, **sizes)
+    weights = {} if model is None else {path: p.data for path, p in model.named_parameters().items()}
+    cases.jitter(weights)
+    other = torch_steps.made(kind, data, {path: w.copy() for path, w in weights.items()}, "eager", sizes)
+    for _ in range(3):
+        mine, theirs = cases.numbers(zoo_steps.plain(step())), cases.numbers(other())
+        assert np.allclose(mine, theirs, rtol=1e-4, atol=0), (mine, theirs)
+
+
+def test_another_weight_is_a_disagreement():
+    """The comparison above can fail: a part in a thousand of one weight shows."""
+    import zoo_steps
+
+    kind, sizes = "lstm", cases.TINY["lstm"]
+    found = []
+    for factor in (1.0, 1.001):
+        model, step = zoo_steps.lstm(cases.batch(kind, sizes), **sizes)
+        assert model is not None
+        model.named_parameters()["output.weight"].data[...] *= np.float32(factor)
+        found.append([cases.numbers(zoo_steps.plain(step()))[0] for _ in range(3)])
+    assert not np.allclose(*found, rtol=1e-6)
+
+
+def test_a_profile_counts_products_calls_and_time(rng):
+    layer = nn.Linear(30, 20, rng=rng)
+    optimiser = Adam(layer.parameters(), 1e-3)
+    x = Tensor(rng.standard_normal((10, 30), np.float32), requires_grad=True)
+    with zoo.profile(show=False) as seen:
+        for _ in range(3):
+            (layer(x) ** 2).sum().backward()
+            optimiser.step()
+    product = 2 * 10 * 20 * 30
+    assert (seen.rows["linear"].calls, seen.rows["linear"].flops) == (3, 3 * product)
+    assert seen.flops == 3 * 3 * product  # y, and the gradients of x and of the weight
+    assert seen.rows["optimiser"].calls == 3
+    assert sum(row.seconds for _, row in seen.shares()) == pytest.approx(seen.seconds)
+    assert "linear backward" in str(seen)
+
+
+def test_a_profile_leaves_no_trace_and_is_alone(capsys):
+    from zoo.autograd.operation import Operation
+
+    before = Operation.apply, Operation.gradients, Adam.step
+    with pytest.raises(ZeroDivisionError), zoo.profile():
+        _ = 1 / 0
+    with zoo.profile(), pytest.raises(RuntimeError, match="another profile"), zoo.profile():
+        pass
+    assert (Operation.apply, Operation.gradients, Adam.step) == before
+    assert "together" in capsys.readouterr().out
+
+
+def test_a_profile_is_a_picture_too(tmp_path, rng):
+    with zoo.profile(show=False) as seen:
+        zoo.autograd.matmul(rng.standard_normal((30, 40), np.float32), rng.standard_normal((40, 50), np.float32))
+    seen.plot(tmp_path / "profile.png")
+    assert (tmp_path / "profile.png").read_bytes().startswith(b"\x89PNG")
