@@ -92,7 +92,8 @@ def _(x, weight, bias, *, activation):
     n = x.size // k
     y = np.empty((*x.shape[:-1], m), f32)
     slope = np.empty(y.shape, f32) if code >= KEEPS_SLOPE and state.grad_enabled else None
-    linear_forward(rows, stored, transposed, None if bias is None else contiguous(bias), y, slope, n, k, m, code, LEAKY_SLOPE)
+    shift, tasks = None if bias is None else contiguous(bias), tasks_for_products(n * k * m)
+    linear_forward(rows, stored, transposed, shift, y, slope, n, k, m, code, LEAKY_SLOPE, tasks=tasks)
     return y, (rows, slope if slope is not None else y if code else None)
 
 
@@ -106,8 +107,13 @@ def _(g, _y, saved, _x, weight, _bias, *, needs, activation):
     dx = np.empty(rows.shape, f32) if needs[0] else None
     dweight = np.empty(stored.shape, f32) if needs[1] else None
     dbias = np.empty(m, f32) if needs[2] else None
-    linear_backward(g, rows, stored, transposed, dx, dweight, dbias, g.size // m, k, m)
+    linear_backward(g, rows, stored, transposed, dx, dweight, dbias, g.size // m, k, m, tasks=tasks_for_products(g.size * k))
     return dx, dweight.T if transposed and needs[1] else dweight, dbias
+
+
+def tasks_for_products(products: int) -> int:
+    """How many threads so many multiplications are worth: below a few microseconds of work, waking the others costs more."""
+    return get_threads() if products >= 2**18 else 1
 
 
 # --- matmul
@@ -155,7 +161,7 @@ def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, transpose_a, lda = _matrix(a)
     b, transpose_b, ldb = _matrix(b)
     pairs = math.prod(batch)
-    threads = get_threads()
+    threads = tasks_for_products(pairs * m * n * k)
     cuts = 1 if pairs >= threads else threads
     places, tasks = (_places(a, batch), _places(b, batch)), min(threads, pairs * cuts)
     multiply_pairs(*places, c, pairs, cuts, transpose_a, transpose_b, m, n, k, lda, ldb, tasks=tasks)
