@@ -312,7 +312,8 @@ def _split(text: str, patterns: Sequence[re.Pattern[str]]) -> list[str]:
 def _learn_pairs(pieces: Mapping[str, int], tokens: list[bytes]) -> Iterator[tuple[int, int]]:
     """Pairs of ids to merge, commonest first. `pieces`: piece -> how often it occurs; `tokens`: bytes of each id, which grows.
 
-    No two pairs join to the same bytes: a merge takes every place of its pair, so equal bytes have equal histories. All pieces lie in one linked list; a merge visits only the places of its pair and corrects the counts of their neighbours."""
+    No two pairs join to the same bytes: a merge takes every place of its pair, so equal bytes have equal histories.
+    All pieces lie in one linked list; a merge visits only the places of its pair and corrects the counts of their neighbours."""
     ids: list[int] = []
     weight: list[int] = []
     for piece, times in pieces.items():

@@ -400,8 +400,9 @@ def make_trainer(model: VAE, images: Images, training: VAETraining, *, seed: int
         warmth = 1.0 if not t.warm_up else min(1.0, (trainer.step + 1) / (t.warm_up * per_epoch))
         return model.loss(batch, rng, warmth=warmth)
 
-    trainer = Trainer(model, objective, batches, optimiser, steps=steps, schedule=cosine(steps) if t.schedule == "cosine" else constant, seed=seed, average=average,
-                      folder=folder, resume=resume, **options)
+    schedule = cosine(steps) if t.schedule == "cosine" else constant
+    trainer = Trainer(model, objective, batches, optimiser, steps=steps, schedule=schedule, seed=seed, average=average, folder=folder,
+                      resume=resume, **options)
     return trainer
 
 

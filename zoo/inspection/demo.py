@@ -15,6 +15,7 @@ from .pictures import mosaic
 from .runs import as_image, first, scale_of
 from .terminal import draw_images
 
+
 def _next(name: str) -> str:
     """Commands to go on with, for a model that is there."""
     return f"""zoo inspect {name} --seed 3 --out page.html        # play one generation, step by step
