@@ -167,7 +167,7 @@ def test_order_of_the_solvers(sampler, order):
     model = points(Normal)
     x_1 = np.random.default_rng(9).standard_normal((50, 2), np.float32)
     t, s = 0.9, 0.2
-    deviation = lambda t: np.sqrt(0.25 * model.path.alpha(t) ** 2 + model.path.sigma(t) ** 2)  # noqa: E731
+    deviation = lambda t: np.sqrt(0.25 * model.path.alpha(t) ** 2 + model.path.sigma(t) ** 2)
     exact = x_1 * (deviation(s) / deviation(t))
     errors = []
     for n in (8, 16):
@@ -261,7 +261,7 @@ def test_training_learns_and_the_same_seed_gives_the_same_run():
 def test_optimal_pairs_are_nearer_than_any_other():
     rng = np.random.default_rng(15)
     x, y = rng.standard_normal((6, 2)), rng.standard_normal((6, 2))
-    cost = lambda order: ((x - y[order]) ** 2).sum()  # noqa: E731
+    cost = lambda order: ((x - y[order]) ** 2).sum()
     best = optimal_pairs(x, y)
     assert sorted(best) == list(range(6))
     assert all(cost(best) <= cost(rng.permutation(6)) + 1e-12 for _ in range(200))

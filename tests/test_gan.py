@@ -48,7 +48,7 @@ def test_minimax_is_twice_jensen_shannon_at_the_best_discriminator():
     """Goodfellow et al. (2014), theorem 1: -loss = 2 JSD - ln 4, for two distributions on two points."""
     p, q = np.array([0.7, 0.3]), np.array([0.2, 0.8])
     logit = Tensor(np.log(p / q))  # the best D
-    expect = lambda weights, values: float((weights * values.data).sum())  # noqa: E731
+    expect = lambda weights, values: float((weights * values.data).sum())
     value = -expect(p, ops.softplus(-logit)) - expect(q, ops.softplus(logit))
     m = (p + q) / 2
     jsd = 0.5 * (p * np.log(p / m)).sum() + 0.5 * (q * np.log(q / m)).sum()
@@ -80,7 +80,7 @@ def test_gradient_of_the_penalty_agrees_with_differences(norm):
     model = GAN.new(**SMALL, discriminator_norm=norm).eval()
     real, fake = (2 * pictures(4, seed, (8, 8, 1)) - 1 for seed in (2, 3))
     weight = model.discriminator.layers[1].layer.weight if norm == "spectral" else model.discriminator.layers[1].weight
-    penalty = lambda: gradient_penalty(model.discriminator, real, fake, np.random.default_rng(4))  # noqa: E731
+    penalty = lambda: gradient_penalty(model.discriminator, real, fake, np.random.default_rng(4))
     found = ops.grad(penalty(), weight).data
     at = np.unravel_index(np.abs(found).argmax(), found.shape)
     before, h = weight.data[at].copy(), 1e-2
@@ -217,7 +217,7 @@ def test_training_learns_the_ring_and_the_same_seed_gives_the_same_run():
 
     assert run(5)[1] == run(5)[1]
     model, _ = run(250)
-    distance = lambda m: abs(np.linalg.norm(m.sample(500, seed=0), axis=1).mean() - 1)  # noqa: E731
+    distance = lambda m: abs(np.linalg.norm(m.sample(500, seed=0), axis=1).mean() - 1)
     fresh = GAN.new(**{**POINTS, "hidden": (32,), "discriminator_hidden": (32,)}, seed=0)
     assert distance(model) < 0.25 < distance(fresh) or distance(model) < 0.5 * distance(fresh)
 

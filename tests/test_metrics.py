@@ -78,7 +78,7 @@ def test_density_and_coverage_are_one_for_alike_and_nothing_for_far_sets():
 
 def test_density_and_coverage_by_the_definition():
     a, b, k = RNG(7).standard_normal((30, 2)), RNG(8).standard_normal((20, 2)), 3
-    between = lambda x, y: np.linalg.norm(x[:, None] - y[None], axis=2)  # noqa: E731
+    between = lambda x, y: np.linalg.norm(x[:, None] - y[None], axis=2)
     radii = np.sort(between(a, a), axis=1)[:, k]
     within = between(a, b) < radii[:, None]
     assert np.allclose(density_and_coverage(a, b, k, chunk=7), (within.sum() / (k * 20), within.any(1).mean()))

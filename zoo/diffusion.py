@@ -470,7 +470,7 @@ def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraini
         raise ValueError(f"data: {data!r} has samples of shape {shape}; this model takes {c.image}")
     if isinstance(data, str):
         toy = TOYS[data]
-        draw = lambda step, n: toy(n, np.random.default_rng((seed, step, 0x704)))  # noqa: E731
+        draw = lambda step, n: toy(n, np.random.default_rng((seed, step, 0x704)))
     else:
         x = check_images(data.train, c.image)
         arrays = (x, check_labels(data.train_labels, c.classes, len(x))) if c.classes else (x,)
@@ -479,7 +479,7 @@ def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraini
             options["evaluate"] = lambda m: {"test_loss": float(m.error_by_t(held, labels)["loss"].mean())}
         size = t.batch_size * (max(1, t.pool // t.batch_size) if t.coupling == "optimal" else 1)
         rows = shuffled(*arrays, batch_size=size, seed=seed)
-        draw = lambda step, n: rows(step, np.random.default_rng(0))  # noqa: E731
+        draw = lambda step, n: rows(step, np.random.default_rng(0))
     batches = _coupled(model, draw, t, seed) if t.coupling == "optimal" else lambda step, rng: draw(step, t.batch_size)
     optimiser = Adam(model.parameters(), t.lr, clip=t.clip)
     average = Average(model.parameters(), t.average) if t.average else None
