@@ -47,6 +47,12 @@ class Side:
         gc.enable()
         return times
 
+    def operation(self, name: str, backward: bool) -> float:
+        """Seconds of one operation of operations.py."""
+        import operations
+
+        return operations.measure(getattr(operations, f"{type(self).__name__.lower()}_step")(name, backward))
+
     def drop(self) -> None:
         self.steps.clear()
         gc.collect()

@@ -10,11 +10,12 @@ import math
 
 import numpy as np
 
-from .runtime import get_threads, inner
-from .tasks import CHUNK, floats, is_float32, part, task, tasks_for
+from .runtime import address, copy_floats, get_threads, inner, keep_alive
+from .tasks import floats, is_float32, part, task, tasks_for
 
 f32 = np.float32
-LEAST = 2 * CHUNK  # entries below which NumPy is as fast
+LEAST = 1 << 17  # entries below which NumPy is as fast, for a kernel's call takes 10 us
+WIDE = 1024  # entries of rows that are taken as one
 NARROW = 8  # below so many neighbours in a row, no register is filled
 
 
@@ -47,13 +48,31 @@ def add_entries(t, tasks, a, b, y, n):
         total[i] = x[i] + z[i]
 
 
+@inner
+def joined_rows(rows, width):
+    """How many rows of a contiguous array are taken as one: a loop over few entries costs more to enter than to run."""
+    return max(1, min(rows, WIDE // width))
+
+
 @task
 def add_rows(t, tasks, a, b, y, outer, rows, width):
     """y[o, r] = a[o, r] + b[o]: a, y (outer, rows, width), b (outer, width)"""
-    for i in range(part(t, tasks, outer * rows, 1), part(t + 1, tasks, outer * rows, 1)):
-        x, z, total = floats(a + 4 * i * width, width), floats(b + 4 * (i // rows) * width, width), floats(y + 4 * i * width, width)
-        for j in range(width):
-            total[j] = x[j] + z[j]
+    joined = joined_rows(rows, width)
+    repeated = np.empty(joined * width, np.float32)
+    first, last = part(t, tasks, outer * rows, 1), part(t + 1, tasks, outer * rows, 1)
+    made = -1  # which row of b is repeated
+    while first < last:
+        o = first // rows
+        count = min(last - first, (o + 1) * rows - first, joined)
+        if o != made:
+            for j in range(joined):
+                copy_floats(address(repeated) + 4 * j * width, b + 4 * o * width, width)
+            made = o
+        x, total = floats(a + 4 * first * width, count * width), floats(y + 4 * first * width, count * width)
+        for j in range(total.size):
+            total[j] = x[j] + repeated[j]
+        first += count
+    keep_alive(repeated)
 
 
 @task
@@ -62,8 +81,16 @@ def sum_rows(t, tasks, x, y, outer, rows, width, shares):
     for unit in range(part(t, tasks, outer * shares, 1), part(t + 1, tasks, outer * shares, 1)):
         o, s = unit % outer, unit // outer
         first = part(s, shares, rows, 64)
-        count = part(s + 1, shares, rows, 64) - first
-        column_sums(x + 4 * (o * rows + first) * width, count, width, y + 4 * unit * width, 0, width)
+        count, place = part(s + 1, shares, rows, 64) - first, x + 4 * (o * rows + first) * width
+        total = floats(y + 4 * unit * width, width)
+        joined = joined_rows(count, width)
+        sums = np.empty(joined * width, np.float32)
+        column_sums(place, count // joined, joined * width, address(sums), 0, joined * width)
+        rest = count - count % joined
+        column_sums(place + 4 * rest * width, count - rest, width, address(total), 0, width)
+        for j in range(joined):
+            add_to(total, floats(address(sums) + 4 * j * width, width))
+        keep_alive(sums)
 
 
 def view(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int, int] | None:
