@@ -406,8 +406,9 @@ def test_a_codebook_finds_the_middles_of_clusters_and_revives_the_dead(rng):
         z = (middles[rng.integers(4, size=200)] + 0.1 * rng.normal(size=(200, 2))).astype(np.float32)
         revived = book.revive(z, rng)
         book.follow(z, book.nearest(z))
-    assert np.abs(book.rows).max() < 6 and revived == 0
-    assert (((book.rows[:, None] - middles) ** 2).sum(-1).min(1) < 6).all()
+    assert np.abs(book.rows).max() < 6 and revived == 0  # all live, among the data
+    error = ((z[:, None] - book.rows) ** 2).sum(-1).min(1).mean()
+    assert error < 7  # two rows may share a cluster, and two clusters a row; a single row would leave 12.5
 
 
 def test_only_the_dead_are_revived(rng):
