@@ -106,7 +106,9 @@ def test_a_replay_leaves_later_steps_as_they_were(name):
     for step in model.steps("the", 20, seed=1):
         step.replay()
         disturbed.append(step)
-    assert all(a.equals(b) for a, b in zip(disturbed, other.steps("the", 20, seed=1), strict=True))
+    for a, b in zip(disturbed, other.steps("the", 20, seed=1), strict=True):  # two models lie elsewhere in memory: equal but for rounding
+        assert (a.position, a.token, a.draw) == (b.position, b.token, b.draw)
+        np.testing.assert_allclose(a.logits, b.logits, rtol=1e-4, atol=1e-5)
 
 
 @EVERY
