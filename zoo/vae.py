@@ -24,7 +24,7 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
-from .data import Images, load_images
+from .data import Images, binarise, load_images
 from .model import Config, Family, Model, Step, check_count, check_images, check_labels, labels_for, last, replayable
 from .nn import Conv2d, ConvTranspose2d, Linear, Module, parameter
 from .optim import Adam, Average, Muon, constant, cosine
@@ -247,7 +247,7 @@ class VAE(Model):
         labels = labels if self.config.classes else None
         x = check_images(x, self.config.image).reshape(len(x), -1)
         if self.config.binarise:
-            x = (rng.random(x.shape, np.float32) < x).astype(np.float32)
+            x = binarise(x, rng)
         k, beta = self.config.samples, self.config.beta * warmth
         parts: dict[str, Any] = {}
         if k == 1 and len(self.encoders) == 1:  # the KL term in closed form
@@ -271,7 +271,7 @@ class VAE(Model):
         labels = self._checked(labels, len(images))
         rng = np.random.default_rng(seed)
         if self.config.binarise:
-            images = (rng.random(images.shape, np.float32) < images).astype(np.float32)
+            images = binarise(images, rng)
         at_once = min(samples, 500)
         rows = max(1, chunk // at_once)
         found = []
