@@ -285,7 +285,7 @@ def _(draw):
     heads, width = groups * repeats, 2 * half
     rotation = draw(one_of(None, tuple(f(np.arange(time * half).reshape(time, half)).astype(np.float32) for f in (np.cos, np.sin))))
     packed = draw(arrays((draw(st.integers(1, 2)), time, (heads + 2 * groups) * width)))
-    return Case((packed,), {"heads": heads, "key_value_heads": groups, "rotation": rotation})
+    return Case((packed,), {"heads": heads, "key_value_heads": groups, "rotation": rotation, "is_causal": draw(st.booleans())})
 
 
 # --- norms
@@ -502,6 +502,7 @@ _TURN = tuple(f(np.arange(131 * 8).reshape(131, 8)).astype(np.float32) for f in 
 large("self_attention", (1, 131, 9 * 16), heads=3, key_value_heads=3, rotation=_TURN)
 large("self_attention", (1, 131, 8 * 16), heads=4, key_value_heads=2, rotation=_TURN)
 large("self_attention", (1, 131, 9 * 16), heads=3, key_value_heads=3, rotation=None)
+large("self_attention", (1, 131, 9 * 16), heads=3, key_value_heads=3, rotation=None, is_causal=False)
 large("conv2d", (3, 17, 15, 19), (3, 3, 19, 33), rounding=WINOGRAD, padding=1)
 large("conv2d", (1, 16, 16, 64), (3, 3, 64, 32), rounding=WINOGRAD, padding=1)
 large("conv2d", (2, 15, 17, 5), (4, 4, 5, 9), rounding=WINOGRAD, stride=2, padding=1)

@@ -238,13 +238,13 @@ def batches(rng: Generator, n: int, batch_size: int, drop_last: bool = False) ->
 # ------------------------------------------------------------------------------------------------ text
 
 def shakespeare() -> str:
-    """42 plays and poems, 5,057,321 characters of ASCII (Project Gutenberg's texts), without Romeo and Juliet.
+    """The complete works, 42 of them, 5,057,321 characters of ASCII (Project Gutenberg's texts).
 
-    Speakers stand as `HAMLET:` on a line of their own, where the edition has `HAMLET.`: as in tiny Shakespeare, so that a prompt
-    for a model of the one serves a model of the other.
+    Speakers stand as `ROMEO:` on a line of their own, as in tiny Shakespeare, where these editions have `Romeo.` or `ROMEO.`: so one
+    prompt serves models of either text.
     """
     with lzma.open(ASSETS / "shakespeare.txt.xz", "rt", encoding="ascii", newline="") as file:
-        return re.sub(r"^(?!ACT )([A-Z][A-Z' ,-]*[A-Z])\.$", r"\1:", file.read(), flags=re.MULTILINE)
+        return re.sub(r"(?<=\n\n)(?!ACT |SCENE )([A-Z][A-Za-z' -]{1,30})\.(?=\n\S)", lambda name: name[1].upper() + ":", file.read())
 
 
 def names() -> list[str]:

@@ -21,8 +21,10 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .diffusion_uses import Uses
+from .dit import DiT
 from .model import Config, Family, Step, last, replayable
-from .optim import Adam, Average, constant, cosine
+from .nn import Conv2d, Linear
+from .optim import Adam, Average, Muon, constant, cosine
 from .samplers import ADAPTIVE, SAMPLERS, Belief, Move, check_size, deviation_of, dormand_prince, make_path, next_size, times
 from .toys import TOYS
 from .training import Trainer, minibatches, shuffled
@@ -36,11 +38,12 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class DiffusionConfig(Config):
     image: tuple[int, ...] = (28, 28)  # height, width, and channels if there is more than one; or (dimensions,) for points and latents
-    network: Literal["unet", "dense"] = "unet"
-    channels: int = 32  # width of the first level; of all layers for "dense"
+    network: Literal["unet", "transformer", "dense"] = "unet"
+    channels: int = 32  # width of the first level; of all layers for the others
     multipliers: tuple[int, ...] = (1, 2)  # widths of the levels, in channels
-    blocks: int = 1  # residual blocks a level; all of them for "dense"
-    heads: int = 0  # of attention at the lowest resolution; 0 for none
+    blocks: int = 1  # residual blocks a level; all of them for the others
+    heads: int = 0  # of attention: at the lowest resolution, 0 for none; of every block for "transformer"
+    patch: int = 4  # the side of the squares that are the transformer's tokens
     classes: int = 0  # label-conditional if above 0
     schedule: Literal["linear", "cosine", "straight"] = "cosine"
     prediction: Literal["noise", "x_0", "v"] = "v"
@@ -60,7 +63,9 @@ class DiffusionConfig(Config):
 class DiffusionTraining(Config):
     steps: int = 20_000
     batch_size: int = 128
-    lr: float = 1e-3
+    optimiser: Literal["adam", "muon"] = "adam"  # muon: for matrices and kernels, except the first and the last
+    lr: float = 1e-3  # Adam's; with muon, that of everything else
+    muon_lr: float = 0.02
     warm_up: int = 500  # steps over which the rate grows; then it falls along half a cosine
     constant: bool = False  # no warm-up and no fall
     clip: float | None = 1.0
@@ -133,7 +138,7 @@ class Diffusion(Uses):
             raise ValueError(f"DiffusionConfig: image is {c.image}; it is (height, width), (height, width, channels) or (dimensions,)")
         if (c.network == "dense") != (len(c.image) == 1):
             raise ValueError(f"DiffusionConfig: network is {c.network!r} and image {c.image}; "
-                             "'dense' is for points, (dimensions,), 'unet' for pictures")
+                             "'dense' is for points, (dimensions,), the others for pictures")
         if c.schedule == "straight" and c.prediction != "v":
             raise ValueError(f"DiffusionConfig: prediction is {c.prediction!r}; on the straight path it is 'v': "
                              "from the others no x_0 follows at t = 1, or no noise at t = 0")
@@ -145,7 +150,9 @@ class Diffusion(Uses):
         self.path = make_path(c.schedule, c.T, c.beta_1, c.beta_T)
         self.shape = c.image if len(c.image) == 1 else (*c.image, 1)[:3]
         if c.network == "dense":
-            self.network: UNet | Dense = Dense(c.image[0], c.channels, c.blocks, c.classes, rng=rng)
+            self.network: UNet | DiT | Dense = Dense(c.image[0], c.channels, c.blocks, c.classes, rng=rng)
+        elif c.network == "transformer":
+            self.network = DiT(self.shape, c.patch, c.channels, c.blocks, c.heads, c.classes, rng=rng)  # type: ignore[arg-type]
         else:
             part = 2 ** len(c.multipliers)
             if c.image[0] % part or c.image[1] % part:
@@ -481,11 +488,19 @@ def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraini
         rows = shuffled(*arrays, batch_size=size, seed=seed)
         draw = lambda step, n: rows(step, np.random.default_rng(0))
     batches = _coupled(model, draw, t, seed) if t.coupling == "optimal" else lambda step, rng: draw(step, t.batch_size)
-    optimiser = Adam(model.parameters(), t.lr, clip=t.clip)
     average = Average(model.parameters(), t.average) if t.average else None
     schedule = constant if t.constant else cosine(t.steps, warmup=min(t.warm_up, t.steps // 10))
-    return Trainer(model, model.loss, batches, optimiser, steps=t.steps, schedule=schedule, seed=seed, average=average, folder=folder,
-                   resume=resume, **options)
+    return Trainer(model, model.loss, batches, _optimiser(model, t), steps=t.steps, schedule=schedule, seed=seed, average=average,
+                   folder=folder, resume=resume, **options)
+
+
+def _optimiser(model: Diffusion, t: DiffusionTraining) -> Adam:
+    parameters = model.parameters()
+    if t.optimiser == "adam":
+        return Adam(parameters, t.lr, clip=t.clip)
+    ends = [part.weight for part in (model.network.into, model.network.out)]
+    matrices = [layer.weight for _, layer in model.modules() if isinstance(layer, (Linear, Conv2d)) and not any(layer.weight is w for w in ends)]
+    return Muon(parameters, t.lr, matrices=matrices, muon_lr=t.muon_lr, clip=t.clip)
 
 
 def _coupled(model: Diffusion, draw: Callable[[int, int], Any], t: DiffusionTraining, seed: int):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import Tensor, matmul
+from .autograd import Tensor
 from .autograd import optimiser_kernels as kernels
 
 
@@ -107,7 +107,11 @@ class Adam(Optimiser):
     def update(self, lr: float) -> None:
         n, d = self.decaying, self.weight_decay
         for part, decay in ((slice(0, n), d), (slice(n, None), 0.0)) if d else ((slice(None), 0.0),):
-            kernels.adam(self.flat[part], self.grad[part], self.m[part], self.v[part], lr, *self.betas, self.eps, decay, self.steps)
+            self._move(part, part, lr, decay)
+
+    def _move(self, part: slice, kept: slice, lr: float, decay: float) -> None:
+        """The entries `part` of flat, whose m and v are the entries `kept`."""
+        kernels.adam(self.flat[part], self.grad[part], self.m[kept], self.v[kept], lr, *self.betas, self.eps, decay, self.steps)
 
 
 class AdamW(Adam):
@@ -122,7 +126,8 @@ class AdamW(Adam):
 class Muon(AdamW):
     """Hidden matrices move along the orthogonal matrix nearest to their momentum, everything else by AdamW (Jordan et al. 2024).
 
-    matrices: the tensors, each (inputs, outputs), that Muon moves; the embedding and the last layer are better left to AdamW.
+    matrices: the tensors that Muon moves, (inputs, outputs) or a convolution's (height, width, inputs, outputs), whose first axes
+        count as one; the embedding and the last layer are better left to AdamW.
     lr is AdamW's; muon_lr is the size of an orthogonal step, scaled by sqrt(max(1, outputs / inputs)).
     """
 
@@ -133,40 +138,65 @@ class Muon(AdamW):
         super().__init__(parameters, lr, betas=betas, eps=eps, weight_decay=weight_decay, clip=clip)
         self.muon_lr, self.momentum = muon_lr, momentum
         chosen = {id(p) for p in matrices}
-        wrong = [p.shape for p in self.parameters if id(p) in chosen and p.ndim != 2]
+        wrong = [p.shape for p in self.parameters if id(p) in chosen and p.ndim < 2]
         if wrong:
-            raise ValueError(f"Muon: matrices have two axes, one here has shape {wrong[0]}")
-        self.velocity = np.zeros_like(self.flat)
-        self.places = []
-        at = 0
+            raise ValueError(f"Muon: matrices have two axes or more, one here has shape {wrong[0]}")
+        # Each part of flat, with the part of velocity, or of m and v, that belongs to it.
+        self.places: list[tuple[slice, slice, tuple[int, ...]]] = []
+        self.rest: list[tuple[slice, slice, bool]] = []  # and whether it decays
+        at = moved = kept = 0
         for p in self.parameters:
+            part = slice(at, at + p.size)
             if id(p) in chosen:
-                self.places.append((slice(at, at + p.size), p.shape))
+                self.places.append((part, slice(moved, moved + p.size), p.shape))
+                moved += p.size
+            else:
+                decays = at < self.decaying
+                if self.rest and self.rest[-1][0].stop == at and self.rest[-1][2] == decays:  # longer parts, fewer calls
+                    before = self.rest.pop()
+                    self.rest.append((slice(before[0].start, part.stop), slice(before[1].start, kept + p.size), decays))
+                else:
+                    self.rest.append((part, slice(kept, kept + p.size), decays))
+                kept += p.size
             at += p.size
         if len(self.places) != len(chosen):
             raise ValueError("Muon: every one of matrices must be among the parameters")
+        self.velocity = np.zeros(moved, self.flat.dtype)
+        self.m, self.v = (np.zeros(kept, self.flat.dtype) for _ in range(2))
 
     def update(self, lr: float) -> None:
-        before = [self.flat[place].copy() for place, _ in self.places]
-        super().update(lr)
+        for part, kept, decays in self.rest:
+            self._move(part, kept, lr, self.weight_decay if decays else 0.0)
         muon_lr = self.muon_lr * (lr / self.lr if self.lr else 0.0)  # the same schedule
-        for (place, shape), old in zip(self.places, before):
-            velocity = self.velocity[place]
-            velocity *= self.momentum
-            velocity += self.grad[place]
-            step = orthogonalise((self.grad[place] + self.momentum * velocity).reshape(shape))
+        self.velocity *= self.velocity.dtype.type(self.momentum)
+        steps = []
+        for part, kept, shape in self.places:
+            velocity = self.velocity[kept]
+            velocity += self.grad[part]
+            steps.append((self.grad[part] + self.momentum * velocity).reshape(shape))
+        for (part, _, shape), step in zip(self.places, orthogonalise(*steps)):
             scale = muon_lr * math.sqrt(max(1.0, shape[1] / shape[0]))
-            self.flat[place] = old * np.float32(1 - muon_lr * self.weight_decay) - np.float32(scale) * step.reshape(-1)
+            step *= step.dtype.type(scale)
+            p = self.flat[part].reshape(shape)
+            p *= p.dtype.type(1 - muon_lr * self.weight_decay)
+            p -= step
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        saved = dict(saved)
+        for name, parts in (("m", self.rest), ("v", self.rest), ("velocity", self.places)):
+            found = np.shape(saved.get(name, ()))
+            if found == self.flat.shape:  # as it was kept before version 0.2: one entry for each of flat, most of them unused
+                saved[name] = np.concatenate([saved[name][part] for part, *_ in parts] or [saved[name][:0]])
+            elif name in saved and found != getattr(self, name).shape:
+                raise ValueError(f"Muon: {name} has shape {found}; here it has {getattr(self, name).shape}")
+        super().restore(saved)
 
 
-def orthogonalise(g: np.ndarray, iterations: int = 5) -> np.ndarray:
-    """About U V^T of g = U S V^T, by a quintic Newton-Schulz iteration whose coefficients Jordan et al. (2024) chose."""
-    x = g.T if g.shape[0] > g.shape[1] else g
-    x = np.ascontiguousarray(x) / np.float32(np.linalg.norm(x) + 1e-7)
-    for _ in range(iterations):
-        a = matmul(x, x.T)
-        x = np.float32(3.4445) * x + matmul(np.float32(-4.7750) * a + np.float32(2.0315) * matmul(a, a), x)
-    return x.T if g.shape[0] > g.shape[1] else x
+def orthogonalise(*matrices: np.ndarray, iterations: int = 5) -> list[np.ndarray]:
+    """About U V^T of each g = U S V^T, by a quintic Newton-Schulz iteration whose coefficients Jordan et al. (2024) chose."""
+    flat = [np.array(g.T if g.shape[0] > g.shape[1] else g, order="C") for g in matrices]
+    kernels.newton_schulz(flat, (3.4445, -4.7750, 2.0315), iterations)
+    return [x.T if g.shape[0] > g.shape[1] else x for g, x in zip(matrices, flat)]
 
 
 # --- schedules: factor = schedule(step), which multiplies the learning rate; step counts from 0

@@ -178,7 +178,8 @@ def products(name: str, shapes: Sequence[tuple[int, ...]], settings: dict, y: tu
     if name == "self_attention":
         batch, time, packed = shapes[0]
         width = packed // (settings["heads"] + 2 * settings["key_value_heads"])
-        return 2.0 * batch * settings["heads"] * time * (time + 1) // 2 * 2 * width
+        pairs = time * (time + 1) // 2 if settings["is_causal"] else time * time
+        return 2.0 * batch * settings["heads"] * pairs * 2 * width
     if name == "scaled_dot_product_attention":
         query, key, value = shapes[:3]
         pairs = query[-2] * key[-2]

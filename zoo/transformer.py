@@ -138,7 +138,7 @@ class Attention(Module):
         h, g, t = self.heads, self.key_value_heads, x.shape[1]
         packed = self.query_key_value(x)  # (batch, time, (heads + 2 key_value_heads) head_width)
         if cache is None:
-            return self.output(ops.self_attention(packed, heads=h, key_value_heads=g, rotation=rotation))
+            return self.output(ops.self_attention(packed, heads=h, key_value_heads=g, rotation=rotation, is_causal=True))
         q, k, v = ops.unpack(packed, h, g)  # each (batch, its heads, time, head_width)
         if rotation is not None:
             q, k = ops.rotate(q, *rotation), ops.rotate(k, *rotation)

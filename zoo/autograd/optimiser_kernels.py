@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 
-from .runtime import clear_floats, copy_floats, inner, kernels_enabled
+from .runtime import address, clear_floats, copy_floats, gemm, get_threads, inner, keep_alive, kernels_enabled
 from .tasks import floats, integers, part, reals, task, tasks_for
 
 f32 = np.float32
 CHUNK = 4096  # entries whose squares are added up together: the norm doesn't depend on how many threads there are
+
+BLOCKS = 3  # of rows that a symmetric product is cut into
 
 
 def _served(*arrays: np.ndarray) -> bool:
@@ -61,6 +63,62 @@ def move_towards(a: np.ndarray, b: np.ndarray, rate: float) -> None:
         _move_towards(a, b, a.size, float(rate), tasks=tasks_for(a.size))
     else:
         a += a.dtype.type(rate) * (b - a)
+
+
+def newton_schulz(matrices: list[np.ndarray], coefficients: tuple[float, float, float], iterations: int) -> None:
+    """x = x / |x|, then x = c0 x + (c1 a + c2 a a) x with a = x x^T, in place; each x (m, n) is contiguous with m <= n."""
+    if _served(*matrices):
+        shapes = np.array([x.shape for x in matrices], np.int64)
+        places = np.array([x.__array_interface__["data"][0] for x in matrices], np.int64)
+        tasks = min(get_threads(), len(matrices))
+        load, owners = [0] * tasks, np.empty(len(matrices), np.int64)
+        for i in sorted(range(len(matrices)), key=lambda i: -int(shapes[i, 0] * shapes[i].prod())):  # the largest first, to whoever has least
+            owners[i] = np.argmin(load)
+            load[owners[i]] += int(shapes[i, 0] * shapes[i].prod())
+        _newton_schulz(places, shapes, owners, len(matrices), *map(float, coefficients), iterations, tasks=tasks)
+        return
+    c0, c1, c2 = coefficients
+    for x in matrices:
+        x /= x.dtype.type(np.sqrt(np.sum(x.astype(np.float64) ** 2)) + 1e-7)
+        for _ in range(iterations):
+            a = x @ x.T
+            x[...] = c0 * x + (c1 * a + c2 * (a @ a)) @ x
+
+
+@task
+def _newton_schulz(t, tasks, places, shapes, owners, count, c0: float, c1: float, c2: float, iterations):
+    place, shape, owner = integers(places, count), integers(shapes, 2 * count), integers(owners, count)
+    for i in range(count):
+        if owner[i] != t:
+            continue
+        m, n = shape[2 * i], shape[2 * i + 1]
+        x = floats(place[i], m * n)
+        scale = f32(1 / (math.sqrt(sum_of_squares(x)) + 1e-7))
+        for j in range(m * n):
+            x[j] *= scale
+        a, b, y = np.empty(m * m, np.float32), np.empty(m * m, np.float32), np.empty(m * n, np.float32)
+        for _ in range(iterations):
+            times_its_transpose(f32(1), address(x), m, n, f32(0), address(a))
+            b[:] = a
+            times_its_transpose(f32(c2), address(a), m, m, f32(c1), address(b))  # a is its own transpose
+            y[:] = x
+            gemm(False, False, m, n, m, f32(1), address(b), m, address(y), n, f32(c0), address(x), n)
+        keep_alive(a)
+        keep_alive(b)
+        keep_alive(y)
+
+
+@inner
+def times_its_transpose(alpha, x, m, n, beta, c):
+    """C (m, m) = alpha x x^T + beta C, which is symmetric: of blocks off the diagonal one half is computed and mirrored."""
+    block = (m + BLOCKS - 1) // BLOCKS
+    for top in range(0, m, block):
+        rows = min(block, m - top)
+        gemm(False, True, rows, top + rows, n, alpha, x + 4 * top * n, n, x, n, beta, c + 4 * top * m, m)
+    entries = floats(c, m * m)
+    for i in range(m):
+        for j in range(i + 1, m):
+            entries[i * m + j] = entries[j * m + i]
 
 
 @task

@@ -14,20 +14,21 @@ from .shaping import concatenate, reshape, split, swapaxes
 
 
 @fused
-def self_attention(packed, *, heads, key_value_heads, rotation=None):
-    """Causal multi-head attention (Vaswani et al. 2017, section 3.2.2), keys and values shared by groups of heads (Ainslie et al. 2023)
+def self_attention(packed, *, heads, key_value_heads, rotation=None, is_causal=True):
+    """Multi-head attention (Vaswani et al. 2017, section 3.2.2), keys and values shared by groups of heads (Ainslie et al. 2023)
 
     packed (batch, time, (heads + 2 key_value_heads) width): queries, keys, values -> (batch, time, heads width)
     rotation: cosines and sines, each (time, width / 2): queries and keys are turned by their positions
+    is_causal: each looks at itself and at those before it; else at all
     """
     q, k, v = unpack(packed, heads, key_value_heads)
     if rotation is not None:
         q, k = rotate(q, *rotation), rotate(k, *rotation)
-    return merge_heads(scaled_dot_product_attention(q, repeat_heads(k, heads), repeat_heads(v, heads), is_causal=True))
+    return merge_heads(scaled_dot_product_attention(q, repeat_heads(k, heads), repeat_heads(v, heads), is_causal=is_causal))
 
 
 @self_attention.check
-def _(packed, *, heads, key_value_heads, rotation):
+def _(packed, *, heads, key_value_heads, rotation, is_causal):
     if packed.ndim != 3 or packed.shape[2] % (heads + 2 * key_value_heads):
         raise ValueError(f"self_attention: packed has shape {packed.shape}; it is (batch, time, ({heads} + 2 * {key_value_heads}) width)")
     if heads % key_value_heads:

@@ -58,7 +58,7 @@ def pack_gradients(t, tasks, dq, dk, dv, packed, cosines, sines, rows, time, hea
 
 
 @self_attention.forward
-def _(packed, *, heads, key_value_heads, rotation):
+def _(packed, *, heads, key_value_heads, rotation, is_causal):
     b, t, n = packed.shape
     d = n // (heads + 2 * key_value_heads)
     if rotation is not None and not is_float32(*rotation):
@@ -71,7 +71,7 @@ def _(packed, *, heads, key_value_heads, rotation):
         turn_heads(packed, turned, *rotation, b * t, t, some, some + key_value_heads, d, tasks=tasks_for(turned.size))
         q, k = turned[:, :, :heads].swapaxes(1, 2), turned[:, :, heads:].swapaxes(1, 2)
     k, v = repeat_heads(k, heads), repeat_heads(v, heads)
-    done = scaled_dot_product_attention.kernel_forward(q, k, v, None, is_causal=True, scale=None)
+    done = scaled_dot_product_attention.kernel_forward(q, k, v, None, is_causal=is_causal, scale=None)
     if done is NotImplemented:
         return NotImplemented
     y, saved = done
@@ -79,11 +79,11 @@ def _(packed, *, heads, key_value_heads, rotation):
 
 
 @self_attention.backward
-def _(g, _y, saved, _packed, *, needs, heads, key_value_heads, rotation):
+def _(g, _y, saved, _packed, *, needs, heads, key_value_heads, rotation, is_causal):
     y, attention, q, k, v, rotation = saved
     b, _, t, d = q.shape
     grads = scaled_dot_product_attention.kernel_backward(
-        g.reshape(b, t, heads, d).swapaxes(1, 2), y, attention, q, k, v, None, needs=(True, True, True, False), is_causal=True, scale=None)
+        g.reshape(b, t, heads, d).swapaxes(1, 2), y, attention, q, k, v, None, needs=(True, True, True, False), is_causal=is_causal, scale=None)
     dq, dk, dv = (np.ascontiguousarray(_shared(z, n).swapaxes(1, 2)) for z, n in zip(grads, (heads, key_value_heads, key_value_heads)))
     packed = np.empty((b, t, (heads + 2 * key_value_heads) * d), f32)
     pack_gradients(dq, dk, dv, packed, *(rotation or (None, None)), b * t, t, heads, key_value_heads, d, tasks=tasks_for(packed.size))
