@@ -148,7 +148,7 @@ class Muon(AdamW):
         for p in self.parameters:
             part = slice(at, at + p.size)
             if id(p) in chosen:
-                self.places.append((part, slice(moved, moved + p.size), p.shape))
+                self.places.append((part, slice(moved, moved + p.size), (p.size // p.shape[-1], p.shape[-1])))
                 moved += p.size
             else:
                 decays = at < self.decaying
