@@ -1,23 +1,29 @@
 """Records, pictures, graphs and figures."""
 
+import dataclasses
 import io
 import json
 import re
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
 
 import zoo
+from zoo.autoencoder import Autoencoder
 from zoo.autograd import Tensor
+from zoo.diffusion import Diffusion
+from zoo.gan import GAN
 from zoo.inspection import figures
 from zoo.inspection.inspect import inspect, read_settings
 from zoo.inspection.pictures import grid, mosaic, png
-from zoo.inspection.runs import keep, read_change
+from zoo.inspection.runs import read_change
 from zoo.inspection.terminal import draw_bars, draw_image
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
 from zoo.vae import VAE
+from zoo.vqvae import VQVAE
 
 
 @pytest.fixture
@@ -53,14 +59,37 @@ def test_records_of_markup_are_escaped(vae):
     assert "<script>" not in step._repr_html_()
 
 
-def test_keep_bounds_the_memory_and_always_has_the_end():
-    assert keep(range(11), every=4) == [0, 4, 8, 10]
-    assert keep(range(9), every=4) == [0, 4, 8]
-    assert keep(range(100), last=3) == [97, 98, 99]
-    assert keep(range(100), every=7, last=2) == [98, 99]
-    assert keep([]) == []
-    with pytest.raises(ValueError, match="at least 1"):
-        keep(range(3), every=0)
+STREAMS = {
+    "vae": lambda: VAE.new(latent=(4, 3), hidden=(8, 6)).steps,
+    "autoencoder": lambda: Autoencoder.new(latent=3, hidden=(8,)).steps,
+    "vqvae": lambda: VQVAE.new(image=(8, 8), channels=2, codes=4, width=2, prior_layers=1, prior_heads=1, prior_width=4).eval().steps,
+    "gan": lambda: GAN.new(network="dense", hidden=(8,), discriminator_hidden=(8,)).steps,
+    "diffusion": lambda: partial(Diffusion.new(image=(2,), network="dense", channels=4, blocks=1).steps, evaluations=7),
+    "text": lambda: partial(Transformer.new(symbols=11, window=4, layers=1, heads=1, width=8).eval().steps, [1, 2], 8),
+    "beams": lambda: partial(Transformer.new(symbols=11, window=4, layers=1, heads=1, width=8).eval().beam_steps, [1, 2], 8),
+    "roll": lambda: partial(Recurrent.new(inputs="keys", symbols=88, width=4, cell="elman").eval().roll_steps, 7),
+}
+
+
+@pytest.mark.parametrize("family", STREAMS)
+def test_a_thinned_stream_holds_every_so_manyth_record_and_the_end(family):
+    steps = STREAMS[family]()
+    whole = list(steps())
+    for every in (1, 2, 3, 100):
+        thinned = list(steps(every=every))
+        expected = whole[::every] + ([] if (len(whole) - 1) % every == 0 else whole[-1:])
+        assert len(thinned) == len(expected) and all(a.equals(b) and a.replay().equals(b) for a, b in zip(thinned, expected))
+    name = next(f.name for f in dataclasses.fields(whole[0]) if isinstance(getattr(whole[0], f.name), np.ndarray))
+    for step, full in zip(steps(keep=name), whole):
+        assert step.arrays().keys() <= {name} and np.array_equal(step.arrays().get(name), full.arrays().get(name))
+        assert str(step) and step._repr_html_()
+        with pytest.raises(ValueError, match="keep"):
+            step.replay()
+    with pytest.raises(ValueError, match="every is 0"):
+        steps(every=0)
+    for wrong in ("nonsense", 3, [name, "nonsense"]):
+        with pytest.raises(ValueError, match="isn't a field of these records; they have .*" + name):
+            steps(keep=wrong)
 
 
 def test_a_png_holds_the_pixels(rng):
@@ -143,8 +172,6 @@ def test_figures_return_their_axes(vae, writer, rng):
 
 def test_a_gif_has_a_frame_for_each_picture(vae, tmp_path):
     from PIL import Image
-
-    from zoo.diffusion import Diffusion
 
     model = Diffusion.new(channels=8, multipliers=(1,), blocks=1)
     figures.gif(tmp_path / "x.gif", model.steps(2, evaluations=4), scale=2)

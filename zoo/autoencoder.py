@@ -20,7 +20,7 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .data import Images, load_images
-from .model import Config, Family, Model, check_count, check_images, labels_for, last, replayable
+from .model import Config, Family, Model, check_count, check_images, labels_for, last, replayable, stream
 from .nn import Linear
 from .optim import Adam, cosine
 from .training import Trainer, minibatches, shuffled
@@ -122,6 +122,7 @@ class Autoencoder(Model):
 
     # --- generation
 
+    @stream(VAEStep)
     def steps(self, n: int = 1, *, seed: int = 0, digit=None, z: np.ndarray | None = None) -> Iterator[VAEStep]:
         """From z to pixels, one record a layer.  z: start from these codes (n, latent) instead of a draw."""
         labels_for(digit, 0, 0)

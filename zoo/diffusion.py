@@ -22,7 +22,7 @@ from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .diffusion_uses import Uses
 from .dit import DiT
-from .model import Config, Family, Step, last, replayable
+from .model import Config, Family, Step, last, replayable, stream
 from .nn import Conv2d, Linear
 from .optim import Adam, Average, Muon, constant, cosine
 from .samplers import ADAPTIVE, SAMPLERS, Belief, Move, check_size, deviation_of, dormand_prince, make_path, next_size, times
@@ -289,6 +289,7 @@ class Diffusion(Uses):
 
     # --- generation
 
+    @stream(DiffusionStep)
     def steps(self, n: int = 1, *, seed: int | tuple[int, ...] = 0, digit=None, sampler: str | None = None, evaluations: int | None = None,
               guidance: float | None = None, eta: float = 0.0, spacing: float = 1.0, tolerance: float = 1e-4,
               x_1: np.ndarray | None = None, start: float = 1.0, known: np.ndarray | None = None, mask: np.ndarray | None = None,

@@ -23,7 +23,7 @@ from numpy.random import Generator
 from . import autograd as ops
 from . import tokenizer as tokenizers
 from .autograd import Tensor, no_grad
-from .model import Config, Model, Step, last, replayable
+from .model import Config, Model, Step, last, replayable, stream
 from .storage import WrongFile
 
 Prompt = str | Sequence[int] | np.ndarray
@@ -232,6 +232,7 @@ class LanguageModel(Model):
         if ids.size and not (0 <= ids.min() and ids.max() < self.config.symbols):
             raise ValueError(f"{name} goes from {ids.min()} to {ids.max()}; this model's ids go from 0 to {self.config.symbols - 1}")
 
+    @stream(TextStep)
     def steps(self, prompt: Prompt = "", n_tokens: int = 200, *, seed: int = 0, temperature: float = 1.0, top_k: int | None = None,
               top_p: float | None = None, min_p: float | None = None) -> Iterator[TextStep]:
         """One record a token; see `Sampling` for the settings.  The same seed gives the same text."""
@@ -296,6 +297,7 @@ class LanguageModel(Model):
         start = prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
         return start + last(self.beam_steps(prompt, n_tokens, beams=beams, stop=stop)).texts[0]
 
+    @stream(BeamStep)
     def beam_steps(self, prompt: Prompt = "", n_tokens: int = 50, *, beams: int = 4, stop: str | None = None) -> Iterator[BeamStep]:
         """One record a token: the `beams` likeliest beginnings.  A beam ends with the text `stop`, which it keeps."""
         ids = self.ids(prompt)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import inspect
 import math
 import typing
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -186,7 +187,8 @@ class Step:
         """The same step computed anew; equal to the bit."""
         again = getattr(self, "_again", None)
         if again is None:
-            raise ValueError(f"{type(self).__name__}: this record was read from a file or built by hand; only those of `steps(...)` replay")
+            raise ValueError(f"{type(self).__name__}: this record was built by hand, or `keep` left fields out; "
+                             "only whole ones from `steps(...)` replay")
         with no_grad():
             return again()
 
@@ -228,6 +230,54 @@ def replayable(make: Callable[..., S]) -> Callable[..., S]:
         return step
 
     return wrapped
+
+
+def stream(*records: type[Step]) -> Callable[[Callable[..., Iterator[S]]], Callable[..., Iterator[S]]]:
+    """Decorator of a method that yields such records; it takes two keywords more, which bound the memory of a long run:
+
+    every: yield each so-many-th record only, the first among them, and always the final one.
+    keep: fields by name; all others of a record become None, and it can't replay.
+    """
+    fields = {f.name: None for record in records for f in dataclasses.fields(record)}
+
+    def decorate(generate: Callable[..., Iterator[S]]) -> Callable[..., Iterator[S]]:
+        @functools.wraps(generate)
+        def steps(*args: Any, every: int = 1, keep: str | Iterable[str] | None = None, **kwargs: Any) -> Iterator[S]:
+            check_count(every, "every")
+            names = _field_names(keep, fields)
+            made = generate(*args, **kwargs)
+            return made if every == 1 and names is None else _thinned(made, every, names)
+
+        own = inspect.signature(generate)
+        more = [p for name, p in inspect.signature(steps, follow_wrapped=False).parameters.items() if name in ("every", "keep")]
+        steps.__signature__ = own.replace(parameters=[*own.parameters.values(), *more])  # type: ignore[attr-defined]
+        return steps
+
+    return decorate
+
+
+def _field_names(keep: str | Iterable[str] | None, fields: Iterable[str]) -> set[str] | None:
+    if keep is None:
+        return None
+    names = {keep} if isinstance(keep, str) else set(keep) if isinstance(keep, Iterable) else {keep}
+    for name in names:
+        if name not in fields:
+            raise ValueError(f"keep: {name!r} isn't a field of these records; they have {', '.join(fields)}")
+    return names
+
+
+def _thinned(steps: Iterator[S], every: int, names: set[str] | None) -> Iterator[S]:
+    def kept(step: S) -> S:
+        return step if names is None else dataclasses.replace(step, **{f.name: None for f in dataclasses.fields(step) if f.name not in names})
+
+    final = None
+    for i, step in enumerate(steps):
+        final = step
+        if i % every == 0:
+            yield kept(step)
+            final = None
+    if final is not None:
+        yield kept(final)
 
 
 def last(steps: Iterator[S]) -> S:

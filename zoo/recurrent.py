@@ -24,7 +24,7 @@ from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .corpus import LanguageTraining, make_trainer, read_corpus
 from .language import LanguageConfig, LanguageModel, TextStep, cross_entropy
-from .model import Family, Step
+from .model import Family, Step, stream
 from .nn import Embedding, Linear, Module, dropout, parameter
 
 GATES = {"elman": 1, "gru": 3, "lstm": 4}
@@ -215,6 +215,7 @@ class Recurrent(LanguageModel):
         before = np.concatenate([np.zeros_like(rolls[:, :1]), rolls[:, :-1]], axis=1)
         return ops.bernoulli_log_likelihood(rolls, self(before, rng=rng))
 
+    @stream(RollStep)
     def roll_steps(self, n_steps: int = 64, *, prompt: np.ndarray | None = None, seed: int = 0,
                    temperature: float = 1.0) -> Iterator[RollStep]:
         """One record a step of music; prompt: a roll (steps, 88) to continue."""

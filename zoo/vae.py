@@ -25,7 +25,7 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .data import Images, binarise, load_images
-from .model import Config, Family, Model, Step, check_count, check_images, check_labels, labels_for, last, replayable
+from .model import Config, Family, Model, Step, check_count, check_images, check_labels, labels_for, last, replayable, stream
 from .nn import Conv2d, ConvTranspose2d, Linear, Module, parameter
 from .optim import Adam, Average, Muon, constant, cosine
 from .training import Trainer, minibatches, shuffled
@@ -303,6 +303,7 @@ class VAE(Model):
 
     # --- generation
 
+    @stream(VAEStep)
     def steps(self, n: int = 1, *, seed: int = 0, digit=None, z: np.ndarray | None = None) -> Iterator[VAEStep]:
         """From z to pixels, one record a layer.  z: start from this z1 (n, latent) instead of a draw."""
         rng = np.random.default_rng(seed)

@@ -25,7 +25,7 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .data import Images, binarise, load_images
-from .model import Config, Family, Model, Step, check_count, check_images, check_labels, labels_for, last, replayable
+from .model import Config, Family, Model, Step, check_count, check_images, check_labels, labels_for, last, replayable, stream
 from .nn import Conv2d, ConvTranspose2d, Module
 from .optim import Adam, cosine
 from .training import Trainer, minibatches, shuffled
@@ -253,6 +253,7 @@ class VQVAE(Model):
 
     # --- generation
 
+    @stream(CodeStep, VAEStep)
     def steps(self, n: int = 1, *, seed: int = 0, digit=None, codes: np.ndarray | None = None) -> Iterator[CodeStep | VAEStep]:
         """One record a code, then one a layer to the pixels.  codes: start from these (n, rows, columns) instead of drawing them."""
         with no_grad():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .page import pack
-from .runs import keep, recorder
+from .runs import recorder
 
 MOST_STEPS = 200  # of a longer run every second, third, ... record is on the page
 MOST_COLUMNS = 60
@@ -23,7 +23,7 @@ def diffusion(model: Any, *, every: int | None = None, **settings: Any):
     if every is None:
         asked = settings.get("evaluations") or model.config.evaluations
         every = max(1, math.ceil(asked / MOST_STEPS))
-    steps = keep(model.steps(**settings), every=every)
+    steps = list(model.steps(**settings, every=every))
     return steps, _points(model, steps) if points else _pictures(model, steps)
 
 

@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any, TypeVar
@@ -34,21 +33,6 @@ Recorder = Callable[..., tuple[list[Step], list[dict[str, Any]]]]  # (model, **s
 RECORDERS: dict[str, Recorder] = {}
 
 PICTURE_LIMIT = 4096  # numbers of a field that are drawn; of larger ones the page has the statistics
-
-
-def keep(steps: Iterable[T], *, every: int = 1, last: int | None = None) -> list[T]:
-    """Records of a stream with bounded memory: each `every`-th one and always the final one; of these at most the last `last`."""
-    if every < 1 or (last is not None and last < 1):
-        raise ValueError(f"keep: every is {every} and last is {last}; both are at least 1")
-    kept: deque[tuple[int, T]] = deque(maxlen=last)
-    final = None
-    for i, step in enumerate(steps):
-        final = (i, step)
-        if i % every == 0:
-            kept.append(final)
-    if final is not None and (not kept or kept[-1][0] != final[0]):
-        kept.append(final)
-    return [step for _, step in kept]
 
 
 def recorder(kind: str) -> Callable[[Recorder], Recorder]:

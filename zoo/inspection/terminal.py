@@ -84,7 +84,7 @@ def draw_step(step: Any) -> str:
         lines.append(f"  {field.name} = {draw_value(value)}")
         if is_picture(value):
             picture = value
-    if isinstance(getattr(step, "choices", None), np.ndarray):
+    if all(isinstance(getattr(step, name, None), np.ndarray) for name in ("choices", "probabilities")) and step.token is not None:
         likely = np.argsort(-step.probabilities, kind="stable")[:6]
         if step.token not in likely:
             likely = np.append(likely, step.token)
