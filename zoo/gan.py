@@ -23,7 +23,7 @@ from .autograd import Tensor, no_grad
 from .diffusion_uses import great_circle
 from .gan_losses import LOSSES, gradient_penalty, r1_penalty
 from .gan_networks import Discriminator, Generator
-from .model import Config, Family, Model, Step, replayable
+from .model import Config, Family, Model, Step, replayable, stream
 from .nn import Module
 from .optim import Adam, Average, Schedule, constant, linear_decay
 from .toys import TOYS, stacked_digits
@@ -160,6 +160,7 @@ class GAN(Model):
 
     # --- generation
 
+    @stream(GANStep)
     def steps(self, n: int = 1, *, seed: int | tuple[int, ...] = 0, digit=None, truncation: float | None = None,
               z: np.ndarray | None = None) -> Iterator[GANStep]:
         """From z through each layer to the picture, and the discriminator's verdict on it.  z: start from this (n, latent)."""
