@@ -8,13 +8,16 @@ import pytest
 
 import zoo
 from zoo import autograd as ops
-from zoo import samplers
+from zoo import dit, samplers
+from zoo.data import Images
 from zoo.diffusion import PRESETS, Diffusion, DiffusionConfig, DiffusionTraining, Pairs, make_trainer, optimal_pairs
 from zoo.diffusion_uses import great_circle
 from zoo.metrics import squared_wasserstein
 from zoo.toys import TOYS, moons
 
 SMALL = {"image": (8, 8), "channels": 8, "multipliers": (1, 2)}
+NETWORKS = {"unet": SMALL, "transformer": {"image": (8, 8), "network": "transformer", "channels": 8, "blocks": 2, "heads": 2},
+            "dense": {"image": (2,), "network": "dense", "channels": 16}}
 KINDS = [("linear", "noise"), ("linear", "x_0"), ("cosine", "noise"), ("cosine", "v"), ("straight", "v")]
 ALL = list(samplers.SAMPLERS)
 
@@ -77,7 +80,8 @@ def test_with_the_truth_as_predictor_every_sampler_returns_the_picture(schedule,
 @pytest.mark.parametrize("sampler", [*ALL, "dopri5"])
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
 def test_last_step_draws_nothing_and_steps_replay_to_the_bit(sampler, schedule):
-    model = small(schedule=schedule, classes=3) if schedule == "cosine" else points(Diffusion, schedule, classes=3)
+    network = {"cosine": "unet", "straight": "transformer", "linear": "dense"}[schedule]
+    model = small(schedule=schedule, classes=3, **NETWORKS[network])
     steps = list(model.steps(2, seed=4, digit=1, sampler=sampler, evaluations=5, guidance=2.0, tolerance=1.0))
     assert steps[-1].t_previous == 0 and steps[-1].draw is None and steps[-1].deviation == 0
     assert steps[0].t == 1
@@ -109,16 +113,18 @@ def test_every_t_that_is_sampled_is_trained(schedule, sampler):
         assert ((drawn >= low) & (drawn < low + 0.02)).any()
 
 
-def test_changing_t_changes_the_prediction():
-    for model, shape in ((small(), (2, 8, 8)), (points(Diffusion), (2, 2))):
-        x = np.random.default_rng(5).standard_normal(shape, np.float32)
-        a, b = (np.asarray(model.predict(x, np.full(2, t)).data) for t in (0.3, 0.31))
-        assert np.abs(a - b).max() > 1e-4
+@pytest.mark.parametrize("network", NETWORKS)
+def test_changing_t_changes_the_prediction(network):
+    model = small(**NETWORKS[network])
+    x = np.random.default_rng(5).standard_normal((2, *model.config.image), np.float32)
+    a, b = (np.asarray(model.predict(x, np.full(2, t)).data) for t in (0.3, 0.31))
+    assert np.abs(a - b).max() > 1e-4
 
 
-def test_changing_the_label_changes_the_prediction_and_guidance_is_a_straight_line():
-    model = small(classes=3)
-    x = np.random.default_rng(6).standard_normal((2, 8, 8), np.float32)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_changing_the_label_changes_the_prediction_and_guidance_is_a_straight_line(network):
+    model = small(classes=3, **NETWORKS[network])
+    x = np.random.default_rng(6).standard_normal((2, *model.config.image), np.float32)
     with zoo.no_grad():
         one, nobody = (model.predict(x, np.full(2, 0.5), np.full(2, label)).data for label in (1, 3))
         np.testing.assert_array_equal(model.predict(x, np.full(2, 0.5)).data, nobody)
@@ -278,8 +284,9 @@ def test_coupled_batches_are_pairs_of_one_pool():
     assert math.isfinite(float(model.loss(batches[0], np.random.default_rng(0))["loss"]))
 
 
-def test_saved_and_loaded_it_draws_the_same(tmp_path):
-    model = small(classes=3)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_saved_and_loaded_it_draws_the_same(tmp_path, network):
+    model = small(classes=3, **NETWORKS[network])
     model.save(tmp_path / "m")
     again = zoo.load(tmp_path / "m")
     np.testing.assert_array_equal(model.eval().sample(2, digit=1, evaluations=3), again.sample(2, digit=1, evaluations=3))
@@ -305,12 +312,76 @@ def test_presets_are_configurations(name):
         DiffusionConfig.make(**fields)
 
 
-def test_attention_and_several_blocks_are_differentiable():
-    model = small(heads=2, blocks=2, classes=3, image=(8, 8, 3))
-    x = np.random.default_rng(17).random((4, 8, 8, 3)).astype(np.float32)
-    model.loss((x, np.array([0, 1, 2, 0])), np.random.default_rng(0))["loss"].backward()
-    without = [name for name, p in model.named_parameters().items() if p.grad is None or not np.isfinite(p.grad).all()]
-    assert not without
+@pytest.mark.parametrize("network", NETWORKS)
+def test_gradients_of_every_network_are_the_finite_differences(network):
+    """In float64, along one direction in the space of all weights; colours, several blocks and attention among them."""
+    model = small(**{**NETWORKS[network], "heads": 2, "blocks": 2, "classes": 3, "image": (2,) if network == "dense" else (8, 8, 3)})
+    parameters = model.parameters()
+    rng = np.random.default_rng(17)
+    for p in parameters:
+        p.data = p.data.astype(np.float64)
+    x, target = (rng.standard_normal((3, *model.config.image)) for _ in range(2))
+    loss = lambda: ops.mse(model.predict(ops.Tensor(x), np.array([0.2, 0.5, 0.9]), np.array([0, 2, 3])), target)
+    loss().backward()
+    assert not [name for name, p in model.named_parameters().items() if p.grad is None or not np.isfinite(p.grad).all()]
+    directions = [rng.standard_normal(p.shape) for p in parameters]
+    slope = sum((p.grad * d).sum() for p, d in zip(parameters, directions))
+    found = []
+    for size in (1e-5, -1e-5):
+        for p, d in zip(parameters, directions):
+            p.data += size * d
+        found.append(float(loss().data))
+        for p, d in zip(parameters, directions):
+            p.data -= size * d
+    np.testing.assert_allclose((found[0] - found[1]) / 2e-5, slope, rtol=1e-5)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, network, optimiser):
+    def run(folder, stops, **options):
+        model = Diffusion.new(seed=1, **{**NETWORKS[network], "classes": 3, "channels": 8})
+        rng = np.random.default_rng(19)
+        x = rng.random((32, *model.config.image)).astype(np.float32)
+        data = Images(x, np.arange(32) % 3, x[:4], np.arange(4) % 3, "made up")
+        trainer = make_trainer(model, data, DiffusionTraining(steps=6, batch_size=8, optimiser=optimiser, average=0.9), folder=folder, **options)
+        for record in trainer:
+            if record.step == stops:
+                trainer.checkpoint()
+                break
+        return [*model.arrays().values(), *trainer.average.values]
+
+    whole = run(tmp_path / "whole", 6)
+    run(tmp_path / "parts", 3)
+    for a, b in zip(whole, run(tmp_path / "parts", 6, resume=True)):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_patches_and_picture_undo_each_other():
+    x = np.arange(2 * 8 * 12 * 3, dtype=np.float32).reshape(2, 8, 12, 3)
+    tokens = dit.patches(x, 4)
+    np.testing.assert_array_equal(tokens[1, 2].reshape(4, 4, 3), x[1, :4, 8:])
+    np.testing.assert_array_equal(dit.picture(tokens, 4, x.shape), x)
+
+
+def test_a_transformer_starts_at_zero_and_its_blocks_as_the_identity():
+    model = Diffusion.new(**NETWORKS["transformer"])
+    x = np.random.default_rng(20).standard_normal((2, 8, 8), np.float32)
+    assert not np.any(model.predict(x, np.array([0.1, 0.9])).data)
+    h, e = np.random.default_rng(21).standard_normal((2, 4, 8), np.float32), np.ones((2, 1, 8), np.float32)
+    np.testing.assert_array_equal(model.network.blocks[0](h, e).data, h)
+
+
+def test_without_positions_patches_that_change_places_change_nothing_else():
+    network = small(**NETWORKS["transformer"]).network
+    x, t = np.random.default_rng(22).standard_normal((1, 8, 8, 1), np.float32), np.array([500.0])
+    turned = x[:, [4, 5, 6, 7, 0, 1, 2, 3]]  # the upper two patches below the lower two
+    for bare in (False, True):
+        if bare:
+            network._positions = np.zeros_like(network._positions)
+        y, y_turned = (np.asarray(network(z, t).data) for z in (x, turned))
+        same = np.allclose(y[:, [4, 5, 6, 7, 0, 1, 2, 3]], y_turned, atol=1e-4)
+        assert same == bare
 
 
 def bad(message, call, *args, error=ValueError, **kwargs):
@@ -341,6 +412,11 @@ def test_bad_input_says_what_is_wrong():
     bad("4 divides", Diffusion.new, **{**SMALL, "image": (10, 10)})
     bad("eta", model.sample, 1, eta=0.5, sampler="heun")
     bad("eight_gaussians", Diffusion.new, **SMALL, source="eight_gaussians")
+    transformer = NETWORKS["transformer"]
+    bad("patch is 3", Diffusion.new, **transformer, patch=3)
+    bad("heads is 0", Diffusion.new, **{**transformer, "heads": 0})
+    bad("heads is 3", Diffusion.new, **{**transformer, "heads": 3})
+    bad("'transformer' and image", Diffusion.new, **{**transformer, "image": (2,)})
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -355,9 +431,10 @@ def test_moons_have_two_halves():
     assert abs(x[:, 0].mean() - 0.5) < 0.15 and abs(x[:, 1].mean() + 0.25) < 0.15
 
 
-def test_dense_network_in_pure_definitions_equals_kernels():
-    model = points(Diffusion)
-    x, t = np.random.default_rng(18).standard_normal((5, 2), np.float32), np.linspace(0.1, 0.9, 5)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_in_pure_definitions_equals_its_kernels(network):
+    model = small(**NETWORKS[network])
+    x, t = np.random.default_rng(18).standard_normal((5, *model.config.image), np.float32), np.linspace(0.1, 0.9, 5)
     fast = model.predict(x, t).data
     with zoo.trace(model) as seen:
         slow = model.predict(ops.Tensor(x), t).data

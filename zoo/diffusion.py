@@ -80,6 +80,8 @@ _PLANE = {"image": (2,), "network": "dense", "channels": 128, "blocks": 3, "sche
 PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
     "diffusion": {**_DIGITS, "schedule": "cosine", "prediction": "v", "sampler": "dpm-solver++", "evaluations": 20, "guidance": 1.5},
     "flow": {**_DIGITS, "schedule": "straight", "prediction": "v", "sampler": "heun", "evaluations": 20, "guidance": 1.5},
+    "dit": {"network": "transformer", "channels": 128, "blocks": 6, "heads": 4, "classes": 10, "schedule": "straight", "prediction": "v",
+            "sampler": "heun", "evaluations": 20, "guidance": 1.5, "optimiser": "muon", "steps": 9000, "batch_size": 64, "average": 0.999},
     "ddpm": {"schedule": "linear", "prediction": "noise", "sampler": "ddpm", "evaluations": 1000},
     "moons": _PLANE,
     "moons-optimal": {**_PLANE, "coupling": "optimal"},

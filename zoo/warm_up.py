@@ -24,7 +24,7 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "autoencoder": (("autoencoder", {}),),
     "vqvae": (("vqvae", {}),),
     "gan": (("dcgan", {}),),
-    "diffusion": (("diffusion", {}),),
+    "diffusion": (("diffusion", {}), ("dit", {})),
     "transformer": (("shakespeare", {"window": 16}), ("nanogpt-cpu", {"window": 16})),
     "recurrent": (("shakespeare", {"window": 16}), *(("names", {"cell": cell, "lines": False, "window": 16}) for cell in ("gru", "elman"))),
     "classifier": (("classifier", {}),),
