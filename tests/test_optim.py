@@ -102,6 +102,12 @@ def test_muons_step_is_nearly_orthogonal_and_keeps_the_gradients_directions(rng,
     np.testing.assert_allclose(orthogonalise(1000 * g)[0], step, atol=1e-3)  # the gradient's size doesn't count
 
 
+def test_the_kernel_orthogonalises_as_the_definition(rng):
+    matrices = [rng.normal(size=s).astype(np.float32) for s in ((1, 1), (2, 5), (130, 70), (96, 97), (40, 300))]
+    for mine, g in zip(orthogonalise(*matrices), matrices):
+        np.testing.assert_allclose(mine, orthogonalise(g.astype(np.float64))[0], atol=2e-5)
+
+
 def test_muon_moves_its_matrices_and_adamw_the_rest(rng):
     start, gradient = problem(rng, np.float32)
     parameters = [Tensor(p.copy(), requires_grad=True) for p in start]
@@ -195,6 +201,36 @@ def test_a_restored_optimiser_goes_on_as_if_never_stopped(rng, name):
     run(*resumed, 3)
     for p, q in zip(through[0], resumed[0]):
         assert np.array_equal(p.data, q.data)
+
+
+def test_muon_reads_a_checkpoint_that_holds_all_entries_and_keeps_only_those_in_use(rng):
+    start, gradient = problem(rng, np.float32)
+
+    def made():
+        parameters = [Tensor(p.copy(), requires_grad=True) for p in start]
+        return Muon(parameters, 0.05, matrices=[parameters[2]], weight_decay=0.1)
+
+    def run(optimiser):
+        for i, p in enumerate(optimiser.parameters):
+            p.grad = gradient((0, 2, 1)[i], p.data)
+        optimiser.step()
+
+    first, again = made(), made()
+    run(first)
+    saved = first.checkpoint()
+    assert saved["velocity"].size == 70 * 80 and saved["m"].size == saved["v"].size == 4 * 3 + 3
+    full = {"steps": saved["steps"]}
+    for name in ("m", "v", "velocity"):  # flat holds (4, 3), then (70, 80), then (3,)
+        kept = saved[name]
+        full[name] = np.concatenate([np.full(12, 7), kept, np.full(3, 7)] if name == "velocity" else [kept[:12], np.full(70 * 80, 7), kept[12:]])
+    again.restore(full)
+    for p, q in zip(again.parameters, first.parameters):
+        p.data[...] = q.data
+    run(first)
+    run(again)
+    assert np.array_equal(first.flat, again.flat)
+    with pytest.raises(ValueError, match=r"Muon: m has shape \(4,\); here it has \(15,\)"):
+        again.restore({**saved, "m": np.zeros(4)})
 
 
 @pytest.mark.parametrize(("make", "message"), [

@@ -185,7 +185,7 @@ class Muon(AdamW):
         saved = dict(saved)
         for name, parts in (("m", self.rest), ("v", self.rest), ("velocity", self.places)):
             found = np.shape(saved.get(name, ()))
-            if found == self.flat.shape:  # as it was kept before version 0.2: one entry for each of flat, most of them unused
+            if found == self.flat.shape:  # as older checkpoints have it: an entry for each of flat, many of them unused
                 saved[name] = np.concatenate([saved[name][part] for part, *_ in parts] or [saved[name][:0]])
             elif name in saved and found != getattr(self, name).shape:
                 raise ValueError(f"Muon: {name} has shape {found}; here it has {getattr(self, name).shape}")
