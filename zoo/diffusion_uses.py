@@ -12,6 +12,7 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, enable_grad, no_grad
+from .latents import Latents
 from .model import Model, last
 from .samplers import Belief, Path, euler, heun, integrate, times
 from .training import minibatches
@@ -21,6 +22,7 @@ class Uses(Model):
     """The part of `Diffusion` that stands on its `steps`, `denoise` and `predict`."""
 
     path: Path
+    latents: Latents | None
     predict: Callable[..., Any]
     implied: Callable[..., tuple[Any, Any]]
     noised: Callable[..., np.ndarray]
@@ -32,12 +34,19 @@ class Uses(Model):
     labels_for: Callable[..., np.ndarray | None]
     steps_within: Callable[[str, int], int]
 
-    def inpaint(self, images, mask, *, seed: int = 0, digit=None, sampler: str = "ddim", eta: float = 1.0, repeats: int = 5,
-                **settings) -> np.ndarray:
-        """What might be where the mask is False: images (n, *image) in [0, 1], mask bool, True where a picture is kept.
+    def inpaint(self, images, mask, *, seed: int = 0, **settings) -> np.ndarray:
+        """What might be where the mask is False: images (n, *image) in [0, 1], mask bool, True where a picture is kept."""
+        return self.outside(last(self.inpaint_steps(images, mask, seed=seed, **settings)).x_previous)
+
+    def inpaint_steps(self, images, mask, *, seed: int = 0, digit=None, sampler: str = "ddim", eta: float = 1.0, repeats: int = 5,
+                      **settings) -> Iterator[Any]:
+        """The records of `inpaint`; settings are those of `steps`.
 
         (Lugmayr et al. 2022, algorithm 1: the known part is pasted in at each noise level, and each step is taken `repeats` times.)
         """
+        if self.latents is not None:
+            raise ValueError("inpaint: this is a model of latents, in which a part of the picture has no place of its own; "
+                             "a mask needs a model of pictures")
         known = self.inside(images)
         mask = np.asarray(mask)
         if mask.dtype != bool:
@@ -51,9 +60,7 @@ class Uses(Model):
             raise ValueError("mask: is True everywhere; nothing is left to paint")
         mask = np.broadcast_to(mask, known.shape)
         eta = eta if sampler == "ddim" else 0.0
-        final = last(self.steps(len(known), seed=seed, digit=digit, sampler=sampler, eta=eta, known=known, mask=mask, repeats=repeats,
-                                **settings))
-        return self.outside(final.x_previous)
+        return self.steps(len(known), seed=seed, digit=digit, sampler=sampler, eta=eta, known=known, mask=mask, repeats=repeats, **settings)
 
     def edit(self, images, strength: float, *, seed: int = 0, digit=None, **settings) -> np.ndarray:
         """SDEdit (Meng et al. 2022): noise each picture up to t = strength, and come back.  0 keeps it, 1 forgets it."""
@@ -150,6 +157,9 @@ class Uses(Model):
 
     def bits_per_dimension(self, images, digit=None, *, seed: int = 0, **settings) -> np.ndarray:
         """-log2 p of pictures of 256 grey levels, a number in them: dequantised evenly (Theis et al. 2016), then `log_likelihood`."""
+        if len(self.config.image) == 1:
+            raise ValueError("bits_per_dimension: this model's data are points or latents, which have no grey levels; "
+                             "log_likelihood gives the density of x_0")
         x_0 = self.inside(images, np.random.default_rng((seed, 2)))
         nats = self.log_likelihood(x_0, digit, seed=seed, **settings)
         return -nats / (math.prod(self.config.image) * math.log(2)) + math.log2(256 / 2)  # a grey level is 2 / 256 wide inside
