@@ -322,3 +322,18 @@ def test_fit_lists_every_fault_in_one_line():
         check_fit(arrays, {"a": (2,), "b": (3, 2), **{f"c{i}": (1,) for i in range(9)}}, "run/model.safetensors")
     assert one_line(error) == ("run/model.safetensors: does not fit the model; missing: c0, c1, c2, c3 and 5 more; unexpected: x; "
                                "wrong shape: b is (2, 3), wanted (3, 2)")
+
+
+def test_half_the_room_rounds_and_nothing_else(tmp_path):
+    from zoo.model import halved, load
+    from zoo.vae import VAE
+
+    model = VAE.new(hidden=(8,), latent=(3,), seed=2)
+    model.save(tmp_path / "whole")
+    model.save(tmp_path / "half", half=True)
+    whole, half = ((tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half"))
+    assert half < 0.6 * whole
+    for name, a in load(tmp_path / "half").arrays().items():
+        assert a.dtype == np.float32 and np.array_equal(a, model.arrays()[name].astype(np.float16).astype(np.float32))
+    with pytest.raises(ValueError, match="'w' holds numbers beyond 65,504"):
+        halved({"w": np.array([1e5], np.float32)})

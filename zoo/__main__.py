@@ -80,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("--data", help="what to test on (default: what the model was trained on)")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--out", help="write the model, with these figures on its card, to this folder")
+    evaluate.add_argument("--half", action="store_true", help="round the weights to 16 bits first, and write them so")
 
     commands.add_parser("warm-up", help="compile every kernel now, instead of when it is first used")
 
@@ -284,9 +285,11 @@ def _inspect(known: argparse.Namespace, options: dict[str, str], arguments: list
 
 
 def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
-    from .model import load
+    from .model import halved, load
 
     model = load(known.model)
+    if known.half:
+        model.load_arrays(halved(model.arrays()))
     settings = _settings(model.evaluate, options)
     began = time.perf_counter()
     data = known.data or getattr(model, "card", {}).get("data")
@@ -299,7 +302,8 @@ def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: lis
             raise ValueError(f"--out is {known.out}, the model itself; name another folder")
         training_figures = model.card.pop("figures", None)
         kept = {name: value for name, value in model.card.items() if name not in ("kind", "version", "configuration", "parameters")}
-        model.save(known.out, **{**kept, "last_step": training_figures, "evaluation": "zoo " + shlex.join(arguments), "figures": figures})
+        kept |= {"last_step": training_figures, "evaluation": "zoo " + shlex.join(arguments), "figures": figures}
+        model.save(known.out, half=known.half, **kept)
         print(known.out)
 
 

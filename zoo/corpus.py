@@ -109,8 +109,13 @@ def batches_of(model: LanguageModel, corpus: Corpus, training: LanguageTraining)
     """What `Trainer` asks for at each step."""
     n, config = int(training.batch_size), model.config
     if getattr(config, "inputs", "") == "keys":
-        rolls = _rolls(corpus)["train"]
-        return lambda step, rng: data.pad([rolls[i] for i in rng.integers(len(rolls), size=n)])
+        rolls, most = _rolls(corpus)["train"], training.transpose
+
+        def some_pieces(step: int, rng: Generator) -> Any:
+            chosen, by = rng.integers(len(rolls), size=n), rng.integers(-most, most + 1, size=n)
+            return data.pad([_transposed(rolls[i], semitones) for i, semitones in zip(chosen, by)])
+
+        return some_pieces
     text = corpus.split(config.lines)["train"]
     if config.lines:
         inputs, targets = line_table(text, model)
@@ -133,6 +138,12 @@ def batches_of(model: LanguageModel, corpus: Corpus, training: LanguageTraining)
         return found[:, :-1], found[:, 1:]
 
     return windows
+
+
+def _transposed(roll: np.ndarray, semitones: int) -> np.ndarray:
+    """A roll (steps, 88) so many keys higher; as it is where a note would leave the keyboard."""
+    moved = np.roll(roll, semitones, axis=1)
+    return roll if (moved[:, :semitones] if semitones > 0 else moved[:, semitones:] if semitones else roll[:, :0]).any() else moved
 
 
 def _in_order(ids: np.ndarray, rows: int, time: int) -> Batches:
@@ -194,6 +205,7 @@ def evaluate(model: LanguageModel, corpus: Corpus, part: str = "valid", *, most:
 class LanguageTraining(Config):
     steps: int = 2000
     batch_size: int = 12
+    transpose: int = 0  # piano rolls: each is moved by up to so many semitones, up or down
     window: int = 0  # tokens of a training window; 0: the model's window, or 64 where it has none
     optimiser: Literal["adamw", "muon"] = "adamw"
     lr: float = 1e-3

@@ -21,7 +21,7 @@ from numpy.random import Generator as Rng
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .diffusion_uses import great_circle
-from .gan_losses import LOSSES, gradient_penalty, r1_penalty
+from .gan_losses import LOSSES, gradient_penalty, zero_centred_penalty
 from .gan_networks import Discriminator, Generator
 from .model import Config, Family, Model, Step, replayable, stream
 from .nn import Module
@@ -46,6 +46,7 @@ class GANConfig(Config):
     discriminator_norm: Literal["batch", "layer", "spectral", "none"] = "spectral"
     classes: int = 0  # label-conditional if above 0
     conditioning: Literal["projection", "concatenation"] = "projection"  # how the discriminator hears of the label
+    frequencies: tuple[float, ...] = ()  # dense: sin and cos of each coordinate that the discriminator sees too, radians a unit
     packing: int = 1  # how many samples the discriminator judges together
 
 
@@ -53,7 +54,7 @@ class GANConfig(Config):
 class GANTraining(Config):
     steps: int = 20_000
     batch_size: int = 64
-    loss: Literal["minimax", "non-saturating", "least-squares", "hinge", "wasserstein"] = "non-saturating"
+    loss: Literal["minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic"] = "non-saturating"
     lr: float = 2e-4  # the generator's
     discriminator_lr: float = 2e-4
     beta_1: float = 0.5
@@ -62,6 +63,7 @@ class GANTraining(Config):
     critic_steps: int = 1  # of the discriminator for each of the generator
     gradient_penalty: float = 0.0  # weight of (|dD/dx| - 1)^2 between real and fake (Gulrajani et al. 2017, eq. 3)
     r1: float = 0.0  # weight of |dD/dx|^2 / 2 on real samples (Mescheder et al. 2018, eq. 9)
+    r2: float = 0.0  # and on fake ones
     weight_clip: float = 0.0  # every weight of D stays within this (Arjovsky et al. 2017, algorithm 1)
     smoothing: float = 0.0  # real samples are called real with 1 - smoothing (Salimans et al. 2016)
     average: float = 0.999  # decay of the generator's averaged weights; 0 for none
@@ -113,6 +115,8 @@ class GAN(Model):
             raise ValueError(f"GANConfig: image is {c.image}; it is (height, width), (height, width, channels) or (dimensions,)")
         if c.network == "convolutional" and (len(c.image) == 1 or c.image[0] % 4 or c.image[1] % 4):
             raise ValueError(f"GANConfig: image is {c.image}; a convolutional network needs a height and width that 4 divides")
+        if c.frequencies and c.network == "convolutional":
+            raise ValueError(f"GANConfig: frequencies is {c.frequencies}; only a dense network sees coordinates, so it takes none")
         if c.packing < 1:
             raise ValueError(f"GANConfig: packing is {c.packing}; it is at least 1")
         if c.packing > 1 and c.classes:
@@ -303,26 +307,28 @@ class Adversaries:
                 z = m.joined(m.draw_z(rows, rng), own)
                 with ops.enable_grad(i == t.critic_steps - 1):  # the last fake samples serve the generator's step too
                     fake = m.generator(Tensor(z))
-                figures = self._discriminate(x[part], fake.detach(), own, rng, factor)
+                figures = self._discriminate(x[part], fake.data, own, rng, factor)
                 if not math.isfinite(figures["discriminator"]):
                     return figures
-            return {**self._generate(fake, own, factor), **figures}
+            return {**self._generate(fake, x[part], own, factor), **figures}
         except FloatingPointError as e:
             raise TrainingFailed(f"step {self.generator.steps + 1}: {e}; training stopped") from e
 
-    def _discriminate(self, real: np.ndarray, fake: Tensor, labels, rng: Rng, factor: float) -> dict[str, float]:
+    def _discriminate(self, real: Any, fake: Any, labels, rng: Rng, factor: float) -> dict[str, float]:
         t, discriminator = self.training, self.model.discriminator
-        x = Tensor(real, requires_grad=t.r1 > 0)
-        on_real, on_fake = discriminator(x, labels), discriminator(fake, labels)
+        real, fake = Tensor(real, requires_grad=t.r1 > 0), Tensor(fake, requires_grad=t.r2 > 0)
+        on_real, on_fake = discriminator(real, labels), discriminator(fake, labels)
         loss = self.loss.discriminator(on_real, on_fake, t.smoothing)
-        penalty = None
+        penalties = [weight * zero_centred_penalty(x, verdict) for weight, x, verdict in ((t.r1, real, on_real), (t.r2, fake, on_fake)) if weight]
         if t.gradient_penalty:
-            penalty = t.gradient_penalty * gradient_penalty(lambda between: discriminator(between, labels), real, fake.data, rng)
-        if t.r1:
-            penalty = t.r1 * r1_penalty(x, on_real) if penalty is None else penalty + t.r1 * r1_penalty(x, on_real)
-        figures = {"discriminator": float(loss), "real": float(on_real.data.mean()), "fake": float(on_fake.data.mean()),
-                   "told_apart": float((np.mean(on_real.data > self.loss.middle) + np.mean(on_fake.data < self.loss.middle)) / 2)}
-        if penalty is not None:
+            between = gradient_penalty(lambda x: discriminator(x, labels), real.data, fake.data, rng)
+            penalties.append(t.gradient_penalty * between)
+        a, b = on_real.data, on_fake.data
+        middle = self.loss.middle
+        told_apart = np.mean(a > b) if middle is None else (np.mean(a > middle) + np.mean(b < middle)) / 2
+        figures = {"discriminator": float(loss), "real": float(a.mean()), "fake": float(b.mean()), "told_apart": float(told_apart)}
+        if penalties:
+            penalty = sum(penalties[1:], penalties[0])
             figures["penalty"] = float(penalty)
             loss = loss + penalty
         if math.isfinite(float(loss)):
@@ -335,9 +341,14 @@ class Adversaries:
             figures["discriminator"] = float(loss)
         return {**figures, "discriminator_norm": self.discriminator.grad_norm}
 
-    def _generate(self, fake: Tensor, labels, factor: float) -> dict[str, float]:
+    def _generate(self, fake: Tensor, real: np.ndarray, labels, factor: float) -> dict[str, float]:
         verdict = self.model.discriminator(fake, labels)
-        loss = self.loss.generator(verdict)
+        if self.loss.middle is None:
+            with no_grad():
+                on_real = self.model.discriminator(Tensor(real), labels)
+            loss = self.loss.generator(verdict, on_real)
+        else:
+            loss = self.loss.generator(verdict)
         if not math.isfinite(float(loss)):
             return {"generator": float(loss)}
         weights = self.model.generator.parameters()

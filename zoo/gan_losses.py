@@ -57,10 +57,20 @@ def wasserstein_g(fake):
     return -fake.mean()
 
 
+def relativistic_d(real, fake, smoothing: float = 0.0):
+    """E[softplus(D(G(z)) - D(x))]: only which of a pair looks more real counts (Jolicoeur-Martineau 2019; Huang et al. 2024, eq. 2)."""
+    return (ops.softplus(fake - real) + smoothing * (real - fake)).mean()
+
+
+def relativistic_g(fake, real):
+    """E[softplus(D(x) - D(G(z)))]: as each fake sample has a real one to surpass, leaving a mode out has its price."""
+    return ops.softplus(real - fake).mean()
+
+
 class Loss(NamedTuple):
     discriminator: Callable
     generator: Callable
-    middle: float  # the output between "fake" and "real"
+    middle: float | None  # the output between "fake" and "real"; None where the generator's loss is of pairs
 
 
 LOSSES: dict[str, Loss] = {
@@ -69,6 +79,7 @@ LOSSES: dict[str, Loss] = {
     "least-squares": Loss(least_squares_d, least_squares_g, 0.5),
     "hinge": Loss(hinge_d, wasserstein_g, 0.0),
     "wasserstein": Loss(wasserstein_d, wasserstein_g, 0.0),
+    "relativistic": Loss(relativistic_d, relativistic_g, None),
 }
 
 
@@ -81,7 +92,7 @@ def gradient_penalty(discriminator: Callable, real: np.ndarray, fake: np.ndarray
     return ((length - 1) * (length - 1)).mean()
 
 
-def r1_penalty(real: Tensor, verdict: Tensor):
-    """E[|dD/dx|^2] / 2 at real samples, from the verdict that was computed there (Mescheder et al. 2018, eq. 9)."""
-    gradient = ops.grad(verdict.sum(), real, create_graph=True)
-    return 0.5 * (gradient * gradient).sum() / len(real)
+def zero_centred_penalty(x: Tensor, verdict: Tensor):
+    """E[|dD/dx|^2] / 2 at x, from the verdict that was computed there: R1 on real samples, R2 on fake (Mescheder et al. 2018, eq. 9)."""
+    gradient = ops.grad(verdict.sum(), x, create_graph=True)
+    return 0.5 * (gradient * gradient).sum() / len(x)

@@ -107,13 +107,16 @@ class Model(Module):
     def restore_extras(self, card: dict[str, Any]) -> None:
         pass
 
-    def save(self, folder: str | Path, **facts: Any) -> None:
-        """Write `model.safetensors` and `card.json`; facts (command, seed, minutes, figures) go into the card."""
+    def save(self, folder: str | Path, *, half: bool = False, **facts: Any) -> None:
+        """Write `model.safetensors` and `card.json`; facts (command, seed, minutes, figures) go into the card.
+
+        half: weights are rounded to 16 bits, 11 of them significant, and take half the room; loaded, they are float32 again.
+        """
         from . import __version__
 
         card = {"kind": self.kind, "version": __version__, "configuration": self.config.to_dict(), "parameters": self.num_parameters,
                 **self.extras(), **facts}
-        storage.save_folder(folder, self.arrays(), card)
+        storage.save_folder(folder, halved(self.arrays()) if half else self.arrays(), card)
 
     @classmethod
     def from_folder(cls: type[M], folder: str | Path) -> M:
@@ -130,6 +133,16 @@ class Model(Module):
             raise storage.WrongFile(f"{source}: {e}") from e
         model.card = card
         return model.eval()  # type: ignore[return-value]
+
+
+def halved(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """float32 arrays as float16; ValueError where one holds a number beyond its range."""
+    with np.errstate(over="ignore"):
+        found = {name: a.astype(np.float16) if a.dtype == np.float32 else a for name, a in arrays.items()}
+    beyond = [name for name, a in found.items() if a.dtype == np.float16 and not np.isfinite(a).all()]
+    if beyond:
+        raise ValueError(f"half: {beyond[0]!r} holds numbers beyond 65,504, the greatest of 16 bits")
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
