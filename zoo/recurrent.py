@@ -93,8 +93,10 @@ class Recurrence(Module):
         if cell == "lstm" and self.input.bias is not None:
             self.input.bias.data[width : 2 * width] = 1  # a forget gate that starts open (Gers et al. 2000)
 
-    def __call__(self, x, state):
-        arguments = (self.input(x), state, self.weight)
+    def __call__(self, x, state, ids=None):
+        """ids (batch, time): what is read is x[ids], x (symbols, inputs), of which each row is then multiplied once, not at every place."""
+        xw = self.input(x) if ids is None else ops.embedding(self.input(x), ids)
+        arguments = (xw, state, self.weight)
         return getattr(ops, self.cell)(*arguments, *([] if self.bias is None else [self.bias]))
 
     def fresh(self, batch: int) -> np.ndarray:
@@ -133,15 +135,19 @@ class Recurrent(LanguageModel):
         if x.ndim != axes or x.size == 0 or (axes == 3 and x.shape[2] != self.config.symbols):
             wanted = "ids (batch, time)" if axes == 2 else f"rolls (batch, time, {self.config.symbols})"
             raise ValueError(f"input has shape {x.shape}; this model reads {wanted}, not empty")
-        if self.embedding is not None:
-            self.check_ids(x)
-            h = self.embedding(x)
-        else:
+        ids = None
+        if self.embedding is None:
             h = x.astype(np.float32, copy=False)
+        else:
+            self.check_ids(x)
+            if x.size > self.config.symbols and (rng is None or self.config.dropout == 0):  # dropout differs from place to place
+                h, ids = self.embedding.weight, x
+            else:
+                h = self.embedding(x)
         states = [layer.fresh(len(x)) for layer in self.layers] if states is None else states
         after = []
         for layer, state in zip(self.layers, states):
-            every = layer(dropout(h, self.config.dropout, rng), state)
+            every, ids = layer(dropout(h, self.config.dropout, rng), state, ids), None
             after.append(every[:, -1])
             h = every[:, :, : layer.width]
         return self.output(dropout(h, self.config.dropout, rng)), after
