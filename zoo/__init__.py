@@ -22,6 +22,7 @@ _WHERE = {  # public name -> the module it is imported from, when it is first us
     "trace": "zoo.autograd.tracing",
     "patch": "zoo.autograd.tracing",
     "profile": "zoo.profiling",
+    "memory_report": "zoo.memory",
     "graph": "zoo.inspection.graph",
     "Trainer": "zoo.training",
 }
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .autograd import set_threads as set_threads
     from .autograd.tracing import patch as patch
     from .autograd.tracing import trace as trace
+    from .memory import memory_report as memory_report
     from .model import load as load
     from .model import shipped as shipped
     from .profiling import profile as profile

@@ -141,6 +141,42 @@ def latent_map(model: Any, images: Any, labels: Any = None, ax: Axes | None = No
     return scatter(codes, labels, ax, title="codes of pictures")
 
 
+def decision_surface(model: Any, real: Any, fake: Any = None, gradient: Any = None, ax: Axes | None = None, *, labels: Any = None,
+                     title: str = "") -> Axes:
+    """What a GAN of the plane thinks: the discriminator's verdict everywhere, real points grey, fake ones orange and where they are pulled.
+
+    real (n, 2); fake (m, 2); gradient (m, 2), of the generator's loss in each fake point: arrows go against it, all of one length.
+    """
+    from ..autograd import no_grad
+    from ..gan import evaluating
+
+    real = np.asarray(real, np.float32)
+    if model.config.image != (2,) or real.ndim != 2 or real.shape[1] != 2:
+        raise ValueError(f"decision_surface: the model's samples have shape {model.config.image} and real {real.shape}; both are points (n, 2)")
+    ax = axes(ax, (4.6, 4.4), title)
+    reach = 1.25 * float(np.abs(real).max())
+    line = np.linspace(-reach, reach, 161, dtype=np.float32)
+    plane = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    with no_grad(), evaluating(model.discriminator):  # packed: as if all samples of a pack were there
+        verdict = np.asarray(model.discriminator(plane.repeat(model.config.packing, axis=0), labels).data).reshape(161, 161)
+    from matplotlib.colors import LinearSegmentedColormap
+
+    low, high = np.quantile(verdict, (0.02, 0.98))
+    colours = LinearSegmentedColormap.from_list("verdict", ["#c9d8f4", "#ffffff", "#f9dcc9"])
+    ax.imshow(verdict, extent=(-reach, reach, -reach, reach), origin="lower", cmap=colours, vmin=low, vmax=max(high, low + 1e-6))
+    ax.scatter(real[:, 0], real[:, 1], s=4, c="#69655e", alpha=0.5, linewidths=0)
+    if fake is not None:
+        fake = np.asarray(fake)
+        ax.scatter(fake[:, 0], fake[:, 1], s=6, c=POSITIVE, alpha=0.8, linewidths=0)
+        if gradient is not None:
+            g = -np.asarray(gradient)
+            g = g / (np.linalg.norm(g, axis=1, keepdims=True) + 1e-12)
+            ax.quiver(fake[:, 0], fake[:, 1], g[:, 0], g[:, 1], color=POSITIVE, alpha=0.5, width=0.003, scale=35)
+    ax.set_xlim(-reach, reach)
+    ax.set_ylim(-reach, reach)
+    return ax
+
+
 def frames(steps: Iterable[Any], field: str | None = None) -> list[np.ndarray]:
     """One picture in [0, 1] for each record that has one: `field`, or the first of value, x_previous, x that looks like a picture."""
     found = []
@@ -161,16 +197,36 @@ def frames(steps: Iterable[Any], field: str | None = None) -> list[np.ndarray]:
 def gif(path: str | Path, steps: Iterable[Any], *, field: str | None = None, scale: int = 4, seconds: float = 0.08,
         hold: float = 1.5) -> None:
     """An animation of a stream: each picture `seconds` long, the last one `hold`; each pixel scale x scale."""
+    pictures = [to_bytes(1 - np.nan_to_num(frame)).repeat(scale, 0).repeat(scale, 1) for frame in frames(steps, field)]
+    pictures = [p for p in pictures if p.shape == pictures[-1].shape]
+    if not pictures:
+        raise ValueError("gif: no record of this stream has a picture" + (f" called {field!r}" if field else ""))
+    _write_gif(path, pictures, seconds, hold)
+
+
+def film(path: str | Path, drawn: Iterable[Axes], *, seconds: float = 0.1, hold: float = 1.5) -> None:
+    """An animation of figures of one size, each given by one of its Axes, drawn as the stream of them goes on."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    pictures = []
+    for ax in drawn:
+        content = BytesIO()
+        ax.figure.savefig(content, format="png")  # type: ignore[union-attr]
+        pictures.append(np.asarray(Image.open(content).convert("RGB")))
+    if not pictures:
+        raise ValueError("film: there are no figures")
+    _write_gif(path, pictures, seconds, hold)
+
+
+def _write_gif(path: str | Path, pictures: list[np.ndarray], seconds: float, hold: float) -> None:
     from io import BytesIO
 
     from PIL import Image
 
     from ..storage import atomic_write
 
-    pictures = [to_bytes(1 - np.nan_to_num(frame)).repeat(scale, 0).repeat(scale, 1) for frame in frames(steps, field)]
-    pictures = [p for p in pictures if p.shape == pictures[-1].shape]
-    if not pictures:
-        raise ValueError("gif: no record of this stream has a picture" + (f" called {field!r}" if field else ""))
     first, *rest = [Image.fromarray(p) for p in pictures]
     content = BytesIO()
     times = [int(1000 * seconds)] * len(rest) + [int(1000 * hold)]
