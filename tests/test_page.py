@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from zoo.autoencoder import Autoencoder
 from zoo.autograd.tracing import trace
 from zoo.diffusion import Diffusion
 from zoo.gan import GAN
@@ -19,6 +20,7 @@ from zoo.recurrent import Recurrent
 from zoo.tokenizer import CharTokenizer
 from zoo.transformer import Transformer
 from zoo.vae import VAE
+from zoo.vqvae import VQVAE
 
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n"
 PROMPT = "First"
@@ -101,23 +103,30 @@ def test_text_that_looks_like_markup_stays_text(tmp_path):
     assert path.read_text("utf-8").count("</script>") == 2
 
 
-@pytest.mark.parametrize("model", ["vae", "vae-convolutional", "gan", "diffusion", "plane", "transformer", "llama", "gru", "lstm", "elman", "keys"])
+MODELS = {
+    "vae": lambda: (VAE.new(latent=(4, 3), hidden=(16, 8)), {}),
+    "vae-convolutional": lambda: (VAE.new(latent=(3,), hidden=(16,), network="convolutional", classes=10), {"digit": 3}),
+    "autoencoder": lambda: (Autoencoder.new(latent=3, hidden=(16,)), {}),
+    "vqvae": lambda: (VQVAE.new(channels=4, codes=6, width=3, prior_layers=1, prior_heads=1, prior_width=8).eval(), {}),
+    "gan": lambda: (GAN.new(classes=10), {"digit": 3}),
+    "ring": lambda: (GAN.new(image=(2,), network="dense", latent=2, hidden=(8,), discriminator_hidden=(8,), packing=2), {}),
+    "diffusion": lambda: (Diffusion.new(channels=8, multipliers=(1,), blocks=1, classes=10), {"digit": 3, "evaluations": 3}),
+    "painted": lambda: (Diffusion.new(channels=8, multipliers=(1,), blocks=1), {
+        "evaluations": 3, "repeats": 2, "images": np.zeros((1, 28, 28), np.float32), "mask": np.eye(28, dtype=bool)}),
+    "plane": lambda: (Diffusion.new(image=(2,), network="dense", channels=8, blocks=1), {"evaluations": 3}),
+    "transformer": lambda: (text_model(layers=2, heads=2, width=16, window=12), {"prompt": PROMPT, "n": 12, "top_k": 5}),
+    "llama": lambda: (text_model(layers=2, heads=2, key_value_heads=1, width=16, window=12, positions="rotary", norm="rms", mlp="swiglu",
+                                 bias=False, tied=False), {"prompt": PROMPT, "n": 4}),
+    "gru": lambda: (text_model(Recurrent, cell="gru", width=8, layers=2), {"prompt": PROMPT, "n": 4}),
+    "lstm": lambda: (text_model(Recurrent, cell="lstm", width=8), {"prompt": PROMPT, "n": 4, "temperature": 0.0}),
+    "elman": lambda: (text_model(Recurrent, cell="elman", width=8), {"n": 4}),
+    "keys": lambda: (Recurrent.new(cell="gru", inputs="keys", symbols=88, width=8).eval(), {"n": 4}),
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_every_family_makes_a_page_that_plays(browser, tmp_path, model):
-    models = {
-        "vae": lambda: (VAE.new(latent=(4, 3), hidden=(16, 8)), {}),
-        "vae-convolutional": lambda: (VAE.new(latent=(3,), hidden=(16,), network="convolutional", classes=10), {"digit": 3}),
-        "gan": lambda: (GAN.new(classes=10), {"digit": 3}),
-        "diffusion": lambda: (Diffusion.new(channels=8, multipliers=(1,), blocks=1, classes=10), {"digit": 3, "evaluations": 3}),
-        "plane": lambda: (Diffusion.new(image=(2,), network="dense", channels=8, blocks=1), {"evaluations": 3}),
-        "transformer": lambda: (text_model(layers=2, heads=2, width=16, window=12), {"prompt": PROMPT, "n": 12, "top_k": 5}),
-        "llama": lambda: (text_model(layers=2, heads=2, key_value_heads=1, width=16, window=12, positions="rotary", norm="rms", mlp="swiglu",
-                                     bias=False, tied=False), {"prompt": PROMPT, "n": 4}),
-        "gru": lambda: (text_model(Recurrent, cell="gru", width=8, layers=2), {"prompt": PROMPT, "n": 4}),
-        "lstm": lambda: (text_model(Recurrent, cell="lstm", width=8), {"prompt": PROMPT, "n": 4, "temperature": 0.0}),
-        "elman": lambda: (text_model(Recurrent, cell="elman", width=8), {"n": 4}),
-        "keys": lambda: (Recurrent.new(cell="gru", inputs="keys", symbols=88, width=8).eval(), {"n": 4}),
-    }
-    made, settings = models[model]()
+    made, settings = MODELS[model]()
     path = tmp_path / "page.html"
     inspect(made, path, **settings)
     opened(browser, path)

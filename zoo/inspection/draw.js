@@ -23,6 +23,25 @@ function half(bits) {
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
 }
 
+/** Add a step's part to a panel's data, as `grow` in runs.py does: to a list an item, to a packed array a row. */
+function grow(data, part) {
+  if (Array.isArray(data)) data.push(part);
+  else if ("dtype" in data) append(data, part);
+  else for (const [name, more] of Object.entries(part)) grow(data[name], more);
+}
+
+/** Another row of a packed array, or if it's ragged another stretch; the room for them doubles when it's full. */
+function append(packed, part) {
+  const have = values(packed), more = values(part), size = have.length + more.length;
+  if (!packed.store || packed.store.length < size) {
+    packed.store = new more.constructor(2 * size);
+    packed.store.set(have);
+  }
+  packed.store.set(more, have.length);
+  packed.values = packed.store.subarray(0, size);
+  packed.shape = packed.ragged ? [size] : [(packed.shape[0] ?? 0) + 1, ...part.shape];
+}
+
 /** Row i of a packed array: a view, no copy. */
 function row(packed, i) {
   const size = packed.shape.slice(1).reduce((a, b) => a * b, 1);
@@ -49,6 +68,7 @@ function el(tag, attributes = {}, ...children) {
   const node = tag.startsWith("svg:") ? document.createElementNS("http://www.w3.org/2000/svg", tag.slice(4)) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name === "style") node.style.cssText = value;  // a style attribute is what the page's policy forbids
     else if (value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.filter(c => c !== null && c !== undefined));
@@ -122,14 +142,14 @@ function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Scroll a box so that the k-th of its children can be seen.  Everything is measured once, and again when the box has another size:
- *  to ask for a position after a change makes the browser lay the whole page out. */
+/** Scroll a box so that the k-th of its children can be seen.  Everything is measured once, and again when the box has another size or
+ *  more children: to ask for a position after a change makes the browser lay the whole page out. */
 function follow(box, children) {
   let tops = null, height = 0, at = 0;
   new ResizeObserver(() => { tops = null; }).observe(box);
   box.addEventListener("scroll", () => { at = box.scrollTop; });
   return k => {
-    if (!tops) {
+    if (!tops || tops.length !== children.length) {
       height = box.clientHeight;
       tops = children.map(c => c.offsetTop - box.offsetTop);
     }
@@ -140,10 +160,10 @@ function follow(box, children) {
 // --- what is chosen on the page: shared by all runs, so that two of them show the same layer
 
 const chosen = {};
-const listeners = [];
+const listeners = [];  // called with true if the colours are others
 function choose(name, value) {
   chosen[name] = value;
-  for (const listener of listeners) listener();
+  for (const listener of listeners) listener(false);
 }
 
 // --- the theme
@@ -151,7 +171,7 @@ function choose(name, value) {
 function setTheme(dark) {
   document.documentElement.dataset.theme = dark ? "dark" : "light";
   palette = null;
-  for (const listener of listeners) listener();
+  for (const listener of listeners) listener(true);
 }
 const hash = new URLSearchParams(location.hash.slice(1));
 const system = matchMedia("(prefers-color-scheme: dark)");

@@ -1,3 +1,3 @@
 """The families that have more to show than their records: importing this registers them."""
 
-from . import latent, noise, text, verdict  # noqa: F401
+from . import codes, latent, noise, text, verdict  # noqa: F401

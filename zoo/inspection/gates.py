@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .page import pack
+from .runs import Panels, Rows
 
 UNITS = 96  # of a layer that are drawn; of wider ones every second, third, ...
 GATES = {  # the cell's activations, in the order in which its definition computes them
@@ -16,31 +16,36 @@ GATES = {  # the cell's activations, in the order in which its definition comput
 }
 
 
-def gate_panels(model: Any, stream: list[tuple[Any, list]]) -> list[dict[str, Any]]:
-    """stream: each record with what a trace saw while it was made."""
-    panels: list[dict[str, Any]] = []
-    steps = [step for step, _ in stream]
-    if not steps:
-        return panels
-    if hasattr(steps[0], "keys"):
-        pressed, likely = (np.stack([getattr(s, name) for s in steps])[:, ::-1] for name in ("keys", "probabilities"))
-        panels.append({"kind": "timeline", "title": "The keys", "stage": True, "note": "low notes below, time to the right", "rows": [
-            {"title": "pressed", "values": pack(pressed, "unit8"), "scale": "ink"},
-            {"title": "probability", "values": pack(likely, "unit8"), "scale": "heat"}]})
+def gate_panels(model: Any) -> Panels:
+    panels: Panels = {}
+    if model.config.inputs == "keys":
+        panels["roll"] = {"kind": "timeline", "title": "The keys", "stage": True, "note": "low notes below, time to the right", "rows": {
+            "pressed": {"values": Rows("unit8"), "scale": "ink", "range": 1}, "probability": {"values": Rows("unit8"), "scale": "heat", "range": 1}}}
     width, cell = model.config.width, model.config.cell
-    every = -(-width // UNITS)
+    units = f"{width} units" if _every(model) == 1 else f"every {_every(model)}th of {width} units"
     for i, _ in enumerate(model.layers):
-        rows = []
-        for operation, names in GATES[cell].items():
-            found = [_last(met, f"layers.{i}.{cell}.{operation}", len(names)) for _, met in stream]  # (steps, names, width)
-            for k, name in enumerate(names):
-                values = np.stack([one[k] for one in found])[:, ::every]
-                packed, scale = (pack(values, "unit8"), "heat") if operation == "sigmoid" else (pack(values, "float16"), "signed")
-                rows.append({"title": name, "values": packed, "scale": scale, "range": 1})
-        units = f"{width} units" if every == 1 else f"every {every}th of {width} units"
-        note = f"{units}, one a row; gates from closed (blank) to open"
-        panels.append({"kind": "timeline", "title": f"Layer {i + 1}: {cell}", "note": note, "rows": rows})
+        rows = {name: {"values": Rows("unit8" if operation == "sigmoid" else "float16"), "scale": "heat" if operation == "sigmoid" else "signed",
+                       "range": 1} for operation, names in GATES[cell].items() for name in names}
+        panels[f"gates {i}"] = {"kind": "timeline", "title": f"Layer {i + 1}: {cell}", "rows": rows,
+                                "note": f"{units}, one a row; gates from closed (blank) to open"}
     return panels
+
+
+def gate_parts(model: Any, step: Any, met: list) -> Panels:
+    """What one record adds to them; met: what a trace saw while it was made."""
+    parts: Panels = {}
+    if hasattr(step, "keys"):
+        parts["roll"] = {"rows": {"pressed": {"values": step.keys[::-1]}, "probability": {"values": step.probabilities[::-1]}}}
+    cell = model.config.cell
+    for i, _ in enumerate(model.layers):
+        found = {name: {"values": values[:: _every(model)]} for operation, names in GATES[cell].items()
+                 for name, values in zip(names, _last(met, f"layers.{i}.{cell}.{operation}", len(names)))}
+        parts[f"gates {i}"] = {"rows": found}
+    return parts
+
+
+def _every(model: Any) -> int:
+    return -(-model.config.width // UNITS)
 
 
 def _last(met: list, name: str, n: int) -> np.ndarray:

@@ -54,35 +54,45 @@ function decodeLatent(layers, z) {
   return x.map(v => 1 / (1 + Math.exp(-v)));
 }
 
-panels.latent = (data, run) => {
-  const start = values(data.z), z = Float32Array.from(start);
-  const canvas = el("canvas"), [height, width, channels] = data.image;
-  const inputs = [];
-  let me = null;  // where the code is on the map
-  function redraw() {
-    const pixels = decodeLatent(data.layers, z);
-    paint(canvas, pixels, height, width, channels === 3 ? "colour" : "ink");
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", "the picture that these values of z decode to");
-    canvas.dataset.mean = (pixels.reduce((a, b) => a + b, 0) / pixels.length).toFixed(5);
-    inputs.forEach(({input, output}, k) => { input.value = z[k]; output.textContent = z[k].toFixed(2); });
-    me?.(z);
+/** Sliders for the numbers of z, buttons, and the map if there is one; changed(z) is called after every change.
+ *  data: size, reach (sliders go from minus that to that), z to begin with, map; mean and root of the codes if they aren't N(0, 1). */
+function latentControls(data, changed) {
+  const z = new Float32Array(data.size), inputs = [], mean = data.mean ? values(data.mean) : new Float32Array(data.size);
+  if (data.z) z.set(values(data.z));
+  const start = Float32Array.from(z);
+  function show() {
+    inputs.forEach(({input, output}, k) => { input.value = z[k]; say(output, z[k].toFixed(2)); });
+    map?.mark(z);
   }
-  function set(next) { z.set(next); redraw(); }
+  function set(next) { z.set(next); show(); changed(z); }
   const sliders = el("div", {class: "sliders", tabindex: "-1"}, ...Array.from(z, (v, k) => {
-    const input = el("input", {type: "range", min: -4, max: 4, step: 0.01, "aria-label": `z ${k}`, oninput: e => { z[k] = Number(e.target.value); redraw(); }});
+    const input = el("input", {type: "range", min: -data.reach, max: data.reach, step: 0.01, "aria-label": `z ${k}`,
+      oninput: e => { z[k] = Number(e.target.value); say(output, z[k].toFixed(2)); map?.mark(z); changed(z); }});
     const output = el("output", {});
     inputs.push({input, output});
     return el("label", {}, el("span", {class: "note"}, `z${k}`), input, output);
   }));
-  const controls = el("div", {class: "controls"},
-    el("button", {onclick: () => set(start)}, "as generated"), el("button", {onclick: () => set(z.map(() => 0))}, "all 0"),
-    el("button", {onclick: () => set(z.map(gaussian))}, "draw anew"));
+  function draw() {
+    const draw = z.map(gaussian);
+    return data.root ? mean.map((m, i) => draw.reduce((sum, v, j) => sum + v * row(data.root, i)[j], m)) : draw;
+  }
+  const buttons = el("div", {class: "controls"},
+    data.z ? el("button", {type: "button", onclick: () => set(start)}, "as generated") : null,
+    el("button", {type: "button", onclick: () => set(mean)}, data.mean ? "the mean" : "all 0"), el("button", {type: "button", onclick: () => set(draw())}, "draw anew"));
   const map = data.map ? latentMap(data.map, z, set) : null;
-  me = map?.mark;
-  listeners.push(redraw);
-  redraw();
-  return {element: el("div", {class: "decoded"}, el("div", {class: "shown"}, canvas), el("div", {}, controls, sliders), map ? map.element : null), show() {}};
+  show();
+  return {z, set, show, buttons, sliders, map: map?.element ?? null};
+}
+
+panels.latent = (data, run) => {
+  const canvas = el("canvas", {role: "img", "aria-label": "the picture that these values of z decode to"}), [height, width, channels] = data.image;
+  function redraw() {
+    const pixels = decodeLatent(data.layers, controls.z);
+    paint(canvas, pixels, height, width, channels === 3 ? "colour" : "ink");
+    canvas.dataset.mean = (pixels.reduce((a, b) => a + b, 0) / pixels.length).toFixed(5);
+  }
+  const controls = latentControls(data, redraw);
+  return {element: el("div", {class: "decoded"}, el("div", {class: "shown"}, canvas), el("div", {}, controls.buttons, controls.sliders), controls.map), grow: redraw, show() {}};
 };
 
 /** A normal random number (Box & Muller 1958). */

@@ -10,6 +10,7 @@ dtype float16 halves that where four digits are enough; `unit8` is for numbers i
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import json
 import re
@@ -21,7 +22,7 @@ import numpy as np
 from ..storage import atomic_write
 
 HERE = Path(__file__).parent
-SCRIPTS = ("draw.js", "panels.js", "text.js", "latent.js", "demo.js", "player.js")
+SCRIPTS = ("draw.js", "panels.js", "text.js", "latent.js", "demo.js", "live.js", "player.js")
 
 Packed = dict[str, Any]
 
@@ -44,18 +45,27 @@ def unpack(packed: Packed) -> np.ndarray:
 
 
 def render(page: dict[str, Any], title: str) -> str:
-    """The whole file.  page: {"runs": [...]} for the player, {"sections": [...]} for the demo; see `runs.py` and `demo.py`."""
+    """The whole file.
+
+    page: {"runs": [...]} for the player, {"sections": [...]} for the demo, {"live": {...}} for `zoo play`; see runs.py, demo.py, play.py.
+    """
     data = json.dumps(page, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     data = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")  # nothing in the data may end the script
-    parts = {
-        "title": html.escape(title),
-        "style": (HERE / "page.css").read_text("utf-8"),
-        "script": "\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS),
-        "page": data,
-    }
+    style = "\n" + (HERE / "page.css").read_text("utf-8")
+    names = [name for name in SCRIPTS if name != "live.js" or "live" in page]
+    script = '\n"use strict";\n' + "\n".join((HERE / name).read_text("utf-8") for name in names)
+    parts = {"title": html.escape(title), "style": style, "script": script, "page": data, "policy": policy(style, script, "live" in page)}
     text = (HERE / "page.html").read_text("utf-8")
     pieces = re.split("{{(.+?)}}", text)  # template text and names by turns
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+
+
+def policy(style: str, script: str, live: bool) -> str:
+    """What the browser lets a page do: run this script, apply this style, and if it's live ask the server that it came from."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode() for text in (style, script)]
+    asks = " connect-src 'self';" if live else ""
+    return (f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:;{asks} "
+            "base-uri 'none'; form-action 'none'")
 
 
 def write_page(path: str | Path, page: dict[str, Any], title: str) -> int:

@@ -1,5 +1,6 @@
-// What can stand beside the picture.  A panel is made once, from its data, and shows any step after that:
-// panels[kind](data, run) -> {element, show(i)}.
+// What can stand beside the picture.  A panel is made from its data and shows any step of it:
+// panels[kind](data, run) -> {element, show(i), grow(anew)?}.
+// grow: the data got longer, which on a live page they do while one looks; anew: they are another run's.  It's called before the first show.
 
 const panels = {};
 
@@ -47,17 +48,18 @@ panels.record = (data, run) => {
 
 /** Rows of small pictures, one column a step; a click goes there. */
 panels.strip = (data, run) => {
-  const rows = data.rows.map(r => ({...r, canvas: el("canvas"), now: el("div", {class: "now"})}));
+  const rows = Object.keys(data.rows).map(title => ({title, get data() { return data.rows[title]; }, canvas: el("canvas"), now: el("div", {class: "now"})}));
   const size = data.size ?? 56, gap = 1;
+  const count = () => data.columns.length;
   function redraw() {
-    for (const r of rows) {
-      const [n, h, w] = r.pictures.shape, deep = r.pictures.shape[3] ?? 1, all = values(r.pictures), wide = n * (w + gap) - gap;
+    if (count()) for (const r of rows) {
+      const {pictures, scale, range} = r.data, [n, h, w] = pictures.shape, deep = pictures.shape[3] ?? 1, all = values(pictures), wide = n * (w + gap) - gap;
       const sheet = new Float32Array(h * wide * deep).fill(deep === 3 ? 1 : 0);
       for (let k = 0; k < n; k++) for (let y = 0; y < h; y++) {
         const from = (k * h + y) * w * deep;
         sheet.set(all.subarray(from, from + w * deep), (y * wide + k * (w + gap)) * deep);
       }
-      paint(r.canvas, sheet, h, wide, deep === 3 ? "colour" : r.scale, r.range ?? null);
+      paint(r.canvas, sheet, h, wide, deep === 3 ? "colour" : scale, range ?? null);
       r.canvas.style.height = size + "px";
       r.canvas.style.width = size * wide / h + "px";
       r.canvas.setAttribute("role", "img");
@@ -69,20 +71,17 @@ panels.strip = (data, run) => {
   strip.addEventListener("click", e => {
     const canvas = e.target.closest(".cells")?.firstChild;
     if (!canvas) return;
-    const box = canvas.getBoundingClientRect(), n = rows[0].pictures.shape[0];
-    player.go(stepOf(Math.min(n - 1, Math.floor((e.clientX - box.left) / box.width * n))));
+    const box = canvas.getBoundingClientRect(), n = count();
+    player.go(data.columns[Math.min(n - 1, Math.floor((e.clientX - box.left) / box.width * n))]);
   });
   const element = el("div", {class: "scroll", tabindex: "0", role: "group", "aria-label": data.title}, strip);
-  const stepOf = column => data.columns ? data.columns[column] : column;
-  const columnOf = i => data.columns ? data.columns.findLastIndex(c => c <= i) : i;
-  listeners.push(redraw);
-  redraw();
   return {
     element,
+    grow: redraw,
     show(i) {
-      const column = Math.max(0, columnOf(i));
+      const column = Math.max(0, data.columns.findLastIndex(c => c <= i));
       for (const r of rows) {
-        const [, h, w] = r.pictures.shape, pitch = size * (w + gap) / h;
+        const [, h, w] = r.data.pictures.shape, pitch = size * (w + gap) / h;
         r.now.style.left = column * pitch - 2 + "px";
         r.now.style.width = size * w / h + 4 + "px";
         const left = column * pitch;
@@ -94,30 +93,33 @@ panels.strip = (data, run) => {
 
 /** Numbers over the steps as lines, and where we are. */
 panels.curve = (data, run) => {
-  const W = 360, H = 150, left = 44, bottom = 20, n = Math.max(...data.series.map(s => s.values.length));
-  const all = data.series.flatMap(s => s.values).filter(Number.isFinite);
-  let low = data.from ?? Math.min(...all), high = Math.max(...all);
-  if (high === low) high = low + 1;
-  const x = i => left + (n > 1 ? i / (n - 1) : 0) * (W - left - 6), y = v => 6 + (1 - (v - low) / (high - low)) * (H - 6 - bottom);
-  const colours = ["var(--accent)", "var(--positive)", "var(--muted)"];
-  const svg = el("svg:svg", {viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${data.title}, from ${number(low)} to ${number(high)} over ${n} steps`},
-    el("svg:line", {x1: left, x2: W, y1: y(low), y2: y(low), stroke: "var(--line)"}),
-    el("svg:text", {x: left - 6, y: y(high) + 9, "text-anchor": "end"}, number(high)), el("svg:text", {x: left - 6, y: y(low), "text-anchor": "end"}, number(low)),
-    el("svg:text", {x: left, y: H - 4}, "0"), el("svg:text", {x: W - 4, y: H - 4, "text-anchor": "end"}, String(n - 1)));
-  data.series.forEach((s, k) => svg.append(el("svg:polyline", {fill: "none", stroke: colours[k % 3], "stroke-width": 1.8, "stroke-linejoin": "round",
-    points: s.values.map((v, i) => `${x(i).toFixed(1)},${y(v).toFixed(1)}`).join(" ")})));
+  const W = 360, H = 150, left = 44, bottom = 20, colours = ["var(--accent)", "var(--positive)", "var(--muted)"];
+  const svg = el("svg:svg", {viewBox: `0 0 ${W} ${H}`, role: "img"}), series = Object.values(data.series);
   const now = el("svg:line", {y1: 4, y2: H - bottom, stroke: "var(--ink)", "stroke-dasharray": "3 3"});
-  const dots = data.series.map((s, k) => el("svg:circle", {r: 3.5, fill: colours[k % 3]}));
-  svg.append(now, ...dots);
-  const readings = data.series.map((s, k) => el("span", {}, el("i", {style: `background:${colours[k % 3]}`}), s.title + " ", el("span", {class: "number"})));
+  const dots = series.map((_, k) => el("svg:circle", {r: 3.5, fill: colours[k % 3]}));
+  const readings = Object.keys(data.series).map((title, k) => el("span", {}, el("i", {style: `background:${colours[k % 3]}`}), title + " ", el("span", {class: "number"})));
+  let x, y;
   return {
     element: el("div", {}, svg, el("div", {class: "legend"}, ...readings)),
+    grow() {
+      const series = Object.values(data.series), n = series[0].length, all = series.flat().filter(Number.isFinite);
+      let low = data.from ?? Math.min(...all), high = Math.max(...all, low);
+      if (high === low) high = low + 1;
+      x = i => left + (n > 1 ? i / (n - 1) : 0) * (W - left - 6);
+      y = v => 6 + (1 - (v - low) / (high - low)) * (H - 6 - bottom);
+      svg.setAttribute("aria-label", `${data.title}, from ${number(low)} to ${number(high)} over ${n} steps`);
+      svg.replaceChildren(el("svg:line", {x1: left, x2: W, y1: y(low), y2: y(low), stroke: "var(--line)"}),
+        el("svg:text", {x: left - 6, y: y(high) + 9, "text-anchor": "end"}, number(high)), el("svg:text", {x: left - 6, y: y(low), "text-anchor": "end"}, number(low)),
+        el("svg:text", {x: left, y: H - 4}, "1"), el("svg:text", {x: W - 4, y: H - 4, "text-anchor": "end"}, String(n)),
+        ...series.map((values, k) => el("svg:polyline", {fill: "none", stroke: colours[k % 3], "stroke-width": 1.8, "stroke-linejoin": "round",
+          points: values.map((v, i) => `${x(i).toFixed(1)},${y(v).toFixed(1)}`).join(" ")})), now, ...dots);
+    },
     show(i) {
       now.setAttribute("x1", x(i)); now.setAttribute("x2", x(i));
-      data.series.forEach((s, k) => {
-        const v = s.values[Math.min(i, s.values.length - 1)];
+      Object.values(data.series).forEach((values, k) => {
+        const v = values[Math.min(i, values.length - 1)];
         dots[k].setAttribute("cx", x(i)); dots[k].setAttribute("cy", Number.isFinite(v) ? y(v) : -99);
-        readings[k].lastChild.textContent = number(v);
+        say(readings[k].lastChild, number(v));
       });
     },
   };
@@ -131,20 +133,22 @@ panels.bars = (data, run) => {
     element.append(el("span", {}, name), el("div", {class: "track"}, fill), value);
     return {fill, value};
   });
-  const all = values(data.values);
-  let top = data.percent ? 1 : 1e-12;
-  for (const v of all) if (Math.abs(v) > top) top = Math.abs(v);
+  let top;
   return {
     element,
+    grow() {
+      top = data.percent ? 1 : 1e-12;
+      for (const v of values(data.values)) if (Math.abs(v) > top) top = Math.abs(v);
+    },
     show(i) {
-      const now = row(data.values, Math.min(i, data.values.shape[0] - 1));
+      const now = row(data.values, i);
       rows.forEach(({fill, value}, k) => {
-        const part = now[k] / top;
+        const known = !Number.isNaN(now[k]), part = known ? now[k] / top : 0;
         if (signed) {
           fill.style.left = "50%"; fill.style.width = "50%"; fill.style.transform = `scaleX(${part})`;
           fill.style.background = part >= 0 ? "var(--positive)" : "var(--negative)";
         } else fill.style.transform = `scaleX(${Math.max(0, part)})`;
-        value.textContent = data.percent ? percent(now[k]) : number(now[k]);
+        say(value, !known ? "–" : data.percent ? percent(now[k]) : number(now[k]));
       });
     },
   };
@@ -157,23 +161,29 @@ panels.arrays = (data, run) => {
   return {
     element,
     show(i) {
-      element.replaceChildren(...data.arrays.slice(0, data.sizes[i]).map(({name, array}) => {
+      const now = data.arrays.slice(0, data.sizes[i]).map(({name, array}) => {
         if (!figures.has(name)) figures.set(name, el("figure", {}, el("canvas"), el("figcaption")));
         const figure = figures.get(name);
         draw(figure.firstChild, array, array.scale, `${name}, ${array.shape.join(" × ")}`, array.range ?? null);
-        figure.lastChild.textContent = name;
+        say(figure.lastChild, name);
         return figure;
-      }));
+      });
+      if (now.length !== element.children.length || now.some((f, k) => f !== element.children[k])) element.replaceChildren(...now);
     },
   };
 };
 
 /** Points of the plane, all of them at each step. */
 panels.points = (data, run) => {
-  const W = 300, [, n] = data.points.shape, scale = v => (v / data.reach + 1) * W / 2;
-  const dots = Array.from({length: n}, () => el("svg:circle", {r: 1.8, fill: "var(--accent)", "fill-opacity": 0.6}));
+  const W = 300, scale = v => (v / data.reach + 1) * W / 2, dots = [];
+  const element = el("svg:svg", {viewBox: `0 0 ${W} ${W}`, role: "img"}, el("svg:rect", {width: W, height: W, rx: 8, fill: "var(--soft)"}));
   return {
-    element: el("svg:svg", {viewBox: `0 0 ${W} ${W}`, role: "img", "aria-label": `${data.title}: ${n} points`}, el("svg:rect", {width: W, height: W, rx: 8, fill: "var(--soft)"}), ...dots),
+    element,
+    grow() {
+      const n = data.points.shape[1] ?? 0;
+      while (dots.length < n) { dots.push(el("svg:circle", {r: 1.8, fill: "var(--accent)", "fill-opacity": 0.6})); element.append(dots.at(-1)); }
+      element.setAttribute("aria-label", `${data.title}: ${n} points`);
+    },
     show(i) {
       const now = row(data.points, i);
       dots.forEach((dot, k) => { dot.setAttribute("cx", scale(now[2 * k]).toFixed(1)); dot.setAttribute("cy", scale(-now[2 * k + 1]).toFixed(1)); });
@@ -195,27 +205,27 @@ panels.why = (data, run) => {
 
 /** Many numbers over time: a column a step, a row a number; what hasn't happened yet is covered. */
 panels.timeline = (data, run) => {
-  const rows = data.rows.map(r => {
-    const [steps, units] = r.values.shape, turned = new Float32Array(steps * units), all = values(r.values), canvas = el("canvas");
-    for (let t = 0; t < steps; t++) for (let u = 0; u < units; u++) turned[u * steps + t] = all[t * units + u];
-    return {...r, canvas, turned, steps, units, cover: el("div", {class: "cover"})};
-  });
-  const redraw = () => rows.forEach(r => {
-    paint(r.canvas, r.turned, r.units, r.steps, r.scale, r.range ?? 1);
-    r.canvas.setAttribute("role", "img");
-    r.canvas.setAttribute("aria-label", `${r.title}: ${r.units} numbers over ${r.steps} steps`);
-  });
-  listeners.push(redraw);
-  redraw();
-  const readings = rows.map(() => el("span", {class: "number note"}));
+  const rows = Object.keys(data.rows).map(title => ({title, get data() { return data.rows[title]; }, canvas: el("canvas"), cover: el("div", {class: "cover"}), reading: el("span", {class: "number note"})}));
+  const steps = r => r.data.values.shape[0];
+  function redraw() {
+    for (const r of rows) {
+      const n = steps(r), units = r.data.values.shape[1] ?? 0, turned = new Float32Array(n * units), all = values(r.data.values);
+      if (!n) continue;
+      for (let t = 0; t < n; t++) for (let u = 0; u < units; u++) turned[u * n + t] = all[t * units + u];
+      paint(r.canvas, turned, units, n, r.data.scale, r.data.range ?? 1);
+      r.canvas.setAttribute("role", "img");
+      r.canvas.setAttribute("aria-label", `${r.title}: ${units} numbers over ${n} steps`);
+    }
+  }
   return {
-    element: el("div", {class: "timeline"}, ...rows.flatMap((r, k) => [el("div", {class: "note"}, r.title, " ", readings[k]), el("div", {class: "track"}, r.canvas, r.cover)])),
+    element: el("div", {class: "timeline"}, ...rows.flatMap(r => [el("div", {class: "note"}, r.title, " ", r.reading), el("div", {class: "track"}, r.canvas, r.cover)])),
+    grow: redraw,
     show(i) {
-      rows.forEach((r, k) => {
-        r.cover.style.left = 100 * (i + 1) / r.steps + "%";
-        const now = row(r.values, Math.min(i, r.steps - 1));
-        readings[k].textContent = "mean " + number(now.reduce((a, b) => a + b, 0) / now.length);
-      });
+      for (const r of rows) {
+        r.cover.style.left = 100 * (i + 1) / steps(r) + "%";
+        const now = row(r.data.values, i);
+        say(r.reading, "mean " + number(now.reduce((a, b) => a + b, 0) / now.length));
+      }
     },
   };
 };

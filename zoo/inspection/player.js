@@ -2,16 +2,19 @@
 
 const player = {
   step: 0, playing: false, due: 0, speed: 6,
-  get length() { return Math.max(...page.runs.map(r => r.steps.length)); },
+  hurried: false,  // steps arrive while one looks: like playing, only what can be seen is drawn
+  get length() { return Math.max(0, ...page.runs.map(r => r.steps.length)); },
 
   go(i) {
+    if (!this.length) return;
     this.step = Math.max(0, Math.min(this.length - 1, i));
-    for (const run of page.runs) show(run, Math.min(this.step, run.steps.length - 1), this.playing);
-    const step = page.runs[0].steps[Math.min(this.step, page.runs[0].steps.length - 1)];
+    for (const run of page.runs) if (run.steps.length) show(run, Math.min(this.step, run.steps.length - 1), this.playing || this.hurried);
+    const longest = page.runs.reduce((a, b) => b.steps.length > a.steps.length ? b : a), step = longest.steps[this.step];
+    this.slider.max = this.length - 1;
     this.slider.value = this.step;
     this.slider.setAttribute("aria-valuetext", `step ${this.step + 1} of ${this.length}: ${step.label}`);
-    this.where.textContent = `${this.step + 1} / ${this.length}`;
-    this.caption.textContent = `${step.label}   ${step.caption}`;
+    say(this.where, `${this.step + 1} / ${this.length}`);
+    say(this.caption, `${step.label}   ${step.caption}`);
   },
 
   play(on = !this.playing) {
@@ -38,7 +41,7 @@ const player = {
 
   build() {
     const button = (label, text, action) => el("button", {"aria-label": label, title: label, onclick: action}, text);
-    this.slider = el("input", {type: "range", id: "step", min: 0, max: this.length - 1, value: 0, "aria-label": "step", oninput: e => { const i = Number(e.target.value); this.play(false); this.go(i); }});
+    this.slider = el("input", {type: "range", id: "step", min: 0, max: Math.max(0, this.length - 1), value: 0, "aria-label": "step", oninput: e => { const i = Number(e.target.value); this.play(false); this.go(i); }});
     this.button = el("button", {id: "play", "aria-label": "play", title: "play and pause (space)", onclick: () => this.play()}, "▶");
     this.where = el("span", {class: "where", id: "where"});
     this.caption = el("div", {class: "caption note", id: "caption"});
@@ -65,46 +68,73 @@ function onKey(e) {
   KEYS[e.key]();
 }
 
-/** Every panel at step i; while playing, only those that can be seen. */
+/** Every panel at step i; if onlySeen, those that can be seen. */
 function show(run, i, onlySeen = false) {
   run.shown = i;
-  for (const panel of run.made) if (!onlySeen || panel.seen) panel.show(i);
+  for (const panel of run.made) if (!onlySeen || panel.seen) bring(panel, i);
+}
+
+/** A panel at step i, its new data taken in before: stale is "grown", "anew", or nothing. */
+function bring(panel, i) {
+  if (panel.stale) panel.grow?.(panel.stale === "anew");
+  panel.stale = "";
+  panel.show(i);
 }
 
 const sight = new IntersectionObserver(entries => {
   for (const {target, isIntersecting} of entries) {
     const {panel, run} = target.made;
     panel.seen = isIntersecting;
-    if (isIntersecting && player.playing) panel.show(run.shown);
+    if (isIntersecting && run.steps.length && (player.playing || player.hurried || panel.stale)) bring(panel, run.shown);
   }
 });
+
+function redrawRuns(colours) {
+  for (const run of page.runs) {
+    if (colours) for (const panel of run.made) panel.stale ||= "grown";
+    if (run.steps.length) show(run, run.shown ?? 0);
+  }
+}
 
 function card(data, made) {
   return el("section", {class: "card" + (data.wide ? " wide" : ""), "data-panel": data.kind, "aria-label": data.title},
     el("header", {}, el("h3", {}, data.title), data.note ? el("p", {class: "note"}, data.note) : null), made.element);
 }
 
+/** A panel of a run and its card; it takes the place of the one that has its name. */
+function place(run, data) {
+  const panel = {...panels[data.kind](data, run), name: data.name, data, stale: "anew"}, box = card(data, panel), old = run.made.findIndex(p => p.name === data.name);
+  panel.box = box;
+  box.made = {panel, run};
+  sight.observe(box);
+  if (old >= 0) {
+    run.made[old].box.replaceWith(box);
+    run.made[old] = panel;
+  } else {
+    run.made.push(panel);
+    (data.stage ? run.stage : run.side).append(box);
+  }
+}
+
 function buildRun(run) {
   run.made = [];
-  const stage = el("div", {class: "stage"}), side = el("div", {class: "panels"});
-  for (const data of run.panels) {
-    const made = panels[data.kind](data, run);
-    run.made.push(made);
-    const box = card(data, made);
-    box.made = {panel: made, run};
-    sight.observe(box);
-    (data.stage ? stage : side).append(box);
-  }
-  return el("article", {class: "run", "aria-label": run.title}, el("header", {}, el("h2", {}, run.title), el("span", {class: "note"}, run.note ?? "")), stage, side);
+  run.stage = el("div", {class: "stage"});
+  run.side = el("div", {class: "panels"});
+  for (const data of run.panels) place(run, data);
+  run.element = el("article", {class: "run", "aria-label": run.title}, el("header", {}, el("h2", {}, run.title), el("span", {class: "note"}, run.note ?? "")), run.stage, run.side);
+  return run.element;
 }
+
+const header = () => el("header", {class: "top"}, el("h1", {}, "zoo ", el("span", {}, page.name)), el("p", {class: "facts"}, page.facts), themeButton());
 
 function buildPlayer() {
   const runs = el("main", {class: "runs " + (page.runs.length > 1 ? "two" : "one")}, ...page.runs.map(buildRun));
-  document.body.append(el("header", {class: "top"}, el("h1", {}, "zoo ", el("span", {}, page.name)), el("p", {class: "facts"}, page.facts), themeButton()), runs, player.build());
-  listeners.push(() => page.runs.forEach(run => show(run, run.shown ?? 0)));
+  document.body.append(header(), runs, player.build());
+  listeners.push(redrawRuns);
   document.addEventListener("keydown", onKey);
   player.go(Number(hash.get("step") ?? 0));
 }
 
-if (page.runs) buildPlayer();
+if (page.live) buildLive();
+else if (page.runs) buildPlayer();
 else buildDemo();

@@ -2,19 +2,24 @@
 
     run   = {"title", "note", "steps": [step, ...], "panels": [panel, ...]}
     step  = {"label", "caption", "fields": [{"name", "text", "statistics", "picture"}, ...]}      everything in the record
-    panel = {"kind", "title", "note", ...}                                                        drawn by panels[kind] in *.js
+    panel = {"name", "kind", "title", "note", ...}                                                drawn by panels[kind] in *.js
 
-Any stream of records makes a run: its fields are shown as they are.  A family that has more to say registers a `recorder`, which runs the
-stream, watches what it needs, and adds its panels.
+Any stream of records makes a run: its fields are shown as they are.  A family that has more to say registers a `recorder`: a generator,
+so that a page can be fed while the model runs.  It yields
+
+    {name: panel, ...}                  what stands on the page; members that grow with the steps are empty: [], or `Rows`
+    (step, {name: part, ...})           for each record, what it adds to the panels; see `grow`
+    {name: panel, ...}                  panels that are known only now; one that has the name of another takes its place
+
+`make_run` collects all of it for a file, `stream_run` hands it on message by message.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
@@ -23,59 +28,148 @@ import numpy as np
 from ..autograd.tracing import patch
 from ..language import TextStep
 from ..model import Step
-from .page import pack
+from .page import Packed, pack
 from .pictures import mosaic
 from .terminal import draw_value
 
 T = TypeVar("T")
 Run = dict[str, Any]
-Recorder = Callable[..., tuple[list[Step], list[dict[str, Any]]]]  # (model, **settings) -> the records, the panels
+Panels = dict[str, dict[str, Any]]
+Event = Panels | tuple[Step, Panels]
+Recorder = Callable[..., Iterator[Event]]  # (model, **settings)
 RECORDERS: dict[str, Recorder] = {}
+TOOLS: dict[str, Callable[..., Panels]] = {}  # (model, steps, **settings) -> panels of a file that no step adds to
+Changes = dict[str, Callable[[np.ndarray], np.ndarray]]
 
 PICTURE_LIMIT = 4096  # numbers of a field that are drawn; of larger ones the page has the statistics
+RECORD = {"kind": "record", "title": "The record", "note": "every field of this step", "wide": True}
 
 
-def recorder(kind: str) -> Callable[[Recorder], Recorder]:
-    """Decorator: how a kind of model is run for the page."""
+class Rows:
+    """An array of the page that gets a row a step; ragged: a stretch of any length instead.  more: what `pack` tells beside it."""
+
+    def __init__(self, dtype: Any = "float32", *, ragged: bool = False, **more: Any):
+        self.dtype, self.ragged, self.more = dtype, ragged, more
+        self.rows: list[np.ndarray] = []
+
+    def packed(self) -> Packed:
+        if not self.rows:
+            return pack(np.zeros(0), self.dtype, ragged=self.ragged, **self.more)
+        return pack(np.concatenate(self.rows) if self.ragged else np.stack(self.rows), self.dtype, **self.more)
+
+    def packed_row(self, row: Any) -> Packed:
+        return pack(row, self.dtype)
+
+
+def grow(data: Any, part: Any) -> None:
+    """A step's part of a panel: to a list it is the next item, to `Rows` a row; of a dictionary it names the members that grow."""
+    if isinstance(data, dict):
+        for name, more in part.items():
+            grow(data[name], more)
+    elif isinstance(data, Rows):
+        data.rows.append(np.asarray(part))
+    else:
+        data.append(part)
+
+
+def packed(data: Any) -> Any:
+    """A panel with its rows as the page reads them."""
+    if isinstance(data, dict):
+        return {name: packed(value) for name, value in data.items()}
+    return data.packed() if isinstance(data, Rows) else list(data) if isinstance(data, list) else data
+
+
+def packed_part(data: Any, part: Any) -> Any:
+    """A step's part as the page reads it."""
+    if isinstance(data, dict):
+        return {name: packed_part(data[name], more) for name, more in part.items()}
+    return data.packed_row(part) if isinstance(data, Rows) else part
+
+
+def recorder(*kinds: str) -> Callable[[Recorder], Recorder]:
+    """Decorator: how models of these kinds are run for the page."""
 
     def register(function: Recorder) -> Recorder:
-        RECORDERS[kind] = function
+        RECORDERS.update(dict.fromkeys(kinds, function))
         return function
 
     return register
 
 
-def make_run(model: Any, *, title: str = "", changes: dict[str, Callable] | None = None, **settings: Any) -> Run:
-    """Generate with these settings, everything recorded.  changes: as for `zoo.patch`."""
+def tool(*kinds: str) -> Callable[[Callable[..., Panels]], Callable[..., Panels]]:
+    """Decorator: what a file has for models of these kinds that works without the steps."""
+
+    def register(function: Callable[..., Panels]) -> Callable[..., Panels]:
+        TOOLS.update(dict.fromkeys(kinds, function))
+        return function
+
+    return register
+
+
+def _events(model: Any, changes: Changes | None, settings: dict[str, Any]) -> Iterator[Event]:
     if not hasattr(model, "steps"):
         raise ValueError(f"inspect: {type(model).__name__} has no steps(...), so there is nothing to play")
     from . import families  # noqa: F401  (registers the recorders)
 
-    settings = {name: value for name, value in settings.items() if value is not None}
-    record = RECORDERS.get(model.kind, plain)
     with patch(model, changes) if changes else nullcontext():
-        steps, panels = record(model, **settings)
+        yield from RECORDERS.get(model.kind, plain)(model, **settings)
+
+
+def make_run(model: Any, *, title: str = "", changes: Changes | None = None, **settings: Any) -> Run:
+    """Generate with these settings, everything recorded.  changes: as for `zoo.patch`."""
+    settings = {name: value for name, value in settings.items() if value is not None}
+    panels: Panels = {}
+    steps = []
+    for event in _events(model, changes, settings):
+        if isinstance(event, dict):
+            panels |= event
+        else:
+            steps.append(event[0])
+            grow(panels, event[1])
     if not steps:
         raise ValueError("inspect: the stream was empty: nothing was generated")
-    note = ", ".join([f"{name} {value}" for name, value in settings.items() if name != "prompt" and np.ndim(value) == 0]
-                     + [f"{path} changed" for path in changes or ()])
-    panels = sorted([*panels, RECORD], key=lambda panel: panel.get("last", False))
+    if model.kind in TOOLS:
+        panels |= TOOLS[model.kind](model, steps, **settings)
+    note = note_of(settings, changes)
     described = [describe(step, model) for step in steps]
-    return {"title": title or note or "seed 0", "note": note if title else "", "steps": described, "panels": panels}
+    return {"title": title or note or "seed 0", "note": note if title else "", "steps": described, "panels": in_order(panels)}
 
 
-RECORD = {"kind": "record", "title": "The record", "note": "every field of this step", "wide": True}
+def stream_run(model: Any, *, title: str = "", changes: Changes | None = None, **settings: Any) -> Iterator[dict[str, Any]]:
+    """The same, as messages in JSON's own types while the model runs: {"run"}, then {"step", "grow"} for each step, then {"panels"}."""
+    settings = {name: value for name, value in settings.items() if value is not None}
+    panels: Panels = {}
+    for event in _events(model, changes, settings):
+        if not isinstance(event, dict):
+            step, parts = event
+            grow(panels, parts)
+            yield {"step": describe(step, model), "grow": {name: packed_part(panels[name], part) for name, part in parts.items()}}
+        elif panels:
+            yield {"panels": [{"name": name, **packed(panel)} for name, panel in event.items()]}
+        else:
+            panels = event
+            yield {"run": {"title": title, "note": note_of(settings, changes), "steps": [], "panels": in_order(panels)}}
 
 
-def plain(model: Any, **settings: Any) -> tuple[list[Step], list[dict[str, Any]]]:
+def in_order(panels: Panels) -> list[dict[str, Any]]:
+    """Panels as the page lists them: the record stands before what is marked `last`."""
+    ends = sorted({**panels, "record": RECORD}.items(), key=lambda item: item[1].get("last", False))
+    return [{"name": name, **packed(panel)} for name, panel in ends]
+
+
+def note_of(settings: dict[str, Any], changes: Changes | None = None) -> str:
+    """The settings that fit into a line."""
+    short = [f"{name.replace('_', '-')} {value}" for name, value in settings.items() if name != "prompt" and np.ndim(value) == 0]
+    return ", ".join(short + [f"{path} changed" for path in changes or ()])
+
+
+def plain(model: Any, **settings: Any) -> Iterator[Event]:
     """A stream that nobody knows more about: the picture is the largest array of each record."""
-    steps = list(model.steps(**settings))
-    pictures = []
-    for step in steps:
+    yield {"picture": {"kind": "picture", "title": "What is there", "stage": True, "pictures": []}}
+    for step in model.steps(**settings):
         arrays = [a for a in step.arrays().values() if a.dtype.kind in "fiub" and 1 < a.size <= PICTURE_LIMIT]
         largest = max(arrays, key=lambda a: a.size, default=np.zeros((1, 1), np.float32))
-        pictures.append(picture(first(largest)))
-    return steps, [{"kind": "picture", "title": "What is there", "stage": True, "pictures": pictures}]
+        yield step, {"picture": {"pictures": picture(first(largest))}}
 
 
 def describe(step: Step, model: Any) -> dict[str, Any]:
@@ -98,7 +192,7 @@ def describe_field(name: str, value: Any, model: Any) -> dict[str, Any]:
         field["statistics"] = statistics
     if a.size <= PICTURE_LIMIT:
         shown = as_image(first(a), model)
-        field["picture"] = picture(mosaic(shown) if shown.ndim == 3 and shown.shape[-1] > 3 else shown, "float16")
+        field["picture"] = picture(mosaic(shown) if shown.ndim == 3 and shown.shape[-1] > 3 else shown, "float32" if a.size <= 256 else "float16")
     return field
 
 
@@ -164,7 +258,7 @@ def named_change(name: str) -> Callable[[np.ndarray], np.ndarray]:
     return changes[name]
 
 
-def read_change(text: str) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+def read_change(text: str) -> Changes:
     """`layers.0.tanh:zero`, or `blocks.1.attention.softmax[2]:zero` for index 2 of axis 1 (a head), as the changes of `zoo.patch`."""
     path, colon, name = text.rpartition(":")
     if not colon:
@@ -183,11 +277,3 @@ def _change_one(change: Callable, index: int, text: str, a: np.ndarray) -> np.nd
         raise ValueError(f"patch is {text!r}, but the value has shape {a.shape}")
     a[:, index] = change(a[:, index])
     return a
-
-
-def at_most(n: int, items: Iterable[T]) -> list[T]:
-    """The first n of a stream; ValueError if there are more."""
-    found = list(itertools.islice(items, n + 1))
-    if len(found) > n:
-        raise ValueError(f"inspect: this run has more than {n:,} steps, too many for one page; ask for fewer")
-    return found

@@ -2,18 +2,23 @@
 
 /** The text so far; the paler a token, the less it surprised the model. */
 panels.text = (data, run) => {
-  const chances = values(data.chances);
-  const spans = data.tokens.map((token, k) => {
+  const element = el("div", {class: "text", tabindex: "0", role: "region", "aria-label": "the text so far"}), spans = [], scroll = follow(element, spans);
+  function make(token, k) {
     const i = k - data.given, visible = token.replaceAll("\n", "↵\n") || "�";
     if (i < 0) return el("span", {class: "prompt"}, visible);
-    return el("span", {title: `${shown(token)}: ${percent(chances[i])}`, onclick: () => { player.play(false); player.go(i); },
-      style: `background:color-mix(in srgb, var(--positive) ${Math.round(50 * (1 - chances[i]))}%, transparent)`}, visible);
-  });
-  const element = el("div", {class: "text", tabindex: "0", role: "region", "aria-label": "the text so far"}, ...spans);
-  const scroll = follow(element, spans);
+    const p = values(data.chances)[i];
+    return el("span", {title: `${shown(token)}: ${percent(p)}`, onclick: () => { player.play(false); player.go(i); },
+      style: `background:color-mix(in srgb, var(--positive) ${Math.round(50 * (1 - p))}%, transparent)`}, visible);
+  }
   let before = null;
   return {
     element,
+    grow(anew) {
+      if (anew) { spans.length = 0; element.replaceChildren(); }
+      const more = data.tokens.slice(spans.length).map((token, j) => make(token, spans.length + j));
+      spans.push(...more);
+      element.append(...more);
+    },
     show(i) {
       spans.forEach((span, k) => span.classList.toggle("later", k > i + data.given));
       before?.classList.remove("now");
@@ -26,9 +31,9 @@ panels.text = (data, run) => {
 
 /** Tokens as bars: what the model said, and what each filter made of it; below, the line from 0 to 1 that is drawn from. */
 panels.candidates = (data, run) => {
-  const n = data.texts[0].length, stages = data.stages;
+  const n = data.most, stages = Object.keys(data.stages);
   const table = el("div", {class: "stages", role: "table", style: `grid-template-columns: clamp(2.4rem, 15%, 6rem) repeat(${stages.length}, minmax(0, 1fr))`},
-    el("span"), ...stages.map(s => el("span", {class: "head"}, s.name)));
+    el("span"), ...stages.map(name => el("span", {class: "head"}, name)));
   const rows = Array.from({length: n}, () => {
     const token = el("span", {class: "token"}), cells = stages.map(() => ({fill: el("div", {class: "fill"}), value: el("span")}));
     table.append(el("div", {}, token), ...cells.map(c => el("div", {class: "cell"}, el("div", {class: "track"}, c.fill), c.value)));
@@ -44,7 +49,7 @@ panels.candidates = (data, run) => {
         say(token, shown(data.texts[i][k]));
         token.classList.toggle("chosen", k === chosen);
         cells.forEach(({fill, value}, j) => {
-          const p = row(stages[j].values, i)[k];
+          const p = row(data.stages[stages[j]], i)[k];
           fill.style.transform = `scaleX(${p})`;
           say(value, percent(p));
           value.parentElement.classList.toggle("out", p === 0);
@@ -67,7 +72,7 @@ panels.candidates = (data, run) => {
 
 /** For each layer the tokens that it would have named, and the chance of the one that was drawn. */
 panels.lens = (data, run) => {
-  const most = data.texts[0][0].length;
+  const most = data.most;
   const rows = data.rows.map(name => {
     const cells = Array.from({length: most}, () => el("td", {}, el("span", {class: "token"}))), chance = el("td", {class: "number"});
     return {cells, chance, row: el("tr", {}, el("th", {scope: "row"}, name), ...cells, chance)};
@@ -122,8 +127,7 @@ panels.contributions = (data, run) => {
 
 /** The text again, shaded by where a head looked while it chose this token; and all heads small. */
 panels.attention = (data, run) => {
-  const offsets = [0];
-  for (const size of data.sizes) offsets.push(offsets.at(-1) + data.layers * data.heads * size);
+  let offsets;  // of each step's weights among all
   const weights = (i, layer, head) => {
     const size = data.sizes[i], at = offsets[i] + (layer * data.heads + head) * size;
     return values(data.values).subarray(at, at + size);
@@ -139,10 +143,8 @@ panels.attention = (data, run) => {
   const layers = el("select", {"aria-label": "layer", onchange: e => choose("layer", Number(e.target.value))},
     option(-1, "mean of all"), ...Array.from({length: data.layers}, (_, l) => option(l, `layer ${l + 1}`)));
   const heads = el("select", {"aria-label": "head", onchange: e => choose("head", Number(e.target.value))}, ...Array.from({length: data.heads}, (_, h) => option(h, `head ${h + 1}`)));
-  const spans = data.tokens.map(token => el("span", {}, token.replaceAll("\n", "↵\n") || "�"));
-  const text = el("div", {class: "text", role: "img", tabindex: "0", style: "max-height: 15rem"}, ...spans);
-  const scroll = follow(text, spans), line = new Float32Array(data.tokens.length), levels = new Int8Array(data.tokens.length).fill(-1);
-  let drawnWith = "";
+  const spans = [], levels = [], text = el("div", {class: "text", role: "img", tabindex: "0", style: "max-height: 15rem"}), scroll = follow(text, spans);
+  let drawnWith = "", line;
   const grid = el("div", {class: "heads", style: `grid-template-columns: auto repeat(${data.heads}, minmax(0, 1fr))`});
   const small = [];
   for (let l = 0; l < data.layers; l++) {
@@ -157,10 +159,18 @@ panels.attention = (data, run) => {
   return {
     element: el("div", {}, el("div", {class: "controls"}, el("label", {}, "layer", layers), el("label", {}, "head", heads), strongest), text,
       el("p", {class: "note", style: "margin-top:.6rem"}, "All heads, a row a layer; the text runs from left to right:"), grid),
+    grow(anew) {
+      if (anew) { spans.length = levels.length = 0; offsets = [0]; text.replaceChildren(); }
+      const more = data.tokens.slice(spans.length).map(token => el("span", {}, token.replaceAll("\n", "↵\n") || "�"));
+      spans.push(...more);
+      text.append(...more);
+      while (offsets.length <= data.sizes.length) offsets.push(offsets.at(-1) + data.layers * data.heads * data.sizes[offsets.length - 1]);
+      line = new Float32Array(spans.length);
+    },
     show(i) {
       const {layer, head} = chosen, start = data.starts[i], now = layer < 0 ? mean(i) : weights(i, layer, head);
       const accent = colour("accent").join(" ");
-      if (accent !== drawnWith) { levels.fill(-1); drawnWith = accent; }
+      if (accent !== drawnWith) { levels.length = 0; drawnWith = accent; }
       layers.value = layer; heads.value = head; heads.disabled = layer < 0;
       spans.forEach((span, k) => {
         const w = k < start ? 0 : now[k - start] ?? 0;

@@ -7,49 +7,61 @@ head looked.  All of it is seen in the same pass that writes the text.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..autograd.tracing import Seen, trace
 from ..language import Sampling, softmax
-from .gates import gate_panels
-from .page import pack
-from .runs import at_most, recorder, watch
+from .gates import gate_panels, gate_parts
+from .runs import Event, Panels, Rows, recorder, watch
 
 CANDIDATES = 12
+LAYERS_WOULD_SAY = 5  # tokens
 MOST_TOKENS = 1000
 FILTERS = ("temperature", "top_k", "top_p", "min_p")
 
-Panel = dict[str, Any]
-
 
 @recorder("transformer")
-def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any):
-    steps, inside = [], []
+def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) -> Iterator[Event]:
+    _check_length(n)
+    c = model.config
+    stages = _stages(settings)
+    tokens = [spell(model, t) for t in model.ids(prompt)]
+    text, candidates, curve = _text_panels(model, tokens, stages)
+    parts = _parts(model)
+    rows = ["embedding", *(f"layer {i + 1}" for i in range(c.layers))]
+    yield {
+        "text": text, "why": {"kind": "why", "title": "Why this token", "wide": True, "sentences": []}, "candidates": candidates, "curve": curve,
+        "lens": {"kind": "lens", "title": "What each layer would have said",
+                 "note": "the residual stream after each block, read by the output matrix (logit lens)", "rows": rows,
+                 "most": min(LAYERS_WOULD_SAY, c.symbols), "texts": [], "tokens": [], "chances": Rows(), "chosen": Rows()},
+        "contributions": {"kind": "contributions", "title": "Who pushed for this token",
+                          "note": "what each part added to its logit, above the mean of all symbols", "labels": parts,
+                          "values": Rows("float16"), "total": Rows()},
+        "attention": {"kind": "attention", "title": "Where each head looked", "wide": True, "layers": c.layers, "heads": c.heads,
+                      "tokens": list(tokens), "starts": [], "positions": [], "sizes": [], "values": Rows("unit8", ragged=True)},
+    }
     with trace(model, at=WATCHED) as seen:
         for step, met in watch(model.steps(prompt, n, **settings), seen):
-            steps.append(step)
-            inside.append(_look_inside(model, step, met))
-    if not steps:
-        return [], []
-    tokens, given = _tokens(model, steps)
-    starts = [step.position - inner.attention.shape[-1] for step, inner in zip(steps, inside)]
-    panels = [
-        *_text_panels(model, steps, tokens, given, settings),
-        {"kind": "lens", "title": "What each layer would have said",
-         "note": "the residual stream after each block, read by the output matrix (logit lens)", **_lens(model, steps, inside)},
-        {"kind": "contributions", "title": "Who pushed for this token",
-         "note": "what each part added to its logit, above the mean of all symbols", "labels": _parts(model),
-         "values": pack(np.stack([inner.parts for inner in inside]), "float16"),
-         "total": pack([float(s.logits[s.token] - s.logits.mean()) for s in steps])},
-        {"kind": "attention", "title": "Where each head looked", "wide": True, "tokens": tokens, "starts": starts,
-         "positions": [step.position for step in steps], "sizes": [inner.attention.shape[-1] for inner in inside],
-         "layers": model.config.layers, "heads": model.config.heads,
-         "values": pack(np.concatenate([inner.attention.ravel() for inner in inside]), "unit8")},
-    ]
-    why = _why(model, steps, inside, tokens, starts)
-    return steps, [panels[0], {"kind": "why", "title": "Why this token", "wide": True, "sentences": why}, *panels[1:]]
+            inner = _look_inside(model, step, met)
+            read = inner.attention.shape[-1]
+            start = step.position - read
+            tokens.append(spell(model, step.token))
+            yield step, {
+                **_text_parts(model, step, tokens[-1], stages),
+                "why": {"sentences": _choice(model, step) + _inside_words(step, inner, parts, tokens)},
+                "lens": _lens(model, step, inner),
+                "contributions": {"values": inner.parts, "total": np.float32(step.logits[step.token] - step.logits.mean())},
+                "attention": {"tokens": tokens[-1], "starts": start, "positions": step.position, "sizes": read,
+                              "values": inner.attention.ravel()},
+            }
+
+
+def _check_length(n: int) -> None:
+    if n > MOST_TOKENS:
+        raise ValueError(f"n is {n:,}; a page has room for {MOST_TOKENS:,} tokens")
 
 
 WATCHED = ("blocks.*.attention.softmax", "blocks.*.attention.scaled_dot_product_attention", "blocks.*.attention.output.linear",
@@ -113,44 +125,49 @@ def _parts(model: Any) -> list[str]:
     return ["embedding", *(f"layer {i + 1} {part}" for i in range(c.layers) for part in parts), "biases"]
 
 
-def _lens(model: Any, steps: list, inside: list[Inside], most: int = 5) -> Panel:
-    texts, chances, chosen = [], [], []
-    for step, inner in zip(steps, inside):
-        logits = model.logits(model.norm(inner.streams.astype(np.float32)))
-        p = np.stack([softmax(np.asarray(row)) for row in getattr(logits, "data", logits)])  # (layers + 1, symbols)
-        top = np.argsort(-p, axis=1, kind="stable")[:, :most]
-        texts.append([[spell(model, t) for t in row] for row in top])
-        chances.append(np.take_along_axis(p, top, 1))
-        chosen.append(p[:, step.token])
-    return {"texts": texts, "chances": pack(np.stack(chances)), "chosen": pack(np.stack(chosen)),
-            "tokens": [spell(model, s.token) for s in steps],
-            "rows": ["embedding", *(f"layer {i + 1}" for i in range(model.config.layers))]}
+def _lens(model: Any, step: Any, inner: Inside) -> dict[str, Any]:
+    logits = model.logits(model.norm(inner.streams.astype(np.float32)))
+    p = np.stack([softmax(np.asarray(row)) for row in getattr(logits, "data", logits)])  # (layers + 1, symbols)
+    top = np.argsort(-p, axis=1, kind="stable")[:, :LAYERS_WOULD_SAY]
+    return {"texts": [[spell(model, t) for t in row] for row in top], "chances": np.take_along_axis(p, top, 1), "chosen": p[:, step.token],
+            "tokens": spell(model, step.token)}
 
 
 # --- what every model of text has
 
 
-def _text_panels(model: Any, steps: list, tokens: list[str], given: int, settings: dict) -> list[Panel]:
+def _stages(settings: dict[str, Any]) -> dict[str, Sampling | None]:
+    """What stands between the model and the draw: the filters one by one, each with those before it."""
     names = {"top_k": "top-k", "top_p": "top-p", "min_p": "min-p"}
     active = [f for f in FILTERS if settings.get(f) not in (None, 1 if f in ("temperature", "top_p") else None)]
-    order = [_candidates(step) for step in steps]
-    stages = [{"name": "the model", "values": pack(np.stack([s.probabilities[ids] for s, ids in zip(steps, order)]))}]
+    stages: dict[str, Sampling | None] = {"the model": None}
     for k, name in enumerate(active):
-        sampling = Sampling(**{f: settings[f] for f in active[: k + 1]})
-        values = np.stack([sampling.choices(s.logits, s.probabilities)[ids] for s, ids in zip(steps, order)])
-        stages.append({"name": f"{names.get(name, name)} {settings[name]:g}", "values": pack(values)})
-    ranges = np.stack([_places(step)[ids] for step, ids in zip(steps, order)])  # (steps, candidates, 2)
-    surprise = [round(-max(s.log_probability, -50.0), 5) for s in steps]
-    entropy = [round(float(-(s.probabilities * np.log(np.maximum(s.probabilities, 1e-300))).sum()), 5) for s in steps]
+        stages[f"{names.get(name, name)} {settings[name]:g}"] = Sampling(**{f: settings[f] for f in active[: k + 1]})
+    return stages
+
+
+def _text_panels(model: Any, tokens: list[str], stages: dict[str, Sampling | None]) -> list[dict[str, Any]]:
+    """tokens: those that were given."""
     return [
-        {"kind": "text", "title": "The text", "stage": True, "tokens": tokens, "given": given, "positions": [s.position for s in steps],
-         "chances": pack([float(s.probabilities[s.token]) for s in steps])},
+        {"kind": "text", "title": "The text", "stage": True, "tokens": list(tokens), "given": len(tokens), "chances": Rows()},
         {"kind": "candidates", "title": "The candidates", "note": "the likeliest tokens, and what each filter left of them",
-         "wide": len(stages) > 2, "texts": [[spell(model, t) for t in ids] for ids in order], "stages": stages, "ranges": pack(ranges),
-         "chosen": [int(np.flatnonzero(ids == s.token)[0]) for s, ids in zip(steps, order)], "draws": [s.draw for s in steps]},
-        {"kind": "curve", "title": "How sure the model was", "from": 0, "series": [
-            {"title": "surprise, nats", "values": surprise}, {"title": "entropy, nats", "values": entropy}]},
+         "wide": len(stages) > 2, "most": min(CANDIDATES, model.config.symbols), "texts": [], "stages": {name: Rows() for name in stages},
+         "ranges": Rows(), "chosen": [], "draws": []},
+        {"kind": "curve", "title": "How sure the model was", "from": 0, "series": {"surprise, nats": [], "entropy, nats": []}},
     ]
+
+
+def _text_parts(model: Any, step: Any, token: str, stages: dict[str, Sampling | None]) -> Panels:
+    p = step.probabilities
+    ids = _candidates(step)
+    values = {name: (p if sampling is None else sampling.choices(step.logits, p))[ids] for name, sampling in stages.items()}
+    entropy = -(p * np.log(np.maximum(p, 1e-300))).sum()
+    return {
+        "text": {"tokens": token, "chances": np.float32(p[step.token])},
+        "candidates": {"texts": [spell(model, t) for t in ids], "stages": values, "ranges": _places(step)[ids],
+                       "chosen": int(np.flatnonzero(ids == step.token)[0]), "draws": step.draw},
+        "curve": {"series": {"surprise, nats": round(-max(step.log_probability, -50.0), 5), "entropy, nats": round(float(entropy), 5)}},
+    }
 
 
 def _places(step: Any) -> np.ndarray:
@@ -171,12 +188,6 @@ def _candidates(step: Any) -> np.ndarray:
 def spell(model: Any, token: int) -> str:
     tokenizer = model.tokenizer
     return str(int(token)) if tokenizer is None or token >= tokenizer.size else tokenizer.decode([int(token)])
-
-
-def _tokens(model: Any, steps: list) -> tuple[list[str], int]:
-    """Every token of the text, and how many of them were given."""
-    given = [spell(model, t) for t in steps[0].given] if steps else []
-    return given + [spell(model, step.token) for step in steps], len(given)
 
 
 def shown(text: str) -> str:
@@ -202,20 +213,17 @@ def _choice(model: Any, step: Any) -> str:
     return words + f"The draw **{step.draw:.4f}** fell between {begins:.4f} and {ends:.4f}, which is its place. "
 
 
-def _why(model: Any, steps: list, inside: list[Inside], tokens: list[str], starts: list[int]) -> list[str]:
-    sentences = []
-    names = _parts(model)
-    for step, inner, start in zip(steps, inside, starts):
-        skipped = int(inner.attention.shape[-1] > 1)  # the first token is where heads look that have nothing to look at
-        looks = inner.attention[..., skipped:]
-        layer, head, key = np.unravel_index(looks.argmax(), looks.shape)
-        key += skipped
-        push = int(inner.parts[:-1].argmax())
-        sentences.append(_choice(model, step)
-                         + f"The largest push came from **{names[push]}** ({inner.parts[push]:+.2f} of {inner.parts.sum():+.2f}). "
-                         + f"The sharpest look was that of layer {layer + 1} head {head + 1}, at {shown(tokens[start + key])} "
-                         + f"{step.position - start - key} back ({inner.attention[layer, head, key]:.0%}).")
-    return sentences
+def _inside_words(step: Any, inner: Inside, parts: list[str], tokens: list[str]) -> str:
+    """What heads and layers had to do with it; parts: their names."""
+    start = step.position - inner.attention.shape[-1]
+    skipped = int(inner.attention.shape[-1] > 1)  # the first token is where heads look that have nothing to look at
+    looks = inner.attention[..., skipped:]
+    layer, head, key = np.unravel_index(looks.argmax(), looks.shape)
+    key += skipped
+    push = int(inner.parts[:-1].argmax())
+    return (f"The largest push came from **{parts[push]}** ({inner.parts[push]:+.2f} of {inner.parts.sum():+.2f}). "
+            f"The sharpest look was that of layer {layer + 1} head {head + 1}, at {shown(tokens[start + key])} "
+            f"{step.position - start - key} back ({inner.attention[layer, head, key]:.0%}).")
 
 
 def _ordinal(n: int) -> str:
@@ -225,15 +233,21 @@ def _ordinal(n: int) -> str:
 
 
 @recorder("recurrent")
-def recurrent(model: Any, *, n: int = 100, prompt: str = "", **settings: Any):
+def recurrent(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) -> Iterator[Event]:
+    _check_length(n)
     plays = model.config.inputs == "keys"
-    written = model.roll_steps(n_steps=n, **settings) if plays else model.steps(prompt, n, **settings)
+    stages = _stages(settings)
+    given = [] if plays else [spell(model, t) for t in model.ids(prompt)]
+    gates = gate_panels(model)
+    if plays:
+        yield gates
+    else:
+        text, candidates, curve = _text_panels(model, given, stages)
+        why = {"kind": "why", "title": "Why this token", "wide": True, "sentences": []}
+        yield {"text": text, "why": why, "candidates": candidates, "curve": curve, **gates}
     with trace(model, at=("layers.*.sigmoid*", "layers.*.tanh*")) as seen:
-        stream = at_most(MOST_TOKENS, watch(written, seen))
-    steps = [step for step, _ in stream]
-    if plays or not steps:
-        return steps, gate_panels(model, stream)
-    tokens, given = _tokens(model, steps)
-    panels = _text_panels(model, steps, tokens, given, settings)
-    why = {"kind": "why", "title": "Why this token", "wide": True, "sentences": [_choice(model, step) for step in steps]}
-    return steps, [panels[0], why, *panels[1:], *gate_panels(model, stream)]
+        for step, met in watch(model.roll_steps(n_steps=n, **settings) if plays else model.steps(prompt, n, **settings), seen):
+            parts = gate_parts(model, step, met)
+            if not plays:
+                parts |= {**_text_parts(model, step, spell(model, step.token), stages), "why": {"sentences": _choice(model, step)}}
+            yield step, parts

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from .page import pack
 from .pictures import mosaic
-from .runs import first, picture, recorder
+from .runs import Event, Panels, Rows, first, picture, recorder
 
 
 @recorder("gan")
-def gan(model: Any, **settings: Any):
-    steps = list(model.steps(**{"n": max(1, model.config.packing), **settings}))
-    values = [first(step.value[:1]) for step in steps]
-    shown = [_shown(step, value) for step, value in zip(steps, values)]
-    judged = steps[-1] if steps[-1].name == "verdict" else None
-    panels: list[dict[str, Any]] = [
-        {"kind": "picture", "title": "What is there", "stage": True, "pictures": shown},
-        {"kind": "why", "title": "What happens", "wide": True, "sentences": [_sentence(step) for step in steps]},
-        {"kind": "arrays", "title": "From z to pixels, so far", "wide": True,
-         "note": "orange above 0, blue below; of a layer with channels, each channel is a tile",
-         "arrays": [{"name": step.name, "array": a} for step, a in zip(steps, shown)], "sizes": list(range(1, len(steps) + 1))},
-    ]
-    if judged is not None and judged.gradient is not None and judged.given.ndim > 2:
-        pixels = next(p for step, p in zip(steps, shown) if step.name == "pixels")
-        gradient = picture(first(judged.gradient[:1]))
-        panels.append({"kind": "arrays", "title": "What the discriminator looks at",
-                       "note": "d logit / dx: orange where more ink would look more real to it, blue where less would",
-                       "arrays": [{"name": "picture", "array": pixels}, {"name": "dD / dx", "array": gradient}], "sizes": [2] * len(steps)})
-        panels.append({"kind": "bars", "title": "The verdict", "labels": ["real", "made"], "percent": True,
-                       "values": pack([[float(judged.value[0]), 1 - float(judged.value[0])]])})
-    return steps, panels
+def gan(model: Any, **settings: Any) -> Iterator[Event]:
+    settings = {"n": max(1, model.config.packing), **settings}
+    if settings.get("z") is not None:
+        del settings["n"]
+    panels: Panels = {
+        "picture": {"kind": "picture", "title": "What is there", "stage": True, "pictures": []},
+        "why": {"kind": "why", "title": "What happens", "wide": True, "sentences": []},
+        "arrays": {"kind": "arrays", "title": "From z to pixels, so far", "wide": True,
+                   "note": "orange above 0, blue below; of a layer with channels, each channel is a tile", "arrays": [], "sizes": []},
+    }
+    if model.pictures:
+        panels["looks"] = {"kind": "arrays", "title": "What the discriminator looks at", "arrays": [], "sizes": [],
+                           "note": "d logit / dx: orange where more ink would look more real to it, blue where less would"}
+        panels["verdict"] = {"kind": "bars", "title": "The verdict", "labels": ["real", "made"], "percent": True, "values": Rows()}
+    yield panels
+    for i, step in enumerate(model.steps(**settings)):
+        shown = _shown(step, first(step.value[:1]))
+        named = {"name": step.name, "array": shown}
+        parts: Panels = {"picture": {"pictures": shown}, "why": {"sentences": _sentence(step)}, "arrays": {"arrays": named, "sizes": i + 1}}
+        if model.pictures:
+            real = float(step.value[0]) if step.name == "verdict" else math.nan
+            parts["verdict"] = {"values": np.array([real, 1 - real], np.float32)}
+            parts["looks"] = {"sizes": 0}
+            if step.name == "pixels":
+                parts["looks"] = {"arrays": {**named, "name": "picture"}, "sizes": 1}
+            if step.name == "verdict":
+                parts["looks"] = {"arrays": {**named, "name": "dD / dx"}, "sizes": 2}
+        yield step, parts
 
 
 def _shown(step: Any, value: np.ndarray) -> dict[str, Any]:
