@@ -37,6 +37,8 @@ class Plan:
         rows = []
         for block in model.blocks:
             attention, mlp = block.attention, block.mlp
+            if mlp is None:
+                raise NotServed
             rows.append([*self._norm(block.norm1), *self._linear(attention.query_key_value), *self._linear(attention.output),
                          *self._norm(block.norm2), *self._linear(mlp.gate), *self._linear(mlp.up), *self._linear(mlp.down)])
         self.layers = np.array(rows, np.int64)  # (layers, 14) addresses, 0 where there is none

@@ -29,7 +29,9 @@ from .autograd import Tensor, no_grad
 from .corpus import LanguageTraining, make_trainer, read_corpus
 from .language import LanguageConfig, LanguageModel
 from .model import Family
-from .nn import Embedding, LayerNorm, Linear, Module, RMSNorm, dropout
+from .nn import Embedding, LayerNorm, Linear, Module, RMSNorm, Sequential, dropout
+
+Norm = LayerNorm | RMSNorm | Sequential
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +45,9 @@ class TransformerConfig(LanguageConfig):
     hidden: int = 0  # width of the mlp; 0: 4 width, or with swiglu 8/3 width rounded up to a multiple of 32
     positions: Literal["learned", "rotary"] = "learned"
     theta: float = 10000.0  # base of the rotary wavelengths
-    norm: Literal["layer", "rms"] = "layer"
+    norm: Literal["layer", "rms", "none"] = "layer"
     eps: float = 1e-5
-    mlp: Literal["gelu", "swiglu", "relu", "silu"] = "gelu"  # gelu in its tanh form
+    mlp: Literal["gelu", "swiglu", "relu", "silu", "none"] = "gelu"  # gelu in its tanh form; none: attention only
     bias: bool = True
     tied: bool = True  # the output matrix is the embedding's
     dropout: float = 0.0
@@ -166,18 +168,20 @@ class MLP(Module):
 
 
 class Block(Module):
-    norm1: LayerNorm | RMSNorm
+    norm1: Norm
     attention: Attention
-    norm2: LayerNorm | RMSNorm
-    mlp: MLP
+    norm2: Norm
+    mlp: MLP | None  # None where there is attention only
 
     def __init__(self, c: TransformerConfig, *, rng: Generator):
         self.dropout = c.dropout
         self.norm1, self.attention = _norm(c), Attention(c, rng=rng)
-        self.norm2, self.mlp = _norm(c), MLP(c, rng=rng)
+        self.norm2, self.mlp = (Sequential(), None) if c.mlp == "none" else (_norm(c), MLP(c, rng=rng))
 
     def __call__(self, x, rotation=None, cache=None, start: int = 0, rng: Generator | None = None):
         x = x + dropout(self.attention(self.norm1(x), rotation, cache, start), self.dropout, rng)
+        if self.mlp is None:
+            return x
         return x + dropout(self.mlp(self.norm2(x)), self.dropout, rng)
 
 
@@ -191,7 +195,7 @@ class Transformer(LanguageModel):
     embedding: Embedding  # (symbols, width)
     position: Embedding | None  # (window, width)
     blocks: list[Block]
-    norm: LayerNorm | RMSNorm
+    norm: Norm
     output: Linear | None  # None where tied
 
     def __init__(self, config: TransformerConfig, *, rng: Generator):
@@ -280,7 +284,9 @@ def _linear(inputs: int, outputs: int, c: TransformerConfig, *, rng: Generator, 
     return Linear(inputs, outputs, rng=rng, bias=c.bias, activation=activation, scale=deviation * math.sqrt(inputs))
 
 
-def _norm(c: TransformerConfig) -> LayerNorm | RMSNorm:
+def _norm(c: TransformerConfig) -> Norm:
+    if c.norm == "none":
+        return Sequential()  # of no layers: x as it is
     return RMSNorm(c.width, eps=c.eps) if c.norm == "rms" else LayerNorm(c.width, bias=c.bias, eps=c.eps)
 
 
