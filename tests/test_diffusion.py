@@ -13,7 +13,9 @@ from zoo.data import Images
 from zoo.diffusion import PRESETS, Diffusion, DiffusionConfig, DiffusionTraining, Pairs, make_trainer, optimal_pairs
 from zoo.diffusion_uses import great_circle
 from zoo.metrics import squared_wasserstein
+from zoo.storage import WrongFile
 from zoo.toys import TOYS, moons
+from zoo.vae import VAE
 
 SMALL = {"image": (8, 8), "channels": 8, "multipliers": (1, 2)}
 NETWORKS = {"unet": SMALL, "transformer": {"image": (8, 8), "network": "transformer", "channels": 8, "blocks": 2, "heads": 2},
@@ -382,6 +384,79 @@ def test_without_positions_patches_that_change_places_change_nothing_else():
         y, y_turned = (np.asarray(network(z, t).data) for z in (x, turned))
         same = np.allclose(y[:, [4, 5, 6, 7, 0, 1, 2, 3]], y_turned, atol=1e-4)
         assert same == bare
+
+
+# --- over a VAE's latents
+
+
+@pytest.fixture(scope="module")
+def latent(tmp_path_factory):
+    """A model of the latents of a small VAE that lies in a folder, and the pictures that it was made for."""
+    folder = tmp_path_factory.mktemp("latent") / "vae"
+    pictures = np.random.default_rng(30).random((40, 8, 8)).astype(np.float32)
+    VAE.new(image=(8, 8), latent=(3,), hidden=(12,), seed=2).save(folder)
+    data = Images(pictures, np.arange(40) % 3, pictures[:9], np.arange(9) % 3, "made up")
+    model = Diffusion.for_data(data, autoencoder=str(folder), network="dense", channels=16, blocks=2, classes=3, schedule="straight", seed=3)
+    return model, data
+
+
+def test_latents_are_the_means_of_the_vae_with_mean_0_and_deviation_1(latent):
+    model, data = latent
+    x_0 = model.inside(data.train)
+    mean = zoo.load(model.config.autoencoder).encode(data.train)[0].data
+    np.testing.assert_allclose(x_0, (mean - mean.mean(0)) / np.maximum(mean.std(0), 0.1), atol=1e-5)
+    assert model.config.image == (3,) and np.abs(x_0.mean(0)).max() < 1e-5
+    np.testing.assert_allclose(model.outside(x_0), zoo.load(model.config.autoencoder).reconstruct(data.train), atol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "heun", "dopri5"])
+def test_steps_over_latents_show_the_decoded_picture_and_replay(latent, sampler):
+    model, _ = latent
+    steps = list(model.steps(2, seed=1, digit=1, sampler=sampler, evaluations=5, guidance=2.0, tolerance=1.0))
+    for step in steps:
+        assert step.x_t.shape == (2, 3) and step.picture.shape == (2, 8, 8)
+        np.testing.assert_array_equal(step.picture, model.outside(step.x_0_predicted))
+        assert step.equals(step.replay())
+    sample = model.sample(2, seed=1, digit=1, sampler=sampler, evaluations=5, guidance=2.0, tolerance=1.0)
+    np.testing.assert_array_equal(sample, model.outside(steps[-1].x_previous))
+    assert sample.min() >= 0 and sample.max() <= 1
+
+
+def test_a_model_of_latents_trains_finds_its_vae_again_and_edits(latent, tmp_path):
+    model, data = latent
+    trainer = make_trainer(model, data, DiffusionTraining(steps=3, batch_size=8), folder=tmp_path / "run")
+    assert math.isfinite(trainer.run(progress=False)["test_loss"])
+    trainer.save_model()
+    again = zoo.load(tmp_path / "run")
+    trainer.average.swap()
+    np.testing.assert_array_equal(model.eval().sample(2, evaluations=3), again.sample(2, evaluations=3))
+    assert not [name for name in again.arrays() if "vae" in name] and {"latents.mean", "latents.deviation"} <= set(again.arrays())
+    assert again.edit(data.test, 0.5, digit=0, evaluations=3).shape == data.test.shape
+    assert again.interpolate(data.test[0], data.test[1], 4, digit=0, evaluations=3).shape == (4, 8, 8)
+    np.testing.assert_allclose(again.log_likelihood(again.inside(data.test), digit=0, tolerance=1e-2).shape, (9,))
+
+
+def test_what_latents_cannot_do_is_said(latent, tmp_path):
+    model, data = latent
+    x, folder = data.test, str(model.config.autoencoder)
+    bad("inpaint: this is a model of latents", model.inpaint, x, np.ones((8, 8), bool))
+    bad("no grey levels", model.bits_per_dimension, x)
+    bad("likelihoods: is 3", model.evaluate, data, likelihoods=3)
+    bad(r"this model takes \(n, 8, 8\)", model.inside, x[:, :4])
+    bad("'moons' are points", Diffusion.for_data, "moons", autoencoder=folder, network="dense")
+    bad("'unet' and image", Diffusion.for_data, data, autoencoder=folder)
+    bad(r"latents of '.*' are \(3,\)", Diffusion.new, image=(4,), autoencoder=folder, network="dense")
+    bad("dequantise is True", Diffusion.for_data, data, autoencoder=folder, network="dense", dequantise=True)
+    bad("neither a folder nor a VAE that ships", Diffusion.new, image=(3,), autoencoder="nowhere", network="dense", error=FileNotFoundError)
+    model.save(tmp_path / "model")
+    bad("of kind 'diffusion'", Diffusion.new, image=(3,), autoencoder=str(tmp_path / "model"), network="dense")
+    VAE.new(image=(8, 8), latent=(3,), hidden=(12,), classes=3).save(tmp_path / "conditional")
+    bad("conditional on 3 classes", Diffusion.for_data, data, autoencoder=str(tmp_path / "conditional"), network="dense")
+    zoo.load(folder).save(tmp_path / "kept")
+    VAE.new(image=(8, 8), latent=(3,), hidden=(12,), seed=4).save(folder)
+    bad("isn't the one whose latents this model learned", zoo.load, tmp_path / "model", error=WrongFile)
+    zoo.load(tmp_path / "kept").save(folder)
+    assert zoo.load(tmp_path / "model").config == model.config
 
 
 def bad(message, call, *args, error=ValueError, **kwargs):

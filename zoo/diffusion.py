@@ -24,6 +24,7 @@ from .diffusion_training import PRESETS, DiffusionTraining, Pairs, load_data, ma
 from .diffusion_training import optimal_pairs as optimal_pairs
 from .diffusion_uses import Uses
 from .dit import DiT
+from .latents import Latents
 from .model import Config, Family, Step, check_images, check_labels, last, replayable, stream
 from .samplers import ADAPTIVE, SAMPLERS, Belief, Move, check_size, deviation_of, dormand_prince, make_path, next_size, times
 from .toys import TOYS
@@ -49,6 +50,7 @@ class DiffusionConfig(Config):
     T: int = 1000  # the finest chain; the network sees T t
     beta_1: float = 1e-4  # of the linear schedule
     beta_T: float = 0.02
+    autoencoder: str | None = None  # a VAE that ships, or its folder: x_0 is its code of a picture, and image is (latent,)
     source: Literal["normal", "eight_gaussians"] = "normal"  # what t = 1 is drawn from
     times: Literal["uniform", "logit-normal"] = "uniform"  # how training draws t; the second: Esser et al. (2024), section 3.1
     unlabelled: float = 0.1  # share of labels left out in training, for guidance (Ho & Salimans 2022)
@@ -62,7 +64,7 @@ class DiffusionConfig(Config):
 class DiffusionStep(Step):
     """From x_t to x_previous: x_previous = mean + deviation draw.
 
-    All pictures are (n, height, width[, channels]) in [-1, 1], with noise beyond.
+    All pictures are (n, height, width[, channels]) in [-1, 1], with noise beyond; points and latents are (n, dimensions).
     """
 
     sampler: str
@@ -80,6 +82,7 @@ class DiffusionStep(Step):
     slopes: np.ndarray | None = None  # (stages, n, ...) of a solver with several
     error: float | None = None  # its own estimate, 1 being the tolerance
     known: np.ndarray | None = None  # inpainting: the known picture as noisy as x_previous, pasted where the mask is
+    picture: np.ndarray | None = None  # of a model of latents: x_0_predicted decoded, in [0, 1]
 
 
 class Diffusion(Uses):
@@ -91,7 +94,15 @@ class Diffusion(Uses):
 
     @classmethod
     def for_data(cls, data: Images | str, *, seed: int = 0, **fields: Any) -> Diffusion:
-        """A fresh model for these pictures or points."""
+        """A fresh model for these pictures or points, or for a VAE's latents of these pictures."""
+        if fields.get("autoencoder"):
+            latents = Latents(fields["autoencoder"])
+            if isinstance(data, str):
+                raise ValueError(f"data: {data!r} are points; the VAE {latents.name!r} takes pictures, (n, {', '.join(map(str, latents.image))})")
+            model = cls.new(seed=seed, **{"image": latents.shape, **fields})
+            assert model.latents is not None
+            model.latents.measure(data.train)
+            return model
         return cls.new(seed=seed, **{"image": (2,) if isinstance(data, str) else data.train.shape[1:], **fields})
 
     def __init__(self, config: DiffusionConfig, *, rng: Generator):
@@ -105,11 +116,16 @@ class Diffusion(Uses):
         if c.schedule == "straight" and c.prediction != "v":
             raise ValueError(f"DiffusionConfig: prediction is {c.prediction!r}; on the straight path it is 'v': "
                              "from the others no x_0 follows at t = 1, or no noise at t = 0")
-        if c.source != "normal" and (c.schedule != "straight" or c.image != (2,)):
+        if c.source != "normal" and (c.schedule != "straight" or c.image != (2,) or c.autoencoder):
             raise ValueError(f"DiffusionConfig: source is {c.source!r}; that is for points in the plane on the straight path")
         if c.T < 1:
             raise ValueError(f"DiffusionConfig: T is {c.T}; it is at least 1")
         self._check_sampler(c.sampler)
+        if c.dequantise and (c.autoencoder or len(c.image) == 1):
+            raise ValueError(f"DiffusionConfig: dequantise is True and image {c.image}; only pictures have grey levels")
+        self.latents = Latents(c.autoencoder) if c.autoencoder else None
+        if self.latents is not None and c.image != self.latents.shape:
+            raise ValueError(f"DiffusionConfig: image is {c.image}; the latents of {c.autoencoder!r} are {self.latents.shape}")
         self.path = make_path(c.schedule, c.T, c.beta_1, c.beta_T)
         self.shape = c.image if len(c.image) == 1 else (*c.image, 1)[:3]
         if c.network == "dense":
@@ -192,8 +208,15 @@ class Diffusion(Uses):
         """Whether the data are pictures, with a range; points and latents have none."""
         return len(self.config.image) > 1
 
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of what goes in and comes out: that of `image`, or of the pictures that latents stand for."""
+        return self.config.image if self.latents is None else self.latents.image
+
     def inside(self, x, rng: Generator | None = None) -> np.ndarray:
-        """Pictures in [0, 1] as x_0 in [-1, 1]; with rng, a uniform part of a grey level is added.  Points stay as they are."""
+        """Pictures in [0, 1] as x_0 in [-1, 1]; with rng, a uniform part of a grey level is added.  Points stay, latents are encoded."""
+        if self.latents is not None:
+            return self.latents.inside(x)
         if not self.pictures:
             x = np.asarray(x, np.float32)
             if x.ndim != 2 or x.shape[1:] != self.config.image:
@@ -205,7 +228,9 @@ class Diffusion(Uses):
         return 2 * x - 1
 
     def outside(self, x_0: np.ndarray) -> np.ndarray:
-        """x_0 as pictures in [0, 1]."""
+        """x_0 as pictures in [0, 1], or points."""
+        if self.latents is not None:
+            return self.latents.outside(x_0)
         return np.clip(0.5 * x_0 + 0.5, 0, 1) if self.pictures else x_0
 
     def error_by_t(self, x, labels=None, *, at=None, seed: int = 0) -> dict[str, np.ndarray]:
@@ -322,7 +347,10 @@ class Diffusion(Uses):
             x = np.where(mask, pasted, x)
         belief = move.belief
         return DiffusionStep(sampler, t, s, x_t, belief.prediction, belief.noise, belief.x_0, move.mean, deviation, draw, x, asked,
-                             move.slopes, move.error, pasted)
+                             move.slopes, move.error, pasted, self._decoded(belief.x_0))
+
+    def _decoded(self, x_0: np.ndarray) -> np.ndarray | None:
+        return None if self.latents is None else self.latents.outside(x_0)
 
     @replayable
     def _back(self, s: float, t: float, x_s: np.ndarray, draw: np.ndarray) -> DiffusionStep:
@@ -353,7 +381,8 @@ class Diffusion(Uses):
         belief = self.denoise(x_t, t, labels, guidance=guidance, clip=False)
         x, error, slopes = dormand_prince(rate, t, h, x_t, self._rate(belief, t), tolerance)
         s = self.path.least if t + h < self.path.least + 1e-9 else t + h
-        return DiffusionStep(ADAPTIVE, t, s, x_t, belief.prediction, belief.noise, belief.x_0, x, 0.0, None, x, 7, np.stack(slopes), error)
+        return DiffusionStep(ADAPTIVE, t, s, x_t, belief.prediction, belief.noise, belief.x_0, x, 0.0, None, x, 7, np.stack(slopes), error,
+                             picture=self._decoded(belief.x_0))
 
     def _rate(self, belief: Belief, t: float):
         """dx/dt of the probability-flow ODE."""
@@ -377,6 +406,8 @@ class Diffusion(Uses):
         """
         from . import metrics
 
+        if likelihoods and not self.pictures:
+            raise ValueError(f"likelihoods: is {likelihoods}; bits per dimension are of models of pictures, not of points or latents")
         x = self.sample(n, seed=seed, **settings)
         if isinstance(data, str):
             return metrics.toy_figures(data, x, seed)
@@ -386,6 +417,15 @@ class Diffusion(Uses):
             labels = data.test_labels[some] if self.config.classes and data.test_labels is not None else None
             figures["bits_per_dimension"] = float(self.bits_per_dimension(data.test[some], labels, seed=seed).mean())
         return figures
+
+    # --- what a card says of the VAE
+
+    def extras(self) -> dict[str, Any]:
+        return {} if self.latents is None else {"autoencoder": {"name": self.latents.name, "digest": self.latents.digest()}}
+
+    def restore_extras(self, card: dict[str, Any]) -> None:
+        if self.latents is not None and card.get("autoencoder", {}).get("digest") != self.latents.digest():
+            raise ValueError(f"autoencoder: the VAE {self.latents.name!r} that is here isn't the one whose latents this model learned")
 
     # --- what is checked
 

@@ -43,6 +43,8 @@ PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
     "flow": {**_DIGITS, "schedule": "straight", "prediction": "v", "sampler": "heun", "evaluations": 20, "guidance": 1.5},
     "dit": {"network": "transformer", "channels": 128, "blocks": 6, "heads": 4, "classes": 10, "schedule": "straight", "prediction": "v",
             "sampler": "heun", "evaluations": 20, "guidance": 1.5, "optimiser": "muon", "steps": 9000, "batch_size": 64, "average": 0.999},
+    "latent": {"autoencoder": "vae", "network": "dense", "channels": 512, "blocks": 4, "classes": 10, "schedule": "straight", "prediction": "v",
+               "sampler": "heun", "evaluations": 40, "guidance": 1.5, "optimiser": "muon", "steps": 20_000, "batch_size": 256},
     "ddpm": {"schedule": "linear", "prediction": "noise", "sampler": "ddpm", "evaluations": 1000},
     "moons": _PLANE,
     "moons-optimal": {**_PLANE, "coupling": "optimal"},
@@ -73,13 +75,13 @@ def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraini
     t, c = training, model.config
     draw: Callable[[int, int], Any]  # (step, batch size) -> a batch
     shape = (2,) if isinstance(data, str) else data.train.shape[1:]
-    if shape != c.image:
-        raise ValueError(f"data: {data!r} has samples of shape {shape}; this model takes {c.image}")
+    if shape != model.sample_shape:
+        raise ValueError(f"data: {data!r} has samples of shape {shape}; this model takes {model.sample_shape}")
     if isinstance(data, str):
         toy = TOYS[data]
         draw = lambda step, n: toy(n, np.random.default_rng((seed, step, 0x704)))
     else:
-        x = check_images(data.train, c.image)
+        x = check_images(data.train, shape)
         arrays = (x, check_labels(data.train_labels, c.classes, len(x))) if c.classes else (x,)
         if "evaluate" not in options and len(data.test) >= 8:
             held, labels = data.test[:512], data.test_labels[:512] if c.classes and data.test_labels is not None else None
