@@ -403,8 +403,11 @@ def _(draw):
 def recurrence(gates, parts=1, bias=False):
     def case(draw):
         batch, time, width = (draw(st.integers(1, 3)) for _ in range(3))
-        parts_shapes = [(batch, time, gates * width), (batch, parts * width), (width, gates * width)] + [(gates * width,)] * bias
-        return Case(tuple(draw(arrays(s)) for s in parts_shapes))
+        symbols = draw(st.integers(0, 3))  # 0: the products of every place, else a table of them
+        products = (symbols, gates * width) if symbols else (batch, time, gates * width)
+        parts_shapes = [products, (batch, parts * width), (width, gates * width)] + [(gates * width,)] * bias
+        ids = draw(hnp.arrays(np.int64, (batch, time), elements=st.integers(0, symbols - 1))) if symbols else None
+        return Case((*(draw(arrays(s)) for s in parts_shapes), ids))
     return case
 
 
@@ -528,6 +531,10 @@ def _with_integers(name, shape, n, **settings):
 
 
 _with_integers("embedding", (7, 301), 67)
+for _name, _gates, _parts, _biases in (("elman", 1, 1, 0), ("lstm", 4, 2, 0), ("gru", 3, 1, 1)):  # the products of 7 symbols, for each place
+    LARGE[_name].append(lambda rng, gates=_gates, parts=_parts, biases=_biases: Case((
+        *(0.15 * rng.standard_normal(s) for s in ((7, gates * 33), (19, parts * 33), (33, gates * 33), *[(gates * 33,)] * biases)),
+        rng.integers(0, 7, (19, 23)))))
 LARGE["embedding_adjoint"] = [lambda rng: Case((rng.standard_normal((7, 301, 35)), rng.integers(0, 67, (7, 301))), {"symbols": 67})]
 for _settings in ({}, {"ignore_index": 3}, {"reduction": "none"}, {"reduction": "sum"}):
     LARGE.setdefault("cross_entropy", []).append(

@@ -95,9 +95,8 @@ class Recurrence(Module):
 
     def __call__(self, x, state, ids=None):
         """ids (batch, time): what is read is x[ids], x (symbols, inputs), of which each row is then multiplied once, not at every place."""
-        xw = self.input(x) if ids is None else ops.embedding(self.input(x), ids)
-        arguments = (xw, state, self.weight)
-        return getattr(ops, self.cell)(*arguments, *([] if self.bias is None else [self.bias]))
+        arguments = (self.input(x), state, self.weight, *([] if self.bias is None else [self.bias]), ids)
+        return getattr(ops, self.cell)(*arguments)
 
     def fresh(self, batch: int) -> np.ndarray:
         return np.zeros((batch, self.width * (2 if self.cell == "lstm" else 1)), np.float32)

@@ -153,7 +153,7 @@ def embedding_adjoint(g, ids, *, symbols):
 
 
 @embedding.check
-def _(weight, ids):
+def check_ids(weight, ids):
     if np.asarray(ids).dtype.kind not in "iu":
         raise TypeError(f"embedding: ids have dtype {np.asarray(ids).dtype}; they are integers")
     if np.size(ids) and not (0 <= np.min(ids) and np.max(ids) < weight.shape[0]):

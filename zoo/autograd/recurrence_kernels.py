@@ -11,12 +11,14 @@ from __future__ import annotations
 import numpy as np
 
 from .arithmetic_kernels import column_sums
+from .linear_kernels import embedding_rows_added
 from .recurrence import elman, gru, lstm
-from .runtime import address, copy_floats, gemm, get_threads, inner, keep_alive, sigmoidf, tanhf
-from .tasks import floats, is_float32, part, task
-from .tiles import COLUMNS, ROWS, _tile_of_rows, table_size
+from .runtime import address, clear_floats, copy_floats, get_threads, inner, keep_alive, sigmoidf, tanhf
+from .tasks import floats, integers, is_float32, part, task
+from .tiles import COLUMNS, ROWS, _tile_of_columns, _tile_of_rows, table_size
 
 f32 = np.float32
+DEPTH = 256  # rows of which the weight's gradient takes up the products at a time: a panel of them stays in the nearer caches
 
 
 @inner
@@ -60,6 +62,12 @@ def multiply_packed(sources, skip, panels, targets, rows, depth, out, start):
             )  # fmt: skip
 
 
+@inner
+def row_of(xw, ids, at, width):
+    """Where row `at` of xw lies, or if there are ids row ids[at]."""
+    return xw + 4 * width * (integers(ids, at + 1)[at] if ids else at)
+
+
 @task
 def weight_gradient(t, tasks, states, row, first_states, first_row, d, dweight, dbias, batch, time, width, gates):
     """dweight (width, gates) = the sum of h_{t-1}^T d_t, dbias = the sum of d_t.
@@ -71,13 +79,29 @@ def weight_gradient(t, tasks, states, row, first_states, first_row, d, dweight, 
     if columns == 0:
         return
     target, from_d = dweight + 4 * left, d + 4 * left
-    gemm(True, False, width, columns, batch, f32(1), first_states, first_row, from_d, time * gates, f32(0), target, gates)
+    for i in range(width):
+        clear_floats(target + 4 * i * gates, columns)
+    add_products(first_states, first_row, 0, from_d, time * gates, 0, target, batch, 1, width, gates, columns)
     if time > 1:
-        for b in range(batch):
-            h, above = states + 4 * b * time * row, from_d + 4 * (b * time + 1) * gates
-            gemm(True, False, width, columns, time - 1, f32(1), h, row, above, gates, f32(1), target, gates)
+        lines = max(1, DEPTH // (time - 1))
+        for b in range(0, batch, lines):
+            h, above, count = states + 4 * b * time * row, from_d + 4 * (b * time + 1) * gates, min(lines, batch - b)
+            add_products(h, time * row, row, above, time * gates, gates, target, count, time - 1, width, gates, columns)
     if dbias:
         column_sums(d, batch * time, gates, dbias, left, columns)
+
+
+@inner
+def add_products(h, h_line, h_step, d, d_line, d_step, target, lines, steps, width, gates, columns):
+    """target (width, columns) += the sum of h^T d over lines of steps; target's rows are `gates` apart."""
+    offsets = np.empty(ROWS, np.int64)
+    for left in range(0, columns, COLUMNS):
+        for i in range(0, width, ROWS):
+            rows = min(ROWS, width - i)
+            tabulate(offsets, 0, 4, rows)
+            _tile_of_columns(h + 4 * i, address(offsets), rows, d + 4 * left, target + 4 * (i * gates + left), 4 * gates,
+                             lines, 4 * h_line, 4 * d_line, steps, 4 * h_step, 4 * d_step, columns - left)  # fmt: skip
+    keep_alive(offsets)
 
 
 def _tasks(batch: int) -> int:
@@ -91,6 +115,15 @@ def _weight_gradient(states, first, d, weight, dbias=None):
     return dweight
 
 
+def _indices(xw, ids):
+    """The ids as a kernel reads them, and how many sequences of how many steps there are."""
+    return (None, *xw.shape[:2]) if ids is None else (np.asarray(ids, np.int64, order="C"), *ids.shape)
+
+
+def _gradient_of_products(dxw, xw, ids):
+    return dxw if ids is None else embedding_rows_added(dxw, ids, len(xw))
+
+
 # --- Elman
 
 
@@ -101,7 +134,7 @@ def elman_step(p, x, y):
 
 
 @task
-def elman_forward(t, tasks, xw, first, weight, y, batch, time, width):
+def elman_forward(t, tasks, xw, ids, first, weight, y, batch, time, width):
     """y (batch, time, width)"""
     begin = part(t, tasks, batch, 1)
     rows, stride = part(t + 1, tasks, batch, 1) - begin, 4 * time * width
@@ -113,8 +146,8 @@ def elman_forward(t, tasks, xw, first, weight, y, batch, time, width):
     for s in range(time):
         multiply_packed(sources, 0 if s == 0 else 4 * (s - 1) * width, panels, targets, rows, width, width, address(nothing))
         for i in range(rows):
-            at = 4 * ((begin + i) * time + s) * width
-            elman_step(p[i * width:(i + 1) * width], floats(xw + at, width), floats(y + at, width))
+            at = (begin + i) * time + s
+            elman_step(p[i * width:(i + 1) * width], floats(row_of(xw, ids, at, width), width), floats(y + 4 * at * width, width))
         if s == 0:
             tabulate(sources, y + begin * stride, stride, rows)
     keep_alive(nothing)
@@ -146,19 +179,20 @@ def elman_backward(t, tasks, g, y, weight, dxw, dfirst, batch, time, width):
 
 
 @elman.forward
-def _(xw, h, weight):
+def _(xw, h, weight, ids):
     if not is_float32(xw, h, weight):
         return NotImplemented
-    y = np.empty(xw.shape, f32)
-    elman_forward(xw, h, weight, y, *y.shape, tasks=_tasks(len(y)))
+    ids, batch, time = _indices(xw, ids)
+    y = np.empty((batch, time, len(weight)), f32)
+    elman_forward(xw, ids, h, weight, y, *y.shape, tasks=_tasks(batch))
     return y, ()
 
 
 @elman.backward
-def _(g, y, _saved, xw, h, weight, *, needs):
-    dxw, dh = np.empty(xw.shape, f32), np.empty(h.shape, f32)
+def _(g, y, _saved, xw, h, weight, ids, *, needs):
+    dxw, dh = np.empty(y.shape, f32), np.empty(h.shape, f32)
     elman_backward(g, y, weight, dxw, dh, *y.shape, tasks=_tasks(len(y)))
-    return dxw, dh, _weight_gradient(y, h, dxw, weight) if needs[2] else None
+    return _gradient_of_products(dxw, xw, ids), dh, _weight_gradient(y, h, dxw, weight) if needs[2] else None, None
 
 
 # --- LSTM
@@ -183,8 +217,8 @@ def lstm_step(p, x, a, before, c, h):
 
 
 @task
-def lstm_forward(t, tasks, xw, first, weight, y, gates, batch, time, width):
-    """y (batch, time, 2 width) is h beside c; gates (batch, time, 4 width) are kept for the way back."""
+def lstm_forward(t, tasks, xw, ids, first, weight, y, gates, batch, time, width):
+    """y (batch, time, 2 width) is h beside c; gates (time, batch, 4 width) are kept for the way back."""
     begin = part(t, tasks, batch, 1)
     rows, wide = part(t + 1, tasks, batch, 1) - begin, 4 * width
     panels, p, nothing = np.empty(packed_size(width, wide), np.float32), np.empty(rows * wide, np.float32), np.zeros(wide, np.float32)
@@ -195,10 +229,10 @@ def lstm_forward(t, tasks, xw, first, weight, y, gates, batch, time, width):
     for s in range(time):
         multiply_packed(sources, 0 if s == 0 else 8 * (s - 1) * width, panels, targets, rows, width, wide, address(nothing))
         for i in range(rows):
-            at = 4 * ((begin + i) * time + s) * width
-            h, c = floats(y + 2 * at, width), floats(y + 2 * at + 4 * width, width)
-            before = floats((first + 8 * (begin + i) * width if s == 0 else y + 2 * at - 8 * width) + 4 * width, width)
-            lstm_step(p[i * wide:(i + 1) * wide], floats(xw + 4 * at, wide), floats(gates + 4 * at, wide), before, c, h)
+            at = (begin + i) * time + s
+            now, x, own = y + 8 * at * width, floats(row_of(xw, ids, at, wide), wide), floats(gates + 4 * (s * batch + begin + i) * wide, wide)
+            before = floats((first + 8 * (begin + i) * width if s == 0 else now - 8 * width) + 4 * width, width)
+            lstm_step(p[i * wide:(i + 1) * wide], x, own, before, floats(now + 4 * width, width), floats(now, width))
         if s == 0:
             tabulate(sources, y + 8 * begin * time * width, 8 * time * width, rows)
     keep_alive(nothing)
@@ -248,7 +282,8 @@ def lstm_backward(t, tasks, g, y, gates, first, weight, dxw, dfirst, batch, time
             cell = floats(y + 2 * at + 4 * width, width)
             before = floats((first + 8 * (begin + i) * width if s == 0 else y + 2 * at - 8 * width) + 4 * width, width)
             to_h, to_c = dh[i * width:(i + 1) * width], dc[i * width:(i + 1) * width]
-            own, more, d = floats(gates + 4 * at, wide), floats(g + 2 * at, 2 * width), floats(dxw + 4 * at, wide)
+            own, more = floats(gates + 4 * (s * batch + begin + i) * wide, wide), floats(g + 2 * at, 2 * width)
+            d = floats(dxw + 4 * at, wide)
             lstm_step_back(own, to_h, to_c, more, cell, before, d, tc)
         multiply_packed(sources, 4 * s * wide, panels, targets, rows, wide, width, address(nothing))
     for i in range(rows):
@@ -260,20 +295,22 @@ def lstm_backward(t, tasks, g, y, gates, first, weight, dxw, dfirst, batch, time
 
 
 @lstm.forward
-def _(xw, state, weight):
+def _(xw, state, weight, ids):
     if not is_float32(xw, state, weight):
         return NotImplemented
-    batch, time, width = xw.shape[0], xw.shape[1], weight.shape[0]
-    y, gates = np.empty((batch, time, 2 * width), f32), np.empty(xw.shape, f32)
-    lstm_forward(xw, state, weight, y, gates, batch, time, width, tasks=_tasks(batch))
+    ids, batch, time = _indices(xw, ids)
+    width = len(weight)
+    y, gates = np.empty((batch, time, 2 * width), f32), np.empty((time, batch, 4 * width), f32)
+    lstm_forward(xw, ids, state, weight, y, gates, batch, time, width, tasks=_tasks(batch))
     return y, gates
 
 
 @lstm.backward
-def _(g, y, gates, xw, state, weight, *, needs):
-    dxw, dstate = np.empty(xw.shape, f32), np.empty(state.shape, f32)
-    lstm_backward(g, y, gates, state, weight, dxw, dstate, *xw.shape[:2], len(weight), tasks=_tasks(len(y)))
-    return dxw, dstate, _weight_gradient(y, state, dxw, weight) if needs[2] else None
+def _(g, y, gates, xw, state, weight, ids, *, needs):
+    batch, time = y.shape[:2]
+    dxw, dstate = np.empty((batch, time, gates.shape[2]), f32), np.empty(state.shape, f32)
+    lstm_backward(g, y, gates, state, weight, dxw, dstate, batch, time, len(weight), tasks=_tasks(batch))
+    return _gradient_of_products(dxw, xw, ids), dstate, _weight_gradient(y, state, dxw, weight) if needs[2] else None, None
 
 
 # --- GRU
@@ -296,8 +333,8 @@ def gru_step(x, p, before, h, kept):
 
 
 @task
-def gru_forward(t, tasks, xw, first, weight, bias, y, kept, batch, time, width):
-    """y (batch, time, width), kept (batch, time, 4 width)"""
+def gru_forward(t, tasks, xw, ids, first, weight, bias, y, kept, batch, time, width):
+    """y (batch, time, width), kept (time, batch, 4 width)"""
     begin = part(t, tasks, batch, 1)
     rows, wide = part(t + 1, tasks, batch, 1) - begin, 3 * width
     panels, p = np.empty(packed_size(width, wide), np.float32), np.empty(rows * wide, np.float32)
@@ -308,9 +345,10 @@ def gru_forward(t, tasks, xw, first, weight, bias, y, kept, batch, time, width):
     for s in range(time):
         multiply_packed(sources, 0 if s == 0 else 4 * (s - 1) * width, panels, targets, rows, width, wide, bias)
         for i in range(rows):
-            at = 4 * ((begin + i) * time + s) * width
-            before = floats(first + 4 * (begin + i) * width if s == 0 else y + at - 4 * width, width)
-            gru_step(floats(xw + 3 * at, wide), p[i * wide:(i + 1) * wide], before, floats(y + at, width), floats(kept + 4 * at, 4 * width))
+            at = (begin + i) * time + s
+            now, x, own = y + 4 * at * width, floats(row_of(xw, ids, at, wide), wide), kept + 16 * (s * batch + begin + i) * width
+            before = floats(first + 4 * (begin + i) * width if s == 0 else now - 4 * width, width)
+            gru_step(x, p[i * wide:(i + 1) * wide], before, floats(now, width), floats(own, 4 * width))
         if s == 0:
             tabulate(sources, y + 4 * begin * time * width, 4 * time * width, rows)
     keep_alive(p)
@@ -354,7 +392,8 @@ def gru_backward(t, tasks, g, y, kept, first, weight, dxw, dproducts, dfirst, ba
             at = 4 * ((begin + i) * time + s) * width
             before = floats(first + 4 * (begin + i) * width if s == 0 else y + at - 4 * width, width)
             to_h, to_product = dh[i * width:(i + 1) * width], floats(dproducts + 3 * at, wide)
-            gru_step_back(floats(kept + 4 * at, 4 * width), to_h, floats(g + at, width), before, floats(dxw + 3 * at, wide), to_product)
+            own = floats(kept + 16 * (s * batch + begin + i) * width, 4 * width)
+            gru_step_back(own, to_h, floats(g + at, width), before, floats(dxw + 3 * at, wide), to_product)
         multiply_packed(sources, 4 * s * wide, panels, targets, rows, wide, width, address(nothing))
         for j in range(rows * width):
             dh[j] += through[j]
@@ -365,17 +404,19 @@ def gru_backward(t, tasks, g, y, kept, first, weight, dxw, dproducts, dfirst, ba
 
 
 @gru.forward
-def _(xw, h, weight, bias):
+def _(xw, h, weight, bias, ids):
     if not is_float32(xw, h, weight, bias):
         return NotImplemented
-    batch, time, width = xw.shape[0], xw.shape[1], weight.shape[0]
-    y, kept = np.empty((batch, time, width), f32), np.empty((batch, time, 4 * width), f32)
-    gru_forward(xw, h, weight, bias, y, kept, batch, time, width, tasks=_tasks(batch))
+    ids, batch, time = _indices(xw, ids)
+    width = len(weight)
+    y, kept = np.empty((batch, time, width), f32), np.empty((time, batch, 4 * width), f32)
+    gru_forward(xw, ids, h, weight, bias, y, kept, batch, time, width, tasks=_tasks(batch))
     return y, kept
 
 
 @gru.backward
-def _(g, y, kept, xw, h, weight, bias, *, needs):
-    dxw, dproducts, dh, dbias = np.empty(xw.shape, f32), np.empty(xw.shape, f32), np.empty(h.shape, f32), np.empty(bias.shape, f32)
+def _(g, y, kept, xw, h, weight, bias, ids, *, needs):
+    dxw, dproducts = (np.empty((*y.shape[:2], bias.size), f32) for _ in range(2))
+    dh, dbias = np.empty(h.shape, f32), np.empty(bias.shape, f32)
     gru_backward(g, y, kept, h, weight, dxw, dproducts, dh, *y.shape, tasks=_tasks(len(y)))
-    return dxw, dh, _weight_gradient(y, h, dproducts, weight, dbias), dbias
+    return _gradient_of_products(dxw, xw, ids), dh, _weight_gradient(y, h, dproducts, weight, dbias), dbias, None
