@@ -54,11 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--quiet", action="store_true", help="say nothing but what went wrong")
 
     sample = commands.add_parser("sample", help="generate digits or text",
-                                 description="Any setting of the model's sampler is an option too: --evaluations 30, --temperature 0.8.")
+                                 description="Any setting of the model's sampler is an option too; a wrong one lists those there are. "
+                                             "Diffusion: --sampler ddim --evaluations 30 --guidance 2 --eta 0.5. "
+                                             "GAN: --truncation 0.7. Text: --temperature 0.8 --top-k 20 --top-p 0.9.")
     sample.add_argument("model", help="a model that ships, or a folder")
     sample.add_argument("-n", type=int, help="how many pictures (default: 64), or how many tokens of text (default: 500)")
-    sample.add_argument("--digit", type=int)
-    sample.add_argument("--prompt")
+    sample.add_argument("--digit", type=int, help="which digit a conditional model draws (default: each in turn)")
+    sample.add_argument("--prompt", help="what a text begins with")
     sample.add_argument("--seed", type=int, default=0)
     sample.add_argument("--out", help="a file: .png or .npz for pictures, .txt for text")
     sample.add_argument("--steps", action="store_true", help="print every step's record")
@@ -198,7 +200,7 @@ def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[
     if not hasattr(model, "sample"):
         raise ValueError(f"{known.model} is of kind {model.kind!r}, which generates nothing")
     n = 64 if known.n is None else known.n
-    settings: dict[str, Any] = {"seed": known.seed, "digit": known.digit, **_settings(model.sample, options)}
+    settings: dict[str, Any] = {"seed": known.seed, "digit": known.digit, **_settings(model.sample, options, model.steps)}
     if known.out and Path(known.out).suffix not in (".png", ".npz"):
         raise ValueError(f"--out is {known.out}; pictures go to a .png or .npz file")
     if known.steps:
@@ -253,12 +255,20 @@ def _sample_text(model: Any, known: argparse.Namespace, options: dict[str, str])
         print(known.out)
 
 
-def _settings(function: Callable, options: dict[str, str]) -> dict[str, Any]:
-    """Options that are keywords of this function; another is an error that names the nearest."""
-    names = [p.name for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+def _settings(function: Callable, options: dict[str, str], *further: Callable) -> dict[str, Any]:
+    """Options that are keywords of this function, or of those that it hands its keywords on to; another is an error that names the nearest."""
+    names: list[str] = []
+    for called in (function, *further):
+        parameters = signature(called).parameters.values()
+        names += [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    else:
+        return _numbers(options)  # the last one takes any
+    hidden = ("n", "n_tokens", "seed", "digit", "prompt", "images", "corpus", "stream", "data", "keep", "z", "codes", "x_1", "known", "mask")
     for name in options:
-        if name not in names and len(names) == len(signature(function).parameters):
-            raise _unknown(name, [n for n in names if n not in ("n", "n_tokens", "seed", "digit", "prompt", "images", "corpus", "stream")])
+        if name not in names:
+            raise _unknown(name, [n for n in dict.fromkeys(names) if n not in hidden])
     return _numbers(options)
 
 
@@ -290,7 +300,7 @@ def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: lis
     model = load(known.model)
     if known.half:
         model.load_arrays(halved(model.arrays()))
-    settings = _settings(model.evaluate, options)
+    settings = _settings(model.evaluate, options, *([model.sample, model.steps] if hasattr(model, "sample") else []))
     began = time.perf_counter()
     data = known.data or getattr(model, "card", {}).get("data")
     figures = model.evaluate(_family(model.kind).data(data), seed=known.seed, **settings)
