@@ -11,6 +11,7 @@ Pictures are in [0, 1] outside and in [-1, 1] inside; t is continuous, and the n
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +26,7 @@ from .diffusion_training import optimal_pairs as optimal_pairs
 from .diffusion_uses import Uses
 from .dit import DiT
 from .latents import Latents
-from .model import Config, Family, Step, check_images, check_labels, last, replayable, stream
+from .model import Config, Family, Step, check_count, check_images, check_labels, labels_for, last, replayable, stream
 from .samplers import ADAPTIVE, SAMPLERS, Belief, Move, check_size, deviation_of, dormand_prince, make_path, next_size, times
 from .toys import TOYS
 from .training import minibatches
@@ -291,9 +292,11 @@ class Diffusion(Uses):
         """
         c = self.config
         sampler = self._check_sampler(sampler or c.sampler)
-        n = len(x_1) if x_1 is not None else n
-        if n < 1:
-            raise ValueError(f"steps: n is {n}; it is at least 1")
+        if x_1 is not None:
+            x_1 = np.asarray(x_1, np.float32)
+            if x_1.shape[1:] != c.image or len(x_1) == 0:
+                raise ValueError(f"x_1: shape is {x_1.shape}; this model starts from (n, {', '.join(map(str, c.image))}), n at least 1")
+        n = check_count(n) if x_1 is None else len(x_1)
         labels = self.labels_for(digit, n)
         guidance = self._check_guidance(guidance)
         if eta and sampler != "ddim":
@@ -303,17 +306,21 @@ class Diffusion(Uses):
         if c.source != "normal" and (eta or sampler == "ddpm"):
             raise ValueError(f"sampler: {sampler!r} draws normal noise, but this model's source is {c.source!r}; "
                              "use euler, heun, midpoint or dopri5")
+        if not self.path.least < start <= 1:
+            raise ValueError(f"start: is {start}; it is a t from above {self.path.least:g} to 1")
+        if not spacing > 0 or not tolerance > 0:
+            raise ValueError(f"steps: spacing is {spacing} and tolerance {tolerance}; both are above 0")
         if repeats > 1 and mask is None:
             raise ValueError(f"repeats: is {repeats} without a mask; it belongs to inpainting")
         rng = np.random.default_rng(seed)
-        x = self.draw_source(n, rng) if x_1 is None else np.asarray(x_1, np.float32)
+        x = self.draw_source(n, rng) if x_1 is None else x_1
         with no_grad():
             if sampler == ADAPTIVE:
                 if mask is not None:
                     raise ValueError("sampler: dopri5 can't inpaint; its steps are too long to paste into")
                 yield from self._adaptive(x, start, labels, guidance, tolerance)
                 return
-            grid = times(self.path, self.steps_within(sampler, evaluations or c.evaluations), start=start, spacing=spacing)
+            grid = times(self.path, self.steps_within(sampler, c.evaluations if evaluations is None else evaluations), start=start, spacing=spacing)
             before = None
             for t, s in pairwise(grid):
                 for again in range(repeats if s > 0 else 1):
@@ -394,7 +401,7 @@ class Diffusion(Uses):
 
         digit: an int or (n,) labels; without it, a conditional model draws all classes in turn.  `batch` at once are in memory.
         """
-        labels = self.labels_for(digit, n)
+        labels = self.labels_for(digit, check_count(n))
         found = [last(self.steps(part.stop - part.start, seed=(seed, part.start) if part.start else seed,
                                  digit=None if labels is None else labels[part], **settings)).x_previous for part in minibatches(n, batch)]
         return self.outside(np.concatenate(found))
@@ -429,16 +436,15 @@ class Diffusion(Uses):
 
     # --- what is checked
 
-    def labels_for(self, digit, n: int):
-        if not self.config.classes:
-            if digit is not None:
-                raise ValueError("digit: this model isn't conditional (classes is 0), so it takes none")
-            return None
-        return check_labels(np.arange(n) % self.config.classes if digit is None else digit, self.config.classes, n)
+    def labels_for(self, digit, n: int) -> np.ndarray | None:
+        return labels_for(digit, self.config.classes, n)
 
     def _check_guidance(self, guidance: float | None) -> float:
         if self.config.classes:
-            return self.config.guidance if guidance is None else float(guidance)
+            guidance = self.config.guidance if guidance is None else guidance
+            if not isinstance(guidance, (int, float)) or not math.isfinite(guidance):
+                raise ValueError(f"guidance: is {guidance!r}; it is a number: 1 for none, more to follow the label more closely")
+            return float(guidance)
         if guidance not in (None, 1, 1.0):
             raise ValueError(f"guidance: is {guidance}, but this model isn't conditional (classes is 0); there is nothing to guide by")
         return 1.0
@@ -451,7 +457,7 @@ class Diffusion(Uses):
 
     def steps_within(self, sampler: str, evaluations: int) -> int:
         """How many steps that sampler takes with so many evaluations of the network."""
-        steps = SAMPLERS[sampler].most(evaluations)
+        steps = SAMPLERS[sampler].most(check_count(evaluations, "evaluations"))
         if steps < 1:
             raise ValueError(f"evaluations: is {evaluations}; {sampler} needs at least {SAMPLERS[sampler].cost(1)}")
         if steps > self.config.T:

@@ -75,7 +75,7 @@ class Uses(Model):
     def encode(self, images, digit=None, *, evaluations: int = 79) -> np.ndarray:
         """The noise from which the probability-flow ODE makes these pictures (Song et al. 2021a, section 5.3), by Heun: (n, *image)."""
         x = self.inside(images)
-        labels = self.labels_for(digit, len(x))
+        labels = self._told(digit, len(x))
         up = times(self.path, self.steps_within("heun", evaluations))[::-1]
         if self.path.least:
             up[0] = self.path.least
@@ -87,7 +87,9 @@ class Uses(Model):
 
     def decode(self, noise: np.ndarray, digit=None, *, evaluations: int = 79, guidance: float = 1.0) -> np.ndarray:
         """Pictures from noise by the same ODE: the inverse of `encode`."""
-        labels = self.labels_for(digit, len(noise))
+        labels = self._told(digit, len(noise))
+        if guidance != 1 and labels is None:
+            raise ValueError(f"guidance: is {guidance}, but no digit is given to be guided by")
         x = np.asarray(noise, np.float32)
         down = times(self.path, self.steps_within("heun", evaluations))
         with no_grad():
@@ -107,6 +109,10 @@ class Uses(Model):
         first, second = self.encode(np.stack([a, b]), digit, evaluations=evaluations)
         return self.decode(great_circle(first, second, steps), digit, evaluations=evaluations)
 
+    def _told(self, digit, n: int) -> np.ndarray | None:
+        """Labels of what is given; without a digit nothing is said of it, and a conditional model takes it as unlabelled."""
+        return None if digit is None else self.labels_for(digit, n)
+
     # --- likelihood
 
     def log_likelihood(self, x_0: np.ndarray, digit=None, *, seed: int = 0, tolerance: float = 1e-4, probes: int = 1,
@@ -122,7 +128,7 @@ class Uses(Model):
         x_0 = np.asarray(x_0, np.float32)
         n, dimensions = len(x_0), math.prod(self.config.image)
         exact = dimensions <= 4 if exact is None else exact
-        labels = self.labels_for(digit, n)
+        labels = self._told(digit, n)
         rng = np.random.default_rng(seed)
         found = []
         for part in minibatches(n, batch):
