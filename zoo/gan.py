@@ -66,6 +66,7 @@ class GANTraining(Config):
     r2: float = 0.0  # and on fake ones
     weight_clip: float = 0.0  # every weight of D stays within this (Arjovsky et al. 2017, algorithm 1)
     smoothing: float = 0.0  # real samples are called real with 1 - smoothing (Salimans et al. 2016)
+    noise: float = 0.0  # deviation of the noise that hides samples from D at first; it falls to 0 (Sonderby et al. 2017, section 3.2)
     average: float = 0.999  # decay of the generator's averaged weights; 0 for none
 
 
@@ -299,7 +300,8 @@ class Adversaries:
         if rows == 0 or rows % m.config.packing:
             raise ValueError(f"batch: has {len(x)} samples; for {t.critic_steps} critic steps and packing {m.config.packing} "
                              f"it needs a multiple of {t.critic_steps * m.config.packing}")
-        factor = self.schedule(self.generator.steps)
+        factor, deviation = self.schedule(self.generator.steps), self.noise()
+        hidden = lambda samples: samples + deviation * rng.standard_normal(samples.shape, np.float32) if deviation else samples
         try:
             for i in range(t.critic_steps):
                 part = slice(i * rows, (i + 1) * rows)
@@ -307,12 +309,17 @@ class Adversaries:
                 z = m.joined(m.draw_z(rows, rng), own)
                 with ops.enable_grad(i == t.critic_steps - 1):  # the last fake samples serve the generator's step too
                     fake = m.generator(Tensor(z))
-                figures = self._discriminate(x[part], fake.data, own, rng, factor)
+                figures = self._discriminate(hidden(x[part]), hidden(fake.data), own, rng, factor)
                 if not math.isfinite(figures["discriminator"]):
                     return figures
-            return {**self._generate(fake, x[part], own, factor), **figures}
+            return {**self._generate(fake, hidden, x[part], own, factor), **figures}
         except FloatingPointError as e:
             raise TrainingFailed(f"step {self.generator.steps + 1}: {e}; training stopped") from e
+
+    def noise(self) -> float:
+        """The deviation now: the one given at first, 0 after four fifths of the steps, along a parabola."""
+        left = 1 - self.generator.steps / (0.8 * self.training.steps)
+        return self.training.noise * left * left if left > 0 else 0.0
 
     def _discriminate(self, real: Any, fake: Any, labels, rng: Rng, factor: float) -> dict[str, float]:
         t, discriminator = self.training, self.model.discriminator
@@ -341,11 +348,11 @@ class Adversaries:
             figures["discriminator"] = float(loss)
         return {**figures, "discriminator_norm": self.discriminator.grad_norm}
 
-    def _generate(self, fake: Tensor, real: np.ndarray, labels, factor: float) -> dict[str, float]:
-        verdict = self.model.discriminator(fake, labels)
+    def _generate(self, fake: Tensor, hidden: Callable, real: np.ndarray, labels, factor: float) -> dict[str, float]:
+        verdict = self.model.discriminator(hidden(fake), labels)
         if self.loss.middle is None:
             with no_grad():
-                on_real = self.model.discriminator(Tensor(real), labels)
+                on_real = self.model.discriminator(Tensor(hidden(real)), labels)
             loss = self.loss.generator(verdict, on_real)
         else:
             loss = self.loss.generator(verdict)

@@ -118,7 +118,7 @@ class Discriminator(Module):
 
     Convolutional: two convolutions that halve the picture, and a dense layer (Radford et al. 2016).  Labels enter as planes beside the
     picture, or as the product of an embedding with the last features (Miyato & Koyama 2018, eq. 3).  Dense: each coordinate x may come
-    with sin(f x) and cos(f x), without which a network is slow to see what is sharp in a low dimension (Tancik et al. 2020).
+    with sin(f x) / f and cos(f x) / f, without which a network is slow to see what is sharp in a low dimension (Tancik et al. 2020).
     """
 
     def __init__(self, config: GANConfig, shape: tuple[int, ...], *, rng: Rng):
@@ -151,8 +151,9 @@ class Discriminator(Module):
     def __call__(self, x, labels=None):
         x = self._packed(x)
         if len(self.frequencies):
-            angles = (x.reshape((*x.shape, 1)) * self.frequencies).reshape((len(x), -1))
-            x = ops.concatenate([x, ops.sin(angles), ops.cos(angles)], axis=1)
+            angles = x.reshape((*x.shape, 1)) * self.frequencies
+            waves = [(wave(angles) / self.frequencies).reshape((len(x), -1)) for wave in (ops.sin, ops.cos)]  # of slopes up to 1
+            x = ops.concatenate([x, *waves], axis=1)
         if self.planes:
             one_hot = np.eye(self.classes, dtype=np.float32)[labels].reshape((len(x),) + (1,) * (x.ndim - 2) + (-1,))
             x = ops.concatenate([x, np.broadcast_to(one_hot, (*x.shape[:-1], self.classes))], axis=-1)
