@@ -9,6 +9,7 @@ import pytest
 import zoo
 from zoo import autograd as ops
 from zoo import dit, samplers
+from zoo.__main__ import main
 from zoo.data import Images
 from zoo.diffusion import PRESETS, Diffusion, DiffusionConfig, DiffusionTraining, Pairs, make_trainer, optimal_pairs
 from zoo.diffusion_uses import great_circle
@@ -480,8 +481,8 @@ def test_bad_input_says_what_is_wrong():
     bad("guidance: is nan", conditional.sample, 1, guidance=math.nan)
     bad("no digit is given", conditional.decode, x, guidance=2.0)
     bad("start: is 1.5", model.sample, 1, start=1.5)
-    bad("spacing is 0", model.sample, 1, spacing=0)
-    bad("tolerance -1", model.sample, 1, tolerance=-1, sampler="dopri5")
+    bad("spacing: is 0", model.sample, 1, spacing=0)
+    bad("tolerance: is -1", model.sample, 1, tolerance=-1, sampler="dopri5")
     bad(r"x_1: shape is \(1, 4, 8\)", model.sample, x_1=x[:, :4])
     bad("at least 2", model.sample, 1, evaluations=1, sampler="midpoint")
     bad("guidance", model.sample, 1, guidance=2.0)
@@ -502,6 +503,61 @@ def test_bad_input_says_what_is_wrong():
     bad("heads is 0", Diffusion.new, **{**transformer, "heads": 0})
     bad("heads is 3", Diffusion.new, **{**transformer, "heads": 3})
     bad("'transformer' and image", Diffusion.new, **{**transformer, "image": (2,)})
+
+
+# --- on the command line
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A transformer and a model of latents, trained for two steps each, by the command line."""
+    folder = tmp_path_factory.mktemp("diffusion")
+    VAE.new(image=(8, 8), latent=(3,), hidden=(12,)).save(folder / "vae")
+    few = ["--data", "digits8x8", "--quiet", "--steps", "2", "--batch-size", "8"]
+    small = ["--preset", "dit", "--channels", "8", "--blocks", "1", "--heads", "2"]
+    assert main(["train", "diffusion", *few, *small, "--out", str(folder / "dit")]) == 0
+    small = ["--preset", "latent", "--autoencoder", str(folder / "vae"), "--channels", "8", "--blocks", "1"]
+    assert main(["train", "diffusion", *few, *small, "--out", str(folder / "latent")]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", ["dit", "latent"])
+def test_sampling_by_the_words_of_its_settings(trained, name, tmp_path, capsys):
+    words = ["sample", str(trained / name), "-n", "2", "--digit", "3", "--sampler", "ddim", "--evaluations", "3", "--guidance", "2", "--eta", "0.5"]
+    assert main([*words, "--out", str(tmp_path / "x.npz")]) == 0
+    expected = zoo.load(trained / name).sample(2, digit=3, sampler="ddim", evaluations=3, guidance=2, eta=0.5)
+    assert np.array_equal(np.load(tmp_path / "x.npz")["images"], expected)
+    capsys.readouterr()
+    assert main([*words, "--steps", "--out", str(tmp_path / "y.png")]) == 0
+    assert capsys.readouterr().out.count("DiffusionStep") == 3
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ("--sampler plms", "sampler: is 'plms'; it may be ddpm, ddim"),
+    ("--evaluations 2001", "T = 1000"),
+    ("--evaluations 0", "evaluations is 0; it is a whole number of at least 1"),
+    ("--evaluations many", "evaluations is 'many'"),
+    ("--guidance strong", "guidance: is 'strong'; it is a number"),
+    ("--digit 10", "they may go from 0 to 9"),
+    ("--eta 2 --sampler ddim", "eta: is 2; it is a number from 0 to 1"),
+    ("--eta 0.5", "it is a setting of ddim"),
+    ("--eta some", "eta: is 'some'"),
+    ("--spacing wide", "spacing: is 'wide'"),
+    ("--evaluation 3", "did you mean --evaluations?"),
+])
+def test_wrong_words_of_sampling_are_one_line(trained, capsys, words, message):
+    assert main(["sample", str(trained / "dit"), "-n", "1", *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_model_of_latents_whose_vae_is_gone_says_which(trained, capsys):
+    (trained / "vae").rename(trained / "elsewhere")
+    try:
+        assert main(["sample", str(trained / "latent")]) == 2
+        assert f"autoencoder: is '{trained / 'vae'}', which is neither a folder nor a VAE that ships" in capsys.readouterr().err
+    finally:
+        (trained / "elsewhere").rename(trained / "vae")
 
 
 @pytest.mark.parametrize("name", TOYS)

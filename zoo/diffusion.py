@@ -11,7 +11,6 @@ Pictures are in [0, 1] outside and in [-1, 1] inside; t is continuous, and the n
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -299,17 +298,15 @@ class Diffusion(Uses):
         n = check_count(n) if x_1 is None else len(x_1)
         labels = self.labels_for(digit, n)
         guidance = self._check_guidance(guidance)
+        for name, value, least, most in (("eta", eta, 0, 1), ("spacing", spacing, 0.1, 10), ("tolerance", tolerance, 1e-8, 10)):
+            check_number(name, value, least, most)
         if eta and sampler != "ddim":
             raise ValueError(f"eta: is {eta} with sampler {sampler!r}; it is a setting of ddim")
-        if not 0 <= eta <= 1:
-            raise ValueError(f"eta: is {eta}; it may go from 0 to 1")
         if c.source != "normal" and (eta or sampler == "ddpm"):
             raise ValueError(f"sampler: {sampler!r} draws normal noise, but this model's source is {c.source!r}; "
                              "use euler, heun, midpoint or dopri5")
         if not self.path.least < start <= 1:
             raise ValueError(f"start: is {start}; it is a t from above {self.path.least:g} to 1")
-        if not spacing > 0 or not tolerance > 0:
-            raise ValueError(f"steps: spacing is {spacing} and tolerance {tolerance}; both are above 0")
         if repeats > 1 and mask is None:
             raise ValueError(f"repeats: is {repeats} without a mask; it belongs to inpainting")
         rng = np.random.default_rng(seed)
@@ -442,9 +439,7 @@ class Diffusion(Uses):
     def _check_guidance(self, guidance: float | None) -> float:
         if self.config.classes:
             guidance = self.config.guidance if guidance is None else guidance
-            if not isinstance(guidance, (int, float)) or not math.isfinite(guidance):
-                raise ValueError(f"guidance: is {guidance!r}; it is a number: 1 for none, more to follow the label more closely")
-            return float(guidance)
+            return check_number("guidance", guidance, -100, 100)
         if guidance not in (None, 1, 1.0):
             raise ValueError(f"guidance: is {guidance}, but this model isn't conditional (classes is 0); there is nothing to guide by")
         return 1.0
@@ -463,6 +458,12 @@ class Diffusion(Uses):
         if steps > self.config.T:
             raise ValueError(f"evaluations: is {evaluations}, {steps} steps; this model's finest chain has T = {self.config.T}")
         return steps
+
+
+def check_number(name: str, value: Any, least: float, most: float) -> float:
+    if not isinstance(value, (int, float)) or not least <= value <= most:
+        raise ValueError(f"{name}: is {value!r}; it is a number from {least:g} to {most:g}")
+    return float(value)
 
 
 FAMILIES = {"diffusion": Family(Diffusion, DiffusionTraining, PRESETS, load_data, make_trainer, "mnist")}
