@@ -317,8 +317,8 @@ class Adversaries:
             raise TrainingFailed(f"step {self.generator.steps + 1}: {e}; training stopped") from e
 
     def noise(self) -> float:
-        """The deviation now: the one given at first, 0 after four fifths of the steps, along a parabola."""
-        left = 1 - self.generator.steps / (0.8 * self.training.steps)
+        """The deviation now: the one given at first, 0 after three fifths of the steps, along a parabola."""
+        left = 1 - self.generator.steps / (0.6 * self.training.steps)
         return self.training.noise * left * left if left > 0 else 0.0
 
     def _discriminate(self, real: Any, fake: Any, labels, rng: Rng, factor: float) -> dict[str, float]:
