@@ -1,7 +1,9 @@
 """Laws of diffusion and flow matching, on small networks, and on networks that know the answer."""
 
+import json
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from zoo.__main__ import main
 from zoo.data import Images
 from zoo.diffusion import PRESETS, Diffusion, DiffusionConfig, DiffusionTraining, Pairs, make_trainer, optimal_pairs
 from zoo.diffusion_uses import great_circle
-from zoo.metrics import squared_wasserstein
+from zoo.metrics import Classifier, squared_wasserstein
 from zoo.storage import WrongFile
 from zoo.toys import TOYS, moons
 from zoo.vae import VAE
@@ -558,6 +560,27 @@ def test_a_model_of_latents_whose_vae_is_gone_says_which(trained, capsys):
         assert f"autoencoder: is '{trained / 'vae'}', which is neither a folder nor a VAE that ships" in capsys.readouterr().err
     finally:
         (trained / "elsewhere").rename(trained / "vae")
+
+
+def test_the_table_of_steps_against_quality_goes_on_where_it_stopped(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parent.parent / "benchmarks")
+    import steps_against_quality as sweep
+
+    Classifier.new(image=(8, 8), channels=4, features=8).save(tmp_path / "judge")
+    words = [str(trained / "dit"), "--n", "20", "--classifier", str(tmp_path / "judge"), "--json", str(tmp_path / "x.json"), "--batch", "15"]
+    sweep.main([*words, "--samplers", "ddpm", "midpoint", "--evaluations", "3", "1"])
+    rows = json.loads((tmp_path / "x.json").read_text())["rows"]
+    assert [(r["sampler"], r["asked for"], r["evaluations"]) for r in rows] == [("ddpm", 1, 1), ("ddpm", 3, 3), ("midpoint", 3, 2)]
+    assert all(math.isfinite(r["frechet"]) and 0 <= r["coverage"] <= 1 and r["nearest_training_floor_median"] > 0 for r in rows)
+    drawn, draw = [], sweep.draw
+    monkeypatch.setattr(sweep, "draw", lambda *args, **settings: drawn.append(settings) or draw(*args, **settings))
+    capsys.readouterr()
+    sweep.main([*words, "--samplers", "ddpm", "heun", "--evaluations", "3", "1", "--plot", str(tmp_path / "x.png")])
+    out = capsys.readouterr().out
+    assert [(k["sampler"], k["evaluations"]) for k in drawn] == [("heun", 1), ("heun", 3)] and out.count("heun") >= 2 and "3-step DDPM" in out
+    assert (tmp_path / "x.png").stat().st_size > 1000
+    with pytest.raises(SystemExit, match="seed 0, now 1"):
+        sweep.main([*words, "--seed", "1"])
 
 
 @pytest.mark.parametrize("name", TOYS)
