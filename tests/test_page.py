@@ -15,7 +15,7 @@ from zoo.gan import GAN
 from zoo.inspection.demo import write_demo
 from zoo.inspection.inspect import inspect
 from zoo.inspection.page import pack, unpack
-from zoo.inspection.text import WATCHED, _look_inside
+from zoo.inspection.text import WATCHED, _last, _pushes, read
 from zoo.recurrent import Recurrent
 from zoo.tokenizer import CharTokenizer
 from zoo.transformer import Transformer
@@ -234,15 +234,16 @@ def test_attention_on_the_page_is_the_attention(browser, tmp_path):
                 assert expected[step.position - most] >= expected.max() - 1 / 255
 
 
-@pytest.mark.parametrize("fields", [{}, {"norm": "rms", "positions": "rotary", "mlp": "swiglu", "bias": False, "tied": False, "key_value_heads": 1}])
+@pytest.mark.parametrize("fields", [{}, {"norm": "rms", "positions": "rotary", "mlp": "swiglu", "bias": False, "tied": False, "key_value_heads": 1},
+                                    {"norm": "none", "mlp": "relu"}, {"mlp": "none"}])
 def test_the_pushes_of_all_parts_add_up_to_the_logit(rng, fields):
     model = text_model(layers=3, heads=2, width=16, window=8, **fields)
     for parameter in model.parameters():
         parameter.data += 0.3 * rng.standard_normal(parameter.shape).astype(np.float32)
     with trace(model, at=WATCHED) as seen:
         for step in model.steps(PROMPT, 6, seed=1):
-            inner = _look_inside(model, step, seen.take())
-            assert np.isclose(inner.parts.sum(), step.logits[step.token] - step.logits.mean(), atol=1e-3)
+            pushes = _pushes(model, step.token, _last(read(model, seen.take(), slice(-1, None))))
+            assert np.isclose(pushes.sum(), step.logits[step.token] - step.logits.mean(), atol=1e-3)
 
 
 def test_two_runs_stand_side_by_side(browser, tmp_path):

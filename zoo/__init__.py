@@ -26,7 +26,7 @@ _WHERE = {  # public name -> the module it is imported from, when it is first us
     "graph": "zoo.inspection.graph",
     "Trainer": "zoo.training",
 }
-_MODULES = ("autograd", "nn", "optim", "training", "storage", "data", "music", "tokenizer", "metrics", "inspection",
+_MODULES = ("autograd", "nn", "optim", "training", "storage", "data", "music", "tokenizer", "metrics", "inspection", "explain",
             "gan", "vae", "diffusion", "transformer", "recurrent")
 
 __all__ = ["__version__", *_WHERE, *_MODULES]

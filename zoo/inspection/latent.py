@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import no_grad
+from ..explain.latents import codes, plane
 from ..nn import ConvTranspose2d, Linear
 from .page import pack
 from .runs import Event, Panels, as_image, first, picture, recorder, tool
@@ -118,12 +118,5 @@ def latent_map(model: Any) -> dict[str, Any] | None:
         return None
     images = load_images("mnist")
     labels = np.asarray(images.test_labels)[:MAP_POINTS]
-    with no_grad():
-        found = model.encode(images.test[:MAP_POINTS], *([labels] if getattr(model.config, "classes", 0) else []))
-    codes = np.asarray(found[0] if isinstance(found, tuple) else found, np.float32)  # a variational one gives mean and log variance
-    if codes.shape[1] == 2:
-        centre, axes = np.zeros(2, np.float32), np.eye(2, dtype=np.float32)
-    else:
-        centre = codes.mean(0)
-        axes = np.linalg.svd(codes - centre, full_matrices=False)[2][:2]
-    return {"points": pack((codes - centre) @ axes.T), "labels": labels.tolist(), "centre": pack(centre), "axes": pack(axes)}
+    there = plane(codes(model, images.test[:MAP_POINTS], labels))
+    return {"points": pack(there.points), "labels": labels.tolist(), "centre": pack(there.centre), "axes": pack(there.axes)}

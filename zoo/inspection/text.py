@@ -7,12 +7,14 @@ head looked.  All of it is seen in the same pass that writes the text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ..autograd.tracing import Seen, trace
+from ..autograd.tracing import trace
+from ..explain.circuits import WATCHED, Inside, lens, output_matrix, part_names, pushes, read
 from ..language import Sampling, softmax
 from .gates import gate_panels, gate_parts
 from .runs import Event, Panels, Rows, recorder, watch
@@ -45,16 +47,17 @@ def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) 
     }
     with trace(model, at=WATCHED) as seen:
         for step, met in watch(model.steps(prompt, n, **settings), seen):
-            inner = _look_inside(model, step, met)
-            read = inner.attention.shape[-1]
-            start = step.position - read
+            inner = _last(read(model, met, slice(-1, None)))
+            added = _pushes(model, step.token, inner)
+            size = inner.attention.shape[-1]
+            start = step.position - size
             tokens.append(spell(model, step.token))
             yield step, {
                 **_text_parts(model, step, tokens[-1], stages),
-                "why": {"sentences": _choice(model, step) + _inside_words(step, inner, parts, tokens)},
+                "why": {"sentences": _choice(model, step) + _inside_words(step, inner.attention, added, parts, tokens)},
                 "lens": _lens(model, step, inner),
-                "contributions": {"values": inner.parts, "total": np.float32(step.logits[step.token] - step.logits.mean())},
-                "attention": {"tokens": tokens[-1], "starts": start, "positions": step.position, "sizes": read,
+                "contributions": {"values": added, "total": np.float32(step.logits[step.token] - step.logits.mean())},
+                "attention": {"tokens": tokens[-1], "starts": start, "positions": step.position, "sizes": size,
                               "values": inner.attention.ravel()},
             }
 
@@ -64,70 +67,24 @@ def _check_length(n: int) -> None:
         raise ValueError(f"n is {n:,}; a page has room for {MOST_TOKENS:,} tokens")
 
 
-WATCHED = ("blocks.*.attention.softmax", "blocks.*.attention.scaled_dot_product_attention", "blocks.*.attention.output.linear",
-           "blocks.*.mlp.down.linear", "blocks.*.add", "blocks.*.add#2")
+def _last(inside: Inside) -> Inside:
+    """The pass at its last position, without the axis of positions."""
+    return Inside(inside.attention[:, :, -1], inside.streams[:, -1], inside.parts[:, -1])
 
 
-class Inside(NamedTuple):
-    """One pass, at its last position."""
-
-    attention: np.ndarray  # (layers, heads, keys)
-    streams: np.ndarray  # (layers + 1, width) the residual stream before and after each block
-    parts: np.ndarray  # (1 + layers (heads + 1) + 1,) what each part adds to the chosen token's logit, above the mean of all symbols
-
-
-def _look_inside(model: Any, step: Any, met: list[Seen]) -> Inside:
-    c = model.config
-    by_name = {seen.short: seen.value for seen in met}
-
-    def last(name: str) -> np.ndarray:
-        return by_name[name][0, -1].astype(np.float64)
-
-    attention, streams, written = [], [last("blocks.0.add") - last("blocks.0.attention.output.linear")], []
-    for i in range(c.layers):
-        path = f"blocks.{i}.attention"
-        attention.append(by_name[f"{path}.softmax"][0, :, -1])
-        heads = by_name[f"{path}.scaled_dot_product_attention"][0, :, -1].astype(np.float64)  # (heads, head_width)
-        rows = model.blocks[i].attention.output.weight.data.reshape(c.heads, heads.shape[1], -1)
-        written += [head @ row for head, row in zip(heads, rows)]
-        streams.append(last(f"blocks.{i}.add#2"))
-        written.append(last(f"blocks.{i}.mlp.down.linear"))
-    parts = [streams[0], *written]
-    parts.append(streams[-1] - np.sum(parts, axis=0))  # the biases of the attention's outputs
-    return Inside(np.stack(attention), np.stack(streams), _pushes(model, step.token, streams[-1], np.stack(parts)))
-
-
-def _pushes(model: Any, token: int, stream: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """What each part of the stream adds to a token's logit above the mean of all: the last norm is linear once its scale is known.
-
-    parts (n, width), which sum to stream -> (n,); the norm's own bias goes to the last of them.
-    """
-    norm = model.norm
-    gain = norm.gain.data.astype(np.float64)
-    if model.config.norm == "layer":
-        centred = parts - parts.mean(-1, keepdims=True)
-        scaled = gain * centred / np.sqrt(stream.var() + norm.eps)
-        if norm.bias is not None:
-            scaled[-1] += norm.bias.data
-    else:
-        scaled = gain * parts / np.sqrt((stream**2).mean() + norm.eps)
-    matrix = _output_matrix(model)  # (width, symbols)
-    return scaled @ (matrix[:, token] - matrix.mean(1))
-
-
-def _output_matrix(model: Any) -> np.ndarray:
-    return model.embedding.weight.data.T if model.output is None else model.output.weight.data
+def _pushes(model: Any, token: int, inner: Inside) -> np.ndarray:
+    """What each part adds to a token's logit above the mean of all symbols, (parts,)."""
+    matrix = output_matrix(model)
+    return pushes(model, inner.streams[-1], inner.parts, matrix[:, token].astype(np.float64) - matrix.mean(1))
 
 
 def _parts(model: Any) -> list[str]:
-    c = model.config
-    parts = [*(f"head {h + 1}" for h in range(c.heads)), "mlp"]
-    return ["embedding", *(f"layer {i + 1} {part}" for i in range(c.layers) for part in parts), "biases"]
+    """Names of the parts as the page has them: blocks.0.head.3 is layer 1 head 4."""
+    return [re.sub(r"\d+", lambda n: str(int(n[0]) + 1), name).replace("blocks", "layer").replace(".", " ") for name in part_names(model)]
 
 
 def _lens(model: Any, step: Any, inner: Inside) -> dict[str, Any]:
-    logits = model.logits(model.norm(inner.streams.astype(np.float32)))
-    p = np.stack([softmax(np.asarray(row)) for row in getattr(logits, "data", logits)])  # (layers + 1, symbols)
+    p = np.stack([softmax(row) for row in lens(model, inner.streams)])  # (layers + 1, symbols)
     top = np.argsort(-p, axis=1, kind="stable")[:, :LAYERS_WOULD_SAY]
     return {"texts": [[spell(model, t) for t in row] for row in top], "chances": np.take_along_axis(p, top, 1), "chosen": p[:, step.token],
             "tokens": spell(model, step.token)}
@@ -213,17 +170,17 @@ def _choice(model: Any, step: Any) -> str:
     return words + f"The draw **{step.draw:.4f}** fell between {begins:.4f} and {ends:.4f}, which is its place. "
 
 
-def _inside_words(step: Any, inner: Inside, parts: list[str], tokens: list[str]) -> str:
-    """What heads and layers had to do with it; parts: their names."""
-    start = step.position - inner.attention.shape[-1]
-    skipped = int(inner.attention.shape[-1] > 1)  # the first token is where heads look that have nothing to look at
-    looks = inner.attention[..., skipped:]
+def _inside_words(step: Any, attention: np.ndarray, added: np.ndarray, parts: list[str], tokens: list[str]) -> str:
+    """What heads and layers had to do with it.  attention (layers, heads, keys); added: to its logit by each of the parts, whose names follow."""
+    start = step.position - attention.shape[-1]
+    skipped = int(attention.shape[-1] > 1)  # the first token is where heads look that have nothing to look at
+    looks = attention[..., skipped:]
     layer, head, key = np.unravel_index(looks.argmax(), looks.shape)
     key += skipped
-    push = int(inner.parts[:-1].argmax())
-    return (f"The largest push came from **{parts[push]}** ({inner.parts[push]:+.2f} of {inner.parts.sum():+.2f}). "
+    push = int(added[:-1].argmax())
+    return (f"The largest push came from **{parts[push]}** ({added[push]:+.2f} of {added.sum():+.2f}). "
             f"The sharpest look was that of layer {layer + 1} head {head + 1}, at {shown(tokens[start + key])} "
-            f"{step.position - start - key} back ({inner.attention[layer, head, key]:.0%}).")
+            f"{step.position - start - key} back ({attention[layer, head, key]:.0%}).")
 
 
 def _ordinal(n: int) -> str:

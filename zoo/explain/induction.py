@@ -1,0 +1,82 @@
+"""Induction (Elhage et al. 2021; Olsson et al. 2022): "... A B ... A" is continued with B, by two heads one after the other.
+
+A head of the first layer writes at B which token stood before it; a head of a later layer looks from the second A for a place before which
+A stood, finds B and copies it.  On random tokens that come twice, nothing else helps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from .. import autograd as ops
+from ..autograd import no_grad
+from ..autograd.tracing import trace
+from .circuits import check_transformer
+
+
+def repeated(n: int, length: int, symbols: int, rng: Generator, *, time: int | None = None) -> np.ndarray:
+    """ids (n, 2 length): random tokens, and the same again; or (n, time), as often as they fit."""
+    once = rng.integers(symbols, size=(n, length))
+    return np.resize(once.T, (time or 2 * length, n)).T
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeats:
+    """How a model foretells random tokens that come twice: place i is the prediction of token i + 1."""
+
+    right: np.ndarray  # (2 length - 1,) share of sequences
+    nats: np.ndarray  # (2 length - 1,) mean surprise
+
+    @property
+    def accuracy(self) -> float:
+        """Of the second half, from its second token on: the first can't be foretold."""
+        return float(self.right[len(self.right) // 2 + 1:].mean())
+
+
+def repeat_accuracy(model: Any, length: int = 0, *, n: int = 64, seed: int = 0) -> Repeats:
+    """length: of what is repeated; half the window unless given."""
+    ids = _sequences(model, length, n, seed)
+    with no_grad():
+        logits = np.asarray(model(ids))[:, :-1]
+        right = (logits.argmax(-1) == ids[:, 1:]).mean(0)
+        likely = np.take_along_axis(np.asarray(ops.log_softmax(logits)), ids[:, 1:, None], -1)[..., 0]
+    return Repeats(right, -likely.mean(0))
+
+
+def induction_scores(model: Any, length: int = 0, *, n: int = 16, seed: int = 0) -> np.ndarray:
+    """How much each head looks, from the second time a token comes, at what followed it the first time: (layers, heads), from 0 to 1."""
+    length = _length(model, length)
+    maps = _maps(model, length, n, seed)
+    queries = np.arange(length, 2 * length)
+    return maps[..., queries, queries - length + 1].mean((1, -1))
+
+
+def previous_token_scores(model: Any, length: int = 0, *, n: int = 16, seed: int = 0) -> np.ndarray:
+    """How much each head looks at the token before, on the same sequences: (layers, heads)."""
+    maps = _maps(model, length, n, seed)
+    queries = np.arange(1, maps.shape[-1])
+    return maps[..., queries, queries - 1].mean((1, -1))
+
+
+def _maps(model: Any, length: int, n: int, seed: int) -> np.ndarray:
+    """(layers, n, heads, queries, keys)"""
+    with no_grad(), trace(model, at="blocks.*.attention.softmax") as seen:
+        model(_sequences(model, length, n, seed))
+    return np.stack([record.value for record in seen.records])
+
+
+def _sequences(model: Any, length: int, n: int, seed: int) -> np.ndarray:
+    return repeated(n, _length(model, length), model.config.symbols, np.random.default_rng(seed))
+
+
+def _length(model: Any, length: int) -> int:
+    check_transformer(model)
+    most = model.config.window // 2
+    length = length or most
+    if not 2 <= length <= most:
+        raise ValueError(f"length is {length}; with a window of {model.config.window} it may go from 2 to {most}")
+    return length

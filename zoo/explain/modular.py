@@ -1,0 +1,101 @@
+"""Grokking (Power et al. 2022) of a + b mod p, in the set-up of Nanda et al. (2023): "a b =" is read, the answer stands behind "=".
+
+A transformer of one layer without norms first knows by heart the pairs it's trained on, and only thousands of steps later, where weight
+decay asks for less, computes: it turns a and b into waves of a few frequencies and adds their angles.  `fourier_power` shows which.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from .. import autograd as ops
+from ..autograd import Tensor
+from ..transformer import Transformer
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """All pairs of numbers below p, some to learn from; each as ids (n, 3), "=" being p, with its answer (n,)."""
+
+    p: int
+    train: np.ndarray
+    train_answers: np.ndarray
+    test: np.ndarray
+    test_answers: np.ndarray
+
+
+def modular_addition(p: int = 113, share: float = 0.3, seed: int = 0) -> Pairs:
+    if p < 2 or not 0 < share < 1:
+        raise ValueError(f"modular_addition: p is {p}, share {share}; p is at least 2, share lies between 0 and 1")
+    a, b = np.divmod(np.random.default_rng(seed).permutation(p * p), p)
+    ids, answers = np.stack([a, b, np.full(p * p, p)], 1), (a + b) % p
+    n = int(share * p * p)
+    return Pairs(p, ids[:n], answers[:n], ids[n:], answers[n:])
+
+
+def new_model(p: int = 113, *, width: int = 128, heads: int = 4, hidden: int = 512, seed: int = 0) -> Transformer:
+    """Every weight is drawn from N(0, 1 / width), as Nanda et al. do: from smaller ones it learns at once, and there is nothing to grok."""
+    model = Transformer.new(symbols=p + 1, window=3, layers=1, heads=heads, width=width, hidden=hidden, mlp="relu", norm="none", bias=False,
+                            tied=False, seed=seed)
+    rng = np.random.default_rng(seed)
+    for weight in model.parameters():
+        weight.data[...] = rng.normal(0, width**-0.5, weight.shape)
+    return model
+
+
+def last_logits(model: Transformer, ids: np.ndarray) -> Any:
+    """`model(ids)[:, -1]` of one layer with learned positions, many times faster: ids (n, time), which end alike -> (n, symbols).
+
+    A token's key, value, and score with the last query depend on its symbol and place alone: each is computed once, not in every row of ids.
+    """
+    c = model.config
+    if c.layers != 1 or model.position is None:
+        raise ValueError(f"last_logits: the model has {c.layers} layers and {c.positions} positions; this is for one layer, learned ones")
+    if (ids[:, -1] != ids[0, -1]).any():
+        raise ValueError("last_logits: ids end in different tokens; all must end in the same")
+    (block,) = model.blocks
+    n, time = ids.shape
+    d, rows = c.head_width, ids + c.symbols * np.arange(time)  # of each token in the tables
+    table = (model.embedding.weight + model.position.weight[:time].reshape((time, 1, c.width))).reshape((time * c.symbols, c.width))
+    q, k, v = ops.unpack(block.attention.query_key_value(block.norm1(table)).reshape((1, time * c.symbols, -1)), c.heads, c.key_value_heads)
+    last = int(rows[0, -1])
+    scores = (q[0, :, last : last + 1] * ops.repeat_heads(k, c.heads)[0]).sum(axis=-1) * (1 / np.sqrt(np.float32(d)))  # (heads, time symbols)
+    weights = ops.softmax(ops.embedding(ops.swapaxes(scores), rows), axis=1)  # (n, time, heads)
+    values = ops.swapaxes(ops.repeat_heads(v, c.heads)[0], a=0, b=1).reshape((time * c.symbols, c.heads * d))
+    mixed = (weights.reshape((n, time, c.heads, 1)) * ops.embedding(values, rows).reshape((n, time, c.heads, d))).sum(axis=1)
+    x = table[last] + block.attention.output(mixed.reshape((n, c.heads * d)))
+    if block.mlp is not None:
+        x = x + block.mlp(block.norm2(x))
+    return model.logits(model.norm(x))
+
+
+def loss(model: Transformer, ids: np.ndarray, answers: np.ndarray) -> dict[str, Tensor]:
+    """Cross-entropy in nats of the answers, and the share that is right."""
+    logits = last_logits(model, ids)
+    return {"loss": ops.cross_entropy(logits, answers), "right": Tensor(np.float32(np.mean(np.asarray(logits.data).argmax(1) == answers)))}
+
+
+def fourier_power(rows: np.ndarray) -> np.ndarray:
+    """How much of the rows for 0 .. p - 1, (p, width), is a wave of each frequency along the numbers: shares (p // 2 + 1,) that sum to 1.
+
+    Frequency k is cos and sin of 2 pi k a / p together; the first share is that of the mean.
+    """
+    p = len(rows)
+    power = (np.abs(np.fft.rfft(rows, axis=0, norm="ortho")) ** 2).sum(1)
+    power[1 : (p + 1) // 2] *= 2  # each stands for its conjugate too
+    return power / power.sum()
+
+
+def embedding_power(model: Transformer) -> np.ndarray:
+    """`fourier_power` of the embedding's rows of the numbers, without that of "="."""
+    return fourier_power(model.embedding.weight.data[:-1])
+
+
+def evaluate(model: Transformer, pairs: Pairs) -> dict[str, float]:
+    """How it does on the pairs that it isn't trained on, and how much of the embedding is in its five strongest frequencies."""
+    found = loss(model, pairs.test, pairs.test_answers)
+    strongest = np.sort(embedding_power(model)[1:])[-5:]
+    return {"test loss": float(found["loss"]), "test right": float(found["right"]), "power in five frequencies": float(strongest.sum())}

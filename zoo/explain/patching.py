@@ -1,0 +1,151 @@
+"""Which parts of a transformer carry what makes the difference between two prompts?  Put a part of one run into the other and see.
+
+`prompt` is the run that is changed, `other` the run of as many tokens that parts are taken from.  What is measured is a number
+made from the logits (time, symbols); `logit_difference(a, b)` is the usual one.
+
+    patched = activation_patching(model, "Mary and John ... John gave it to", "... Mary gave it to", logit_difference(mary, john))
+    figures.patching(patched)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ..autograd import no_grad
+from ..autograd.tracing import patch, trace
+from ..language import Prompt
+from . import circuits
+from .circuits import HEADS, MLP, part_names, stream_name
+
+Measure = Callable[[np.ndarray], float]  # of logits (time, symbols)
+Kind = Literal["streams", "heads", "mlps"]
+
+
+def logit_difference(token: int, other: int, position: int = -1) -> Measure:
+    return lambda logits: float(logits[position, token]) - float(logits[position, other])
+
+
+@dataclasses.dataclass(frozen=True)
+class Patched:
+    """What was measured after each change."""
+
+    values: np.ndarray  # of activation_patching's shape, or (senders,)
+    rows: list[str]  # names along the first axis
+    prompt: float  # what was measured without a change
+    other: float  # and in the other run
+
+    @property
+    def recovered(self) -> np.ndarray:
+        """0 where a change did nothing, 1 where it did as much as the whole other prompt."""
+        return (self.values - self.prompt) / (self.other - self.prompt)
+
+
+def activation_patching(model: Any, prompt: Prompt, other: Prompt, measure: Measure, *, at: Kind = "streams") -> Patched:
+    """Replace one activation of the run on `prompt` by that of the run on `other`, and measure (Meng et al. 2022, there causal tracing).
+
+    at: "streams", at each position before each block: (layers + 1, time), the last row behind the last block; "mlps", at each position:
+    (layers, time); "heads", each at all positions: (layers, heads).
+    """
+    if at not in ("streams", "heads", "mlps"):
+        raise ValueError(f"at is {at!r}; it may be 'streams', 'heads' or 'mlps'")
+    ids, others = _checked_pair(model, prompt, other)
+    c = model.config
+    if at == "mlps" and c.mlp == "none":
+        raise ValueError("at is 'mlps', but this model has none")
+    layers = c.layers + (at == "streams")
+    names = [HEADS.format(i) if at == "heads" else MLP.format(i) if at == "mlps" else stream_name(model, i) for i in range(layers)]
+    with no_grad(), trace(model, at=names) as seen:
+        logits_other = np.asarray(model(others[None]))[0]
+    with no_grad():
+        logits = np.asarray(model(ids[None]))[0]
+    rows = np.arange(c.heads if at == "heads" else len(ids))  # a run for each head or position, all in one batch
+    values = []
+    for name in names:
+        def put(a, value=seen[name].value[0]):
+            a[rows, rows] = value[rows]
+            return a
+
+        with no_grad(), patch(model, {name: put}):
+            values.append([measure(row) for row in np.asarray(model(np.repeat(ids[None], len(rows), 0)))])
+    titles = [f"blocks.{i}" for i in range(c.layers)] + ["logits"] * (at == "streams")
+    return Patched(np.array(values), titles, measure(logits), measure(logits_other))
+
+
+def patch_path(model: Any, prompt: Prompt, other: Prompt, sender: str | Sequence[str], receiver: str) -> np.ndarray:
+    """Logits (time, symbols) of `prompt` where one part reads, along the stream, what a sender wrote in the other run.
+
+    Only the way from sender to receiver is another: the sender's change reaches no other part but through the receiver
+    (Goldowsky-Dill et al. 2023; Wang et al. 2023, section 3.1).
+
+    sender: a part by name ("embedding", "blocks.0.head.3", "blocks.0.mlp"), or several; receiver: a later head or mlp, or "logits".
+    """
+    ids, others = _checked_pair(model, prompt, other)
+    senders = [sender] if isinstance(sender, str) else list(sender)
+    return _patch_path(model, ids, circuits.look(model, ids), circuits.look(model, others), senders, receiver)
+
+
+def path_patching(model: Any, prompt: Prompt, other: Prompt, receiver: str, measure: Measure) -> Patched:
+    """The effect of `patch_path` for each part that stands before the receiver."""
+    ids, others = _checked_pair(model, prompt, other)
+    mine, theirs = circuits.look(model, ids), circuits.look(model, others)
+    senders = senders_of(model, receiver)
+    values = [measure(_patch_path(model, ids, mine, theirs, [sender], receiver)) for sender in senders]
+    ends = (measure(circuits.lens(model, run.streams[-1])) for run in (mine, theirs))
+    return Patched(np.array(values), senders, *ends)
+
+
+def senders_of(model: Any, receiver: str) -> list[str]:
+    """The parts whose writing a receiver reads."""
+    names = part_names(model)[:-1]
+    if receiver == "logits":
+        return names
+    if receiver not in names[1:]:
+        raise ValueError(f"receiver is {receiver!r}; it may be logits, {', '.join(names[1:])}")
+    layer = int(receiver.split(".")[1])
+    first = names.index(f"blocks.{layer}.head.0")  # heads of a block don't read each other
+    return names[: names.index(receiver)] if receiver.endswith("mlp") else names[:first]
+
+
+def _patch_path(model: Any, ids: np.ndarray, mine: circuits.Inside, theirs: circuits.Inside, senders: list[str], receiver: str) -> np.ndarray:
+    earlier, names = senders_of(model, receiver), part_names(model)
+    for sender in senders:
+        if sender not in earlier:
+            raise ValueError(f"sender is {sender!r}; before {receiver} there are {', '.join(earlier)}")
+    change = sum(theirs.parts[names.index(s)] - mine.parts[names.index(s)] for s in dict.fromkeys(senders))  # (time, width)
+    if receiver == "logits":
+        return circuits.lens(model, mine.streams[-1] + change)
+    layer, part = int(receiver.split(".")[1]), receiver.split(".", 2)[2]
+    block = model.blocks[layer]
+    with no_grad():
+        if part == "mlp":
+            heads = [names.index(f"blocks.{layer}.head.{h}") for h in range(model.config.heads)]
+            before = mine.streams[layer] + mine.parts[heads].sum(0)
+            bias = block.attention.output.bias
+            reads = before + change + (0 if bias is None else bias.data)
+            new = np.asarray(block.mlp(block.norm2(reads[None].astype(np.float32))))
+            changes = {MLP.format(layer): lambda a: new}
+        else:
+            head, reads = int(part.split(".")[1]), (mine.streams[layer] + change)[None].astype(np.float32)
+            rotation = None if model.position is not None else tuple(table[: len(ids)] for table in model.rotation(len(ids)))
+            with trace(block, at="attention.scaled_dot_product_attention") as seen:
+                block.attention(block.norm1(reads), rotation)
+            new = seen["attention.scaled_dot_product_attention"].value
+
+            def put(a):
+                a[:, head] = new[:, head]
+                return a
+
+            changes = {HEADS.format(layer): put}
+        with patch(model, changes):
+            return np.asarray(model(ids[None]))[0]
+
+
+def _checked_pair(model: Any, prompt: Prompt, other: Prompt) -> tuple[np.ndarray, np.ndarray]:
+    ids, others = circuits.checked(model, prompt), circuits.checked(model, other)
+    if len(ids) != len(others):
+        raise ValueError(f"other is {len(others)} tokens long, prompt {len(ids)}; what stands at a position can only be put at the same one")
+    return ids, others
