@@ -177,6 +177,79 @@ def decision_surface(model: Any, real: Any, fake: Any = None, gradient: Any = No
     return ax
 
 
+# --- diffusion and flows
+
+
+def denoising(model: Any, steps: Iterable[Any], ax: Axes | None = None, *, columns: int = 10) -> Axes:
+    """From noise to picture, two rows a sample: x_t above, and below it the x_0 that the network sees; a column for some of the steps."""
+    pairs = _noisy_and_seen(model, steps)
+    if not pairs:
+        raise ValueError("denoising: no record of this stream has an x_0 predicted")
+    chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, columns).round().astype(int))]
+    n = len(chosen[0][0])
+    ax = digits(np.stack([pair[row][i] for i in range(n) for row in (0, 1) for pair in chosen]), ax, columns=len(chosen))
+    ax.set_title("noise to picture: x_t, and below it x_0 as the network sees it", fontsize=8, loc="left")
+    return ax
+
+
+def denoising_gif(path: str | Path, model: Any, steps: Iterable[Any], *, scale: int = 4, seconds: float = 0.12, hold: float = 2.0) -> None:
+    """An animation of a generation: x_t on the left, the x_0 that the network sees on the right; the last frame is what came out."""
+    kept = list(steps)
+    pairs = _noisy_and_seen(model, kept)
+    if not pairs:
+        raise ValueError("denoising_gif: no record of this stream has an x_0 predicted")
+    final = model.outside(kept[-1].x_previous)
+    drawn = [np.concatenate([grid(x, background=0.0), grid(x_0, background=0.0)], axis=1) for x, x_0 in [*pairs, (final, final)]]
+    _write_gif(path, [to_bytes(1 - a).repeat(scale, 0).repeat(scale, 1) for a in drawn], seconds, hold)
+
+
+def _noisy_and_seen(model: Any, steps: Iterable[Any]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pictures (n, height, width[, channels]) in [0, 1] of x_t and of x_0 predicted for each record that predicts; latents are decoded."""
+    found = []
+    for step in steps:
+        if getattr(step, "x_0_predicted", None) is not None:
+            x_0 = model.outside(step.x_0_predicted)
+            if x_0.ndim < 3:
+                raise ValueError(f"denoising: this model draws points, {x_0.shape[1:]}; `flow` and `trajectories` show those of the plane")
+            found.append((model.outside(step.x_t), x_0))
+    return found
+
+
+def flow(model: Any, t: float, ax: Axes | None = None, *, reach: float = 7.0, arrows: int = 22, digit: int | None = None) -> Axes:
+    """Where a model of the plane moves points at t, on the way from noise to data: minus dx/dt of the probability-flow ODE, as arrows."""
+    if model.config.image != (2,):
+        raise ValueError(f"flow: this model's data have shape {model.config.image}; arrows are drawn for points of the plane, (2,)")
+    side = np.linspace(-reach, reach, arrows, dtype=np.float32)
+    x = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    v = -model.velocity(x, t, digit)
+    ax = axes(ax, (4.2, 4.2), f"t = {t:.2f}")
+    ax.quiver(x[:, 0], x[:, 1], v[:, 0], v[:, 1], np.hypot(v[:, 0], v[:, 1]), cmap="Blues", angles="xy", width=0.004, pivot="mid")
+    ax.set_aspect("equal")
+    ax.set_xlim(-reach, reach)
+    ax.set_ylim(-reach, reach)
+    return ax
+
+
+def trajectories(steps: Iterable[Any], ax: Axes | None = None, *, most: int = 300, title: str = "") -> Axes:
+    """The ways of points of the plane through a stream of steps: grey where they start, in colour where they end."""
+    rows: list[np.ndarray] = []
+    for step in steps:
+        rows += [step.x_t] if not rows else []
+        rows.append(step.x_previous)
+    if not rows or rows[0].ndim != 2 or rows[0].shape[1] != 2:
+        raise ValueError(f"trajectories: the steps hold {rows[0].shape if rows else 'nothing'}; they are of points of the plane, (n, 2)")
+    ways = np.stack(rows)[:, :most]  # (times, points, 2)
+    ax = axes(ax, (4.2, 4.2), title)
+    ax.plot(ways[..., 0], ways[..., 1], color="#c9c4ba", lw=0.6, alpha=0.7, zorder=1)
+    ax.scatter(ways[0, :, 0], ways[0, :, 1], s=5, c=MUTED, linewidths=0, alpha=0.6, zorder=2)
+    ax.scatter(ways[-1, :, 0], ways[-1, :, 1], s=7, c=POSITIVE, linewidths=0, zorder=3)
+    ax.set_aspect("equal")
+    return ax
+
+
+# --- animations
+
+
 def frames(steps: Iterable[Any], field: str | None = None) -> list[np.ndarray]:
     """One picture in [0, 1] for each record that has one: `field`, or the first of value, x_previous, x that looks like a picture."""
     found = []
