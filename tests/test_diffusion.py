@@ -15,6 +15,7 @@ from zoo.__main__ import main
 from zoo.data import Images
 from zoo.diffusion import PRESETS, Diffusion, DiffusionConfig, DiffusionTraining, Pairs, make_trainer, optimal_pairs
 from zoo.diffusion_uses import great_circle
+from zoo.inspection import figures
 from zoo.metrics import Classifier, squared_wasserstein
 from zoo.storage import WrongFile
 from zoo.toys import TOYS, moons
@@ -505,6 +506,38 @@ def test_bad_input_says_what_is_wrong():
     bad("heads is 0", Diffusion.new, **{**transformer, "heads": 0})
     bad("heads is 3", Diffusion.new, **{**transformer, "heads": 3})
     bad("'transformer' and image", Diffusion.new, **{**transformer, "image": (2,)})
+
+
+# --- pictures
+
+
+def test_a_strip_has_two_rows_for_each_sample_and_a_gif_a_frame_for_each_step(tmp_path, latent):
+    from PIL import Image
+
+    model = small(classes=3)
+    ax = figures.denoising(model, model.steps(2, evaluations=9), columns=4)
+    assert ax.images[0].get_array().shape == (4 * 10 + 2, 4 * 10 + 2)
+    for made, settings in ((model, {"evaluations": 5}), (latent[0], {"digit": 1, "evaluations": 5, "sampler": "ddim"})):
+        figures.denoising_gif(tmp_path / "x.gif", made, made.steps(4, **settings), scale=3)
+        found = Image.open(tmp_path / "x.gif")
+        assert found.n_frames == 6 and found.size == (3 * 2 * 22, 3 * 22)
+    bad("draws points", figures.denoising, points(Diffusion), points(Diffusion).steps(2, evaluations=2))
+    bad("no record", figures.denoising, model, [])
+
+
+def test_arrows_of_a_flow_are_its_velocity_and_trajectories_its_steps():
+    model = points(Normal, "straight")
+    ax = figures.flow(model, 0.5, arrows=5)
+    arrows = ax.collections[0]
+    x = np.asarray(arrows.get_offsets(), np.float32)
+    np.testing.assert_allclose(np.stack([arrows.U, arrows.V], 1), -model.velocity(x, 0.5), atol=1e-6)
+    d = 1e-3  # the exact flow of normal data keeps x in units of its deviation
+    deviation = lambda t: np.hypot(0.5 * (1 - t), t)
+    np.testing.assert_allclose(model.velocity(x, 0.5), x * (deviation(0.5 + d) - deviation(0.5 - d)) / (2 * d) / deviation(0.5), atol=1e-4)
+    ax = figures.trajectories(model.steps(7, sampler="euler", evaluations=4))
+    assert len(ax.lines) == 7 and len(ax.lines[0].get_xdata()) == 5
+    bad("points of the plane", figures.trajectories, small().steps(1, evaluations=1))
+    bad("points of the plane", figures.flow, small(), 0.5)
 
 
 # --- on the command line

@@ -388,8 +388,15 @@ class Diffusion(Uses):
         return DiffusionStep(ADAPTIVE, t, s, x_t, belief.prediction, belief.noise, belief.x_0, x, 0.0, None, x, 7, np.stack(slopes), error,
                              picture=self._decoded(belief.x_0))
 
+    def velocity(self, x_t, t: float, digit=None, *, guidance: float = 1.0) -> np.ndarray:
+        """dx/dt of the probability-flow ODE at x_t (n, *image), t from 0 to 1; on the straight path what the network says itself."""
+        x_t = np.asarray(x_t, np.float32)
+        with no_grad():
+            labels = None if digit is None else self.labels_for(digit, len(x_t))
+            return self._rate(self.denoise(x_t, max(t, self.path.least), labels, guidance=guidance, clip=False), t)
+
     def _rate(self, belief: Belief, t: float):
-        """dx/dt of the probability-flow ODE."""
+        """dx/dt where that is believed."""
         rate_alpha, rate_sigma = self.path.rates(t)
         return np.float32(rate_alpha) * belief.x_0 + np.float32(rate_sigma) * belief.noise
 
