@@ -83,6 +83,8 @@ OPERATIONS: dict[str, Entry] = {
     "conv2d_weight": Entry((IMAGE, IMAGE), "torch.nn.grad.conv2d_weight(a, (32, 32, 3, 3), b, padding=1)",
                            {"shape": (3, 3, 32, 32), "padding": 1}, "ii", False),
     "conv_transpose2d": Entry(((64, 7, 7, 128), (4, 4, 128, 64)), "F.conv_transpose2d(a, b, stride=2, padding=1)", {"stride": 2, "padding": 1}, "it"),
+    "residual_conv2d": Entry((IMAGE, (3, 3, 32, 32), (32,), IMAGE), "F.conv2d(a, b, c, padding=1) + d", {"padding": 1}, "iw-i"),
+    "join_upsampled": Entry((SMALL, IMAGE), "torch.cat([F.interpolate(a, scale_factor=2.0), b], 1)", layout="ii"),
     "windows": Entry((SMALL,), "F.unfold(a, 2, stride=2)", {"kernel": 2, "stride": 2}, "i"),
     "windows_adjoint": Entry(((64, 7, 7, 64, 2, 2),), None, {"shape": SMALL, "stride": 2}),
     "max_pool2d": Entry((SMALL,), "F.max_pool2d(a, 2)", {"kernel": 2}, "i"), "avg_pool2d": Entry((SMALL,), "F.avg_pool2d(a, 2)", {"kernel": 2}, "i"),

@@ -330,16 +330,17 @@ def _(draw):
 WINOGRAD = 1e-4
 
 
-def convolution(draw):
+def convolution(draw, strided=True):
     """Shapes of x, weight, y and the settings."""
     n, cin, cout = (draw(st.integers(1, 3)) for _ in range(3))
-    kernel, stride, padding = ([draw(s), draw(s)] for s in (st.integers(1, 3), st.integers(1, 2), st.integers(0, 2)))
+    kernel, stride, padding = ([draw(s), draw(s)] for s in (st.integers(1, 3), st.integers(1, 1 + strided), st.integers(0, 2)))
     size = [draw(st.integers(max(1, k - 2 * p), 6)) for k, p in zip(kernel, padding)]
     out = [(h + 2 * p - k) // s + 1 for h, k, s, p in zip(size, kernel, stride, padding)]
     if draw(st.booleans()) and stride[0] == stride[1] and padding[0] == padding[1]:
         settings = {"stride": stride[0], "padding": padding[0]}
     else:
         settings = {"stride": tuple(stride), "padding": tuple(padding)}
+    settings = settings if strided else {"padding": settings["padding"]}
     return (n, *size, cin), (*kernel, cin, cout), (n, *out, cout), settings
 
 
@@ -391,6 +392,21 @@ def _(draw):
     stride = draw(st.integers(1, 2))
     shape = (n, (oh - 1) * stride + kh + draw(st.integers(0, stride - 1)), (ow - 1) * stride + kw, c)
     return Case((draw(arrays((n, oh, ow, c, kh, kw))),), {"shape": shape, "stride": stride})
+
+
+@drawn("residual_conv2d")
+def _(draw):
+    x, w, y, settings = convolution(draw, strided=False)
+    bias = draw(arrays(w[3:])) if draw(st.booleans()) else None
+    residual = draw(arrays(draw(one_of(y, (y[0], 1, 1, y[3]), y[3:]))))
+    return Case((draw(arrays(x)), draw(arrays(w)), bias, residual), settings, WINOGRAD)
+
+
+@drawn("join_upsampled")
+def _(draw):
+    x, scale = draw(shapes(min_dims=4, max_dims=4, max_side=2)), draw(st.integers(1, 3))
+    skip = (x[0], x[1] * scale, x[2] * scale, draw(st.integers(1, 3)))
+    return Case((draw(arrays(x)), draw(arrays(skip))), {"scale": scale})
 
 
 @drawn("upsample")
@@ -516,6 +532,12 @@ large("conv_transpose2d", (3, 7, 9, 33), (4, 4, 33, 17), rounding=WINOGRAD, stri
 large("max_pool2d avg_pool2d", (3, 18, 14, 19), kernel=2)
 large("max_pool2d avg_pool2d", (3, 18, 14, 19), kernel=3, stride=2)
 large("upsample", (3, 9, 7, 19), scale=2)
+large("residual_conv2d", (3, 17, 15, 19), (3, 3, 19, 33), (33,), (3, 17, 15, 33), rounding=WINOGRAD, padding=1)
+large("residual_conv2d", (3, 17, 15, 19), (3, 3, 19, 33), (33,), (3, 1, 1, 33), rounding=WINOGRAD, padding=1)
+large("residual_conv2d", (3, 17, 15, 19), (3, 3, 19, 33), None, (3, 17, 15, 33), rounding=WINOGRAD, padding=1)
+large("residual_conv2d", (3, 9, 9, 5), (1, 1, 5, 7), (7,), (9, 7), rounding=WINOGRAD)
+large("join_upsampled", (3, 9, 7, 19), (3, 18, 14, 33))
+large("join_upsampled", (2, 3, 5, 8), (2, 9, 15, 1), scale=3)
 large("elman", (19, 23, 33), (19, 33), (33, 33), deviation=0.15)  # with more, gradients grow at each step, and so does rounding
 large("lstm", (19, 23, 4 * 33), (19, 2 * 33), (33, 4 * 33), deviation=0.15)
 large("gru", (19, 23, 3 * 33), (19, 33), (33, 3 * 33), (3 * 33,), deviation=0.15)

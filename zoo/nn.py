@@ -136,8 +136,11 @@ class Conv2d(Module):
         self.bias = parameter(np.zeros(outputs)) if bias else None
         self.stride, self.padding = stride, padding
 
-    def __call__(self, x):
-        return ops.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
+    def __call__(self, x, residual=None):
+        """residual: added to the result in the same pass, of its shape or (batch, 1, 1, outputs); for stride 1"""
+        if residual is None:
+            return ops.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
+        return ops.residual_conv2d(x, self.weight, self.bias, residual, padding=self.padding)
 
 
 class ConvTranspose2d(Module):

@@ -167,7 +167,7 @@ def products(name: str, shapes: Sequence[tuple[int, ...]], settings: dict, y: tu
         return 2.0 * math.prod(y) * shapes[0][-1]
     if name == "linear":
         return 2.0 * math.prod(y) * shapes[1][0]
-    if name == "conv2d":
+    if name in ("conv2d", "residual_conv2d"):
         return 2.0 * math.prod(y) * math.prod(shapes[1][:3])
     if name == "conv_transpose2d":
         return 2.0 * math.prod(shapes[0]) * math.prod(shapes[1]) / shapes[1][2]

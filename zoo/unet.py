@@ -65,11 +65,8 @@ class Residual(Module):
         self.skip = Linear(inputs, outputs, rng=rng) if inputs != outputs else None
 
     def __call__(self, x, e):
-        h = ops.conv2d(self.norm1(x), self.conv1.weight, padding=1)  # without its bias, which goes with the time
-        shift = self.time(e) + self.conv1.bias  # (n, outputs): one pass over the picture for both
-        h = h + shift.reshape((len(x), 1, 1, -1))
-        h = self.conv2(self.norm2(h))
-        return h + (x if self.skip is None else self.skip(x))
+        h = self.conv1(self.norm1(x), self.time(e).reshape((len(x), 1, 1, -1)))  # a shift of each channel
+        return self.conv2(self.norm2(h), x if self.skip is None else self.skip(x))
 
 
 class Attention(Module):
@@ -157,7 +154,7 @@ class UNet(Module):
             h = self.attention(h)
         h = self.middle2(h, e)
         for level in self.up:
-            h = level(ops.concatenate([ops.upsample(h), skips.pop()], axis=-1), e)
+            h = level(ops.join_upsampled(h, skips.pop()), e)
         return self.out(self.norm(h))
 
 

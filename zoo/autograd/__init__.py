@@ -13,8 +13,9 @@ from .normalisation import *
 from .attention import *
 from .self_attention import *
 from .convolution import *
+from .blocks import *
 from .recurrence import *
 from .loss import *
 from .runtime import get_threads, set_threads
-from . import activation_kernels, attention_kernels, linear_kernels, loss_kernels, normalisation_kernels, recurrence_kernels  # attach the kernels
-from . import self_attention_kernels
+from . import activation_kernels, attention_kernels, blocks_kernels, linear_kernels, loss_kernels  # attach the kernels
+from . import normalisation_kernels, recurrence_kernels, self_attention_kernels
