@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
-from zoo.autograd import winograd, winograd_transforms
+from zoo.autograd import winograd, winograd_strided, winograd_strided_transforms, winograd_transforms
 from zoo.autograd.convolution_kernels import conv2d_forward, conv2d_input, conv2d_weight, output_shape
 from zoo.autograd.runtime import get_threads, set_threads
 
@@ -29,6 +29,33 @@ A_T = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 
 def test_formulas_are_the_papers_matrices(formula, matrix):
     assert G[0, 0] == 1 / 4
     np.testing.assert_allclose(np.array(formula(*np.eye(matrix.shape[1]))), matrix, rtol=1e-15, atol=1e-15)
+
+
+def toom_cook(points, outputs, taps):
+    """A^T, G and B^T of F(outputs, taps) from its points and infinity: the convolution as a product of polynomials."""
+    all_but = [np.poly1d([q for q in points if q != p], r=True) for p in [*points, None]]
+    a = [[p**i for p in points] + [i == outputs - 1] for i in range(outputs)]
+    g = [[p**i / others(p) for i in range(taps)] for p, others in zip(points, all_but, strict=False)]
+    b = [np.pad(others.coeffs[::-1], (0, len(points) - others.order)) for others in all_but]
+    return np.array(a, float), np.array([*g, [i == taps - 1 for i in range(taps)]], float), np.array(b)
+
+
+A_7_2, G_7_2, B_7_2 = toom_cook([0, 1, -1, 2, -2, 1 / 2, -1 / 2], 7, 2)
+
+
+@pytest.mark.parametrize(
+    ("formula", "matrix"),
+    [
+        (winograd_strided_transforms.transform_input, B_7_2),
+        (winograd_strided_transforms.transform_input_gradient, B_7_2.T),
+        (winograd_strided_transforms.transform_output, A_7_2),
+        (winograd_strided_transforms.transform_gradient, A_7_2.T),
+        (winograd_strided_transforms.transform_weight, G_7_2),
+        (winograd_strided_transforms.transform_weight_gradient, G_7_2.T),
+    ],
+)
+def test_formulas_follow_from_the_points(formula, matrix):
+    np.testing.assert_allclose(np.array(formula(*np.eye(matrix.shape[1]))), matrix, rtol=1e-12, atol=1e-12)
 
 
 def windows(x, weight_shape, stride, padding):
@@ -117,12 +144,30 @@ def test_winograd_is_within_1e_4(size, channels, out):
         assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize(
-    ("kernel", "stride", "padding", "channels", "out"), [(3, 1, 1, 32, 16), (3, 2, 1, 8, 16), (4, 2, 1, 1, 8), (1, 1, 0, 9, 5)]
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(1, 8), st.integers(3, 31), st.integers(3, 31), st.sampled_from([16, 32, 80]), st.sampled_from([16, 48]), st.integers(0, 99)
 )
-def test_threads_change_nothing_but_rounding_and_runs_repeat_bit_by_bit(kernel, stride, padding, channels, out):
+def test_strided_winograd_is_within_1e_4(n, height, width, channels, out, seed):
+    rng, steps = np.random.default_rng(seed), ((2, 2), (1, 1))
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((n, height, width, channels), (4, 4, channels, out)))
+    g = rng.standard_normal(output_shape(x.shape, w.shape, *steps)).astype(np.float32)
+    for found, wanted in (
+        (winograd_strided.forward(x, w, g[0, 0, 0].copy(), g.shape), definition(x, w, *steps) + g[0, 0, 0]),
+        (winograd_strided.input_gradient(g, w, x.shape), definition_input(g, w, x.shape, *steps)),
+        (winograd_strided.weight_gradient(x, g), definition_weight(x, g, w.shape, *steps)),
+    ):
+        assert found.shape == wanted.shape
+        assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "size", "channels", "out"),
+    [(3, 1, 1, 12, 32, 16), (3, 2, 1, 12, 8, 16), (4, 2, 1, 12, 1, 8), (1, 1, 0, 12, 9, 5), (4, 2, 1, 28, 16, 48)],
+)
+def test_threads_change_nothing_but_rounding_and_runs_repeat_bit_by_bit(kernel, stride, padding, size, channels, out):
     rng = np.random.default_rng(1)
-    shape, weight_shape, steps = (5, 12, 11, channels), (kernel, kernel, channels, out), ((stride, stride), (padding, padding))
+    shape, weight_shape, steps = (5, size, size - 1, channels), (kernel, kernel, channels, out), ((stride, stride), (padding, padding))
     x, w, g = (rng.standard_normal(s).astype(np.float32) for s in (shape, weight_shape, output_shape(shape, weight_shape, *steps)))
 
     def results():

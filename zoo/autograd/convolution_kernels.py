@@ -2,9 +2,9 @@
 
 x (batch, height, width, in), weight (kernel height, kernel width, in, out), y and its gradient g (batch, out height, out width, out).
 
-A 3x3 convolution of stride 1 goes to `winograd`. Any other is a product of the patches of x, one row for each position of the output,
-with the weight (im2col; Chellapilla et al. 2006), except that no patch is ever written down: in a padded image each row of a patch is
-a run of neighbouring floats, and `tiles` multiplies them where they lie (Dukhan 2019).
+A 3x3 convolution of stride 1 goes to `winograd`, a 4x4 one of stride 2 to `winograd_strided`. Any other is a product of the patches of
+x, one row for each position of the output, with the weight (im2col; Chellapilla et al. 2006), except that no patch is ever written down:
+in a padded image each row of a patch is a run of neighbouring floats, and `tiles` multiplies them where they lie (Dukhan 2019).
 
     y  = patches(x) weight              conv2d_forward
     dw = patches(x)^T g                 conv2d_weight
@@ -16,28 +16,13 @@ Where a kernel is as large as the image, each is one plain matrix product.
 
 import numpy as np
 
-from . import winograd
-from .runtime import address, clear_floats, copy_floats, gemm, get_threads, inner, keep_alive
+from . import winograd, winograd_strided
+from .runtime import address, clear_floats, gemm, get_threads, inner, keep_alive
 from .tasks import floats, part, task
-from .tiles import multiply_columns, multiply_rows, table_size
+from .tiles import multiply_columns, multiply_rows, pad, table_size
 
 f32 = np.float32
 SLAB_FLOATS = 1 << 16           # of an image that are padded at a time: a quarter of a second-level cache of 1 MB
-
-
-@inner
-def _pad(x, image, top, left, height, width, channels, slab, rows, columns):
-    """slab (rows, columns, in) = x[image, top : top + rows, left : left + columns], zero outside the image."""
-    before, after = max(0, -left), min(columns, width - left)
-    for i in range(rows):
-        target = slab + 4 * i * columns * channels
-        if top + i < 0 or top + i >= height or after <= before:
-            clear_floats(target, columns * channels)
-        else:
-            clear_floats(target, before * channels)
-            clear_floats(target + 4 * after * channels, (columns - after) * channels)
-            source = x + 4 * channels * ((image * height + top + i) * width + left + before)
-            copy_floats(target + 4 * before * channels, source, (after - before) * channels)
 
 
 @inner
@@ -75,7 +60,7 @@ def _correlate(
         if inside:
             corner, line = x + 4 * channels * ((image * height + top) * width + from_w), 4 * width * channels
         else:
-            _pad(x, image, top, from_w, height, width, channels, corner, (count - 1) * step_h + kh, slab_width)
+            pad(x, image, top, from_w, height, width, channels, corner, (count - 1) * step_h + kh, slab_width)
         p = 0
         for row in range(count):
             source = corner + row * step_h * line
@@ -119,7 +104,7 @@ def _weight(t, tasks, x, g, total, n, height, width, channels, out, kh, kw, sh, 
         corner = x + 4 * channels * (image * height + top) * width
         if not inside:
             corner = address(slab)
-            _pad(x, image, top, -pw, height, width, channels, corner, (count - 1) * sh + kh, slab_width)
+            pad(x, image, top, -pw, height, width, channels, corner, (count - 1) * sh + kh, slab_width)
         multiply_columns(corner, address(offsets), size, g + 4 * out * ow * first, total, out,
                          count, sh * line, 4 * out * ow, ow, 4 * sw * channels, 4 * out)  # fmt: skip
         first += count
@@ -162,6 +147,8 @@ def conv2d_forward(x, weight, bias=None, stride=(1, 1), padding=(0, 0)):
     if _by_winograd(x.shape, weight.shape, stride, padding):
         return winograd.forward(x, weight, bias)
     n, oh, ow, _ = shape = output_shape(x.shape, weight.shape, stride, padding)
+    if winograd_strided.serves(weight.shape, stride, padding, shape):
+        return winograd_strided.forward(x, weight, bias, shape)
     if _covers(x.shape, weight.shape, padding):
         y = matmul(x.reshape(n, -1), weight.reshape(-1, out)).reshape(shape)
         return y if bias is None else np.add(y, bias, out=y)
@@ -175,6 +162,8 @@ def conv2d_input(g, weight, input_shape, stride=(1, 1), padding=(0, 0)):
     out = weight.shape[3]
     if _by_winograd(input_shape, weight.shape, stride, padding):
         return winograd.input_gradient(g, weight)
+    if winograd_strided.serves(weight.shape, stride, padding, g.shape):
+        return winograd_strided.input_gradient(g, weight, input_shape)
     if _covers(input_shape, weight.shape, padding):
         return matmul(g.reshape(len(g), out), weight.reshape(-1, out), transpose_b=True).reshape(input_shape)
     x = np.empty(input_shape, f32)
@@ -197,6 +186,8 @@ def conv2d_weight(x, g, weight_shape, stride=(1, 1), padding=(0, 0)):
     kh, kw, channels, out = weight_shape
     if _by_winograd(x.shape, weight_shape, stride, padding):
         return winograd.weight_gradient(x, g)
+    if winograd_strided.serves(weight_shape, stride, padding, g.shape):
+        return winograd_strided.weight_gradient(x, g)
     n, oh, ow, _ = g.shape
     if _covers(x.shape, weight_shape, padding):
         return matmul(x.reshape(n, -1), g.reshape(n, out), transpose_a=True).reshape(weight_shape)

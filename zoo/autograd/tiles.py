@@ -5,10 +5,10 @@ their addresses, so that the rows may be patches of an image that overlap, and t
 ROWS x COLUMNS sums stays in registers (Goto & van de Geijn 2008). All strides are in bytes, all matrices are addresses of float32.
 """
 
-from .runtime import Native, inner, separate
+from .runtime import Native, clear_floats, copy_floats, inner, separate
 
 _vectors = "zoo.autograd.vectors"
-ROWS, COLUMNS = Native("ROWS", _vectors), Native("COLUMNS", _vectors)
+ROWS, COLUMNS, WIDTH = Native("ROWS", _vectors), Native("COLUMNS", _vectors), Native("WIDTH", _vectors)
 _rows, _columns = Native("multiply_rows", _vectors), Native("multiply_columns", _vectors)
 
 
@@ -20,6 +20,21 @@ def _tile_of_rows(sources, skip, segments, length, stride, b, row, targets, shif
 @separate(f"void({', '.join(['intp'] * 13)})")
 def _tile_of_columns(a, offsets, count, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns):
     _columns(a, offsets, count, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns)
+
+
+@inner
+def pad(x, image, top, left, height, width, channels, slab, rows, columns):
+    """slab (rows, columns, channels) = x[image, top : top + rows, left : left + columns], zero outside the image."""
+    before, after = max(0, -left), min(columns, width - left)
+    for i in range(rows):
+        target = slab + 4 * i * columns * channels
+        if top + i < 0 or top + i >= height or after <= before:
+            clear_floats(target, columns * channels)
+        else:
+            clear_floats(target, before * channels)
+            clear_floats(target + 4 * after * channels, (columns - after) * channels)
+            source = x + 4 * channels * ((image * height + top + i) * width + left + before)
+            copy_floats(target + 4 * before * channels, source, (after - before) * channels)
 
 
 @inner
