@@ -104,12 +104,12 @@ def test_other_autoencoders_train_by_the_same_words(capsys):
 
 
 def test_help_is_readable(capsys):
-    for arguments in (["--help"], *([command, "--help"] for command in ("train", "sample", "evaluate", "inspect", "demo", "warm-up"))):
+    for arguments in (["--help"], *([command, "--help"] for command in ("train", "sample", "evaluate", "inspect", "play", "demo", "warm-up"))):
         with pytest.raises(SystemExit) as e:
             main(arguments)
         out = capsys.readouterr().out
         assert e.value.code == 0 and out.startswith("usage: zoo") and max(map(len, out.splitlines())) < 140
-    main_help = "demo train sample inspect evaluate warm-up".split()
+    main_help = "demo train sample inspect play evaluate warm-up".split()
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out

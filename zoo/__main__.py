@@ -77,6 +77,11 @@ def main(arguments: list[str] | None = None) -> int:
     inspect.add_argument("--against", help='a second run beside the first, with other settings: "seed=1 temperature=0.5"')
     inspect.add_argument("--out", default="page.html", help="the page to write (default: %(default)s)")
 
+    play = commands.add_parser("play", help="the same page live: type, pick a digit, move z, paint, and watch it being computed",
+                               description="Serves a page on 127.0.0.1, to this machine alone, and prints its address; Ctrl-C ends it.")
+    play.add_argument("models", nargs="*", metavar="MODEL", help="models to begin with, by name or folder; those that ship are there anyway")
+    play.add_argument("--port", type=int, default=0, help="default: one that is free")
+
     evaluate = commands.add_parser("evaluate", help="the figures that the model is judged by")
     evaluate.add_argument("model")
     evaluate.add_argument("--data", help="what to test on (default: what the model was trained on)")
@@ -95,7 +100,8 @@ def main(arguments: list[str] | None = None) -> int:
             from .autograd import set_threads
 
             set_threads(known.threads)
-        run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "evaluate": _evaluate, "warm-up": _warm_up}
+        run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "evaluate": _evaluate,
+               "warm-up": _warm_up}
         run[known.command](known, options, arguments)
     except KeyboardInterrupt as e:
         print(f"zoo: {e or 'stopped'}", file=sys.stderr)
@@ -292,6 +298,12 @@ def _inspect(known: argparse.Namespace, options: dict[str, str], arguments: list
     size = inspect(known.model, known.out, n=known.n, digit=known.digit, prompt=known.prompt, seed=known.seed, patch=known.patch,
                    against=read_settings(known.against) if known.against else None, **_numbers(options))
     print(f"{known.out}: {size / 1e6:.1f} MB, open it in a browser")
+
+
+def _play(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .inspection.play import play
+
+    play(*known.models, port=known.port)
 
 
 def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

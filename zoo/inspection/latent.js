@@ -119,7 +119,7 @@ function latentMap(data, z, set) {
   svg.addEventListener("click", move);
   const legend = el("div", {class: "legend"}, ...[...new Set(data.labels)].sort().map(d => el("span", {}, el("i", {style: `background:${DIGIT_HUES[d]}`}), String(d))));
   return {
-    element: el("div", {style: "grid-column: 1 / -1"}, el("p", {class: "note"}, "Where test digits lie: the plane in which their codes differ most. Click or drag to move z there."), svg, legend),
+    element: el("div", {class: "where-digits"}, el("p", {class: "note"}, "Where test digits lie: the plane in which their codes differ most. Click or drag to move z there."), svg, legend),
     mark(code) { const [a, b] = place(code); ring.setAttribute("cx", x(a)); ring.setAttribute("cy", y(b)); },
   };
 }

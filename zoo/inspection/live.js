@@ -1,1 +1,395 @@
-// The page of `zoo play`.
+// The page of `zoo play`: what may be set, a hand to put in, and a run that grows while the server computes it.
+
+const live = {
+  model: null,     // what the server says of the model: name, controls, tool
+  run: null,       // the one that is fed; page.runs may have another before it, kept to compare with
+  known: 0,        // steps of it when it was last drawn: who stands at the last one follows
+  asking: null,    // the request that is under way
+  fields: {},      // name -> {value(), set(v)} of each control
+  tool: null,
+};
+
+// --- asking the server
+
+async function ask(place, body, signal) {
+  const response = await fetch(place, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body), signal})
+    .catch(e => { throw e.name === "AbortError" ? e : new Error("The server doesn't answer: has zoo play ended?"); });
+  if (!response.ok) throw new Error((await response.json()).error);
+  return response;
+}
+
+/** The objects of a stream that has one a line; in lists, as they come together. */
+async function* linesOf(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const {done, value} = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    if (lines.length) yield lines.map(line => JSON.parse(line));
+  }
+}
+
+/** Ask for a run and feed it to the page; more: settings beside those of the form; atOnce: draw it when it's whole, at the step that is shown. */
+async function generate(more = {}, atOnce = false) {
+  live.asking?.abort();
+  const asking = live.asking = new AbortController(), began = performance.now();
+  const slow = setInterval(() => {
+    if (!live.known) status(`computing … ${((performance.now() - began) / 1000).toFixed(0)} s${performance.now() - began > 3000 ? "; kernels are compiled once, at their first use" : ""}`);
+  }, 1000);
+  if (!atOnce) {
+    busy(true);
+    live.known = 0;
+  }
+  try {
+    const response = await ask("run", {model: live.model.name, ...settings(), ...more}, asking.signal);
+    const held = [];
+    live.told = "stopped";
+    for await (const messages of linesOf(response.body)) {
+      if (live.asking !== asking) return;
+      if (atOnce) held.push(...messages);
+      else for (const message of messages) receive(message);
+    }
+    for (const message of held) receive(message);
+    finish(atOnce);
+    status(live.told);
+  } catch (e) {
+    if (live.asking !== asking) return;
+    finish(atOnce);
+    status(e.name === "AbortError" ? "stopped" : e.message, e.name !== "AbortError");
+  } finally {
+    clearInterval(slow);
+    if (live.asking === asking) { live.asking = null; busy(false); }
+  }
+}
+
+const settings = () => Object.fromEntries(Object.entries(live.fields).map(([name, field]) => [name, field.value()]));
+
+// --- feeding the page
+
+function receive(message) {
+  if (message.run) begin(message.run, message.command);
+  else if (message.step) {
+    const run = live.run, byName = new Map(run.made.map(p => [p.name, p]));
+    run.steps.push(message.step);
+    for (const [name, part] of Object.entries(message.grow)) grow(byName.get(name).data, part);
+    for (const panel of run.made) panel.stale ||= "grown";
+    soon();
+  } else if (message.panels) {
+    for (const data of message.panels) place(live.run, data);
+  } else if (message.end) {
+    const {seconds, steps} = message.end, s = seconds < 0.1 ? `${(1000 * seconds).toFixed(0)} ms` : `${seconds.toFixed(1)} s`;
+    live.told = `${steps} steps in ${s}` + (steps > 20 ? `, ${(steps / seconds).toFixed(0)} a second` : "");
+  } else if (message.error) throw new Error(message.error);
+}
+
+/** A run begins: panels that are as they were get its data, others are made. */
+function begin(fresh, command) {
+  const marks = fresh.panels.map(data => JSON.stringify(data)), old = live.run;
+  document.getElementById("command").textContent = command;
+  document.getElementById("command").classList.toggle("hidden", !command);
+  if (old && fresh.panels.every(data => old.made.some(p => p.name === data.name)) && old.made.length === fresh.panels.length) {
+    old.steps = [];
+    old.element.firstChild.replaceChildren(el("h2", {}, fresh.title), el("span", {class: "note"}, fresh.note));
+    fresh.panels.forEach((data, k) => {
+      const panel = old.made.find(p => p.name === data.name);
+      if (panel.mark === marks[k]) { Object.assign(panel.data, data); panel.stale = "anew"; } else place(old, data);
+    });
+  } else {
+    const element = buildRun(fresh);
+    if (old) old.element.replaceWith(element);
+    else live.runs.append(element);
+    live.run = fresh;
+    page.runs = [...page.runs.filter(run => run !== old), fresh];
+    arrange();
+  }
+  fresh.panels.forEach((data, k) => { live.run.made.find(p => p.name === data.name).mark = marks[k]; });
+}
+
+let coming = false;
+/** Draw what has arrived, once a frame. */
+function soon() {
+  if (coming) return;
+  coming = true;
+  requestAnimationFrame(() => { coming = false; drawArrived(); });
+}
+
+function drawArrived() {
+  const n = live.run?.steps.length ?? 0;
+  if (!n || !live.asking) return;
+  const follows = player.step >= live.known - 1 || live.known === 0;
+  player.hurried = true;
+  if (follows) player.go(n - 1);
+  else player.go(player.step);
+  player.hurried = false;
+  live.known = n;
+  status(live.fields.n ? `${n} of ${live.fields.n.value()}` : `${n} steps`);
+}
+
+/** The run is whole: every panel is brought up to date. */
+function finish(stay) {
+  const n = live.run?.steps.length ?? 0;
+  if (!n) return;
+  const follows = player.step >= live.known - 1 || live.known === 0;
+  live.known = n;
+  player.go(follows && !stay ? n - 1 : player.step);
+  live.tool?.take?.(live.run);
+}
+
+function arrange() {
+  live.runs.className = "runs " + (page.runs.length > 1 ? "two" : "one");
+}
+
+/** Keep this run: the next one stands beside it. */
+function keepBeside() {
+  if (!live.run?.steps.length || live.asking) return;
+  if (page.runs.length > 1) page.runs.shift().element.remove();
+  const kept = live.run, header = kept.element.firstChild;
+  header.append(el("button", {type: "button", onclick: () => {
+    page.runs = page.runs.filter(run => run !== kept);
+    kept.element.remove();
+    arrange();
+    player.go(player.step);
+  }}, "let go"));
+  live.run = null;
+  status("Kept. Change something: the next run stands beside it.");
+}
+
+// --- the form
+
+function status(text, wrong = false) {
+  const line = document.getElementById("status");
+  say(line, text);
+  line.classList.toggle("wrong", wrong);
+}
+
+function busy(on) {
+  document.getElementById("stop").disabled = !on;
+  document.body.classList.toggle("busy", on);
+  if (on) status("computing …");
+}
+
+/** Generate anew because this was changed: a control's name, or "make", the button. */
+function again(name) {
+  const more = live.tool?.settings(name) ?? {};
+  clearTimeout(live.timer);
+  live.timer = setTimeout(() => generate(more), 120);
+}
+
+/** One control of the form: {element, value(), set(v)}. */
+function field(c, told = again) {
+  const changed = () => told(c.name);
+  const id = `set-${c.name}`, label = el("span", {class: "name"}, c.label), note = c.note || null;
+  if (c.kind === "text") {
+    let last = c.default;
+    const take = () => { last = input.value; changed(); };
+    const input = el("textarea", {id, rows: 2, maxlength: c.most, spellcheck: "false", title: note, placeholder: "how it begins", onchange: () => { if (input.value !== last) take(); }, onkeydown: e => {
+      if (e.key === "Enter" && !e.shiftKey) { e.preventDefault(); take(); }
+    }}, c.default);
+    return {element: el("label", {class: "field prompt"}, label, input), value: () => input.value, set: v => { input.value = v; }};
+  }
+  if (c.kind === "choice") {
+    const input = el("select", {id, title: note, onchange: changed}, ...Object.entries(c.options).map(([value, text]) => el("option", {value, selected: value === c.default}, text)));
+    return {element: el("label", {class: "field"}, label, input), value: () => input.value, set: v => { input.value = v; }};
+  }
+  if (c.kind === "digit") {
+    let value = c.default;
+    const buttons = Array.from({length: c.most - c.least + 1}, (_, k) => el("button", {type: "button", role: "radio", onclick: () => { set(c.least + k); changed(); }, onkeydown: e => {
+      const by = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[e.key];
+      if (!by) return;
+      e.preventDefault();
+      e.stopPropagation();
+      set(c.least + (value - c.least + by + buttons.length) % buttons.length);
+      buttons[value - c.least].focus();
+      changed();
+    }}, String(c.least + k)));
+    const set = v => {
+      value = v;
+      buttons.forEach((b, k) => { b.setAttribute("aria-checked", String(c.least + k === v)); b.tabIndex = c.least + k === v ? 0 : -1; });
+    };
+    set(value);
+    return {element: el("div", {class: "field digit", id}, label, el("div", {class: "segments", role: "radiogroup", "aria-label": c.label}, ...buttons)), value: () => value, set};
+  }
+  if (c.kind === "number") {
+    const input = el("input", {id, type: "number", min: c.least, max: c.most, value: c.default, title: note, "aria-label": c.label, onchange: changed});
+    const another = el("button", {type: "button", title: `another ${c.label}`, "aria-label": `another ${c.label}`, onclick: () => { input.value = Math.floor(Math.random() * 10000); changed(); }}, "↻");
+    return {element: el("div", {class: "field"}, label, el("div", {class: "beside"}, input, another)), value: () => Number(input.value), set: v => { input.value = v; }};
+  }
+  const off = c.off !== null, output = el("b", {});
+  const input = el("input", {id, type: "range", min: c.least, max: c.most, step: c.by, value: c.default ?? c.off, title: note, "aria-label": c.label, oninput: tell, onchange: changed});
+  const value = () => off && Number(input.value) === c.off ? null : Number(input.value);
+  function tell() {
+    say(output, value() === null ? "off" : String(Number(Number(input.value).toFixed(2))));
+    input.setAttribute("aria-valuetext", output.textContent);
+  }
+  tell();
+  return {element: el("label", {class: "field"}, el("span", {class: "name"}, c.label, " ", output), input), value, set: v => { input.value = v ?? c.off; tell(); }};
+}
+
+async function chooseModel(name) {
+  live.asking?.abort();
+  live.asking = null;
+  busy(true);
+  status(`loading ${name} …`);
+  try {
+    live.model = await (await ask("model", {model: name})).json();
+  } catch (e) {
+    busy(false);
+    return status(e.message, true);
+  }
+  live.run?.element.remove();
+  page.runs = page.runs.filter(run => run !== live.run);
+  live.run = null;
+  arrange();
+  live.known = 0;
+  document.querySelector(".top .facts").textContent = live.model.facts;
+  live.fields = Object.fromEntries(live.model.controls.map(c => [c.name, field(c)]));
+  document.getElementById("fields").replaceChildren(...Object.values(live.fields).map(f => f.element));
+  live.tool = live.model.tool ? tools[live.model.tool.kind](live.model.tool) : null;
+  live.place.replaceChildren(...(live.tool ? [live.tool.element] : []));
+  return generate();
+}
+
+// --- tools: {element, settings(name): what they add to a request because `name` was changed, take(run): a run is whole, redraw(run)}
+
+const tools = {};
+
+/** The picture of a run that is whole: {array, height, width, channels}. */
+function pictureOf(run) {
+  const panel = run.made.find(p => p.name === "picture"), at = run.steps.findIndex(s => s.label === "pixels");
+  const packed = panel?.data.pictures?.[at < 0 ? run.steps.length - 1 : at];
+  return packed && {values: values(packed), height: packed.shape[0], width: packed.shape[1], channels: packed.shape[2] ?? 1};
+}
+
+/** Sliders for z: while one is dragged, the newest position is computed as soon as the last one is done. */
+tools.latent = data => {
+  const canvas = el("canvas", {role: "img", "aria-label": "the picture that this z becomes"});
+  let moved = false, under = false, wanted = false;
+  async function follow() {
+    moved = wanted = true;
+    if (under) return;
+    under = true;
+    while (wanted) {
+      wanted = false;
+      await generate({z: Array.from(controls.z)}, true);
+    }
+    under = false;
+  }
+  const controls = latentControls(data, follow);
+  function redraw(run) {
+    const picture = pictureOf(run);
+    if (picture) paint(canvas, picture.values, picture.height, picture.width, picture.channels === 3 ? "colour" : "ink");
+  }
+  return {
+    element: toolCard("Move z yourself", "each slider is one number of z; all layers follow",
+      el("div", {class: "decoded"}, el("div", {class: "shown"}, canvas), el("div", {}, controls.buttons, controls.sliders), controls.map)),
+    settings(name) {
+      if (name === "seed" || name === "make") moved = false;
+      return moved ? {z: Array.from(controls.z)} : {};
+    },
+    redraw,
+    take(run) {
+      redraw(run);
+      if (moved) return;
+      const z = run.steps.find(s => s.label === "z" || s.label === "z1")?.fields.find(f => f.name === "value").picture;
+      if (z) { controls.z.set(values(z)); controls.show(); }
+    },
+  };
+};
+
+/** A picture to cover, and to draw on; what is covered is filled in. */
+tools.paint = data => {
+  const [height, width, channels = 1] = data.image, n = height * width;
+  const pixels = new Float32Array(n * channels), covered = new Uint8Array(n);
+  const canvas = el("canvas", {id: "paint", role: "img", tabindex: "0"}), over = el("canvas", {class: "over", "aria-hidden": "true"});
+  let brush = "cover", size = 2, own = false, filling = false;  // own: the user's picture, which no run replaces
+  function redraw() {
+    paint(canvas, pixels, height, width, channels === 3 ? "colour" : "ink");
+    over.width = width; over.height = height;
+    const context = over.getContext("2d"), [r, g, b] = colour("positive");
+    context.fillStyle = `rgb(${r} ${g} ${b})`;
+    covered.forEach((c, i) => { if (c) context.fillRect(i % width, Math.floor(i / width), 1, 1); });
+    const share = covered.reduce((a, c) => a + c, 0) / n;
+    canvas.setAttribute("aria-label", `the picture to paint on; ${percent(share)} of it is covered`);
+    fill.disabled = share === 0;
+    uncover.disabled = share === 0;
+  }
+  function cover(test) { for (let i = 0; i < n; i++) if (test(i % width, Math.floor(i / width))) covered[i] = 1; redraw(); }
+  function dab(x, y) {
+    for (let i = 0; i < n; i++) {
+      const dx = i % width + 0.5 - x, dy = Math.floor(i / width) + 0.5 - y;
+      if (dx * dx + dy * dy > size * size) continue;
+      if (brush === "cover" || brush === "uncover") covered[i] = brush === "cover" ? 1 : 0;
+      else { pixels.fill(brush === "ink" ? 1 : 0, i * channels, (i + 1) * channels); own = true; }
+    }
+  }
+  let last = null;
+  function stroke(e) {
+    if (e.type === "pointerdown") { e.preventDefault(); canvas.setPointerCapture(e.pointerId); last = null; }
+    else if (!e.buttons) return;
+    const box = canvas.getBoundingClientRect(), x = (e.clientX - box.left) / box.width * width, y = (e.clientY - box.top) / box.height * height;
+    const [x0, y0] = last ?? [x, y], dabs = Math.ceil(Math.hypot(x - x0, y - y0)) || 1;
+    for (let k = 1; k <= dabs; k++) dab(x0 + (x - x0) * k / dabs, y0 + (y - y0) * k / dabs);
+    last = [x, y];
+    redraw();
+  }
+  for (const type of ["pointerdown", "pointermove"]) canvas.addEventListener(type, stroke);
+  const button = (text, onclick, more = {}) => el("button", {type: "button", onclick, ...more}, text);
+  const brushes = [["cover", "cover"], ["uncover", "uncover"], ["ink", "ink"], ["rub", "rub out"]].map(([name, text]) =>
+    button(text, e => { brush = name; brushes.forEach(b => b.setAttribute("aria-pressed", String(b === e.target))); }, {"aria-pressed": String(name === brush)}));
+  const sizes = el("input", {type: "range", min: 0.6, max: 5, step: 0.2, value: size, "aria-label": "size of the brush", oninput: e => { size = Number(e.target.value); }});
+  const repeats = field(data.repeats, () => {});
+  const fill = button("Fill in what is covered", () => { filling = true; again("fill"); }, {id: "fill", class: "primary"});
+  const uncover = button("uncover all", () => { covered.fill(0); redraw(); });
+  const bytes = a => btoa(String.fromCharCode(...a));
+  const painted = () => ({image: bytes(Uint8Array.from(pixels, v => Math.round(255 * v))), mask: bytes(covered), repeats: repeats.value()});
+  function takeUp(run) {
+    const picture = pictureOf(run);
+    if (picture) { pixels.set(picture.values); own = false; redraw(); }
+  }
+  async function testDigit() {
+    try {
+      const number = Math.floor(Math.random() * 10000);
+      pixels.set(values((await (await ask("digit", {model: live.model.name, number})).json()).pixels));
+      own = true;
+      redraw();
+    } catch (e) { status(e.message, true); }
+  }
+  redraw();
+  return {
+    element: toolCard("Paint on it", "cover a part, and the model fills it in so that it goes with the rest",
+      el("div", {class: "painting"}, el("div", {class: "easel"}, canvas, over), el("div", {},
+        el("div", {class: "controls"}, el("div", {class: "segments", role: "group", "aria-label": "brush"}, ...brushes), el("label", {}, "size", sizes)),
+        el("div", {class: "controls"}, button("cover the left half", () => cover(x => x < width / 2)), button("cover the lower half", () => cover((x, y) => y >= height / 2)), uncover),
+        el("div", {class: "controls"}, button("the picture below", () => live.run?.steps.length && takeUp(live.run)), data.digits ? button("a test digit", testDigit) : null,
+          button("empty paper", () => { pixels.fill(0); own = true; redraw(); })),
+        el("div", {class: "controls"}, repeats.element, fill)))),
+    settings(name) {
+      if (name === "make") filling = false;
+      return filling && covered.includes(1) ? painted() : {};
+    },
+    redraw,
+    take(run) { if (!own && !filling) takeUp(run); },
+  };
+};
+
+const toolCard = (title, note, body) => el("section", {class: "card", id: "tool", "aria-label": title}, el("header", {}, el("h3", {}, title), el("p", {class: "note"}, note)), body);
+
+// --- the whole page
+
+function buildLive() {
+  const models = el("select", {id: "model", onchange: e => chooseModel(e.target.value)}, ...page.live.models.map(name => el("option", {value: name}, name)));
+  const form = el("form", {class: "card ask", "aria-label": "what to make", onsubmit: e => { e.preventDefault(); again("make"); }},
+    el("label", {class: "field"}, el("span", {class: "name"}, "model"), models), el("div", {id: "fields"}),
+    el("div", {class: "actions"}, el("button", {id: "make", type: "submit", class: "primary"}, "Generate"),
+      el("button", {id: "stop", type: "button", onclick: () => live.asking?.abort()}, "Stop"),
+      el("button", {id: "beside", type: "button", title: "keep this run; the next one stands beside it", onclick: keepBeside}, "Keep beside"),
+      el("span", {id: "status", role: "status", class: "note"}), el("code", {id: "command", class: "hidden", title: "the same as a file"})));
+  live.runs = el("main", {class: "runs one"});
+  live.place = el("div", {});
+  document.body.append(header(), el("div", {class: "desk"}, form, live.place), live.runs, player.build());
+  listeners.push(colours => { redrawRuns(colours); if (colours && live.run) live.tool?.redraw(live.run); });
+  document.addEventListener("keydown", onKey);
+  chooseModel(models.value);
+}

@@ -51,21 +51,23 @@ def render(page: dict[str, Any], title: str) -> str:
     """
     data = json.dumps(page, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     data = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")  # nothing in the data may end the script
-    style = "\n" + (HERE / "page.css").read_text("utf-8")
-    names = [name for name in SCRIPTS if name != "live.js" or "live" in page]
-    script = '\n"use strict";\n' + "\n".join((HERE / name).read_text("utf-8") for name in names)
-    parts = {"title": html.escape(title), "style": style, "script": script, "page": data, "policy": policy(style, script, "live" in page)}
+    style, script, policy = assets("live" in page)
+    parts = {"title": html.escape(title), "style": style, "script": script, "page": data, "policy": policy}
     text = (HERE / "page.html").read_text("utf-8")
     pieces = re.split("{{(.+?)}}", text)  # template text and names by turns
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
 
 
-def policy(style: str, script: str, live: bool) -> str:
-    """What the browser lets a page do: run this script, apply this style, and if it's live ask the server that it came from."""
+def assets(live: bool = False) -> tuple[str, str, str]:
+    """Style, script, and what the browser lets the page do: run this script, apply this style, and if it's live ask its own server."""
+    style = "\n" + (HERE / "page.css").read_text("utf-8")
+    names = [name for name in SCRIPTS if name != "live.js" or live]
+    script = '\n"use strict";\n' + "\n".join((HERE / name).read_text("utf-8") for name in names)
     hashes = [base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode() for text in (style, script)]
     asks = " connect-src 'self';" if live else ""
-    return (f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:;{asks} "
-            "base-uri 'none'; form-action 'none'")
+    policy = (f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:;{asks} "
+              "base-uri 'none'; form-action 'none'")
+    return style, script, policy
 
 
 def write_page(path: str | Path, page: dict[str, Any], title: str) -> int:

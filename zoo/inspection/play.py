@@ -1,0 +1,348 @@
+"""`zoo play`: the inspection page on this machine alone, fed while the model runs.
+
+One user, one generation at a time: a new one stops the one before.  The server listens on 127.0.0.1, and whoever doesn't know the token
+in the address gets nothing.  It reads no file for anybody: the page is made in memory, and the models are those it was started with.
+
+    GET  /TOKEN/           the page
+    POST /TOKEN/model      {"model": name}                    what it is, what may be set, and its tool
+    POST /TOKEN/run        {"model": name, setting: value}    one JSON object a line: {"run"}, {"step", "grow"} ..., {"panels"}, {"end"}
+    POST /TOKEN/digit      {"model": name, "number": i}       test picture i, to paint on
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http
+import json
+import secrets
+import select
+import shlex
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Generator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from ..model import Model, load, shipped
+from .controls import controls_for, describe_tool, read_request
+from .demo import facts_of
+from .page import assets, pack, render
+from .runs import read_change, stream_run
+
+MOST_BYTES = 2**20  # of a request's body
+CONNECTIONS = 16  # at once
+PATIENCE = 20  # seconds that a client may take to send, or to take, a piece
+USERS_FAULT = (ValueError, LookupError, OSError, ArithmeticError, MemoryError)
+
+
+class Refused(Exception):
+    """A request that gets a status and a line of why."""
+
+    def __init__(self, status: int, why: str):
+        super().__init__(why)
+        self.status, self.why = status, why
+
+
+class Models:
+    """The models that the page may ask for, each loaded when it is first wanted."""
+
+    def __init__(self, sources: dict[str, Any]):
+        if not sources:
+            raise ValueError("play: no model ships with this copy of zoo; name a folder")
+        self.sources = sources  # name -> what `load` takes, or a model
+        self.loaded: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, *given: str | Path | Model) -> Models:
+        """Those given, loaded at once, then those that ship."""
+        models = cls({**{_name(g): g for g in given}, **{name: name for name in shipped() if name not in given}})
+        for name in [_name(g) for g in given]:
+            if not hasattr(models.get(name), "steps"):
+                raise ValueError(f"play: {name} is of kind {models.get(name).kind!r}, which generates nothing")
+        return models
+
+    def get(self, name: Any) -> Any:
+        if not isinstance(name, str) or name not in self.sources:
+            raise ValueError(f"model is {str(name)[:60]!r}; it may be {', '.join(self.sources)}")
+        if name not in self.loaded:
+            source = self.sources[name]
+            self.loaded[name] = source if isinstance(source, Model) else load(source)
+        return self.loaded[name]
+
+    def describe(self, name: Any) -> dict[str, Any]:
+        model = self.get(name)
+        tool = describe_tool(model)
+        if tool and tool["kind"] == "paint":
+            tool["digits"] = _test_pictures(model) is not None
+        return {"name": name, "kind": model.kind, "facts": facts_of(model), "tool": tool,
+                "controls": [dataclasses.asdict(control) for control in controls_for(model)]}
+
+    def run(self, asked: dict[str, Any]) -> Generator[dict[str, Any]]:
+        """The messages of a generation."""
+        name = asked.pop("model", None)
+        model = self.get(name)
+        settings = read_request(model, asked)
+        command = command_for(self.sources[name] if not isinstance(self.sources[name], Model) else name, settings)
+        change = settings.pop("patch", "")
+        began, steps = time.perf_counter(), 0
+        for message in stream_run(model, title=name, changes=read_change(change) if change else None, **settings):
+            steps += "step" in message
+            yield {**message, "command": command} if "run" in message else message
+        yield {"end": {"seconds": round(time.perf_counter() - began, 4), "steps": steps}}
+
+
+def _name(given: Any) -> str:
+    return given.kind if isinstance(given, Model) else str(given)
+
+
+def command_for(source: Any, settings: dict[str, Any]) -> str:
+    """The command line that writes the same into a file; "" if a hand was put in that it can't tell of."""
+    if "z" in settings or "mask" in settings:
+        return ""
+    words = ["zoo", "inspect", str(source)]
+    for name, value in settings.items():
+        if value != "":
+            words += ["-n" if name == "n" else f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _test_pictures(model: Any) -> Any:
+    """Pictures that the model hasn't seen, or None where none of that size ship."""
+    from ..data import load_images
+
+    name = {(28, 28): "mnist", (8, 8): "digits8x8"}.get(tuple(model.config.image))
+    return None if name is None else load_images(name).test
+
+
+class Turn:
+    """One generation at a time: a new turn ends the one before, and waits until it has stopped."""
+
+    def __init__(self) -> None:
+        self.door, self.room = threading.Lock(), threading.Lock()
+        self.newest: object = None
+
+    def __enter__(self) -> object:
+        """What `newest` is for as long as no other turn begins."""
+        with self.door:
+            mine = self.newest = object()
+        self.room.acquire()
+        return mine
+
+    def __exit__(self, *error: object) -> None:
+        self.room.release()
+
+
+class Server(ThreadingHTTPServer):
+    """serve_forever() until Ctrl-C; `address` is what to open."""
+
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = sys.platform != "win32"  # there, another program could listen at the same port
+
+    def __init__(self, models: Models, port: int = 0):
+        self.models = models
+        self.token = secrets.token_urlsafe(24)
+        self.turn = Turn()
+        self.slots = threading.BoundedSemaphore(CONNECTIONS)
+        super().__init__(("127.0.0.1", port), Handler)
+        self.port = self.server_address[1]
+        self.address = f"http://127.0.0.1:{self.port}/{self.token}/"
+        self.hosts = (f"127.0.0.1:{self.port}", f"localhost:{self.port}")
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self.slots.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # a client that went away is no news
+            traceback.print_exc()
+
+    def stop(self) -> None:
+        """End what is running, and close."""
+        self.turn.newest = None
+        self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    server_version, sys_version = "zoo", ""
+    timeout = PATIENCE
+
+    def do_GET(self) -> None:
+        self._answer({"": self._page})
+
+    def do_POST(self) -> None:
+        self._answer({"model": self._model, "run": self._run, "digit": self._digit})
+
+    def _answer(self, places: dict[str, Any]) -> None:
+        try:
+            place = self._permitted()
+            if place not in places:
+                raise Refused(404, "there is nothing here")
+            places[place]()
+        except Refused as e:
+            self._send(e.status, {"error": e.why})
+            self._discard()
+
+    # --- who may ask, and what
+
+    def _permitted(self) -> str:
+        """What is asked for, behind the token.  Refused: another Host or Origin than this server's own, or another token."""
+        if self.headers.get_all("Host", []) not in ([host] for host in self.server.hosts):
+            raise Refused(403, "Host is another one than this server's")  # a name that was made to point here (DNS rebinding)
+        origins = self.headers.get_all("Origin", [])
+        if origins and origins not in ([f"http://{host}"] for host in self.server.hosts):
+            raise Refused(403, "Origin is another page")
+        if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            raise Refused(403, "the request comes from another page")
+        token, slash, place = self.path.partition("?")[0].removeprefix("/").partition("/")
+        if not secrets.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode()) or not slash:
+            raise Refused(403, "the address needs the token that `zoo play` printed")
+        return place
+
+    def _body(self) -> dict[str, Any]:
+        """The JSON object that was sent; Refused unless it is one, and of a bounded size."""
+        if self.headers.get_content_type() != "application/json":
+            raise Refused(415, "the body is JSON: Content-Type application/json")
+        lengths = self.headers.get_all("Content-Length", [])
+        if "Transfer-Encoding" in self.headers or len(lengths) != 1 or not (lengths[0].isascii() and lengths[0].isdecimal()):
+            raise Refused(411, "the body needs one Content-Length")
+        if len(lengths[0]) > 9 or int(lengths[0]) > MOST_BYTES:
+            raise Refused(413, f"the body has more than {MOST_BYTES:,} bytes")
+        content = self.rfile.read(int(lengths[0]))
+        try:
+            body = json.loads(content.decode("utf-8"), parse_constant=_no_number)
+        except (ValueError, RecursionError) as e:
+            raise Refused(400, "the body isn't JSON in UTF-8") from e
+        if not isinstance(body, dict):
+            raise Refused(400, "the body isn't a JSON object")
+        return body
+
+    # --- what there is
+
+    def _page(self) -> None:
+        live = {"models": list(self.server.models.sources)}
+        content = render({"name": "play", "facts": "", "runs": [], "live": live}, "zoo play")
+        self._begin(200, "text/html; charset=utf-8", assets(live=True)[2])
+        self.wfile.write(content.encode())
+
+    def _model(self) -> None:
+        self._computed(lambda asked: self.server.models.describe(asked.get("model")))
+
+    def _digit(self) -> None:
+        def found(asked: dict[str, Any]) -> dict[str, Any]:
+            pictures, number = _test_pictures(self.server.models.get(asked.get("model"))), asked.get("number")
+            if pictures is None:
+                raise ValueError("digit: none of this model's size ship")
+            if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**31:
+                raise ValueError(f"number is {str(number)[:40]}; it is a whole number of at least 0")
+            return {"pixels": pack(pictures[number % len(pictures)], "unit8")}
+
+        self._computed(found)
+
+    def _computed(self, function: Any) -> None:
+        asked = self._body()
+        with self.server.turn:
+            try:
+                answer = function(asked)
+            except Exception as e:
+                raise Refused(400, _why(e)) from e
+        self._send(200, answer)
+
+    def _run(self) -> None:
+        asked = self._body()
+        with self.server.turn as mine, contextlib.closing(self.server.models.run(asked)) as messages:
+            begun = False
+            while self.server.turn.newest is mine and not self._client_left():
+                try:
+                    message = next(messages, None)
+                except Exception as e:
+                    if not begun:
+                        raise Refused(400, _why(e)) from e
+                    message = {"error": _why(e)}
+                if message is None:
+                    return
+                if not begun:
+                    self._begin(200, "application/x-ndjson")
+                    begun = True
+                self._line(message)
+            if not begun:
+                raise Refused(409, "a newer request took the place of this one")
+
+    def _client_left(self) -> bool:
+        """Whether the other end has closed: it sends nothing after its request, so there is something to read only then."""
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
+
+    def _discard(self) -> None:
+        """Take a few megabytes of what is still being sent: to close before would take the answer from a client that hasn't read it."""
+        self.connection.shutdown(socket.SHUT_WR)
+        self.connection.settimeout(0.5)
+        with contextlib.suppress(OSError):
+            for _ in range(64):
+                if not self.connection.recv(2**16):
+                    return
+
+    # --- how it is sent
+
+    def _begin(self, status: int, kind: str, policy: str = "default-src 'none'") -> None:
+        self.send_response(status)
+        for name, value in (("Content-Type", kind), ("Content-Security-Policy", f"{policy}; frame-ancestors 'none'"), ("Cache-Control", "no-store"),
+                            ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"), ("X-Frame-Options", "DENY"),
+                            ("Cross-Origin-Opener-Policy", "same-origin"), ("Cross-Origin-Resource-Policy", "same-origin"),
+                            ("Connection", "close")):
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _line(self, message: dict[str, Any]) -> None:
+        self.wfile.write(json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+
+    def _send(self, status: int, answer: dict[str, Any]) -> None:
+        self._begin(status, "application/json")
+        self._line(answer)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class refuses by itself (a method, a line too long) looks the same."""
+        self.close_connection = True
+        self._send(code, {"error": http.HTTPStatus(code).phrase.lower()})
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass  # the token stands in every line
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _why(e: Exception) -> str:
+    """The message of what the user may have caused; of anything else, the terminal gets the traceback."""
+    if not isinstance(e, USERS_FAULT):
+        traceback.print_exception(e)
+        return f"{type(e).__name__}: a fault of zoo's own; the terminal has more"
+    message = e.args[0] if isinstance(e, KeyError) and e.args else e
+    return " ".join(str(message).split()) or type(e).__name__
+
+
+def play(*models: str | Path | Model, port: int = 0) -> None:
+    """Serve the page until Ctrl-C: models that ship, and those given by name, folder, or as they are."""
+    server = Server(Models.of(*models), port)
+    print(f"{server.address}\nOpen this address in a browser on this machine; Ctrl-C ends it.", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        server.stop()
