@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     sample = commands.add_parser("sample", help="generate digits or text",
                                  description="Any setting of the model's sampler is an option too; a wrong one lists those there are. "
                                              "Diffusion: --sampler ddim --evaluations 30 --guidance 2 --eta 0.5. "
-                                             "GAN: --truncation 0.7. Text: --temperature 0.8 --top-k 20 --top-p 0.9.")
+                                             "GAN: --truncation 0.7. Text: --temperature 1 (0.8 unless given) --top-k 20 --top-p 0.9.")
     sample.add_argument("model", help="a model that ships, or a folder")
     sample.add_argument("-n", type=int, help="how many pictures (default: 64), or how many tokens of text (default: 500)")
     sample.add_argument("--digit", type=int, help="which digit a conditional model draws (default: each in turn)")
@@ -245,6 +245,7 @@ def _sample_text(model: Any, known: argparse.Namespace, options: dict[str, str])
     if known.out and Path(known.out).suffix != ".txt":
         raise ValueError(f"--out is {known.out}; text goes to a .txt file")
     n = 500 if known.n is None else known.n
+    options = {"temperature": "0.8", **options}
     if known.steps:
         for step in model.steps(known.prompt or "", n, seed=known.seed, **_settings(model.steps, options)):
             print(step)
