@@ -15,6 +15,7 @@ from .runtime import expf, inner, uniform
 from .tasks import floats, is_float32, part, task, tasks_for
 
 f32 = np.float32
+NEAR = 1 << 13  # floats that the nearest cache holds, with room for others
 
 
 # --- over the last axis
@@ -150,10 +151,11 @@ def add_block(block, rows, n, mean, spread):
 
 @inner
 def column_statistics(x, rows, n, means, spreads):
-    """Mean and sum of squares around it of n columns, put together from blocks of 64 rows (Chan et al. 1979)."""
+    """Mean and sum of squares around it of n columns, put together from blocks that the nearest cache holds (Chan et al. 1979)."""
     mean, spread = np.empty(n, np.float32), np.empty(n, np.float32)
-    for first in range(0, rows, 64):
-        count = min(64, rows - first)
+    block = max(1, min(64, NEAR // n))
+    for first in range(0, rows, block):
+        count = min(block, rows - first)
         add_block(x + 4 * first * n, count, n, mean, spread)
         share = f32(count) / f32(first + count)
         weight = f32(first) * share
@@ -282,11 +284,20 @@ def silu_row(y):
 
 
 @inner
-def silu_row_backward(g, d):
-    """d = g times the derivative of silu at d, in place"""
+def silu_row_backward(g, x, d, mean, factor, bias):
+    """d = g times the derivative of silu at the normal values, which are made once more"""
     for j in range(d.size):
-        s = f32(1) / (f32(1) + expf(-d[j]))
-        d[j] = g[j] * (s + d[j] * s * (f32(1) - s))
+        z = (x[j] - mean[j]) * factor[j] + bias[j]
+        s = f32(1) / (f32(1) + expf(-z))
+        d[j] = g[j] * (s + z * s * (f32(1) - s))
+
+
+@inner
+def sums_row(g, x, mean, level, slope):
+    """level += g, slope += g (x - mean)"""
+    for j in range(g.size):
+        level[j] += g[j]
+        slope[j] += g[j] * (x[j] - mean[j])
 
 
 # A row of few channels is too short for a loop to run fast, so several pixels make one wide row, as if they were more channels:
@@ -294,74 +305,106 @@ def silu_row_backward(g, d):
 
 
 @inner
-def group_image(x, y, gain, bias, means, inverses, mean, spread, factor, rows, wide, n, groups, eps, with_silu):
-    """One image of `rows` wide rows; leaves mean and 1 / deviation of each group."""
-    column_statistics(x, rows, wide, mean, spread)
-    size = n // groups
-    columns = f32(size * (wide // n))
-    for k in range(groups):
-        total, squares = f32(0), f32(0)
-        for pixel in range(0, wide, n):
-            for j in range(pixel + k * size, pixel + (k + 1) * size):
-                total += mean[j]
-        total /= columns
-        for pixel in range(0, wide, n):
-            for j in range(pixel + k * size, pixel + (k + 1) * size):
-                squares += spread[j] + f32(rows) * (mean[j] - total) * (mean[j] - total)
-        means[k], inverses[k] = total, f32(1) / math.sqrt(squares / (columns * f32(rows)) + eps)
-    spread_groups(means, inverses, gain, mean, factor, wide, n, size)
-    for i in range(rows):
-        affine_row(floats(x + 4 * i * wide, wide), floats(y + 4 * i * wide, wide), mean, factor, bias)
-    if with_silu:
-        silu_row(floats(y, rows * wide))
+def fold(row, total):
+    """total += each pixel of a wide row"""
+    for pixel in range(0, row.size, total.size):
+        for j in range(total.size):
+            total[j] += row[pixel + j]
 
 
 @inner
-def spread_groups(means, inverses, gain, mean, factor, wide, n, size):
-    """mean and factor = gain / deviation of each channel, from those of its group"""
+def share_group(values, groups, divisor):
+    """Each channel gets its group's sum / divisor."""
+    size = values.size // groups
+    for k in range(groups):
+        total = f32(0)
+        for j in range(k * size, (k + 1) * size):
+            total += values[j]
+        for j in range(k * size, (k + 1) * size):
+            values[j] = total / divisor
+
+
+@inner
+def repeat(channels, row):
+    """A wide row whose pixels are all alike"""
+    for pixel in range(0, row.size, channels.size):
+        for j in range(channels.size):
+            row[pixel + j] = channels[j]
+
+
+@inner
+def group_image(x, y, gain, bias, means, inverses, mean, spread, factor, rows, wide, n, groups, eps, with_silu):
+    """One image of `rows` wide rows; leaves mean and 1 / deviation of each channel's group."""
+    column_statistics(x, rows, wide, mean, spread)
+    columns = f32(n // groups * (wide // n))
+    for j in range(n):
+        means[j] = inverses[j] = f32(0)
+    fold(mean, means)
+    share_group(means, groups, columns)
     for pixel in range(0, wide, n):
         for j in range(n):
-            k = j // size
-            mean[pixel + j], factor[pixel + j] = means[k], gain[pixel + j] * inverses[k]
+            d = mean[pixel + j] - means[j]
+            inverses[j] += spread[pixel + j] + f32(rows) * d * d
+    share_group(inverses, groups, columns * f32(rows))
+    for j in range(n):
+        inverses[j] = f32(1) / math.sqrt(inverses[j] + eps)
+    repeat(means, mean)
+    repeat(inverses, factor)
+    for j in range(wide):
+        factor[j] *= gain[j]
+    for i in range(rows):
+        row = floats(y + 4 * i * wide, wide)
+        affine_row(floats(x + 4 * i * wide, wide), row, mean, factor, bias)
+        if with_silu:
+            silu_row(row)
 
 
 @task
 def group_norm_forward(t, tasks, x, gain, bias, y, means, inverses, images, rows, wide, n, groups, with_silu, eps: float):
-    """x, y (images, rows, wide); means, inverses (images, groups)"""
+    """x, y (images, rows, wide); means, inverses (images, n)"""
     mean, spread, factor = np.empty(wide, np.float32), np.empty(wide, np.float32), np.empty(wide, np.float32)
     for i in range(part(t, tasks, images, 1), part(t + 1, tasks, images, 1)):
-        at, kept = 4 * i * rows * wide, 4 * i * groups
+        at, kept = 4 * i * rows * wide, 4 * i * n
         group_image(
-            x + at, y + at, floats(gain, wide), floats(bias, wide), floats(means + kept, groups), floats(inverses + kept, groups),
+            x + at, y + at, floats(gain, wide), floats(bias, wide), floats(means + kept, n), floats(inverses + kept, n),
             mean, spread, factor, rows, wide, n, groups, f32(eps), with_silu,
         )  # fmt: skip
 
 
 @inner
 def group_image_backward(g, x, gain, bias, means, inverses, dx, dgain, dbias, work, rows, wide, n, groups, with_silu):
-    """One image; work (4, wide) is scratch."""
-    mean, factor, level, slope = work[:wide], work[wide:2 * wide], work[2 * wide:3 * wide], work[3 * wide:]
-    size = n // groups
-    spread_groups(means, inverses, gain, mean, factor, wide, n, size)
-    if with_silu:  # dx holds the gradient of what went into silu, made from that value, which is made once more
-        for i in range(rows):
-            affine_row(floats(x + 4 * i * wide, wide), floats(dx + 4 * i * wide, wide), mean, factor, bias)
-        silu_row_backward(floats(g, rows * wide), floats(dx, rows * wide))
-        g = dx
-    column_sums_of_products(g, x, rows, wide, mean, level, slope)
-    entries = f32(size * (wide // n) * rows)
-    for k in range(groups):
-        inverse, total, product = inverses[k], f32(0), f32(0)
-        for pixel in range(0, wide, n):
-            for j in range(k * size, (k + 1) * size):
-                dbias[j] += level[pixel + j]
-                dgain[j] += slope[pixel + j] * inverse
-                total += gain[j] * level[pixel + j]
-                product += gain[j] * slope[pixel + j]
-        for pixel in range(0, wide, n):
-            for j in range(pixel + k * size, pixel + (k + 1) * size):
-                level[j] = total * inverse / entries
-                slope[j] = product * inverse * inverse * inverse / entries
+    """One image; work (4 wide + 2 n) is scratch."""
+    mean, factor, level, slope = work[:wide], work[wide : 2 * wide], work[2 * wide : 3 * wide], work[3 * wide : 4 * wide]
+    levels, slopes = work[4 * wide : 4 * wide + n], work[4 * wide + n :]
+    repeat(means, mean)
+    repeat(inverses, factor)
+    for j in range(wide):
+        factor[j] *= gain[j]
+    for j in range(n):
+        levels[j] = slopes[j] = f32(0)
+    for first in range(0, rows, 64):  # so that rounding doesn't pile up
+        for j in range(wide):
+            level[j] = slope[j] = f32(0)
+        for i in range(first, min(first + 64, rows)):
+            at = 4 * i * wide
+            if with_silu:  # dx holds the gradient of what went into silu
+                silu_row_backward(floats(g + at, wide), floats(x + at, wide), floats(dx + at, wide), mean, factor, bias)
+            sums_row(floats((dx if with_silu else g) + at, wide), floats(x + at, wide), mean, level, slope)
+        fold(level, levels)
+        fold(slope, slopes)
+    for j in range(n):
+        dbias[j] += levels[j]
+        dgain[j] += slopes[j] * inverses[j]
+        levels[j] *= gain[j]
+        slopes[j] *= gain[j]
+    entries = f32(n // groups * (wide // n) * rows)
+    share_group(levels, groups, entries)
+    share_group(slopes, groups, entries)
+    for j in range(n):
+        levels[j] *= inverses[j]
+        slopes[j] *= inverses[j] * inverses[j] * inverses[j]
+    repeat(levels, level)
+    repeat(slopes, slope)
     for i in range(rows):
         at = 4 * i * wide
         back_row(floats(g + at, wide), floats(x + at, wide), floats(dx + at, wide), mean, factor, level, slope, with_silu)
@@ -379,13 +422,13 @@ def back_row(g, x, dx, mean, factor, level, slope, in_place):
 @task
 def group_norm_backward(t, tasks, g, x, gain, bias, means, inverses, dx, dgains, dbiases, images, rows, wide, n, groups, with_silu):
     """dgains, dbiases (tasks, n): what each task adds up."""
-    work, dgain, dbias = np.empty(4 * wide, np.float32), floats(dgains + 4 * t * n, n), floats(dbiases + 4 * t * n, n)
+    work, dgain, dbias = np.empty(4 * wide + 2 * n, np.float32), floats(dgains + 4 * t * n, n), floats(dbiases + 4 * t * n, n)
     for j in range(n):
         dgain[j], dbias[j] = f32(0), f32(0)
     for i in range(part(t, tasks, images, 1), part(t + 1, tasks, images, 1)):
-        at, kept = 4 * i * rows * wide, 4 * i * groups
+        at, kept = 4 * i * rows * wide, 4 * i * n
         group_image_backward(
-            g + at, x + at, floats(gain, wide), floats(bias, wide), floats(means + kept, groups), floats(inverses + kept, groups),
+            g + at, x + at, floats(gain, wide), floats(bias, wide), floats(means + kept, n), floats(inverses + kept, n),
             dx + at, dgain, dbias, work, rows, wide, n, groups, with_silu,
         )  # fmt: skip
 
@@ -407,7 +450,7 @@ def _(x, gain, bias, *, groups, eps, activation):
     pixels = _pixels(space, n)
     gains, biases = np.tile(gain, pixels), np.tile(bias, pixels)
     y = np.empty(x.shape, f32)
-    means, inverses = np.empty((2, images, groups), f32)
+    means, inverses = np.empty((2, images, n), f32)
     sizes = (images, space // pixels, pixels * n, n, groups, activation == "silu")
     group_norm_forward(x, gains, biases, y, means, inverses, *sizes, float(eps), tasks=min(images, tasks_for(x.size)))
     return y, (gains, biases, means, inverses, sizes)
