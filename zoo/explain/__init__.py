@@ -7,7 +7,7 @@
     latents     where an autoencoder puts pictures, and what lies there
     modular     grokking of a + b mod p, and its Fourier picture
 
-`zoo.inspection.figures` draws each; `examples/explain_*.py`, `induction.py` and `grokking.py` show them at work.
+`zoo.inspection.explained` draws each; `examples/explain_*.py`, `induction.py` and `grokking.py` show them at work.
 """
 
 from .circuits import attention_maps, attention_rollout, direct_logit_attribution, logit_lens, look

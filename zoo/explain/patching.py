@@ -4,7 +4,7 @@
 made from the logits (time, symbols); `logit_difference(a, b)` is the usual one.
 
     patched = activation_patching(model, "Mary and John ... John gave it to", "... Mary gave it to", logit_difference(mary, john))
-    figures.patching(patched)
+    explained.patching(patched)
 """
 
 from __future__ import annotations
