@@ -108,7 +108,7 @@ def repeats(found: Mapping[str, Repeats], ax: Axes | None = None, *, title: str 
     """The surprise at each place, a line a model; the second time begins at the dashed line."""
     ax = axes(ax, title=title)
     for name, one in found.items():
-        curve(one.nats, np.arange(1, len(one.nats) + 1), ax, label=f"{name}: {one.accuracy:.0%} right", title=title, xlabel="position", ylabel="nats")
+        curve(one.nats, np.arange(1, len(one.nats) + 1), ax, label=f"{name}: {one.accuracy:.1%} right", title=title, xlabel="position", ylabel="nats")
         ax.axvline((len(one.nats) + 1) / 2, color=QUIET, ls="--", lw=1)
     return ax
 
