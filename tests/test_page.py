@@ -114,6 +114,7 @@ MODELS = {
     "painted": lambda: (Diffusion.new(channels=8, multipliers=(1,), blocks=1), {
         "evaluations": 3, "repeats": 2, "images": np.zeros((1, 28, 28), np.float32), "mask": np.eye(28, dtype=bool)}),
     "plane": lambda: (Diffusion.new(image=(2,), network="dense", channels=8, blocks=1), {"evaluations": 3}),
+    "latents": lambda: (Diffusion.new(image=(50,), autoencoder="vae", network="dense", channels=8, blocks=1), {"evaluations": 3}),
     "transformer": lambda: (text_model(layers=2, heads=2, width=16, window=12), {"prompt": PROMPT, "n": 12, "top_k": 5}),
     "llama": lambda: (text_model(layers=2, heads=2, key_value_heads=1, width=16, window=12, positions="rotary", norm="rms", mlp="swiglu",
                                  bias=False, tied=False), {"prompt": PROMPT, "n": 4}),

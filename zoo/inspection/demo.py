@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ..model import load, shipped
-from .noise import as_ink
 from .page import pack, write_page
 from .pictures import mosaic
 from .runs import as_image, first, scale_of
@@ -37,7 +36,7 @@ def write_demo(path: str | Path = "zoo-demo.html", *, models: list[str] | None =
         if hasattr(model, "generate"):
             sections.append((_music if getattr(model.config, "inputs", "") == "keys" else _text)(model, title, seed))
             continue
-        if len(getattr(model.config, "image", ())) < 2:
+        if len(getattr(model, "sample_shape", getattr(model.config, "image", ()))) < 2:
             continue  # points of a plane
         section, images = _digits(model, title, seed)
         sections.insert(sum("digits" in s["shows"] for s in sections), section)
@@ -66,7 +65,7 @@ def _digits(model: Any, title: str, seed: int) -> tuple[dict[str, Any], np.ndarr
         if array is not None:
             flow.append({"name": name_of(step), "array": pack(array, "float16", scale=scale_of(array))})
     if hasattr(steps[-1], "x_previous"):
-        flow.append({"name": "picture", "array": pack(as_ink(first(steps[-1].x_previous)), "float16", scale="ink")})
+        flow.append({"name": "picture", "array": pack(model.outside(steps[-1].x_previous)[0], "float16", scale="ink")})
     note = f"One of them, on its way: {len(steps)} steps" + (f", {len(chosen)} shown" if len(chosen) < len(steps) else "")
     parts.append({"kind": "flow", "steps": flow, "note": note})
     return {"title": title, "note": facts_of(model), "shows": "digits", "parts": parts}, images
@@ -107,8 +106,8 @@ def picture_of(step: Any, model: Any) -> np.ndarray | None:
     for name in ("value", "x_t", "x", "images"):
         a = getattr(step, name, None)
         if isinstance(a, np.ndarray) and a.size > 1:
-            a = as_image(first(a), model)
-            return as_ink(a) if name == "x_t" else mosaic(a) if a.ndim == 3 and a.shape[-1] > 3 else a
+            a = as_image(model.outside(a)[0] if name == "x_t" else first(a), model)
+            return mosaic(a) if a.ndim == 3 and a.shape[-1] > 3 else a
     return None
 
 

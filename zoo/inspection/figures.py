@@ -251,14 +251,15 @@ def trajectories(steps: Iterable[Any], ax: Axes | None = None, *, most: int = 30
 
 
 def frames(steps: Iterable[Any], field: str | None = None) -> list[np.ndarray]:
-    """One picture in [0, 1] for each record that has one: `field`, or the first of value, x_previous, x that looks like a picture."""
+    """One picture in [0, 1] for each record that has one: `field`, or the first of value, x_previous, x, picture that looks like one."""
     found = []
     for step in steps:
-        names = [field] if field else ["value", "x_previous", "x", "images"]
-        a = next((v for v in (getattr(step, name, None) for name in names) if isinstance(v, np.ndarray) and v.ndim >= 3), None)
-        if a is None:
+        names = [field] if field else ["value", "x_previous", "x", "images", "picture"]
+        name = next((n for n in names if isinstance(v := getattr(step, n, None), np.ndarray) and v.ndim >= 3), None)
+        if name is None:
             continue
-        if hasattr(step, "x_previous"):
+        a = getattr(step, name)
+        if hasattr(step, "x_previous") and name != "picture":
             a = (a + 1) / 2  # inside, diffusion has pictures in [-1, 1]
         low, high = min(0.0, float(a.min())), max(1.0, float(a.max()))
         a = a[..., 0] if a.ndim == 4 and a.shape[-1] == 1 else a

@@ -19,7 +19,7 @@ POINTS = 400
 @recorder("diffusion")
 def diffusion(model: Any, *, every: int | None = None, images: Any = None, mask: Any = None, **settings: Any) -> Iterator[Event]:
     """every: only each so-many-th record; without it, as many as the page has room for.  images, mask: paint in, see `Diffusion.inpaint`."""
-    points = len(model.config.image) == 1
+    points = len(model.sample_shape) == 1
     repeats = settings.get("repeats", 1 if mask is None else 5)
     most = (settings.get("evaluations") or model.config.evaluations) * (2 * repeats - 1)
     every = max(1, math.ceil(most / MOST_STEPS)) if every is None else every
@@ -31,7 +31,8 @@ def diffusion(model: Any, *, every: int | None = None, images: Any = None, mask:
 
 
 def _pictures(model: Any, steps: Iterator, stride: int) -> Iterator[Event]:
-    """stride: how many steps each column of the strip stands for."""
+    """stride: how many steps each column of the strip stands for.  Latents are shown as what they decode to; their noise is no picture."""
+    shown = lambda x: model.outside(x)[0]  # in [0, 1]
     panels: Panels = {
         "picture": {"kind": "picture", "title": "After this step", "stage": True, "pictures": []},
         "seen": {"kind": "picture", "title": "What the network sees (x_0 predicted)", "stage": True, "pictures": []},
@@ -40,6 +41,8 @@ def _pictures(model: Any, steps: Iterator, stride: int) -> Iterator[Event]:
                   "rows": {"x_t": _row("ink"), "noise predicted": _row("signed"), "x_0 predicted": _row("ink")}},
         "curve": {"kind": "curve", "title": "How noisy", "from": 0, "series": {"t": []}},
     }
+    if model.latents is not None:
+        del panels["strip"]["rows"]["noise predicted"]
     yield panels
     kept, columns = [], []
     for i, step in enumerate(steps):
@@ -47,16 +50,17 @@ def _pictures(model: Any, steps: Iterator, stride: int) -> Iterator[Event]:
         noise = np.zeros_like(step.x_t) if step.noise_predicted is None else step.noise_predicted
         kept.append((step, believed))
         parts: Panels = {
-            "picture": {"pictures": _ink(step.x_previous[0])}, "seen": {"pictures": _ink(believed[0])}, "why": {"sentences": _sentence(model, step)},
-            "curve": {"series": {"t": round(float(step.t), 6)}}}
+            "picture": {"pictures": _ink(shown(step.x_previous))}, "seen": {"pictures": _ink(shown(believed))},
+            "why": {"sentences": _sentence(model, step)}, "curve": {"series": {"t": round(float(step.t), 6)}}}
         if i % stride == 0:
             columns.append(i)
-            rows = {"x_t": as_ink(step.x_t[0]), "noise predicted": noise[0], "x_0 predicted": as_ink(believed[0])}
+            rows = {"x_t": shown(step.x_t), "noise predicted": noise[0], "x_0 predicted": shown(believed)}
+            rows = {title: a for title, a in rows.items() if title in panels["strip"]["rows"]}
             parts["strip"] = {"columns": i, "rows": {title: {"pictures": a} for title, a in rows.items()}}
         yield step, parts
     if kept:
         row = _row("signed")
-        row["pictures"].rows += [kept[i][1][0] - kept[-1][0].x_previous[0] for i in columns]
+        row["pictures"].rows += [2 * (shown(kept[i][1]) - shown(kept[-1][0].x_previous)) for i in columns]
         rows = {**panels["strip"]["rows"], "error: x_0 predicted less the picture that it became": row}
         yield {"strip": {**panels["strip"], "rows": rows}, **_hindsight(model, panels, kept)}
 
@@ -93,14 +97,8 @@ def _points(model: Any, steps: Iterator, stride: int) -> Iterator[Event]:
         yield _hindsight(model, panels, kept)
 
 
-def as_ink(x: np.ndarray) -> np.ndarray:
-    """Pictures in [-1, 1] as ink from 0 to 1."""
-    return np.clip((x + 1) / 2, 0, 1)
-
-
 def _ink(x: np.ndarray) -> dict[str, Any]:
-    a = as_ink(x)
-    return pack(a, "unit8", scale="colour" if a.ndim == 3 and a.shape[-1] == 3 else "ink")
+    return pack(x, "unit8", scale="colour" if x.ndim == 3 and x.shape[-1] == 3 else "ink")
 
 
 def _sentence(model: Any, step: Any, error: float | None = None) -> str:
