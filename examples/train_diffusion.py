@@ -1,4 +1,4 @@
-"""Train a small conditional diffusion model on MNIST, then draw digits in ten steps: look at diffusion.png and diffusion-strip.png.
+"""Train a small conditional diffusion model on MNIST, then draw digits in ten steps: look at diffusion.png, its strip, and the GIF.
 
     python examples/train_diffusion.py [minutes]
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.data import mnist
 from zoo.diffusion import Diffusion, DiffusionTraining, make_trainer
+from zoo.inspection import figures
 from zoo.inspection.pictures import save_grid
 
 minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 10
@@ -23,10 +24,10 @@ if trainer.average is not None:
 
 save_grid("diffusion.png", model.sample(64, seed=0))
 
-# Every step is a record; each row of the strip is one of them: x_t, and the picture that the network sees in it.
+# Every step is a record: x_t, and the picture that the network sees in it.
 steps = list(model.steps(8, digit=np.arange(8), seed=0))
-strip = [model.outside(picture) for step in steps for picture in (step.x_t, step.x_0_predicted)]
-save_grid("diffusion-strip.png", np.concatenate(strip), columns=8)
+figures.denoising(model, steps).figure.savefig("diffusion-strip.png")
+figures.denoising_gif("diffusion.gif", model, model.steps(16, seed=0, evaluations=40))
 
 errors = model.error_by_t(digits.test[:256], digits.test_labels[:256])
 for t, error in zip(errors["t"], errors["x_0"]):

@@ -521,6 +521,7 @@ def test_a_strip_has_two_rows_for_each_sample_and_a_gif_a_frame_for_each_step(tm
         figures.denoising_gif(tmp_path / "x.gif", made, made.steps(4, **settings), scale=3)
         found = Image.open(tmp_path / "x.gif")
         assert found.n_frames == 6 and found.size == (3 * 2 * 22, 3 * 22)
+    assert figures.frames(latent[0].steps(2, digit=1, evaluations=3, sampler="ddim"))[0].shape == (12, 22)
     bad("draws points", figures.denoising, points(Diffusion), points(Diffusion).steps(2, evaluations=2))
     bad("no record", figures.denoising, model, [])
 
