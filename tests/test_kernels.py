@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import zoo.autograd as ops
 from zoo.autograd import Tensor, get_threads, set_threads
 from zoo.autograd.random import uniform
-from zoo.autograd.runtime import use_kernels
+from zoo.autograd.runtime import Native, use_kernels
+from zoo.autograd.tasks import task
 
 
 def normal(rng, *shape):
@@ -163,3 +164,41 @@ def test_softmax_keeps_nan_and_minus_infinity(rng):
     x[0, 5], x[1, :39] = np.nan, -np.inf
     y = ops.softmax(x)
     assert np.isnan(y[0]).all() and y[1, 39] == 1 and not y[1, :39].any()
+
+
+_rows = {name: Native(name, "zoo.autograd.row_vectors") for name in ("row_times_rows", "add_row_times_matrix", "row_times_narrow_matrix")}
+row_times_rows, add_row_times_matrix, row_times_narrow_matrix = _rows.values()
+
+
+@task
+def rows_products(t, tasks, x, rows, stride, count, n, y):
+    row_times_rows(x, rows, stride, count, n, y)
+
+
+@task
+def matrix_products(t, tasks, x, matrix, stride, n, m, y, narrow):
+    if narrow:
+        row_times_narrow_matrix(x, matrix, stride, n, m, y)
+    else:
+        add_row_times_matrix(x, matrix, stride, n, m, y)
+
+
+@given(count=st.integers(1, 40), n=st.integers(1, 70), gap=st.integers(0, 3), shift=st.integers(0, 17))
+def test_products_of_one_row_are_as_defined_wherever_the_rows_lie(count, n, gap, shift):
+    r = np.random.default_rng(count)
+    rows, x, factors = normal(r, count, n + gap), normal(r, n), normal(r, count)
+    moved = np.full(rows.size + 20, np.nan, np.float32)
+    moved[shift : shift + rows.size] = rows.reshape(-1)
+    found = []
+    for a in (rows, moved[shift:]):
+        dots, added, narrow = np.full(count + 1, 7, np.float32), np.ones(n + 1, np.float32), np.full(n + 1, 7, np.float32)
+        rows_products(x, a, 4 * (n + gap), count, n, dots, tasks=1)
+        matrix_products(factors, a, 4 * (n + gap), count, n, added, 0, tasks=1)
+        matrix_products(factors, a, 4 * (n + gap), count, n, narrow, 1, tasks=1)
+        found.append((dots, added, narrow))
+    dots, added, narrow = found[0]
+    np.testing.assert_allclose(dots[:-1], rows[:, :n] @ x, atol=2e-5)
+    np.testing.assert_allclose(added[:-1] - 1, factors @ rows[:, :n], atol=2e-5)
+    np.testing.assert_allclose(narrow[:-1], factors @ rows[:, :n], atol=2e-5)
+    assert dots[-1] == 7 and added[-1] == 1 and narrow[-1] == 7  # nothing is written behind a row
+    assert all(np.array_equal(a, b) for a, b in zip(*found))

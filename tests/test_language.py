@@ -69,7 +69,7 @@ def test_filters_keep_the_likeliest_and_their_proportions(values, temperature, t
     assert math.isclose(choices.sum(), 1, rel_tol=1e-9)
     kept = choices > 0
     assert 1 <= kept.sum() <= top_k
-    assert logits[kept].min() >= logits[~kept].max(initial=-np.inf)
+    assert logits[kept].min() >= logits[~kept].max(initial=-np.inf) - 1e-5  # two that nearly tie may tie after the division
     exact = softmax(logits / np.float64(temperature))
     np.testing.assert_allclose(choices[kept], exact[kept] / exact[kept].sum(), rtol=1e-4)
 
@@ -106,9 +106,8 @@ def test_a_replay_leaves_later_steps_as_they_were(name):
     for step in model.steps("the", 20, seed=1):
         step.replay()
         disturbed.append(step)
-    for a, b in zip(disturbed, other.steps("the", 20, seed=1), strict=True):  # two models lie elsewhere in memory: equal but for rounding
-        assert (a.position, a.token, a.draw) == (b.position, b.token, b.draw)
-        np.testing.assert_allclose(a.logits, b.logits, rtol=1e-4, atol=1e-5)
+    for a, b in zip(disturbed, other.steps("the", 20, seed=1), strict=True):  # two models lie elsewhere in memory: equal to the bit
+        assert a.equals(b)
 
 
 @EVERY

@@ -15,7 +15,7 @@ import numpy as np
 
 from .autograd import Tensor
 from .autograd.activation_kernels import CODES, activate
-from .autograd.runtime import address, expf, inner, keep_alive, kernel, kernels_enabled, separate
+from .autograd.runtime import Native, address, clear_floats, copy_floats, expf, inner, keep_alive, kernel, kernels_enabled, separate
 from .autograd.tasks import floats
 from .autograd.tensor import state as watched
 from .nn import LayerNorm, Linear, RMSNorm
@@ -23,7 +23,14 @@ from .nn import LayerNorm, Linear, RMSNorm
 if TYPE_CHECKING:
     from .transformer import Cache, Transformer
 
+_rows = "zoo.autograd.row_vectors"
+add_row_times_matrix, row_times_rows = Native("add_row_times_matrix", _rows), Native("row_times_rows", _rows)
+row_times_narrow_matrix = Native("row_times_narrow_matrix", _rows)
+
 f32 = np.float32
+# Floats between the rows that a token is computed in.  Where two rows begin within a few registers of each other, LLVM takes them
+# for one that might overlap, and runs a loop that rounds differently: results would depend on where memory happened to be free.
+APART = 256
 _data = operator.attrgetter("data")
 
 
@@ -106,44 +113,52 @@ def decode(model: Transformer, plan: Plan, token: int, cache: Cache, position: i
 @kernel
 def _decode(layers, ends, sizes, eps, cosines, sines, keys, values, token, position, logits):
     width, heads, groups, d, hidden, symbols, rms, code = sizes
-    packed_width = (heads + 2 * groups) * d
-    x, normal, packed = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(packed_width, np.float32)
-    mixed, scores = np.empty(heads * d, np.float32), np.empty(position + 1, np.float32)
-    h, other = np.empty(hidden, np.float32), np.empty(hidden, np.float32)
-    x[:] = floats(ends[0] + 4 * token * width, width)
+    packed_width, n = (heads + 2 * groups) * d, position + 1
+    scratch = np.empty(2 * width + packed_width + heads * d + n + 2 * hidden + 9 * APART, np.float32)
+    x = address(scratch) // 64 * 64 + 4 * APART
+    normal = behind(x, width)
+    packed = behind(normal, width)
+    mixed = behind(packed, packed_width)
+    scores = behind(mixed, heads * d)
+    h = behind(scores, n)
+    other = behind(h, hidden)
+    copy_floats(x, ends[0] + 4 * token * width, width)
     if ends[1]:
-        add(x, floats(ends[1] + 4 * position * width, width))
+        add(floats(x, width), floats(ends[1] + 4 * position * width, width))
     for i in range(len(layers)):
         norm1, norm1_bias, packing, packing_bias, output, output_bias, norm2, norm2_bias = layers[i, :8]
         gate, gate_bias, up, up_bias, down, down_bias = layers[i, 8:]
-        normalise(x, norm1, norm1_bias, rms, eps, normal)
-        multiply(address(normal), packing, packing_bias, address(packed), width, packed_width, False)
+        normalise(x, norm1, norm1_bias, rms, eps, normal, width)
+        multiply(normal, packing, packing_bias, packed, width, packed_width, False)
         if cosines.shape[1]:
             for k in range(heads + groups):
-                turn(packed[k * d : (k + 1) * d], cosines[position], sines[position])
+                turn(floats(packed + 4 * k * d, d), cosines[position], sines[position])
         for k in range(groups):
-            keys[i, 0, k, position] = packed[(heads + k) * d : (heads + k + 1) * d]
-            values[i, 0, k, position] = packed[(heads + groups + k) * d : (heads + groups + k + 1) * d]
+            copy_floats(address(keys[i, 0, k, position]), packed + 4 * (heads + k) * d, d)
+            copy_floats(address(values[i, 0, k, position]), packed + 4 * (heads + groups + k) * d, d)
         for k in range(heads):
             g = k * groups // heads
-            attend(packed[k * d : (k + 1) * d], keys[i, 0, g], values[i, 0, g], scores, mixed[k * d : (k + 1) * d])
-        multiply(address(mixed), output, output_bias, address(x), heads * d, width, True)
-        normalise(x, norm2, norm2_bias, rms, eps, normal)
-        multiply(address(normal), gate if gate else up, gate_bias if gate else up_bias, address(h), width, hidden, False)
-        activate(code, address(h), address(other), hidden, f32(0))  # `other` takes the derivative, which nobody asks for
+            attend(packed + 4 * k * d, address(keys[i, 0, g]), address(values[i, 0, g]), scores, mixed + 4 * k * d, n, d)
+        multiply(mixed, output, output_bias, x, heads * d, width, True)
+        normalise(x, norm2, norm2_bias, rms, eps, normal, width)
+        multiply(normal, gate if gate else up, gate_bias if gate else up_bias, h, width, hidden, False)
+        activate(code, h, other, hidden, f32(0))  # `other` takes the derivative, which nobody asks for
         if gate:
-            multiply(address(normal), up, up_bias, address(other), width, hidden, False)
-            for j in range(hidden):
-                h[j] *= other[j]
-        multiply(address(h), down, down_bias, address(x), hidden, width, True)
-    normalise(x, ends[2], ends[3], rms, eps, normal)
+            multiply(normal, up, up_bias, other, width, hidden, False)
+            times(floats(h, hidden), floats(other, hidden))
+        multiply(h, down, down_bias, x, hidden, width, True)
+    normalise(x, ends[2], ends[3], rms, eps, normal, width)
     if ends[4]:
-        multiply(address(normal), ends[4], 0, address(logits), width, symbols, False)
+        multiply(normal, ends[4], 0, address(logits), width, symbols, False)
     else:
-        for s in range(symbols):
-            logits[s] = dot(normal, floats(ends[0] + 4 * s * width, width))
-    for row in (x, normal, packed, mixed, h, other):
-        keep_alive(row)
+        row_times_rows(normal, ends[0], 4 * width, symbols, width, address(logits))
+    keep_alive(scratch)
+
+
+@inner
+def behind(row, n):
+    """Where a row may begin behind one of n floats."""
+    return row + 4 * ((n + 15) // 16 * 16 + APART)
 
 
 @inner
@@ -153,17 +168,16 @@ def add(y, x):
 
 
 @inner
-def dot(a, b):
-    total = f32(0)
-    for j in range(a.size):
-        total += a[j] * b[j]
-    return total
+def times(y, x):
+    for j in range(y.size):
+        y[j] *= x[j]
 
 
 @inner
-def normalise(x, gain, bias, rms, eps, y):
+def normalise(row, gain, bias, rms, eps, target, n):
     """Layer norm or RMS norm of one row."""
-    mean, n = f32(0), x.size
+    x, y, gains = floats(row, n), floats(target, n), floats(gain, n)
+    mean = f32(0)
     if not rms:
         for j in range(n):
             mean += x[j]
@@ -172,7 +186,6 @@ def normalise(x, gain, bias, rms, eps, y):
     for j in range(n):
         square += (x[j] - mean) * (x[j] - mean)
     scale = f32(1) / f32(math.sqrt(square / f32(n) + eps))
-    gains = floats(gain, n)
     for j in range(n):
         y[j] = gains[j] * ((x[j] - mean) * scale)
     if bias:
@@ -189,42 +202,31 @@ def turn(x, cosine, sine):
         x[j + half] = b * cosine[j] + a * sine[j]
 
 
-@inner
-def attend(q, keys, values, scores, y):
-    """softmax(q k^T / sqrt(width)) v of one head for one query, over as many keys as there are scores."""
-    scale, largest, total = f32(1) / f32(math.sqrt(f32(q.size))), f32(-np.inf), f32(0)
-    for t in range(scores.size):
-        scores[t] = dot(q, keys[t]) * scale
-        largest = max(largest, scores[t])
-    for t in range(scores.size):
-        scores[t] = expf(scores[t] - largest)
-    for t in range(scores.size):
-        total += scores[t]
-    for j in range(y.size):
-        y[j] = f32(0)
-    for t in range(scores.size):
-        share, value = scores[t] / total, values[t]
-        for j in range(y.size):
-            y[j] += share * value[j]
+@separate("void(intp, intp, intp, intp, intp, intp, intp)")
+def attend(q, keys, values, scores, y, n, d):
+    """y = softmax(q k^T / sqrt(d)) v of one head for one query, over n keys; scores (n,) is scratch."""
+    row_times_rows(q, keys, 4 * d, n, d, scores)
+    share, scale, largest, total = floats(scores, n), f32(1) / f32(math.sqrt(f32(d))), f32(-np.inf), f32(0)
+    for t in range(n):
+        largest = max(largest, share[t])
+    for t in range(n):
+        share[t] = expf((share[t] - largest) * scale)
+    for t in range(n):
+        total += share[t]
+    row_times_narrow_matrix(scores, values, 4 * d, n, d, y)
+    mixed = floats(y, d)
+    for j in range(d):
+        mixed[j] /= total
 
 
 @separate("void(intp, intp, intp, intp, intp, intp, boolean)")
 def multiply(x, weight, bias, y, n, m, added):
-    """y (m,) = x W + bias, or added to y: four rows of W (n, m) at a time, so that y is read and written a quarter as often."""
-    source, target = floats(x, n), floats(y, m)
+    """y (m,) = x W + bias, or added to y; W (n, m) is read in order."""
     if not added:
-        for j in range(m):
-            target[j] = f32(0)
-    if bias:
-        b = floats(bias, m)
-        for j in range(m):
-            target[j] += b[j]
-    for i in range(0, n - 3, 4):
-        w = floats(weight + 4 * i * m, 4 * m)
-        x0, x1, x2, x3 = source[i], source[i + 1], source[i + 2], source[i + 3]
-        for j in range(m):
-            target[j] += x0 * w[j] + x1 * w[j + m] + x2 * w[j + 2 * m] + x3 * w[j + 3 * m]
-    for i in range(n - n % 4, n):
-        w = floats(weight + 4 * i * m, m)
-        for j in range(m):
-            target[j] += source[i] * w[j]
+        if bias:
+            copy_floats(y, bias, m)
+        else:
+            clear_floats(y, m)
+    elif bias:
+        add(floats(y, m), floats(bias, m))
+    add_row_times_matrix(x, weight, 4 * m, n, m, y)
