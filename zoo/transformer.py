@@ -29,7 +29,7 @@ from .autograd import Tensor, no_grad
 from .corpus import LanguageTraining, make_trainer, read_corpus
 from .language import LanguageConfig, LanguageModel
 from .model import Family
-from .nn import Embedding, LayerNorm, Linear, Module, RMSNorm, Sequential, dropout
+from .nn import Embedding, LayerNorm, Linear, Module, RMSNorm, Sequential, aligned, dropout
 
 Norm = LayerNorm | RMSNorm | Sequential
 
@@ -103,13 +103,13 @@ class Cache(NamedTuple):
     @classmethod
     def empty(cls, c: TransformerConfig, room: int, batch: int = 1) -> Cache:
         shape = (c.layers, batch, c.key_value_heads, room, c.head_width)
-        return cls(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(room, np.int64))
+        return cls(aligned(shape), aligned(shape), np.empty(room, np.int64))
 
     def resized(self, length: int, room: int) -> Cache:
         """A copy of the first `length` tokens with room for others."""
         layers, batch, heads, _, width = self.keys.shape
         shape = (layers, batch, heads, room, width)
-        new = Cache(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(room, np.int64))
+        new = Cache(aligned(shape), aligned(shape), np.empty(room, np.int64))
         new.keys[:, :, :, :length] = self.keys[:, :, :, :length]
         new.values[:, :, :, :length] = self.values[:, :, :, :length]
         new.ids[:length] = self.ids[:length]
@@ -256,8 +256,10 @@ class Transformer(LanguageModel):
     def begin(self, ids: np.ndarray, room: int = 0) -> tuple[np.ndarray, Read]:
         """Of a prompt longer than the window, the last `window` tokens are read."""
         ids = ids[-self.config.window:]
-        cache = Cache.empty(self.config, min(self.config.window, len(ids) + room))
-        return self._last_logits(ids, cache, 0), Read(cache, len(ids), decoding.plan(self))
+        cache, plan = Cache.empty(self.config, min(self.config.window, len(ids) + room)), decoding.plan(self)
+        if plan is not None and len(ids) == 1:
+            return self.advance(int(ids[0]), Read(cache, 0, plan))
+        return self._last_logits(ids, cache, 0), Read(cache, len(ids), plan)
 
     def advance(self, token: int, state: Read) -> tuple[np.ndarray, Read]:
         cache, n, plan = state
