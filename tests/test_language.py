@@ -1,5 +1,6 @@
 """Laws of writing: what is drawn, what is recorded, what streams, and what wrong input says."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -264,6 +265,19 @@ def test_a_prompt_longer_than_the_window_is_read_from_its_end():
     a, b = next(iter(model.steps(long, 1))), next(iter(model.steps(long[-16:], 1)))
     np.testing.assert_array_equal(a.logits, b.logits)
     assert a.position == 50 and len(model.generate(long, 40)) == 90
+
+
+@EVERY
+def test_a_model_of_lines_begins_each_line_anew(name):
+    """It learned lines that nothing stands before: after a line's end, it knows no more than at first."""
+    model = MODELS[name]()
+    model.config = dataclasses.replace(model.config, lines=True)
+    steps = list(model.steps("", 80, seed=1))
+    ends = [i for i, step in enumerate(steps[:-1]) if step.text == "\n"]
+    assert ends, "no line ended; choose another seed"
+    for i in ends:
+        np.testing.assert_array_equal(steps[i + 1].logits, steps[0].logits)
+        assert steps[i + 1].replay().equals(steps[i + 1])
 
 
 # --- figures

@@ -251,6 +251,8 @@ class LanguageModel(Model):
             step._again = functools.partial(self._replayed, state, given, n_tokens, position, bytes_left, sampling, draw)  # type: ignore[attr-defined]
             yield step
             state, bytes_left, given = after, left, np.array([step.token])
+            if self.config.lines and step.text == "\n":  # each line is a text of its own: the next one is read from its start
+                state, given = None, self.ids("")
 
     def _step(self, state: Any, given: np.ndarray, room: int, position: int, bytes_left: bytes, sampling: Sampling,
               draw: float | None) -> tuple[TextStep, Any, bytes]:
