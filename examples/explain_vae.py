@@ -41,7 +41,7 @@ explained.traversals(rows, [f"z[{j}]" for j in order[:8]]).figure.savefig(out / 
 
 # Where do the digits lie, and what lies between them?
 there = explain.plane(explain.codes(model, x, labels))
-figures.scatter(there.points, labels, title="where test digits lie").figure.savefig(out / "latent_map.png")
+figures.latent_map(model, x, labels).figure.savefig(out / "latent_map.png")
 explained.latent_sheet(explain.sheet(model, there, 16, label)).figure.savefig(out / "latent_sheet.png")
 
 # On the way from one digit to another; the ends are what the model makes of the two themselves

@@ -130,15 +130,10 @@ def scatter(points: Any, labels: Any = None, ax: Axes | None = None, *, title: s
 
 
 def latent_map(model: Any, images: Any, labels: Any = None, ax: Axes | None = None) -> Axes:
-    """Where a variational autoencoder puts pictures: their codes in the plane in which they differ most."""
-    from ..autograd import no_grad
+    """Where an autoencoder puts pictures: their codes in the plane in which they differ most."""
+    from ..explain.latents import codes, plane
 
-    with no_grad():
-        mean, _ = model.encode(np.asarray(images, np.float32), labels if model.config.classes else None)
-    codes = np.asarray(mean.data)
-    if codes.shape[1] > 2:
-        codes = (codes - codes.mean(0)) @ np.linalg.svd(codes - codes.mean(0), full_matrices=False)[2][:2].T
-    return scatter(codes, labels, ax, title="codes of pictures")
+    return scatter(plane(codes(model, images, labels)).points, labels, ax, title="codes of pictures")
 
 
 def decision_surface(model: Any, real: Any, fake: Any = None, gradient: Any = None, ax: Axes | None = None, *, labels: Any = None,
