@@ -53,8 +53,10 @@ class RecurrentConfig(LanguageConfig):
 COMMON: dict[str, Any] = {"schedule": "linear", "floor": 0.0, "weight_decay": 0.01, "average": 0.998}
 ROLLS = {**COMMON, "inputs": "keys", "dropout": 0.1, "steps": 4000, "batch_size": 16, "lr": 5e-3, "weight_decay": 0.2}
 PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
-    "shakespeare": {"cell": "lstm", "layers": 2, "width": 384, "embedding": 128, "dropout": 0.2, "steps": 6000, "batch_size": 32,
-                    "window": 128, "lr": 3e-3, **COMMON},
+    "shakespeare": {"cell": "lstm", "layers": 2, "width": 320, "embedding": 128, "steps": 1800, "batch_size": 32, "window": 128, "lr": 3e-3,
+                    **COMMON},
+    "tinyshakespeare": {"cell": "lstm", "layers": 2, "width": 384, "embedding": 128, "dropout": 0.2, "steps": 5000, "batch_size": 32,
+                        "window": 128, "lr": 3e-3, **COMMON},
     "names": {"cell": "gru", "width": 128, "embedding": 32, "lines": True, "dropout": 0.1, "steps": 5000, "batch_size": 128, "lr": 3e-3,
               **COMMON},
     "chorales": {"cell": "lstm", "width": 256, "embedding": 64, "stride": 4, "start": "\n\n\n\n", "dropout": 0.2, "steps": 4000,

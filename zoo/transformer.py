@@ -85,11 +85,11 @@ PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
                     "weight_decay": 0.1, "clip": 1.0},
     "nanogpt-cpu-best": {**MODERN, "window": 64, "layers": 4, "heads": 4, "width": 128, "steps": 2000, "batch_size": 12, "lr": 4e-3,
                          "muon_lr": 0.02, "warm_up": 20, "weight_decay": 0.01, "average": 0.99},
-    "names": {**MODERN, "window": 24, "layers": 4, "heads": 4, "width": 64, "lines": True, "dropout": 0.1, "steps": 6000, "batch_size": 128,
-              "lr": 2e-3, "muon_lr": 0.01, "weight_decay": 0.05, "average": 0.998},
+    "names": {**MODERN, "window": 24, "layers": 4, "heads": 4, "width": 64, "lines": True, "dropout": 0.25, "steps": 1500, "batch_size": 128,
+              "lr": 2e-3, "muon_lr": 0.01, "weight_decay": 0.1, "average": 0.998},
     # four characters a step, one a voice: windows begin with the soprano
-    "chorales": {**MODERN, "window": 512, "layers": 6, "heads": 6, "width": 192, "stride": 4, "start": "\n\n\n\n", "dropout": 0.2,
-                 "steps": 3000, "batch_size": 8, "lr": 2e-3, "muon_lr": 0.02, "warm_up": 50, "weight_decay": 0.05, "average": 0.995},
+    "chorales": {**MODERN, "window": 512, "layers": 4, "heads": 4, "width": 128, "stride": 4, "start": "\n\n\n\n", "dropout": 0.2,
+                 "steps": 1500, "batch_size": 8, "lr": 2e-3, "muon_lr": 0.02, "warm_up": 50, "weight_decay": 0.05, "average": 0.995},
 }
 
 
