@@ -312,7 +312,7 @@ def _(draw):
 @drawn("batch_norm")
 def _(draw):
     x = draw(arrays(shapes(min_dims=2)))
-    settings = {"eps": draw(one_of(1e-5, 0.1))}
+    settings = {"eps": draw(one_of(1e-5, 0.1)), "activation": draw(one_of(None, "relu", "leaky_relu"))}
     return Case((x, draw(arrays(x.shape[-1:])), draw(arrays(x.shape[-1:]))), settings, cancelling(x.size // max(1, x.shape[-1])))
 
 
@@ -505,7 +505,7 @@ large("layer_norm", (1031, 67), (67,), (67,))
 large("layer_norm", (3, 5, 257), (257,), None)
 large("rms_norm", (1031, 67), (67,))
 large("batch_norm", (1031, 17), (17,), (17,))
-large("batch_norm", (7, 9, 11, 33), (33,), (33,))
+large("batch_norm", (7, 9, 11, 33), (33,), (33,), activation="leaky_relu")
 large("group_norm", (5, 9, 7, 48), (48,), (48,), groups=8)
 large("group_norm", (5, 9, 7, 48), (48,), (48,), groups=3, activation="silu")
 large("matmul", (131, 67), (67, 35))

@@ -44,7 +44,7 @@ class Generator(Module):
             self.layers = [Linear(i, o, rng=rng, bias=not batch, scale=math.sqrt(2)) for i, o in zip([inputs, *c.hidden], c.hidden)]
             self.out = Linear(c.hidden[-1], math.prod(shape), rng=rng)
             widths = list(c.hidden)
-        self.norms = [BatchNorm(w) if batch else None for w in widths]
+        self.norms = [BatchNorm(w, activation="relu") if batch else None for w in widths]
         self.shape, self.pictures = shape, len(shape) > 1
 
     def stages(self) -> list[Stage]:
@@ -64,7 +64,7 @@ class Generator(Module):
 
     @staticmethod
     def _layer(layer: Callable, norm: BatchNorm | None) -> Callable:
-        return (lambda h: ops.relu(layer(h))) if norm is None else (lambda h: ops.relu(norm(layer(h))))
+        return (lambda h: ops.relu(layer(h))) if norm is None else (lambda h: norm(layer(h)))
 
     def __call__(self, z):
         for stage in self.stages():
@@ -143,7 +143,7 @@ class Discriminator(Module):
             self.layers = [made(Linear(i, o, rng=rng, bias=kind != "batch" or not j, scale=math.sqrt(2)))
                            for j, (i, o) in enumerate(zip([entries, *widths], widths))]
             features = widths[-1]
-        self.norms = [None if j == 0 else BatchNorm(w) if kind == "batch" else GroupNorm(1, w) if kind == "layer" else None
+        self.norms = [None if j == 0 else BatchNorm(w, activation="leaky_relu") if kind == "batch" else GroupNorm(1, w) if kind == "layer" else None
                       for j, w in enumerate(widths)]  # none on the first, as Radford et al.
         self.out = made(Linear(features, 1, rng=rng))
         self.labels = Embedding(c.classes, widths[-1], rng=rng) if c.classes and not self.planes else None
@@ -158,8 +158,8 @@ class Discriminator(Module):
             one_hot = np.eye(self.classes, dtype=np.float32)[labels].reshape((len(x),) + (1,) * (x.ndim - 2) + (-1,))
             x = ops.concatenate([x, np.broadcast_to(one_hot, (*x.shape[:-1], self.classes))], axis=-1)
         for layer, norm in zip(self.layers, self.norms):
-            x = layer(x)
-            x = ops.leaky_relu(x if norm is None else norm(x), slope=0.2)
+            x = layer(x) if norm is None else norm(layer(x))
+            x = x if isinstance(norm, BatchNorm) else ops.leaky_relu(x, slope=0.2)  # which a batch norm does by itself
         verdict = self.out(x.reshape((len(x), -1)))
         if self.labels is None:
             return verdict

@@ -65,7 +65,7 @@ class Classifier(Model):
         a, b = c.channels, 2 * c.channels
         self.convolutions = [Conv2d(i, o, 3, stride=stride, padding=1, rng=rng, bias=False, scale=math.sqrt(2))
                              for i, o, stride in ((self.shape[2], a, 1), (a, a, 2), (a, b, 1), (b, b, 2))]
-        self.norms = [BatchNorm(o) for o in (a, a, b, b)]
+        self.norms = [BatchNorm(o, activation="relu") for o in (a, a, b, b)]
         self.dense = Linear(b * (c.image[0] // 4) * (c.image[1] // 4), c.features, rng=rng, activation="relu", scale=math.sqrt(2))
         self.output = Linear(c.features, c.classes, rng=rng)
 
@@ -73,7 +73,7 @@ class Classifier(Model):
         """x (n, *image) in [0, 1] -> (n, features)."""
         x = x.reshape((len(x), *self.shape))
         for convolution, norm in zip(self.convolutions, self.norms):
-            x = ops.relu(norm(convolution(x)))
+            x = norm(convolution(x))
         return self.dense(dropout(x.reshape((len(x), -1)), self.config.dropout, rng))
 
     def __call__(self, x, rng: Generator | None = None):

@@ -25,11 +25,17 @@ def rms_norm(x, gain, *, eps=1e-5):
 
 
 @fused
-def batch_norm(x, gain, bias, *, eps=1e-5):
-    """y = gain (x - mean) / sqrt(var + eps) + bias over all axes but the last (Ioffe & Szegedy 2015): x (batch, ..., channels)"""
+def batch_norm(x, gain, bias, *, eps=1e-5, activation=None, moments=None):
+    """y = gain (x - mean) / sqrt(var + eps) + bias over all axes but the last (Ioffe & Szegedy 2015): x (batch, ..., channels)
+
+    activation: None, "relu" or "leaky_relu", which comes next in a convolutional network
+    moments: x's mean and variance where `batch_statistics` has found them already, so that a kernel needn't once more
+    """
+    from .linear import activate
+
     axes = tuple(range(x.ndim - 1))
     centred = x - mean(x, axis=axes, keepdims=True)
-    return gain * (centred / sqrt(mean(centred * centred, axis=axes, keepdims=True) + eps)) + bias
+    return activate(gain * (centred / sqrt(mean(centred * centred, axis=axes, keepdims=True) + eps)) + bias, activation)
 
 
 @fused
@@ -77,8 +83,10 @@ def _(x, gain, *, eps):
 
 
 @batch_norm.check
-def _(x, gain, bias, *, eps):
+def _(x, gain, bias, *, eps, activation, moments):
     _check_features("batch_norm", x, gain=gain, bias=bias)
+    if activation not in (None, "relu", "leaky_relu"):
+        raise ValueError(f"batch_norm: activation is {activation!r}; it may be None, 'relu' or 'leaky_relu'")
 
 
 @group_norm.check

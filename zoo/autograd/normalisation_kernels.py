@@ -10,8 +10,9 @@ import math
 
 import numpy as np
 
+from .activation_kernels import LEAKY_SLOPE
 from .normalisation import batch_norm, dropout, group_norm, layer_norm, rms_norm
-from .runtime import expf, inner, uniform
+from .runtime import address, expf, inner, keep_alive, uniform
 from .tasks import floats, is_float32, part, task, tasks_for
 
 f32 = np.float32
@@ -206,29 +207,69 @@ def batch_statistics_of_part(t, tasks, x, means, spreads, rows, n):
     column_statistics(x + 4 * first * n, count, n, floats(means + 4 * t * n, n), floats(spreads + 4 * t * n, n))
 
 
+# What follows the norm multiplies negative values by `leak`: 0 for relu, 0.2 for leaky_relu, 1 for no activation.
+LEAKS = {None: 1.0, "relu": 0.0, "leaky_relu": LEAKY_SLOPE}
+
+
+@inner
+def rectify_row(y, leak):
+    for j in range(y.size):
+        y[j] = y[j] * leak if y[j] <= f32(0) else y[j]
+
+
+@inner
+def rectified_gradients(g, x, d, rows, n, mean, factor, bias, leak):
+    """d = g times the derivative of `rectify_row` at the normal values, which are made once more."""
+    for i in range(rows):
+        a, b, c = floats(g + 4 * i * n, n), floats(x + 4 * i * n, n), floats(d + 4 * i * n, n)
+        for j in range(n):
+            c[j] = a[j] if (b[j] - mean[j]) * factor[j] + bias[j] > f32(0) else a[j] * leak
+
+
 @task
-def batch_sums_of_part(t, tasks, g, x, mean, levels, slopes, rows, n):
+def batch_sums_of_part(t, tasks, g, x, mean, factor, bias, levels, slopes, rows, n, leak: float):
     """levels, slopes (tasks, n): what each task's rows add up to"""
-    first = part(t, tasks, rows, 64)
-    at, count = 4 * first * n, part(t + 1, tasks, rows, 64) - first
-    column_sums_of_products(g + at, x + at, count, n, floats(mean, n), floats(levels + 4 * t * n, n), floats(slopes + 4 * t * n, n))
+    means, factors, biases = floats(mean, n), floats(factor, n), floats(bias, n)
+    total_level, total_slope = floats(levels + 4 * t * n, n), floats(slopes + 4 * t * n, n)
+    level, slope, block = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(64 * n, np.float32)
+    for j in range(n):
+        total_level[j], total_slope[j] = f32(0), f32(0)
+    last = part(t + 1, tasks, rows, 64)
+    for first in range(part(t, tasks, rows, 64), last, 64):
+        at, count = 4 * first * n, min(64, last - first)
+        source = g + at
+        if leak != 1:
+            rectified_gradients(g + at, x + at, address(block), count, n, means, factors, biases, f32(leak))
+            source = address(block)
+        column_sums_of_products(source, x + at, count, n, means, level, slope)
+        for j in range(n):
+            total_level[j] += level[j]
+            total_slope[j] += slope[j]
+    keep_alive(block)
 
 
 @task
-def affine_rows(t, tasks, x, y, mean, factor, bias, rows, n):
-    """y = (x - mean) factor + bias"""
+def affine_rows(t, tasks, x, y, mean, factor, bias, rows, n, leak: float):
+    """y = (x - mean) factor + bias, and its activation"""
     for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
-        affine_row(floats(x + 4 * i * n, n), floats(y + 4 * i * n, n), floats(mean, n), floats(factor, n), floats(bias, n))
+        row = floats(y + 4 * i * n, n)
+        affine_row(floats(x + 4 * i * n, n), row, floats(mean, n), floats(factor, n), floats(bias, n))
+        if leak != 1:
+            rectify_row(row, f32(leak))
 
 
 @task
-def affine_rows_backward(t, tasks, g, x, dx, mean, factor, level, slope, rows, n):
-    """dx = factor g - level - (x - mean) slope"""
+def affine_rows_backward(t, tasks, g, x, dx, mean, factor, bias, level, slope, rows, n, leak: float):
+    """dx = factor g - level - (x - mean) slope, where g comes through the activation"""
+    means, factors, biases, gradient = floats(mean, n), floats(factor, n), floats(bias, n), np.empty(n, np.float32)
     for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
         at = 4 * i * n
-        affine_row_backward(
-            floats(g + at, n), floats(x + at, n), floats(dx + at, n), floats(mean, n), floats(factor, n), floats(level, n), floats(slope, n)
-        )
+        source = g + at
+        if leak != 1:
+            rectified_gradients(g + at, x + at, address(gradient), 1, n, means, factors, biases, f32(leak))
+            source = address(gradient)
+        affine_row_backward(floats(source, n), floats(x + at, n), floats(dx + at, n), means, factors, floats(level, n), floats(slope, n))
+    keep_alive(gradient)
 
 
 def batch_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -245,32 +286,33 @@ def batch_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @batch_norm.forward
-def _(x, gain, bias, *, eps):
+def _(x, gain, bias, *, eps, activation, moments):
     if not is_float32(x, gain, bias):
         return NotImplemented
     n = x.shape[-1]
-    mean, variance = batch_moments(x)
+    mean, variance = moments or batch_moments(x)
     inverse = (1 / np.sqrt(variance + eps)).astype(f32)
     mean = mean.astype(f32)
     y = np.empty(x.shape, f32)
-    affine_rows(x, y, mean, gain * inverse, bias, x.size // n, n, tasks=tasks_for(x.size))
+    affine_rows(x, y, mean, gain * inverse, bias, x.size // n, n, LEAKS[activation], tasks=tasks_for(x.size))
     return y, (mean, inverse)
 
 
 @batch_norm.backward
-def _(g, _y, saved, x, gain, _bias, *, needs, eps):
+def _(g, _y, saved, x, gain, bias, *, needs, eps, activation, moments):
     mean, inverse = saved
+    factor, leak = gain * inverse, LEAKS[activation]
     n = x.shape[-1]
     rows = x.size // n
     tasks = min(tasks_for(x.size), -(-rows // 64))
     levels, slopes = np.empty((2, tasks, n), f32)
-    batch_sums_of_part(g, x, mean, levels, slopes, rows, n, tasks=tasks)
+    batch_sums_of_part(g, x, mean, factor, bias, levels, slopes, rows, n, leak, tasks=tasks)
     dbias, dgain = levels.sum(0), slopes.sum(0) * inverse
     dx = None
     if needs[0]:
-        factor = gain * inverse
         dx = np.empty(x.shape, f32)
-        affine_rows_backward(g, x, dx, mean, factor, factor * dbias / f32(rows), factor * inverse * dgain / f32(rows), rows, n, tasks=tasks)
+        level, slope = factor * dbias / f32(rows), factor * inverse * dgain / f32(rows)
+        affine_rows_backward(g, x, dx, mean, factor, bias, level, slope, rows, n, leak, tasks=tasks)
     return dx, dgain, dbias
 
 
