@@ -177,8 +177,20 @@ def test_a_gif_has_a_frame_for_each_picture(vae, tmp_path):
     figures.gif(tmp_path / "x.gif", model.steps(2, evaluations=4), scale=2)
     image = Image.open(tmp_path / "x.gif")
     assert image.n_frames == 4 and image.size == (2 * (2 * 30 + 2), 2 * 32)
-    with pytest.raises(ValueError, match="no record of this stream has a picture"):
-        figures.gif(tmp_path / "y.gif", Recurrent.new(symbols=5, width=4).eval().steps([1], 2))
+    writer = Recurrent.new(symbols=5, width=4).eval()
+    with pytest.raises(ValueError, match="no record of this stream has a picture called 'x'"):
+        figures.gif(tmp_path / "y.gif", writer.steps([1], 2), field="x")
+    with pytest.raises(ValueError, match="empty"):
+        figures.gif(tmp_path / "y.gif", writer.steps([1], 0))
+
+
+@pytest.mark.parametrize("family", STREAMS)
+def test_a_gif_of_any_stream_has_a_frame_for_each_record(family, tmp_path):
+    from PIL import Image
+
+    steps = list(STREAMS[family]()(every=3))
+    figures.gif(tmp_path / "x.gif", steps)
+    assert 1 < Image.open(tmp_path / "x.gif").n_frames <= len(steps)  # of two frames that are alike GIF keeps one, for twice the time
 
 
 def test_settings_and_changes_are_read():

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def picture(image: Any, ax: Axes | None = None, *, title: str = "") -> Axes:
     a = np.asarray(image, np.float32)
     if a.ndim == 3 and a.shape[-1] == 1:
         a = a[..., 0]
-    if a.ndim == 3 and a.shape[-1] > 3:
+    if a.ndim == 3 and a.shape[-1] != 3:
         a = mosaic(a)
     if a.ndim == 1:
         a = a[None]
@@ -263,14 +264,39 @@ def frames(steps: Iterable[Any], field: str | None = None) -> list[np.ndarray]:
     return found
 
 
-def gif(path: str | Path, steps: Iterable[Any], *, field: str | None = None, scale: int = 4, seconds: float = 0.08,
+def record(step: Any, decode: Any = str, *, text: str = "") -> Axes:
+    """A record of any stream, on Axes of one size: a token's candidates (decode: id -> text) under the text so far, or its largest array."""
+    ax = axes(None, (4.4, 3.6))
+    if isinstance(getattr(step, "choices", None), np.ndarray):
+        candidates(step, decode, ax)
+        ax.figure.suptitle(text[-40:].replace("\n", "↵"), fontsize=10, family="monospace", x=0.02, ha="left")
+        return ax
+    arrays = [a for a in step.arrays().values() if a.dtype.kind in "fiub" and a.size]
+    a = max(arrays, key=lambda a: a.size, default=np.zeros(1))
+    while a.ndim > 1 and (len(a) == 1 or a.ndim > 3):
+        a = a[0]
+    name = getattr(step, "name", None) or (f"t = {step.t:.3g}" if hasattr(step, "t") else f"step {getattr(step, 'position', '')}")
+    return picture(a.reshape(1) if a.ndim == 0 else a, ax, title=str(name))
+
+
+def gif(path: str | Path, steps: Iterable[Any], *, field: str | None = None, decode: Any = str, scale: int = 4, seconds: float = 0.08,
         hold: float = 1.5) -> None:
-    """An animation of a stream: each picture `seconds` long, the last one `hold`; each pixel scale x scale."""
-    pictures = [to_bytes(1 - np.nan_to_num(frame)).repeat(scale, 0).repeat(scale, 1) for frame in frames(steps, field)]
-    pictures = [p for p in pictures if p.shape == pictures[-1].shape]
+    """An animation of any stream: each record `seconds` long, the last one `hold`.
+
+    Where every record has a picture of one size (diffusion), or `field` names one, these are the frames, each pixel scale x scale;
+    other records are drawn by `record`.
+    """
+    kept = list(steps)
+    if not kept:
+        raise ValueError("gif: the stream was empty")
+    pictures = [to_bytes(1 - np.nan_to_num(frame)).repeat(scale, 0).repeat(scale, 1) for frame in frames(kept, field)]
+    if field is None and (len(pictures) < len(kept) or len({p.shape for p in pictures}) > 1):
+        texts = accumulate(getattr(step, "text", "") for step in kept)
+        film(path, (record(step, decode, text=text) for step, text in zip(kept, texts)), seconds=seconds, hold=hold)
+        return
     if not pictures:
-        raise ValueError("gif: no record of this stream has a picture" + (f" called {field!r}" if field else ""))
-    _write_gif(path, pictures, seconds, hold)
+        raise ValueError(f"gif: no record of this stream has a picture called {field!r}")
+    _write_gif(path, [p for p in pictures if p.shape == pictures[-1].shape], seconds, hold)
 
 
 def film(path: str | Path, drawn: Iterable[Axes], *, seconds: float = 0.1, hold: float = 1.5) -> None:
