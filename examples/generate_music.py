@@ -25,8 +25,11 @@ options = parser.parse_args()
 
 model = zoo.load(options.model)
 given = music.split_chorales(music.chorales())["test"][options.seed % 30]
-prompt = music.to_text(given)[: 4 * 16 * options.bars]  # four voices, sixteen steps a bar
-text = model.generate(prompt, 4 * options.steps, seed=options.seed, temperature=options.temperature, top_p=0.98, stop=music.END)
+whole = music.to_text(given)
+bars = 4 * 16 * options.bars  # four voices, sixteen steps a bar
+heard = "" if bars else whole[-4 * 16 * 4:] + 4 * music.END  # a chorale of its own follows the end of another
+prompt = heard + whole[:bars]
+text = model.generate(prompt, 4 * options.steps, seed=options.seed, temperature=options.temperature, top_p=0.98, stop=music.END)[len(heard):]
 try:
     piece = music.from_text(text)
 except ValueError as error:
