@@ -87,6 +87,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
     "stacked": {"image": (28, 28, 3), "packing": 2, "latent": 100, "channels": 64},
     "grid": {**_POINTS, "noise": 2.0, "steps": 12_000, "frequencies": (0.4, 0.8, 1.6, 3.1, 6.3, 12.6), "r1": 0.01, "r2": 0.01},
     "ring": {**_POINTS, "noise": 0.4, "steps": 8_000, "frequencies": (1.6, 3.1, 6.3, 12.6, 25.0, 50.0), "r1": 5e-4, "r2": 5e-4},
+}
 
 
 # --- the model
