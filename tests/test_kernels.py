@@ -202,3 +202,14 @@ def test_products_of_one_row_are_as_defined_wherever_the_rows_lie(count, n, gap,
     np.testing.assert_allclose(narrow[:-1], factors @ rows[:, :n], atol=2e-5)
     assert dots[-1] == 7 and added[-1] == 1 and narrow[-1] == 7  # nothing is written behind a row
     assert all(np.array_equal(a, b) for a, b in zip(*found))
+
+
+@given(batch=st.integers(1, 3), time=st.integers(1, 5), width=st.integers(1, 20), rest=st.integers(0, 9), reverse=st.booleans())
+def test_linear_reads_slices_of_wider_rows(batch, time, width, rest, reverse):
+    r = np.random.default_rng(0)
+
+    def layer(x, weight, bias):
+        part = x[:, ::-1, :width] if reverse else x[:, :, :width]
+        return ops.linear(part, weight, bias, activation="silu")
+
+    assert_as_defined(layer, normal(r, batch, time, width + rest), normal(r, width, 7), normal(r, 7))

@@ -187,7 +187,7 @@ def products(name: str, shapes: Sequence[tuple[int, ...]], settings: dict, y: tu
             pairs -= query[-2] * (query[-2] - 1) // 2
         return 2.0 * math.prod(query[:-2]) * pairs * (key[-1] + value[-1])
     if name in RECURRENT:
-        return 2.0 * math.prod(shapes[0]) * shapes[2][0]
+        return 2.0 * math.prod(y[:2]) * math.prod(shapes[2])
     return 0.0
 
 

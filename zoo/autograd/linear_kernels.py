@@ -39,9 +39,9 @@ def multiply_part(t, tasks, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c
 
 
 @task
-def linear_forward(t, tasks, x, weight, transposed, bias, y, slope, n, k, m, code, alpha: float):
-    """y (n, m) = activation(x W + bias).  bias = 0: none; slope = 0: the derivative isn't wanted."""
-    top, bottom, left, right = multiply_part(t, tasks, False, transposed != 0, n, m, k, x, k, weight, k if transposed else m, y)
+def linear_forward(t, tasks, x, row, weight, transposed, bias, y, slope, n, k, m, code, alpha: float):
+    """y (n, m) = activation(x W + bias), x's rows being `row` apart.  bias = 0: none; slope = 0: the derivative isn't wanted."""
+    top, bottom, left, right = multiply_part(t, tasks, False, transposed != 0, n, m, k, x, row, weight, k if transposed else m, y)
     width = right - left
     if width > 0 and (bias or code):
         scratch = np.empty(width, np.float32)
@@ -54,15 +54,15 @@ def linear_forward(t, tasks, x, weight, transposed, bias, y, slope, n, k, m, cod
 
 
 @task
-def linear_backward(t, tasks, g, x, weight, transposed, dx, dweight, dbias, n, k, m):
+def linear_backward(t, tasks, g, x, row, weight, transposed, dx, dweight, dbias, n, k, m):
     """dx (n, k) = g W^T, dW = x^T g, dbias = the column sums of g (n, m); those that are 0 aren't wanted."""
     if dx:
         multiply_part(t, tasks, False, transposed == 0, n, k, m, g, m, weight, k if transposed else m, dx)
     if dweight:
         if transposed:
-            multiply_part(t, tasks, True, False, m, k, n, g, m, x, k, dweight)
+            multiply_part(t, tasks, True, False, m, k, n, g, m, x, row, dweight)
         else:
-            multiply_part(t, tasks, True, False, k, m, n, x, k, g, m, dweight)
+            multiply_part(t, tasks, True, False, k, m, n, x, row, g, m, dweight)
     if dbias:
         left = part(t, tasks, m, 16)
         column_sums(g, n, m, dbias, left, part(t + 1, tasks, m, 16) - left)
@@ -77,6 +77,16 @@ def as_stored(weight: np.ndarray) -> tuple[np.ndarray, bool]:
     return np.ascontiguousarray(weight), False
 
 
+def as_rows(x: np.ndarray) -> tuple[np.ndarray, int]:
+    """x (..., width) as (rows, width), and how many floats one row begins behind another: a slice of wider rows isn't copied."""
+    width = x.shape[-1]
+    rows = x.reshape(-1, width)
+    across, down = rows.strides[1], rows.strides[0]
+    if across == 4 and len(rows) > 1 and down >= 4 * width and down % 4 == 0:
+        return rows, down // 4
+    return contiguous(rows), width
+
+
 def contiguous(a: np.ndarray) -> np.ndarray:
     return a if a.flags.c_contiguous else np.ascontiguousarray(a)
 
@@ -86,28 +96,28 @@ def _(x, weight, bias, *, activation):
     if not is_float32(x, weight) or (bias is not None and not is_float32(bias)):
         return NotImplemented
     code = CODES[activation]
-    rows = contiguous(x)
     stored, transposed = as_stored(weight)
     k, m = weight.shape
+    rows, row = as_rows(x)
     n = x.size // k
     y = np.empty((*x.shape[:-1], m), f32)
     slope = np.empty(y.shape, f32) if code >= KEEPS_SLOPE and state.grad_enabled else None
     shift, tasks = None if bias is None else contiguous(bias), tasks_for_products(n * k * m)
-    linear_forward(rows, stored, transposed, shift, y, slope, n, k, m, code, LEAKY_SLOPE, tasks=tasks)
-    return y, (rows, slope if slope is not None else y if code else None)
+    linear_forward(rows, row, stored, transposed, shift, y, slope, n, k, m, code, LEAKY_SLOPE, tasks=tasks)
+    return y, (rows, row, slope if slope is not None else y if code else None)
 
 
 @linear.backward
-def _(g, _y, saved, _x, weight, _bias, *, needs, activation):
-    rows, kept = saved
+def _(g, _y, saved, x, weight, _bias, *, needs, activation):
+    rows, row, kept = saved
     if activation is not None:
         g = run_activation_backward(CODES[activation], g, kept, LEAKY_SLOPE)
     stored, transposed = as_stored(weight)
     k, m = weight.shape
-    dx = np.empty(rows.shape, f32) if needs[0] else None
+    dx = np.empty(x.shape, f32) if needs[0] else None
     dweight = np.empty(stored.shape, f32) if needs[1] else None
     dbias = np.empty(m, f32) if needs[2] else None
-    linear_backward(g, rows, stored, transposed, dx, dweight, dbias, g.size // m, k, m, tasks=tasks_for_products(g.size * k))
+    linear_backward(g, rows, row, stored, transposed, dx, dweight, dbias, g.size // m, k, m, tasks=tasks_for_products(g.size * k))
     return dx, dweight.T if transposed and needs[1] else dweight, dbias
 
 
