@@ -46,6 +46,13 @@ class Condition(Module):
         return e if self.labels is None else e + self.labels(labels)
 
 
+class Pointwise(Linear):
+    """A 1x1 convolution: a Linear layer for many pixels of few channels, whose weight stays in the nearest cache."""
+
+    def __call__(self, x):
+        return ops.conv2d(x, self.weight.reshape((1, 1, *self.weight.shape)), self.bias)
+
+
 class Residual(Module):
     """skip(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time(e)))): x (n, h, w, inputs) -> (n, h, w, outputs)."""
 
@@ -54,7 +61,7 @@ class Residual(Module):
     time: Linear
     norm2: GroupNorm
     conv2: Conv2d
-    skip: Linear | None  # a 1x1 convolution where the number of channels changes
+    skip: Pointwise | None  # where the number of channels changes
 
     def __init__(self, inputs: int, outputs: int, width: int, *, rng: Generator):
         self.norm1 = GroupNorm(GROUPS, inputs, activation="silu")
@@ -62,7 +69,7 @@ class Residual(Module):
         self.time = Linear(width, outputs, rng=rng)
         self.norm2 = GroupNorm(GROUPS, outputs, activation="silu")
         self.conv2 = Conv2d(outputs, outputs, 3, padding=1, rng=rng, scale=0.0)  # a block starts as its skip
-        self.skip = Linear(inputs, outputs, rng=rng) if inputs != outputs else None
+        self.skip = Pointwise(inputs, outputs, rng=rng) if inputs != outputs else None
 
     def __call__(self, x, e):
         h = self.conv1(self.norm1(x), self.time(e).reshape((len(x), 1, 1, -1)))  # a shift of each channel
