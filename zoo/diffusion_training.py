@@ -35,14 +35,16 @@ class DiffusionTraining(Config):
     pool: int = 1024  # how many are paired at once
 
 
-_DIGITS = {"channels": 32, "multipliers": (1, 2), "heads": 4, "classes": 10}
+_DIGITS = {"channels": 32, "multipliers": (1, 2), "heads": 4, "classes": 10, "optimiser": "muon", "lr": 2e-3, "steps": 14_000, "batch_size": 64,
+           "average": 0.999}
 _PLANE = {"image": (2,), "network": "dense", "channels": 128, "blocks": 3, "schedule": "straight", "source": "eight_gaussians",
           "sampler": "dopri5", "steps": 20_000, "batch_size": 256, "lr": 3e-4, "constant": True, "clip": None, "average": 0.0}
 PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
     "diffusion": {**_DIGITS, "schedule": "cosine", "prediction": "v", "sampler": "dpm-solver++", "evaluations": 20, "guidance": 1.5},
     "flow": {**_DIGITS, "schedule": "straight", "prediction": "v", "sampler": "heun", "evaluations": 20, "guidance": 1.5},
     "dit": {"network": "transformer", "channels": 128, "blocks": 6, "heads": 4, "classes": 10, "schedule": "straight", "prediction": "v",
-            "sampler": "heun", "evaluations": 20, "guidance": 1.5, "optimiser": "muon", "steps": 9000, "batch_size": 64, "average": 0.999},
+            "sampler": "heun", "evaluations": 20, "guidance": 1.5, "optimiser": "muon", "lr": 2e-3, "steps": 9000, "batch_size": 64,
+            "average": 0.999},
     "latent": {"autoencoder": "vae", "network": "dense", "channels": 256, "blocks": 4, "classes": 10, "schedule": "straight", "prediction": "v",
                "sampler": "heun", "evaluations": 40, "guidance": 1.5, "optimiser": "muon", "steps": 8000, "batch_size": 512, "average": 0.999},
     "ddpm": {"schedule": "linear", "prediction": "noise", "sampler": "ddpm", "evaluations": 1000},
