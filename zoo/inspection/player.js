@@ -85,14 +85,17 @@ const sight = new IntersectionObserver(entries => {
   for (const {target, isIntersecting} of entries) {
     const {panel, run} = target.made;
     panel.seen = isIntersecting;
-    if (isIntersecting && run.steps.length && (player.playing || player.hurried || panel.stale)) bring(panel, run.shown);
+    if (isIntersecting && run.steps.length && (player.playing || player.hurried || panel.stale)) bring(panel, shownOf(run));
   }
 });
+
+/** The step that a run shows; one that began anew may not have got so far yet. */
+const shownOf = run => Math.min(run.shown ?? 0, run.steps.length - 1);
 
 function redrawRuns(colours) {
   for (const run of page.runs) {
     if (colours) for (const panel of run.made) panel.stale ||= "grown";
-    if (run.steps.length) show(run, run.shown ?? 0);
+    if (run.steps.length) show(run, shownOf(run));
   }
 }
 
