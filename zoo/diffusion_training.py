@@ -35,7 +35,7 @@ class DiffusionTraining(Config):
     pool: int = 1024  # how many are paired at once
 
 
-_DIGITS = {"channels": 32, "multipliers": (1, 2), "heads": 4, "classes": 10, "optimiser": "muon", "lr": 2e-3, "steps": 14_000, "batch_size": 64,
+_DIGITS = {"channels": 32, "multipliers": (1, 2), "heads": 4, "classes": 10, "optimiser": "muon", "steps": 5000, "batch_size": 128,
            "average": 0.999}
 _PLANE = {"image": (2,), "network": "dense", "channels": 128, "blocks": 3, "schedule": "straight", "source": "eight_gaussians",
           "sampler": "dopri5", "steps": 20_000, "batch_size": 256, "lr": 3e-4, "constant": True, "clip": None, "average": 0.0}
