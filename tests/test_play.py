@@ -230,7 +230,10 @@ def begun(server, **settings):
 
 
 def test_computing_stops_when_the_client_goes_away(server, slow):
-    begun(server, model="slow", prompt=PROMPT, n=500).close()
+    client = begun(server, model="slow", prompt=PROMPT, n=500)
+    while not slow:
+        assert client.recv(1000), "the run ended before its first token"
+    client.close()
     assert server.turn.room.acquire(timeout=20)
     server.turn.room.release()
     assert 0 < len(slow) < 500
