@@ -241,9 +241,11 @@ def test_computing_stops_when_the_client_goes_away(server, slow):
 
 def test_a_new_request_ends_the_one_before(server, slow):
     first = begun(server, model="slow", prompt=PROMPT, n=500)
+    content = b""
+    while not slow:
+        content += first.recv(1000)
     status, messages = run(server, model="vae", digit=3)
     assert status == 200 and "end" in messages[-1]
-    content = b""
     while piece := first.recv(2**16):
         content += piece
     assert 0 < len(slow) < 500 and b'"end":' not in content and content.endswith(b"\n")
