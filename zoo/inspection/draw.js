@@ -68,7 +68,7 @@ function el(tag, attributes = {}, ...children) {
   const node = tag.startsWith("svg:") ? document.createElementNS("http://www.w3.org/2000/svg", tag.slice(4)) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "style") node.style.cssText = value;  // a style attribute is what the page's policy forbids
+    else if (name === "style") node.style.cssText = value ?? "";  // a style attribute is what the page's policy forbids
     else if (value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.filter(c => c !== null && c !== undefined));

@@ -133,7 +133,8 @@ function finish(stay) {
   if (!n) return;
   const follows = player.step >= live.known - 1 || live.known === 0;
   live.known = n;
-  player.go(follows && !stay ? n - 1 : player.step);
+  const drawn = live.run.steps.findIndex(s => s.label === "pixels");  // after which a GAN has its verdict
+  player.go(!follows || stay ? player.step : drawn < 0 ? n - 1 : drawn);
   live.tool?.take?.(live.run);
 }
 

@@ -193,7 +193,8 @@ panels.points = (data, run) => {
 
 /** One line of words a step: why this happened. */
 panels.why = (data, run) => {
-  const element = el("p", {class: "why", "aria-live": "polite"});
+  // room for as many lines as it usually has: a line more or less would move everything below it
+  const element = el("p", {class: "why", "aria-live": "polite", style: data.lines ? `min-height:${1.6 * data.lines}em` : null});
   return {
     element,
     show(i) {  // **strong** and `token` are all the markup there is

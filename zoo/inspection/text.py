@@ -35,7 +35,10 @@ def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) 
     parts = _parts(model)
     rows = ["embedding", *(f"layer {i + 1}" for i in range(c.layers))]
     yield {
-        "text": text, "why": {"kind": "why", "title": "Why this token", "wide": True, "sentences": []}, "candidates": candidates, "curve": curve,
+        "text": text,
+        "why": {"kind": "why", "title": "Why this token", "wide": True, "lines": 4, "sentences": []},
+        "candidates": candidates,
+        "curve": curve,
         "lens": {"kind": "lens", "title": "What each layer would have said",
                  "note": "the residual stream after each block, read by the output matrix (logit lens)", "rows": rows,
                  "most": min(LAYERS_WOULD_SAY, c.symbols), "texts": [], "tokens": [], "chances": Rows(), "chosen": Rows()},
@@ -200,7 +203,7 @@ def recurrent(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) ->
         yield gates
     else:
         text, candidates, curve = _text_panels(model, given, stages)
-        why = {"kind": "why", "title": "Why this token", "wide": True, "sentences": []}
+        why = {"kind": "why", "title": "Why this token", "wide": True, "lines": 2, "sentences": []}
         yield {"text": text, "why": why, "candidates": candidates, "curve": curve, **gates}
     with trace(model, at=("layers.*.sigmoid*", "layers.*.tanh*")) as seen:
         for step, met in watch(model.roll_steps(n_steps=n, **settings) if plays else model.steps(prompt, n, **settings), seen):
