@@ -169,7 +169,8 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     fields, training = _split({**family.presets[preset], **options}, family.model.Config, family.training)
     settings = family.training.make(**training)
     out = Path(known.out or f"runs/{known.model}")
-    data = family.data(known.data)
+    source = known.data or family.preset_data.get(preset)
+    data = family.data(source)
     if known.start:
         model = load(known.start)
         if not isinstance(model, family.model):
@@ -184,7 +185,7 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     _say(known, f"{known.model} ({preset}), {model.num_parameters:,} parameters, {trainer.steps:,} steps{where}; {out}/")
     trainer.run(progress=not known.quiet, title=known.model)
     figures = (trainer.evaluations or trainer.rows or [{}])[-1]
-    trainer.save_model(command="zoo " + shlex.join(arguments), data=known.data or family.default_data, training=settings.to_dict(),
+    trainer.save_model(command="zoo " + shlex.join(arguments), data=source or family.default_data, training=settings.to_dict(),
                        figures={name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()})
     _say(known, f"{out}/model.safetensors  {trainer.seconds / 60:.1f} minutes; next: zoo sample {out}")
 

@@ -473,4 +473,5 @@ def check_number(name: str, value: Any, least: float, most: float) -> float:
     return float(value)
 
 
-FAMILIES = {"diffusion": Family(Diffusion, DiffusionTraining, PRESETS, load_data, make_trainer, "mnist")}
+FAMILIES = {"diffusion": Family(Diffusion, DiffusionTraining, PRESETS, load_data, make_trainer, "mnist",
+                                {"moons": "moons", "moons-optimal": "moons"})}

@@ -48,6 +48,7 @@ class GANConfig(Config):
     conditioning: Literal["projection", "concatenation"] = "projection"  # how the discriminator hears of the label
     frequencies: tuple[float, ...] = ()  # dense: sin and cos of each coordinate that the discriminator sees too, radians a unit
     packing: int = 1  # how many samples the discriminator judges together
+    truncation: float | None = None  # of z, unless sampling says otherwise; None or infinity for none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,8 @@ class GANTraining(Config):
     gradient_penalty: float = 0.0  # weight of (|dD/dx| - 1)^2 between real and fake (Gulrajani et al. 2017, eq. 3)
     r1: float = 0.0  # weight of |dD/dx|^2 / 2 on real samples (Mescheder et al. 2018, eq. 9)
     r2: float = 0.0  # and on fake ones
+    penalty_every: int = 1  # r1 and r2 are added at each so-manieth step, so many times as heavy (Karras et al. 2020, section 3.1)
+    penalty_end: float = 1.0  # the share of r1 and r2 that is left at the end; they fall geometrically
     weight_clip: float = 0.0  # every weight of D stays within this (Arjovsky et al. 2017, algorithm 1)
     smoothing: float = 0.0  # real samples are called real with 1 - smoothing (Salimans et al. 2016)
     noise: float = 0.0  # deviation of the noise that hides samples from D at first; it falls to 0 (Sonderby et al. 2017, section 3.2)
@@ -170,11 +173,15 @@ class GAN(Model):
     @stream(GANStep)
     def steps(self, n: int = 1, *, seed: int | tuple[int, ...] = 0, digit=None, truncation: float | None = None,
               z: np.ndarray | None = None) -> Iterator[GANStep]:
-        """From z through each layer to the picture, and the discriminator's verdict on it.  z: start from this (n, latent)."""
+        """From z through each layer to the picture, and the discriminator's verdict on it.
+
+        truncation: numbers of z beyond it are drawn again; the configuration's unless given, and math.inf for none.
+        z: start from this (n, latent).
+        """
         if z is None:
             if n < 1:
                 raise ValueError(f"steps: n is {n}; it is at least 1")
-            z = self.draw_z(n, np.random.default_rng(seed), truncation)
+            z = self.draw_z(n, np.random.default_rng(seed), self.config.truncation if truncation is None else truncation)
         z = np.asarray(z, np.float32)
         if z.ndim != 2 or z.shape[1] != self.config.latent:
             raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent})")
@@ -323,12 +330,18 @@ class Adversaries:
         left = 1 - self.generator.steps / (0.6 * self.training.steps)
         return self.training.noise * left * left if left > 0 else 0.0
 
+    def penalty_weight(self) -> float:
+        """What r1 and r2 are multiplied by now: 0 in the steps that leave them out."""
+        t, step = self.training, self.generator.steps
+        return 0.0 if step % t.penalty_every else t.penalty_every * t.penalty_end ** (step / t.steps)
+
     def _discriminate(self, real: Any, fake: Any, labels, rng: Rng, factor: float) -> dict[str, float]:
-        t, discriminator = self.training, self.model.discriminator
-        real, fake = Tensor(real, requires_grad=t.r1 > 0), Tensor(fake, requires_grad=t.r2 > 0)
+        t, discriminator, weight = self.training, self.model.discriminator, self.penalty_weight()
+        r1, r2 = weight * t.r1, weight * t.r2
+        real, fake = Tensor(real, requires_grad=r1 > 0), Tensor(fake, requires_grad=r2 > 0)
         on_real, on_fake = discriminator(real, labels), discriminator(fake, labels)
         loss = self.loss.discriminator(on_real, on_fake, t.smoothing)
-        penalties = [weight * zero_centred_penalty(x, verdict) for weight, x, verdict in ((t.r1, real, on_real), (t.r2, fake, on_fake)) if weight]
+        penalties = [r * zero_centred_penalty(x, verdict) for r, x, verdict in ((r1, real, on_real), (r2, fake, on_fake)) if r]
         if t.gradient_penalty:
             between = gradient_penalty(lambda x: discriminator(x, labels), real.data, fake.data, rng)
             penalties.append(t.gradient_penalty * between)
@@ -410,8 +423,11 @@ def make_trainer(model: GAN, data: Images | str, training: GANTraining, *, seed:
                  **options) -> Trainer:
     """The training run of a preset or of your own settings; data is pictures, or the name of a toy; options go to `Trainer`."""
     t = training
-    if t.critic_steps < 1:
-        raise ValueError(f"GANTraining: critic_steps is {t.critic_steps}; it is at least 1")
+    for name, count in (("critic_steps", t.critic_steps), ("penalty_every", t.penalty_every)):
+        if count < 1:
+            raise ValueError(f"GANTraining: {name} is {count}; it is at least 1")
+    if not 0 < t.penalty_end <= 1:
+        raise ValueError(f"GANTraining: penalty_end is {t.penalty_end}; it is above 0 and at most 1")
     batches = batches_of(data, t.batch_size * t.critic_steps, model.config.classes, model.config.image, seed)
     schedule = linear_decay(t.steps, hold=t.decay_from) if t.decay_from < 1 else constant
     update = Adversaries(model, t, schedule)
@@ -421,4 +437,4 @@ def make_trainer(model: GAN, data: Images | str, training: GANTraining, *, seed:
                    schedule=schedule, seed=seed, average=average, folder=folder, resume=resume, update=update, **options)
 
 
-FAMILIES = {"gan": Family(GAN, GANTraining, PRESETS, load_data, make_trainer, "mnist")}
+FAMILIES = {"gan": Family(GAN, GANTraining, PRESETS, load_data, make_trainer, "mnist", {name: name for name in ("stacked", "grid", "ring")})}

@@ -269,7 +269,7 @@ def toy_figures(name: str, samples: np.ndarray, seed: int = 0) -> dict[str, Any]
     elif name in ("grid", "ring"):
         found = grid_modes(samples) if name == "grid" else ring_modes(samples)
     else:
-        n = min(len(samples), 2000)
+        n = min(len(samples), 10_000)
         fresh, others = (TOYS[name](n, np.random.default_rng((seed, i))) for i in (1, 2))
         return {f"squared_wasserstein{name}": squared_wasserstein(x[:n], fresh) for name, x in (("", samples), ("_floor", others))}
     return {"modes": found.modes, "of": len(found.counts), "good": found.good, "reverse_kl": found.reverse_kl}

@@ -155,6 +155,7 @@ class Family:
     data: Callable[[str | None], Any]  # a name or path, or None for the default -> what the trainer takes
     trainer: Callable[..., Any]  # (model, data, training, *, seed, folder, resume, minutes) -> Trainer
     default_data: str
+    preset_data: dict[str, str] = dataclasses.field(default_factory=dict)  # of presets that are meant for other data than the default
 
     def new(self, data: Any, fields: dict[str, Any], seed: int) -> Model:
         """A fresh model for this data, which may tell it what it needs to know (a vocabulary, an image's size)."""

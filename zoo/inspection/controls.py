@@ -70,8 +70,9 @@ def controls_for(model: Any) -> list[Control]:
     if model.kind == "diffusion":
         return [*digit, *_of_diffusion(model, bool(classes)), seed]
     if model.kind == "gan":
-        return [*digit, Control("truncation", "truncation", "slider", None, 0.5, 3, 0.1, off=3, note="Numbers of z beyond it are drawn again: "
-                                "safer pictures, less variety."), seed]
+        usual = model.config.truncation
+        return [*digit, Control("truncation", "truncation", "slider", usual, 0.5, 3, 0.1, off=3 if usual is None else None,
+                                note="Numbers of z beyond it are drawn again: safer pictures, less variety."), seed]
     return [*digit, seed, *switch]
 
 
