@@ -13,7 +13,7 @@ import zoo.autograd as ops
 from zoo.autograd import Tensor, get_threads, set_threads
 from zoo.autograd.random import uniform
 from zoo.autograd.runtime import Native, use_kernels
-from zoo.autograd.tasks import task
+from zoo.autograd.tasks import address_of, task
 
 
 def normal(rng, *shape):
@@ -164,6 +164,14 @@ def test_softmax_keeps_nan_and_minus_infinity(rng):
     x[0, 5], x[1, :39] = np.nan, -np.inf
     y = ops.softmax(x)
     assert np.isnan(y[0]).all() and y[1, 39] == 1 and not y[1, :39].any()
+
+
+def test_an_address_is_where_the_first_element_lies(rng):
+    whole = normal(rng, 5, 6)
+    readonly = whole[1:].copy()
+    readonly.flags.writeable = False
+    for a in (whole, whole[2:], whole[:, 3:], whole[::-1], whole.T, readonly, whole[:0], np.zeros(3, bool), np.array(1.0)):
+        assert address_of(a) == a.__array_interface__["data"][0]
 
 
 _rows = {name: Native(name, "zoo.autograd.row_vectors") for name in ("row_times_rows", "add_row_times_matrix", "row_times_narrow_matrix")}

@@ -87,7 +87,7 @@ def test_weights_that_move_are_found_again(rng):
     _, state = model.begin(ids[:5], room=4)
     for p in model.parameters():
         p.data = p.data.copy()  # elsewhere, and then the old memory is overwritten
-    for old in state.plan.arrays:
+    for _, old in state.plan.weights:
         old[...] = np.nan
     logits, _ = model.advance(int(ids[5]), state)
     np.testing.assert_allclose(logits, model(ids[None]).data[0, -1], atol=2e-5)

@@ -8,7 +8,6 @@ to the cache, and computes what `Transformer.__call__` defines: `test_decoded_lo
 from __future__ import annotations
 
 import math
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from .autograd import Tensor
 from .autograd.activation_kernels import CODES, activate
 from .autograd.runtime import Native, address, clear_floats, copy_floats, expf, inner, keep_alive, kernel, kernels_enabled, separate
-from .autograd.tasks import floats
+from .autograd.tasks import address_of, floats
 from .autograd.tensor import state as watched
 from .nn import LayerNorm, Linear, RMSNorm
 
@@ -31,15 +30,14 @@ f32 = np.float32
 # Floats between the rows that a token is computed in.  Where two rows begin within a few registers of each other, LLVM takes them
 # for one that might overlap, and runs a loop that rounds differently: results would depend on where memory happened to be free.
 APART = 256
-_data = operator.attrgetter("data")
+NO_ROTATION = (np.zeros((1, 0), f32),) * 2
 
 
 class Plan:
     """Where the weights of a model lie."""
 
     def __init__(self, model: Transformer):
-        self.tensors: list[Tensor] = []
-        self.arrays: list[np.ndarray] = []  # that the tensors had: an address must not outlive its array
+        self.weights: list[tuple[Tensor, np.ndarray]] = []  # with the array that each had: an address must not outlive its array
         c = model.config
         rows = []
         for block in model.blocks:
@@ -61,9 +59,8 @@ class Plan:
             return 0
         if tensor.data.dtype != f32 or not tensor.data.flags.c_contiguous:
             raise NotServed
-        self.tensors.append(tensor)
-        self.arrays.append(tensor.data)
-        return tensor.data.__array_interface__["data"][0]
+        self.weights.append((tensor, tensor.data))
+        return address_of(tensor.data)
 
     def _linear(self, layer: Any) -> tuple[int, int]:
         if layer is None:
@@ -79,7 +76,10 @@ class Plan:
 
     def holds(self) -> bool:
         """Whether every weight still lies where it did."""
-        return all(map(operator.is_, map(_data, self.tensors), self.arrays))
+        for tensor, array in self.weights:  # asked for every token: half of what `all` would take
+            if tensor.data is not array:
+                return False
+        return True
 
 
 class NotServed(Exception):
@@ -101,10 +101,7 @@ def serves() -> bool:
 def decode(model: Transformer, plan: Plan, token: int, cache: Cache, position: int) -> np.ndarray:
     """The logits (symbols,) behind `token`, the one at `position`, whose key and value go into the cache."""
     c = model.config
-    if c.positions == "rotary":
-        cosines, sines = model.rotation(position + 1)
-    else:
-        cosines = sines = np.zeros((1, 0), f32)
+    cosines, sines = model.rotation(position + 1) if c.positions == "rotary" else NO_ROTATION
     logits = np.empty(c.symbols, f32)
     _decode(plan.layers, plan.ends, plan.sizes, plan.eps, cosines, sines, cache.keys, cache.values, token, position, logits)
     return logits

@@ -14,7 +14,7 @@ from .activation_kernels import CODES, KEEPS_SLOPE, LEAKY_SLOPE, activate, run_a
 from .arithmetic_kernels import add_to, column_sums
 from .linear import embedding, embedding_adjoint, linear, matmul
 from .runtime import address, clear_floats, copy_floats, gemm, get_threads, inner
-from .tasks import floats, integers, is_float32, part, task, tasks_for
+from .tasks import address_of, floats, integers, is_float32, part, task, tasks_for
 from .tensor import state
 
 f32 = np.float32
@@ -153,7 +153,7 @@ def _matrix(a: np.ndarray) -> tuple[np.ndarray, bool, int]:
 def _places(a: np.ndarray, batch: tuple[int, ...]) -> np.ndarray:
     """The address of each matrix of a, broadcast to the batch."""
     strides = (0,) * (len(batch) - a.ndim + 2) + tuple(0 if n == 1 else s for n, s in zip(a.shape[:-2], a.strides))
-    place = np.full(batch, a.__array_interface__["data"][0], np.int64)
+    place = np.full(batch, address_of(a), np.int64)
     for axis, (n, stride) in enumerate(zip(batch, strides)):
         if stride:
             place += (np.arange(n) * stride).reshape((n,) + (1,) * (len(batch) - axis - 1))

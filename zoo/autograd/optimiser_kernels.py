@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .runtime import address, clear_floats, copy_floats, gemm, get_threads, inner, keep_alive, kernels_enabled
-from .tasks import floats, integers, part, reals, task, tasks_for
+from .tasks import address_of, floats, integers, part, reals, task, tasks_for
 
 f32 = np.float32
 CHUNK = 4096  # entries whose squares are added up together: the norm doesn't depend on how many threads there are
@@ -28,7 +28,7 @@ def gather(flat: np.ndarray, gradients: list[np.ndarray | None], sizes: list[int
             flat[at : at + size] = 0 if g is None else g.reshape(-1)
             at += size
         return float(np.sqrt(np.sum(flat.astype(np.float64) ** 2)))
-    places = np.array([0 if g is None else g.__array_interface__["data"][0] for g in gradients], np.int64)
+    places = np.array([0 if g is None else address_of(g) for g in gradients], np.int64)
     starts = np.cumsum([0, *sizes], dtype=np.int64)
     sums = np.empty(-(-flat.size // CHUNK), np.float64)
     _gather(places, starts, len(sizes), flat, flat.size, sums, tasks=tasks_for(flat.size))
@@ -69,7 +69,7 @@ def newton_schulz(matrices: list[np.ndarray], coefficients: tuple[float, float, 
     """x = x / |x|, then x = c0 x + (c1 a + c2 a a) x with a = x x^T, in place; each x (m, n) is contiguous with m <= n."""
     if _served(*matrices):
         shapes = np.array([x.shape for x in matrices], np.int64)
-        places = np.array([x.__array_interface__["data"][0] for x in matrices], np.int64)
+        places = np.array([address_of(x) for x in matrices], np.int64)
         tasks = min(get_threads(), len(matrices))
         load, owners = [0] * tasks, np.empty(len(matrices), np.int64)
         for i in sorted(range(len(matrices)), key=lambda i: -int(shapes[i, 0] * shapes[i].prod())):  # the largest first, to whoever has least

@@ -15,6 +15,9 @@ Numba takes most of a second for the parallel loop around a kernel, and compiles
 
 from __future__ import annotations
 
+import ctypes
+import array
+import ctypes
 import inspect
 import struct
 
@@ -72,7 +75,7 @@ class Task(Separate):
             self.build()
         assert len(values) == self.reads, (self.__name__, len(values), self.reads)
         arguments = np.array([v if type(v) is int else _word(v) for v in values], np.int64)
-        place = arguments.__array_interface__["data"][0]
+        place = address_of(arguments)
         tasks = tasks or get_threads()
         if tasks == 1:
             self.alone(0, 1, place)
@@ -80,10 +83,20 @@ class Task(Separate):
             _run_tasks(self.address, tasks, place)
 
 
+def address_of(array: np.ndarray) -> int:
+    """Where an array's first element lies.  The second way serves every array, but takes a microsecond: three times as long."""
+    if array.flags.carray:
+        return ctypes.addressof(_bytes_of(array))
+    return array.__array_interface__["data"][0]
+
+
+_bytes_of = (ctypes.c_char * 0).from_buffer
+
+
 def _word(v) -> int:
     """An argument as 64 bits: an array's address, a number itself; None is 0."""
     if isinstance(v, np.ndarray):
-        return v.__array_interface__["data"][0]
+        return address_of(v)
     if isinstance(v, (float, np.floating)):
         return struct.unpack("q", struct.pack("d", v))[0]
     return 0 if v is None else int(v)
