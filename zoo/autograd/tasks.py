@@ -16,8 +16,6 @@ Numba takes most of a second for the parallel loop around a kernel, and compiles
 from __future__ import annotations
 
 import ctypes
-import array
-import ctypes
 import inspect
 import struct
 
