@@ -40,8 +40,8 @@ _DIGITS = {"channels": 32, "multipliers": (1, 2), "heads": 4, "classes": 10, "op
 _PLANE = {"image": (2,), "network": "dense", "channels": 128, "blocks": 3, "schedule": "straight", "source": "eight_gaussians",
           "sampler": "dopri5", "steps": 20_000, "batch_size": 256, "lr": 3e-4, "constant": True, "clip": None, "average": 0.0}
 PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
-    "diffusion": {**_DIGITS, "schedule": "cosine", "prediction": "v", "sampler": "dpm-solver++", "evaluations": 20, "guidance": 1.5},
-    "flow": {**_DIGITS, "schedule": "straight", "prediction": "v", "sampler": "heun", "evaluations": 20, "guidance": 1.5},
+    "diffusion": {**_DIGITS, "schedule": "cosine", "prediction": "v", "sampler": "dpm-solver++", "evaluations": 20, "guidance": 1.3},
+    "flow": {**_DIGITS, "schedule": "straight", "prediction": "v", "sampler": "heun", "evaluations": 20, "guidance": 1.3},
     "dit": {"network": "transformer", "channels": 128, "blocks": 6, "heads": 4, "classes": 10, "schedule": "straight", "prediction": "v",
             "sampler": "heun", "evaluations": 20, "guidance": 1.5, "optimiser": "muon", "lr": 2e-3, "steps": 9000, "batch_size": 64,
             "average": 0.999},
@@ -49,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
                "sampler": "heun", "evaluations": 40, "guidance": 1.5, "optimiser": "muon", "steps": 8000, "batch_size": 512, "average": 0.999},
     "ddpm": {"schedule": "linear", "prediction": "noise", "sampler": "ddpm", "evaluations": 1000},
     "moons": _PLANE,
-    "moons-optimal": {**_PLANE, "coupling": "optimal"},
+    "moons-optimal": {**_PLANE, "coupling": "optimal", "pool": 256},
 }
 
 
