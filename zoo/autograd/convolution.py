@@ -17,7 +17,9 @@ from .shaping import reshape, transpose
 
 def pair(value, name: str) -> tuple[int, int]:
     """An int or two ints as two ints."""
-    two = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    if type(value) is int:
+        return value, value
+    two = (value, value) if isinstance(value, np.integer) else tuple(value)
     if len(two) != 2 or not all(isinstance(v, (int, np.integer)) for v in two):
         raise ValueError(f"{name} is {value!r}; it is an int or two ints")
     return int(two[0]), int(two[1])

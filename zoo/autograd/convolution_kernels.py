@@ -17,23 +17,13 @@ Where a kernel is as large as the image, each is one plain matrix product.
 import numpy as np
 
 from . import winograd, winograd_strided
-from .runtime import address, clear_floats, gemm, get_threads, inner, keep_alive
+from .runtime import Native, address, clear_floats, gemm, get_threads, keep_alive
 from .tasks import floats, part, task
 from .tiles import multiply_columns, multiply_rows, pad, table_size
 
 f32 = np.float32
+row_times_rows = Native("row_times_rows", "zoo.autograd.row_vectors")
 SLAB_FLOATS = 1 << 16           # of an image that are padded at a time: a quarter of a second-level cache of 1 MB
-
-
-@inner
-def _product(a, segments, length, stride, b):
-    """Sum over s, l of a[s stride + l] b[s length + l]: one output from one channel's taps."""
-    total = f32(0)
-    for s in range(segments):
-        x, w = floats(a + s * stride, length), floats(b + 4 * s * length, length)
-        for i in range(length):
-            total += x[i] * w[i]
-    return total
 
 
 @task
@@ -44,13 +34,13 @@ def _correlate(
     """y[:, to_h + i y_step_h, to_w + j y_step_w] = start + patch(i, j) weight, for i < rows and j < columns.
 
     patch(i, j) is x[:, from_h + i step_h :, from_w + j step_w :][:kh, :kw], zero outside the image. weight (kh, kw, in, out), but
-    (out, kh, kw, in) below four channels out: no register is filled by them, so the inner product runs along the patch.
+    (out, kh, kw, in) below four channels out: no register is filled by them, so the inner products run along the patches.
     """
     first, last = part(t, tasks, n * rows, 1), part(t + 1, tasks, n * rows, 1)
     slab_width = (columns - 1) * step_w + kw
     slab = np.empty(((slab_rows - 1) * step_h + kh) * slab_width * channels, f32)
     size = table_size(slab_rows * columns)
-    sources, targets = np.empty(size, np.int64), np.empty(size, np.int64)
+    sources, targets, products = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(kh * columns, f32)
     inside = from_w >= 0 and from_w + slab_width <= width and from_h >= 0 and from_h + (rows - 1) * step_h + kh <= height
     while first < last:
         image, i = first // rows, first % rows
@@ -71,15 +61,21 @@ def _correlate(
         for q in range(p, table_size(p)):
             sources[q], targets[q] = sources[p - 1], targets[p - 1]
         if out < 4:
-            bias = floats(start, out)
-            for q in range(p):
-                result = floats(targets[q], out)
+            bias, taps = floats(start, out), kw * channels
+            for row in range(count):
                 for o in range(out):
-                    result[o] = bias[o] + _product(sources[q], kh, kw * channels, line, weight + 4 * o * kh * kw * channels)
+                    for a in range(kh):
+                        row_times_rows(weight + 4 * (o * kh + a) * taps, sources[row * columns] + a * line, 4 * step_w * channels, columns, taps,
+                                       address(products) + 4 * a * columns)  # fmt: skip
+                    for column in range(columns):
+                        total = bias[o]
+                        for a in range(kh):
+                            total += products[a * columns + column]
+                        floats(targets[row * columns + column], out)[o] = total
         else:
             multiply_rows(address(sources), 0, kh, kw * channels, line, weight, address(targets), 0, p, out, start)
         first += count
-    keep_alive((slab, sources, targets))
+    keep_alive((slab, sources, targets, products))
 
 
 @task

@@ -157,9 +157,8 @@ def _clamp(x, low, high):
 
 
 @_inner
-def expf(x):
-    """e^x in float32, about 1 ulp; 0 below the smallest normal number, inf above the largest, NaN for NaN (Cephes' polynomial)."""
-    y = _clamp(x, f32(-87.336), f32(89))
+def _exponential(y):
+    """e^y = p 2^n, about 1 ulp: p in float32, n in int32 (Cephes' polynomial)."""
     shifted = y * f32(1.44269504) + f32(12582912)       # adding 1.5 * 2^23 rounds to an integer, which the low bits then hold
     n = shifted - f32(12582912)
     r = y - n * f32(0.693359375)
@@ -171,17 +170,29 @@ def expf(x):
     p = p * r + f32(1.6666665459e-1)
     p = p * r + f32(5.0000001201e-1)
     p = p * (r * r) + r + f32(1)
-    # 2^n as two factors: n may be 128, which no float32 exponent holds.
-    bits = i32(i32(i32(_float_bits(shifted)) << i32(23)) >> i32(23))
-    half = i32(bits >> i32(1))
-    p = p * _bits_float(u32(i32(half + i32(127)) << i32(23))) * _bits_float(u32(i32(bits - half + i32(127)) << i32(23)))
+    return p, i32(i32(i32(_float_bits(shifted)) << i32(23)) >> i32(23))
+
+
+@_inner
+def _power_of_two(n):
+    """2^n for n from -126 to 127"""
+    return _bits_float(u32(i32(n + i32(127)) << i32(23)))
+
+
+@_inner
+def expf(x):
+    """e^x in float32, about 1 ulp; 0 below the smallest normal number, inf above the largest, NaN for NaN."""
+    p, n = _exponential(_clamp(x, f32(-87.336), f32(89)))
+    half = i32(n >> i32(1))                             # 2^n as two factors: n may be 128, which no float32 exponent holds
+    p = p * _power_of_two(half) * _power_of_two(i32(n - half))
     return f32(0) if x < f32(-87.336) else p
 
 
 @_inner
 def sigmoidf(x):
-    """1 / (1 + e^-x) in float32."""
-    return f32(1) / (f32(1) + expf(-x))
+    """1 / (1 + e^-x) in float32, at least e^-88: so n stays below 128, and costs less than in `expf`."""
+    p, n = _exponential(_clamp(-x, f32(-87), f32(88)))
+    return f32(1) / (f32(1) + p * _power_of_two(n))
 
 
 @_inner

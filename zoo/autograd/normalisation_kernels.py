@@ -12,7 +12,7 @@ import numpy as np
 
 from .activation_kernels import LEAKY_SLOPE
 from .normalisation import batch_norm, dropout, group_norm, layer_norm, rms_norm
-from .runtime import address, expf, inner, keep_alive, uniform
+from .runtime import address, inner, keep_alive, sigmoidf, uniform
 from .tasks import floats, is_float32, part, task, tasks_for
 
 f32 = np.float32
@@ -320,9 +320,10 @@ def _(g, _y, saved, x, gain, bias, *, needs, eps, activation, moments):
 
 
 @inner
-def silu_row(y):
+def affine_silu_row(x, y, mean, factor, bias):
     for j in range(y.size):
-        y[j] = y[j] / (f32(1) + expf(-y[j]))
+        z = (x[j] - mean[j]) * factor[j] + bias[j]
+        y[j] = z * sigmoidf(z)
 
 
 @inner
@@ -330,7 +331,7 @@ def silu_row_backward(g, x, d, mean, factor, bias):
     """d = g times the derivative of silu at the normal values, which are made once more"""
     for j in range(d.size):
         z = (x[j] - mean[j]) * factor[j] + bias[j]
-        s = f32(1) / (f32(1) + expf(-z))
+        s = sigmoidf(z)
         d[j] = g[j] * (s + z * s * (f32(1) - s))
 
 
@@ -343,15 +344,17 @@ def sums_row(g, x, mean, level, slope):
 
 
 # A row of few channels is too short for a loop to run fast, so several pixels make one wide row, as if they were more channels:
-# gain and bias come repeated, and channel j of a wide row belongs to the group of channel j % n.
+# gain and bias are repeated, and channel j of a wide row belongs to the group of channel j % n.
 
 
 @inner
 def fold(row, total):
     """total += each pixel of a wide row"""
-    for pixel in range(0, row.size, total.size):
-        for j in range(total.size):
-            total[j] += row[pixel + j]
+    n = total.size
+    for pixel in range(0, row.size, n):
+        part = row[pixel : pixel + n]
+        for j in range(n):
+            total[j] += part[j]
 
 
 @inner
@@ -369,9 +372,11 @@ def share_group(values, groups, divisor):
 @inner
 def repeat(channels, row):
     """A wide row whose pixels are all alike"""
-    for pixel in range(0, row.size, channels.size):
-        for j in range(channels.size):
-            row[pixel + j] = channels[j]
+    n = channels.size
+    for pixel in range(0, row.size, n):
+        part = row[pixel : pixel + n]
+        for j in range(n):
+            part[j] = channels[j]
 
 
 @inner
@@ -383,32 +388,37 @@ def group_image(x, y, gain, bias, means, inverses, mean, spread, factor, rows, w
         means[j] = inverses[j] = f32(0)
     fold(mean, means)
     share_group(means, groups, columns)
-    for pixel in range(0, wide, n):
-        for j in range(n):
-            d = mean[pixel + j] - means[j]
-            inverses[j] += spread[pixel + j] + f32(rows) * d * d
+    for j in range(wide):
+        factor[j] = mean[j]
+    repeat(means, mean)
+    for j in range(wide):
+        spread[j] += f32(rows) * (factor[j] - mean[j]) * (factor[j] - mean[j])
+    fold(spread, inverses)
     share_group(inverses, groups, columns * f32(rows))
     for j in range(n):
         inverses[j] = f32(1) / math.sqrt(inverses[j] + eps)
-    repeat(means, mean)
     repeat(inverses, factor)
     for j in range(wide):
         factor[j] *= gain[j]
     for i in range(rows):
-        row = floats(y + 4 * i * wide, wide)
-        affine_row(floats(x + 4 * i * wide, wide), row, mean, factor, bias)
+        source, target = floats(x + 4 * i * wide, wide), floats(y + 4 * i * wide, wide)
         if with_silu:
-            silu_row(row)
+            affine_silu_row(source, target, mean, factor, bias)
+        else:
+            affine_row(source, target, mean, factor, bias)
 
 
 @task
 def group_norm_forward(t, tasks, x, gain, bias, y, means, inverses, images, rows, wide, n, groups, with_silu, eps: float):
     """x, y (images, rows, wide); means, inverses (images, n)"""
     mean, spread, factor = np.empty(wide, np.float32), np.empty(wide, np.float32), np.empty(wide, np.float32)
+    gains, biases = np.empty(wide, np.float32), np.empty(wide, np.float32)
+    repeat(floats(gain, n), gains)
+    repeat(floats(bias, n), biases)
     for i in range(part(t, tasks, images, 1), part(t + 1, tasks, images, 1)):
         at, kept = 4 * i * rows * wide, 4 * i * n
         group_image(
-            x + at, y + at, floats(gain, wide), floats(bias, wide), floats(means + kept, n), floats(inverses + kept, n),
+            x + at, y + at, gains, biases, floats(means + kept, n), floats(inverses + kept, n),
             mean, spread, factor, rows, wide, n, groups, f32(eps), with_silu,
         )  # fmt: skip
 
@@ -465,12 +475,15 @@ def back_row(g, x, dx, mean, factor, level, slope, in_place):
 def group_norm_backward(t, tasks, g, x, gain, bias, means, inverses, dx, dgains, dbiases, images, rows, wide, n, groups, with_silu):
     """dgains, dbiases (tasks, n): what each task adds up."""
     work, dgain, dbias = np.empty(4 * wide + 2 * n, np.float32), floats(dgains + 4 * t * n, n), floats(dbiases + 4 * t * n, n)
+    gains, biases = np.empty(wide, np.float32), np.empty(wide, np.float32)
+    repeat(floats(gain, n), gains)
+    repeat(floats(bias, n), biases)
     for j in range(n):
         dgain[j], dbias[j] = f32(0), f32(0)
     for i in range(part(t, tasks, images, 1), part(t + 1, tasks, images, 1)):
         at, kept = 4 * i * rows * wide, 4 * i * n
         group_image_backward(
-            g + at, x + at, floats(gain, wide), floats(bias, wide), floats(means + kept, n), floats(inverses + kept, n),
+            g + at, x + at, gains, biases, floats(means + kept, n), floats(inverses + kept, n),
             dx + at, dgain, dbias, work, rows, wide, n, groups, with_silu,
         )  # fmt: skip
 
@@ -490,21 +503,20 @@ def _(x, gain, bias, *, groups, eps, activation):
     images, n = x.shape[0], x.shape[-1]
     space = x.size // (images * n)
     pixels = _pixels(space, n)
-    gains, biases = np.tile(gain, pixels), np.tile(bias, pixels)
     y = np.empty(x.shape, f32)
     means, inverses = np.empty((2, images, n), f32)
     sizes = (images, space // pixels, pixels * n, n, groups, activation == "silu")
-    group_norm_forward(x, gains, biases, y, means, inverses, *sizes, float(eps), tasks=min(images, tasks_for(x.size)))
-    return y, (gains, biases, means, inverses, sizes)
+    group_norm_forward(x, gain, bias, y, means, inverses, *sizes, float(eps), tasks=min(images, tasks_for(x.size)))
+    return y, (means, inverses, sizes)
 
 
 @group_norm.backward
-def _(g, _y, saved, x, _gain, _bias, *, needs, groups, eps, activation):
-    gains, biases, means, inverses, sizes = saved
+def _(g, _y, saved, x, gain, bias, *, needs, groups, eps, activation):
+    means, inverses, sizes = saved
     dx = np.empty(x.shape, f32)
     tasks = min(x.shape[0], tasks_for(x.size))
     dgains, dbiases = np.empty((2, tasks, x.shape[-1]), f32)
-    group_norm_backward(g, x, gains, biases, means, inverses, dx, dgains, dbiases, *sizes, tasks=tasks)
+    group_norm_backward(g, x, gain, bias, means, inverses, dx, dgains, dbiases, *sizes, tasks=tasks)
     return dx, dgains.sum(0), dbiases.sum(0)
 
 
