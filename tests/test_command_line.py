@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +92,14 @@ def test_a_run_goes_on_from_its_folder_and_from_other_weights(trained, tmp_path,
     assert main(["train", "vae", "--data", "digits8x8", *fields, "--out", "again", "--resume"]) == 0  # it had come to its end
     assert "2 steps, 2 of them done; again/" in capsys.readouterr().err
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == before
+
+
+def test_a_preset_knows_its_data(capsys):
+    small = ["--hidden", "8", "--discriminator_hidden", "8", "--batch_size", "8", "--quiet"]
+    assert main(["train", "gan", "--preset", "grid", "--steps", "2", "--out", "run", *small]) == 0
+    assert json.loads(Path("run/card.json").read_text())["data"] == "grid"
+    assert main(["evaluate", "run", "--n", "50"]) == 0
+    assert "reverse_kl" in capsys.readouterr().out
 
 
 def test_other_autoencoders_train_by_the_same_words(capsys):

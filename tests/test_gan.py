@@ -162,6 +162,13 @@ def test_truncation_bounds_z_and_interpolation_ends_are_the_pictures():
     np.testing.assert_allclose(line[[0, -1]], model.sample(z=z[:2]), atol=1e-6)
 
 
+def test_a_truncation_of_its_own_is_what_sampling_takes_unless_told():
+    plain, cut = GAN.new(**SMALL), GAN.new(**SMALL, truncation=0.5)
+    same = lambda a, b: np.testing.assert_array_equal(a, b)
+    same(cut.sample(3, seed=1), plain.sample(3, seed=1, truncation=0.5))
+    same(cut.sample(3, seed=1, truncation=math.inf), plain.sample(3, seed=1))
+
+
 def test_saved_and_loaded_it_draws_the_same(tmp_path):
     model = GAN.new(**SMALL, classes=3)
     rng = np.random.default_rng(0)
@@ -172,6 +179,18 @@ def test_saved_and_loaded_it_draws_the_same(tmp_path):
 
 
 # --- training
+
+
+def test_penalties_come_every_so_manieth_step_and_fall():
+    settings = GANTraining.make(loss="relativistic", r1=1.0, r2=1.0, penalty_every=2, penalty_end=0.25, steps=4, lr=1e-9, discriminator_lr=1e-9)
+    update = Adversaries(GAN.new(**SMALL, discriminator_norm="none"), settings)
+    weights, penalties = [], []
+    for i in range(4):
+        weights.append(update.penalty_weight())
+        penalties.append(update(pictures(8), np.random.default_rng(0)).get("penalty"))
+    np.testing.assert_allclose(weights, [2, 0, 2 * 0.25**0.5, 0])
+    assert penalties[1] is None and penalties[3] is None
+    np.testing.assert_allclose(penalties[2] / penalties[0], 0.5, rtol=1e-3)  # at rates of nearly 0 nothing else changes
 
 
 @pytest.mark.parametrize("preset", PRESETS)
