@@ -16,7 +16,7 @@ from zoo.toys import TOYS
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("toy", nargs="?", default="grid", choices=("grid", "ring", "spiral", "moons"))
-parser.add_argument("--collapse", action="store_true", help="minimax, no penalty, no average")
+parser.add_argument("--collapse", action="store_true", help="minimax, no penalty, no noise, no frequencies, no average")
 parser.add_argument("--steps", type=int)
 parser.add_argument("--frames", type=int, default=60)
 parser.add_argument("--seed", type=int, default=0)
@@ -25,7 +25,7 @@ options = parser.parse_args()
 
 settings = dict(PRESETS["ring" if options.toy == "ring" else "grid"])
 if options.collapse:
-    settings |= {"loss": "minimax", "r1": 0.0, "r2": 0.0, "average": 0.0}
+    settings |= {"loss": "minimax", "r1": 0.0, "r2": 0.0, "noise": 0.0, "frequencies": (), "average": 0.0}
 settings["steps"] = options.steps or settings["steps"]
 fields = {name: value for name, value in settings.items() if name in GANConfig.__dataclass_fields__}
 model = GAN.for_data(options.toy, seed=options.seed, **fields)
