@@ -8,7 +8,9 @@ to the cache, and computes what `Transformer.__call__` defines: `test_decoded_lo
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -36,43 +38,23 @@ NO_ROTATION = (np.zeros((1, 0), f32),) * 2
 class Plan:
     """Where the weights of a model lie."""
 
-    def __init__(self, model: Transformer):
+    def __init__(self, model: Transformer, tensors: list[Tensor | None]):
+        self.config, self.tensors = model.config, tensors
         self.weights: list[tuple[Tensor, np.ndarray]] = []  # with the array that each had: an address must not outlive its array
-        c = model.config
-        rows = []
-        for block in model.blocks:
-            attention, mlp = block.attention, block.mlp
-            if mlp is None:
-                raise NotServed
-            rows.append([*self._norm(block.norm1), *self._linear(attention.query_key_value), *self._linear(attention.output),
-                         *self._norm(block.norm2), *self._linear(mlp.gate), *self._linear(mlp.up), *self._linear(mlp.down)])
-        self.layers = np.array(rows, np.int64)  # (layers, 14) addresses, 0 where there is none
-        output = self._linear(model.output)[0] if model.output is not None else 0
-        position = 0 if model.position is None else self._place(model.position.weight)
-        self.ends = np.array([self._place(model.embedding.weight), position, *self._norm(model.norm), output], np.int64)
-        self.sizes = np.array([c.width, c.heads, c.key_value_heads, c.head_width, c.hidden, c.symbols, c.norm == "rms",
-                               CODES["silu" if c.mlp == "swiglu" else c.mlp]], np.int64)
+        c, places = model.config, [self._place(tensor) for tensor in tensors]
+        sizes = [c.width, c.heads, c.key_value_heads, c.head_width, c.hidden, c.symbols, c.norm == "rms",
+                 CODES["silu" if c.mlp == "swiglu" else c.mlp]]
+        # (2 + layers, 14) of sizes, addresses of the ends, and those of each layer, 0 where there is none
+        self.table = np.array([*sizes, *[0] * 6, *places[:5], *[0] * 9, *places[5:]], np.int64).reshape(-1, 14)
         self.eps = f32(c.eps)
 
-    def _place(self, tensor: Any) -> int:
+    def _place(self, tensor: Tensor | None) -> int:
         if tensor is None:
             return 0
         if tensor.data.dtype != f32 or not tensor.data.flags.c_contiguous:
             raise NotServed
         self.weights.append((tensor, tensor.data))
         return address_of(tensor.data)
-
-    def _linear(self, layer: Any) -> tuple[int, int]:
-        if layer is None:
-            return 0, 0
-        if type(layer) is not Linear:
-            raise NotServed
-        return self._place(layer.weight), self._place(layer.bias)
-
-    def _norm(self, layer: Any) -> tuple[int, int]:
-        if type(layer) not in (LayerNorm, RMSNorm):
-            raise NotServed
-        return self._place(layer.gain), self._place(getattr(layer, "bias", None))
 
     def holds(self) -> bool:
         """Whether every weight still lies where it did."""
@@ -81,6 +63,37 @@ class Plan:
                 return False
         return True
 
+    def serves(self, model: Transformer, tensors: list[Tensor | None]) -> bool:
+        same = model.config is self.config and len(tensors) == len(self.tensors) and all(map(operator.is_, tensors, self.tensors))
+        return same and self.holds()
+
+
+def _tensors(model: Transformer) -> list[Tensor | None]:
+    """The weights of the ends and of each layer, as `_decode` reads them."""
+    position, output = model.position, model.output
+    found = [model.embedding.weight, None if position is None else position.weight, *_norm(model.norm), _linear(output)[0]]
+    for block in model.blocks:
+        attention, mlp = block.attention, block.mlp
+        if mlp is None:
+            raise NotServed
+        found += [*_norm(block.norm1), *_linear(attention.query_key_value), *_linear(attention.output),
+                  *_norm(block.norm2), *_linear(mlp.gate), *_linear(mlp.up), *_linear(mlp.down)]
+    return found
+
+
+def _linear(layer: Any) -> tuple[Tensor | None, Tensor | None]:
+    if layer is None:
+        return None, None
+    if type(layer) is not Linear:
+        raise NotServed
+    return layer.weight, layer.bias
+
+
+def _norm(layer: Any) -> tuple[Tensor, Tensor | None]:
+    if type(layer) not in (LayerNorm, RMSNorm):
+        raise NotServed
+    return layer.gain, getattr(layer, "bias", None)
+
 
 class NotServed(Exception):
     """The model has layers that the kernel doesn't know."""
@@ -88,10 +101,19 @@ class NotServed(Exception):
 
 def plan(model: Transformer) -> Plan | None:
     """A plan to decode with, or None where the definition must run: somebody looks on, kernels are off, or there are other layers."""
+    if not serves():
+        return None
     try:
-        return Plan(model) if serves() else None
+        tensors = _tensors(model)
+        found = _plans.get(model)
+        if found is None or not found.serves(model, tensors):
+            found = _plans[model] = Plan(model, tensors)
+        return found
     except NotServed:
         return None
+
+
+_plans: WeakKeyDictionary[Transformer, Plan] = WeakKeyDictionary()  # the last one of each model: every text begins with one
 
 
 def serves() -> bool:
@@ -103,13 +125,14 @@ def decode(model: Transformer, plan: Plan, token: int, cache: Cache, position: i
     c = model.config
     cosines, sines = model.rotation(position + 1) if c.positions == "rotary" else NO_ROTATION
     logits = np.empty(c.symbols, f32)
-    _decode(plan.layers, plan.ends, plan.sizes, plan.eps, cosines, sines, cache.keys, cache.values, token, position, logits)
+    _decode(plan.table, plan.eps, cosines, sines, cache.keys, cache.values, token, position, logits)
     return logits
 
 
 @kernel
-def _decode(layers, ends, sizes, eps, cosines, sines, keys, values, token, position, logits):
-    width, heads, groups, d, hidden, symbols, rms, code = sizes
+def _decode(table, eps, cosines, sines, keys, values, token, position, logits):
+    width, heads, groups, d, hidden, symbols, rms, code = table[0, :8]
+    ends, layers = table[1], table[2:]
     packed_width, n = (heads + 2 * groups) * d, position + 1
     scratch = np.empty(2 * width + packed_width + heads * d + n + 2 * hidden + 9 * APART, np.float32)
     x = address(scratch) // 64 * 64 + 4 * APART

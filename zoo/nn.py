@@ -17,6 +17,7 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor
 from .autograd.linear import activate
+from .autograd.tasks import address_of
 from .autograd.tensor import state
 
 
@@ -117,7 +118,7 @@ def aligned(shape: tuple[int, ...]) -> np.ndarray:
     """An empty float32 array that begins with a line of the cache: a register is then read from one line, not from two."""
     size = math.prod(shape)
     room = np.empty(size + 15, np.float32)
-    begin = -room.ctypes.data // 4 % 16
+    begin = -address_of(room) // 4 % 16
     return room[begin : begin + size].reshape(shape)
 
 

@@ -103,13 +103,14 @@ class Cache(NamedTuple):
     @classmethod
     def empty(cls, c: TransformerConfig, room: int, batch: int = 1) -> Cache:
         shape = (c.layers, batch, c.key_value_heads, room, c.head_width)
-        return cls(aligned(shape), aligned(shape), np.empty(room, np.int64))
+        keys, values = aligned((2, *shape))
+        return cls(keys, values, np.empty(room, np.int64))
 
     def resized(self, length: int, room: int) -> Cache:
         """A copy of the first `length` tokens with room for others."""
         layers, batch, heads, _, width = self.keys.shape
-        shape = (layers, batch, heads, room, width)
-        new = Cache(aligned(shape), aligned(shape), np.empty(room, np.int64))
+        keys, values = aligned((2, layers, batch, heads, room, width))
+        new = Cache(keys, values, np.empty(room, np.int64))
         new.keys[:, :, :, :length] = self.keys[:, :, :, :length]
         new.values[:, :, :, :length] = self.values[:, :, :, :length]
         new.ids[:length] = self.ids[:length]

@@ -12,6 +12,7 @@ from numba.extending import intrinsic
 from .vectors import FLOAT, VECTOR, WIDTH, WORD, broadcast, load, store, word, zeros
 
 GROUP = 8  # rows that are read at a time: as many sums that don't wait for each other
+FAR_GROUP = 4  # of a matrix in a far cache: more rows at a time are read more slowly
 _WORDS = ir.VectorType(WORD, WIDTH)
 
 
@@ -32,12 +33,12 @@ def _for_registers(builder, n, body):
         body(builder.mul(begun, word(4)), _first(builder, builder.sub(n, begun)))
 
 
-def _for_groups(builder, n, body):
-    """body(first, GROUP) for groups of n rows, then body(row, 1) for each that is left."""
-    groups = builder.sdiv(n, word(GROUP))
+def _for_groups(builder, n, body, size=GROUP):
+    """body(first, size) for groups of n rows, then body(row, 1) for each that is left."""
+    groups = builder.sdiv(n, word(size))
     with cgutils.for_range(builder, groups) as group:
-        body(builder.mul(group.index, word(GROUP)), GROUP)
-    begun = builder.mul(groups, word(GROUP))
+        body(builder.mul(group.index, word(size)), size)
+    begun = builder.mul(groups, word(size))
     with cgutils.for_range(builder, builder.sub(n, begun)) as row:
         body(builder.add(begun, row.index), 1)
 
@@ -107,7 +108,7 @@ def add_row_times_matrix(typing_context, x, matrix, stride, n, m, y):
 
             _for_registers(builder, m, add)
 
-        _for_groups(builder, n, products)
+        _for_groups(builder, n, products, FAR_GROUP)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 6), generate

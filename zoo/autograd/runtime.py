@@ -100,6 +100,10 @@ class Compiled:
 class Kernel(Compiled):
     """A function that Python calls; with `prange` in it, it runs on all threads of the pool."""
 
+    def __init__(self, function):
+        super().__init__(function)
+        self.parallel = "prange" in _names(function.__code__)
+
     def _build(self):
         _start()
         dispatcher = super()._build()
@@ -107,12 +111,14 @@ class Kernel(Compiled):
         return dispatcher
 
     def _options(self):
-        return {"parallel": "prange" in _names(self.function.__code__)}
+        return {"parallel": self.parallel}
 
     def __call__(self, *arguments):
         if _forked:
             raise RuntimeError(_FORKED)
         run = self.dispatcher or self.build()
+        if not self.parallel:
+            return run(*arguments)
         if getattr(_local, "threads", None) != _threads:
             _set_numba_threads()
         if _one_at_a_time is None:
