@@ -175,7 +175,7 @@ def _exponential(y):
 
 @_inner
 def _power_of_two(n):
-    """2^n for n from -126 to 127"""
+    """2^n for n from -126 to 127; infinity for 128."""
     return _bits_float(u32(i32(n + i32(127)) << i32(23)))
 
 
@@ -190,8 +190,8 @@ def expf(x):
 
 @_inner
 def sigmoidf(x):
-    """1 / (1 + e^-x) in float32, at least e^-88: so n stays below 128, and costs less than in `expf`."""
-    p, n = _exponential(_clamp(-x, f32(-87), f32(88)))
+    """1 / (1 + e^-x) in float32; n is 128 at most, and 2^128, infinity, is right here: so it costs less than in `expf`."""
+    p, n = _exponential(_clamp(-x, f32(-87), f32(89)))
     return f32(1) / (f32(1) + p * _power_of_two(n))
 
 
