@@ -12,11 +12,12 @@ import numpy as np
 
 from .activation_kernels import LEAKY_SLOPE
 from .normalisation import batch_norm, dropout, group_norm, layer_norm, rms_norm
-from .runtime import address, inner, keep_alive, sigmoidf, uniform
+from .runtime import inner, sigmoidf, uniform
 from .tasks import floats, is_float32, part, task, tasks_for
 
 f32 = np.float32
 NEAR = 1 << 13  # floats that the nearest cache holds, with room for others
+TOGETHER = 16  # wide rows whose sums are added up on their own, so that rounding doesn't pile up
 
 
 # --- over the last axis
@@ -132,6 +133,27 @@ def _(g, _y, saved, x, gain, *, needs, eps):
 
 # --- over everything but the channels
 
+# A row of few channels is too short for a loop to run fast, so several pixels make one wide row, as if they were more channels:
+# what belongs to channel j % n is there for each channel j of a wide row.
+WIDE = 512  # floats of a wide row, at most
+
+
+def _pixels(space: int, n: int) -> int:
+    """How many pixels make a wide row: a divisor of the space."""
+    return max(r for r in range(1, max(1, min(space, WIDE // n)) + 1) if space % r == 0)
+
+
+def _wide_rows(x: np.ndarray) -> tuple[int, int, int, int]:
+    """How many pixels of x make a wide row, how many such rows there are and how wide they are, and how many tasks share them."""
+    n = x.shape[-1]
+    pixels = _pixels(x.size // n, n)
+    rows = x.size // (n * pixels)
+    return pixels, rows, n * pixels, min(tasks_for(x.size), -(-rows // TOGETHER))
+
+
+def _repeated(pixels: int, *channels: np.ndarray) -> list[np.ndarray]:
+    return [np.concatenate([a] * pixels) for a in channels]
+
 
 @inner
 def add_block(block, rows, n, mean, spread):
@@ -169,22 +191,11 @@ def column_statistics(x, rows, n, means, spreads):
 
 
 @inner
-def column_sums_of_products(g, x, rows, n, mean, levels, slopes):
-    """levels = the sums of g, slopes = those of g (x - mean), column by column, 64 rows at a time."""
-    level, slope = np.empty(n, np.float32), np.empty(n, np.float32)
-    for j in range(n):
-        levels[j], slopes[j] = f32(0), f32(0)
-    for first in range(0, rows, 64):
-        for j in range(n):
-            level[j], slope[j] = f32(0), f32(0)
-        for i in range(first, min(first + 64, rows)):
-            a, b = floats(g + 4 * i * n, n), floats(x + 4 * i * n, n)
-            for j in range(n):
-                level[j] += a[j]
-                slope[j] += a[j] * (b[j] - mean[j])
-        for j in range(n):
-            levels[j] += level[j]
-            slopes[j] += slope[j]
+def sums_row(g, x, mean, level, slope):
+    """level += g, slope += g (x - mean)"""
+    for j in range(g.size):
+        level[j] += g[j]
+        slope[j] += g[j] * (x[j] - mean[j])
 
 
 @inner
@@ -202,8 +213,8 @@ def affine_row_backward(g, x, dx, mean, factor, level, slope):
 @task
 def batch_statistics_of_part(t, tasks, x, means, spreads, rows, n):
     """means, spreads (tasks, n) of each task's rows"""
-    first = part(t, tasks, rows, 64)
-    count = part(t + 1, tasks, rows, 64) - first
+    first = part(t, tasks, rows, TOGETHER)
+    count = part(t + 1, tasks, rows, TOGETHER) - first
     column_statistics(x + 4 * first * n, count, n, floats(means + 4 * t * n, n), floats(spreads + 4 * t * n, n))
 
 
@@ -212,18 +223,27 @@ LEAKS = {None: 1.0, "relu": 0.0, "leaky_relu": LEAKY_SLOPE}
 
 
 @inner
-def rectify_row(y, leak):
+def rectified_row(x, y, mean, factor, bias, leak):
+    """y = (x - mean) factor + bias, and its activation"""
     for j in range(y.size):
-        y[j] = y[j] * leak if y[j] <= f32(0) else y[j]
+        z = (x[j] - mean[j]) * factor[j] + bias[j]
+        y[j] = z * leak if z <= f32(0) else z
 
 
 @inner
-def rectified_gradients(g, x, d, rows, n, mean, factor, bias, leak):
-    """d = g times the derivative of `rectify_row` at the normal values, which are made once more."""
-    for i in range(rows):
-        a, b, c = floats(g + 4 * i * n, n), floats(x + 4 * i * n, n), floats(d + 4 * i * n, n)
-        for j in range(n):
-            c[j] = a[j] if (b[j] - mean[j]) * factor[j] + bias[j] > f32(0) else a[j] * leak
+def rectified_gradients(g, x, d, mean, factor, bias, leak):
+    """d = g times the activation's derivative at the normal values, which are made once more"""
+    for j in range(d.size):
+        d[j] = g[j] if (x[j] - mean[j]) * factor[j] + bias[j] > f32(0) else g[j] * leak
+
+
+@inner
+def rectified_row_backward(g, x, dx, mean, factor, bias, level, slope, leak):
+    """dx = factor d - level - (x - mean) slope, with d as above"""
+    for j in range(dx.size):
+        centred = x[j] - mean[j]
+        d = g[j] if centred * factor[j] + bias[j] > f32(0) else g[j] * leak
+        dx[j] = factor[j] * d - level[j] - centred * slope[j]
 
 
 @task
@@ -231,70 +251,60 @@ def batch_sums_of_part(t, tasks, g, x, mean, factor, bias, levels, slopes, rows,
     """levels, slopes (tasks, n): what each task's rows add up to"""
     means, factors, biases = floats(mean, n), floats(factor, n), floats(bias, n)
     total_level, total_slope = floats(levels + 4 * t * n, n), floats(slopes + 4 * t * n, n)
-    level, slope, block = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(64 * n, np.float32)
+    level, slope, gradient = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
     for j in range(n):
         total_level[j], total_slope[j] = f32(0), f32(0)
-    last = part(t + 1, tasks, rows, 64)
-    for first in range(part(t, tasks, rows, 64), last, 64):
-        at, count = 4 * first * n, min(64, last - first)
-        source = g + at
-        if leak != 1:
-            rectified_gradients(g + at, x + at, address(block), count, n, means, factors, biases, f32(leak))
-            source = address(block)
-        column_sums_of_products(source, x + at, count, n, means, level, slope)
+    last = part(t + 1, tasks, rows, TOGETHER)
+    for first in range(part(t, tasks, rows, TOGETHER), last, TOGETHER):
+        for j in range(n):
+            level[j], slope[j] = f32(0), f32(0)
+        for i in range(first, min(first + TOGETHER, last)):
+            row = floats(x + 4 * i * n, n)
+            rectified_gradients(floats(g + 4 * i * n, n), row, gradient, means, factors, biases, f32(leak))
+            sums_row(gradient, row, means, level, slope)
         for j in range(n):
             total_level[j] += level[j]
             total_slope[j] += slope[j]
-    keep_alive(block)
 
 
 @task
-def affine_rows(t, tasks, x, y, mean, factor, bias, rows, n, leak: float):
-    """y = (x - mean) factor + bias, and its activation"""
-    for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
-        row = floats(y + 4 * i * n, n)
-        affine_row(floats(x + 4 * i * n, n), row, floats(mean, n), floats(factor, n), floats(bias, n))
-        if leak != 1:
-            rectify_row(row, f32(leak))
-
-
-@task
-def affine_rows_backward(t, tasks, g, x, dx, mean, factor, bias, level, slope, rows, n, leak: float):
-    """dx = factor g - level - (x - mean) slope, where g comes through the activation"""
-    means, factors, biases, gradient = floats(mean, n), floats(factor, n), floats(bias, n), np.empty(n, np.float32)
+def batch_norm_forward(t, tasks, x, y, mean, factor, bias, rows, n, leak: float):
     for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
         at = 4 * i * n
-        source = g + at
-        if leak != 1:
-            rectified_gradients(g + at, x + at, address(gradient), 1, n, means, factors, biases, f32(leak))
-            source = address(gradient)
-        affine_row_backward(floats(source, n), floats(x + at, n), floats(dx + at, n), means, factors, floats(level, n), floats(slope, n))
-    keep_alive(gradient)
+        rectified_row(floats(x + at, n), floats(y + at, n), floats(mean, n), floats(factor, n), floats(bias, n), f32(leak))
+
+
+@task
+def batch_norm_backward(t, tasks, g, x, dx, mean, factor, bias, level, slope, rows, n, leak: float):
+    means, factors, biases, levels, slopes = floats(mean, n), floats(factor, n), floats(bias, n), floats(level, n), floats(slope, n)
+    for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
+        at = 4 * i * n
+        rectified_row_backward(floats(g + at, n), floats(x + at, n), floats(dx + at, n), means, factors, biases, levels, slopes, f32(leak))
 
 
 def batch_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of each channel of a contiguous x, in float64."""
-    n = x.shape[-1]
-    rows = x.size // n
-    tasks = min(tasks_for(x.size), -(-rows // 64))
-    means, spreads = np.empty((2, tasks, n), f32)
-    batch_statistics_of_part(x, means, spreads, rows, n, tasks=tasks)
-    blocks = -(-rows // 64)
-    counts = np.diff([min(rows, blocks * t // tasks * 64) for t in range(tasks + 1)])[:, None]  # as `part` cuts them
-    mean = (means * counts).sum(0, np.float64) / rows
-    return mean, (spreads + counts * (means - mean) ** 2).sum(0, np.float64) / rows
+    pixels, rows, wide, tasks = _wide_rows(x)
+    means, spreads = np.empty((2, tasks, wide), f32)
+    batch_statistics_of_part(x, means, spreads, rows, wide, tasks=tasks)
+    blocks = -(-rows // TOGETHER)
+    counts = np.diff([min(rows, blocks * t // tasks * TOGETHER) for t in range(tasks + 1)])  # as `part` cuts them
+    counts = np.repeat(counts, pixels)[:, None]
+    means, spreads = means.reshape(len(counts), -1), spreads.reshape(len(counts), -1)
+    mean = (means * counts).sum(0, np.float64) / counts.sum()
+    return mean, (spreads + counts * (means - mean) ** 2).sum(0, np.float64) / counts.sum()
 
 
 @batch_norm.forward
 def _(x, gain, bias, *, eps, activation, moments):
     if not is_float32(x, gain, bias):
         return NotImplemented
-    n = x.shape[-1]
     mean, variance = moments or batch_moments(x)
     inverse = (1 / np.sqrt(variance + eps)).astype(f32)
     mean = mean.astype(f32)
     y = np.empty(x.shape, f32)
-    affine_rows(x, y, mean, gain * inverse, bias, x.size // n, n, LEAKS[activation], tasks=tasks_for(x.size))
+    pixels, rows, wide, tasks = _wide_rows(x)
+    batch_norm_forward(x, y, *_repeated(pixels, mean, gain * inverse, bias), rows, wide, LEAKS[activation], tasks=tasks)
     return y, (mean, inverse)
 
 
@@ -303,16 +313,16 @@ def _(g, _y, saved, x, gain, bias, *, needs, eps, activation, moments):
     mean, inverse = saved
     factor, leak = gain * inverse, LEAKS[activation]
     n = x.shape[-1]
-    rows = x.size // n
-    tasks = min(tasks_for(x.size), -(-rows // 64))
-    levels, slopes = np.empty((2, tasks, n), f32)
-    batch_sums_of_part(g, x, mean, factor, bias, levels, slopes, rows, n, leak, tasks=tasks)
-    dbias, dgain = levels.sum(0), slopes.sum(0) * inverse
+    pixels, rows, wide, tasks = _wide_rows(x)
+    repeated = _repeated(pixels, mean, factor, bias)
+    levels, slopes = np.empty((2, tasks, wide), f32)
+    batch_sums_of_part(g, x, *repeated, levels, slopes, rows, wide, leak, tasks=tasks)
+    dbias, dgain = levels.reshape(-1, n).sum(0), slopes.reshape(-1, n).sum(0) * inverse
     dx = None
     if needs[0]:
         dx = np.empty(x.shape, f32)
-        level, slope = factor * dbias / f32(rows), factor * inverse * dgain / f32(rows)
-        affine_rows_backward(g, x, dx, mean, factor, bias, level, slope, rows, n, leak, tasks=tasks)
+        share = factor / f32(rows * pixels)
+        batch_norm_backward(g, x, dx, *repeated, *_repeated(pixels, share * dbias, share * inverse * dgain), rows, wide, leak, tasks=tasks)
     return dx, dgain, dbias
 
 
@@ -333,18 +343,6 @@ def silu_row_backward(g, x, d, mean, factor, bias):
         z = (x[j] - mean[j]) * factor[j] + bias[j]
         s = sigmoidf(z)
         d[j] = g[j] * (s + z * s * (f32(1) - s))
-
-
-@inner
-def sums_row(g, x, mean, level, slope):
-    """level += g, slope += g (x - mean)"""
-    for j in range(g.size):
-        level[j] += g[j]
-        slope[j] += g[j] * (x[j] - mean[j])
-
-
-# A row of few channels is too short for a loop to run fast, so several pixels make one wide row, as if they were more channels:
-# gain and bias are repeated, and channel j of a wide row belongs to the group of channel j % n.
 
 
 @inner
@@ -486,14 +484,6 @@ def group_norm_backward(t, tasks, g, x, gain, bias, means, inverses, dx, dgains,
             g + at, x + at, gains, biases, floats(means + kept, n), floats(inverses + kept, n),
             dx + at, dgain, dbias, work, rows, wide, n, groups, with_silu,
         )  # fmt: skip
-
-
-WIDE = 512  # floats of a wide row, at most
-
-
-def _pixels(space: int, n: int) -> int:
-    """How many pixels make a wide row: a divisor of the space."""
-    return max(r for r in range(1, max(1, min(space, WIDE // n)) + 1) if space % r == 0)
 
 
 @group_norm.forward
