@@ -45,10 +45,16 @@ class GANConfig(Config):
     generator_norm: Literal["batch", "none"] = "batch"
     discriminator_norm: Literal["batch", "layer", "spectral", "none"] = "spectral"
     classes: int = 0  # label-conditional if above 0
+    clusters: int = 0  # or conditional on clusters of like pictures, which it finds by itself and draws by their shares (Liu et al. 2020)
     conditioning: Literal["projection", "concatenation"] = "projection"  # how the discriminator hears of the label
     frequencies: tuple[float, ...] = ()  # dense: sin and cos of each coordinate that the discriminator sees too, radians a unit
     packing: int = 1  # how many samples the discriminator judges together
     truncation: float | None = None  # of z, unless sampling says otherwise; None or infinity for none
+
+    @property
+    def labels(self) -> int:
+        """How many labels the networks are told of."""
+        return self.classes or self.clusters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +85,7 @@ _POINTS = {"image": (2,), "network": "dense", "hidden": (128, 128, 128), "discri
 _PAIRS = {"loss": "relativistic", "discriminator_norm": "none", "r1": 1.0, "r2": 1.0, "penalty_every": 2, "penalty_end": 0.1, "lr": 1e-3,
           "discriminator_lr": 1e-3, "beta_1": 0.0, "decay_from": 0.5}  # in the manner of Huang et al. (2024)
 PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
-    "unconditional": {**_PAIRS, "steps": 32_000},
+    "unconditional": {**_PAIRS, "steps": 28_000, "clusters": 50},
     "conditional": {**_PAIRS, "steps": 18_000, "classes": 10},
     "dcgan": {},
     "hinge": {"loss": "hinge"},
@@ -127,12 +133,17 @@ class GAN(Model):
             raise ValueError(f"GANConfig: frequencies is {c.frequencies}; only a dense network sees coordinates, so it takes none")
         if c.packing < 1:
             raise ValueError(f"GANConfig: packing is {c.packing}; it is at least 1")
-        if c.packing > 1 and c.classes:
-            raise ValueError(f"GANConfig: packing is {c.packing} with {c.classes} classes; "
+        if c.packing > 1 and c.labels:
+            raise ValueError(f"GANConfig: packing is {c.packing} with {c.labels} {'classes' if c.classes else 'clusters'}; "
                              "samples of different labels can't be judged as one")
+        if c.clusters and (c.classes or len(c.image) == 1):
+            raise ValueError(f"GANConfig: clusters is {c.clusters}; they are for pictures, and take the place of classes ({c.classes})")
         self.shape = c.image if len(c.image) == 1 else (*c.image, 1)[:3]
         self.generator = Generator(c, self.shape, rng=rng)
         self.discriminator = Discriminator(c, self.shape, rng=rng)
+        if c.clusters:
+            self.centres = np.zeros((c.clusters, math.prod(self.shape)), np.float32)  # of the pictures in each cluster
+            self.shares = np.full(c.clusters, 1 / c.clusters, np.float32)
 
     @classmethod
     def for_data(cls, data: Images | str, *, seed: int = 0, **fields: Any) -> GAN:
@@ -155,7 +166,20 @@ class GAN(Model):
 
     def joined(self, z, labels):
         """z with the labels beside it, one-hot, in a conditional model."""
-        return z if labels is None else np.concatenate([z, np.eye(self.config.classes, dtype=np.float32)[labels]], axis=1)
+        return z if labels is None else np.concatenate([z, np.eye(self.config.labels, dtype=np.float32)[labels]], axis=1)
+
+    def find_clusters(self, x: np.ndarray, seed: int = 0) -> None:
+        """Centres and shares of the clusters among these pictures, (n, *image) in [0, 1]."""
+        from .clusters import k_means
+
+        self.centres[...] = k_means(check_images(x, self.config.image).reshape(len(x), -1), self.config.clusters, np.random.default_rng(seed))
+        self.shares[...] = np.bincount(self.cluster_of(x), minlength=len(self.centres)) / len(x)
+
+    def cluster_of(self, x: np.ndarray) -> np.ndarray:
+        """The cluster of each picture, (n,): x (n, *image) in [0, 1]."""
+        from .clusters import nearest_centre
+
+        return nearest_centre(check_images(x, self.config.image).reshape(len(x), -1), self.centres)
 
     def inside(self, x) -> np.ndarray:
         """Pictures in [0, 1] as (n, height, width, colours) in [-1, 1]; points as they are."""
@@ -178,16 +202,17 @@ class GAN(Model):
         """From z through each layer to the picture, and the discriminator's verdict on it.
 
         truncation: numbers of z beyond it are drawn again; the configuration's unless given, and math.inf for none.
-        z: start from this (n, latent).
+        z: start from this (n, latent).  digit: as for `sample`.
         """
+        rng = np.random.default_rng(seed)
         if z is None:
             if n < 1:
                 raise ValueError(f"steps: n is {n}; it is at least 1")
-            z = self.draw_z(n, np.random.default_rng(seed), self.config.truncation if truncation is None else truncation)
+            z = self.draw_z(n, rng, self.config.truncation if truncation is None else truncation)
         z = np.asarray(z, np.float32)
         if z.ndim != 2 or z.shape[1] != self.config.latent:
             raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent})")
-        labels = self.labels_for(digit, len(z))
+        labels = self.labels_for(digit, len(z), rng)
         yield self._z(z)
         h = self.joined(z, labels)
         for i in range(len(self.generator.stages())):
@@ -226,10 +251,10 @@ class GAN(Model):
                batch: int = 500) -> np.ndarray:
         """(n, height, width[, channels]) float32 in [0, 1], or (n, dimensions) points.
 
-        digit: an int or (n,) labels; without it, a conditional model draws all classes in turn.
+        digit: an int or (n,) labels; without it, a conditional model draws all classes in turn, and one of clusters each by its share.
         """
         n = n if z is None else len(z)
-        labels = self.labels_for(digit, n)
+        labels = None if digit is None and self.config.clusters else self.labels_for(digit, n)
         found = []
         for part in minibatches(n, batch):
             steps = self.steps(part.stop - part.start, seed=(seed, part.start) if part.start else seed, truncation=truncation,
@@ -241,14 +266,20 @@ class GAN(Model):
         """Pictures on the great circle between two z, (latent,) each: (steps, height, width); the ends are their pictures."""
         if steps < 2:
             raise ValueError(f"interpolate: steps is {steps}; it is at least 2, the two ends")
+        if self.config.clusters and digit is None:
+            digit = int(self.shares.argmax())  # one cluster all the way
         return self.sample(z=great_circle(np.asarray(z_a, np.float32), np.asarray(z_b, np.float32), steps), digit=digit)
 
-    def labels_for(self, digit, n: int):
-        if not self.config.classes:
+    def labels_for(self, digit, n: int, rng: Rng | None = None):
+        """(n,) labels of a conditional model: as asked for, or all classes in turn, or clusters drawn by their shares."""
+        if not self.config.labels:
             if digit is not None:
                 raise ValueError("digit: this model isn't conditional (classes is 0), so it takes none")
             return None
-        return check_labels(np.arange(n) % self.config.classes if digit is None else digit, self.config.classes, n)
+        if digit is None and self.config.clusters:
+            shares = self.shares.astype(np.float64)
+            return (rng or np.random.default_rng(0)).choice(len(shares), n, p=shares / shares.sum())
+        return check_labels(np.arange(n) % self.config.classes if digit is None else digit, self.config.labels, n)
 
     def evaluate(self, data: Images | str, *, seed: int = 0, n: int = 10_000) -> dict[str, Any]:
         """The judge's figures for n samples, each with its floor; of toys, the modes that are covered."""
@@ -306,7 +337,7 @@ class Adversaries:
         m, t = self.model, self.training
         x, labels = batch if isinstance(batch, tuple) else (batch, None)
         x = m.inside(x)
-        labels = check_labels(labels, m.config.classes, len(x)) if m.config.classes else None
+        labels = check_labels(labels, m.config.labels, len(x)) if m.config.labels else None
         rows = len(x) // t.critic_steps
         if rows == 0 or rows % m.config.packing:
             raise ValueError(f"batch: has {len(x)} samples; for {t.critic_steps} critic steps and packing {m.config.packing} "
@@ -395,14 +426,15 @@ def data_shape(data: Images | str) -> tuple[int, ...]:
     return ((28, 28, 3) if data == "stacked" else (2,)) if isinstance(data, str) else data.train.shape[1:]
 
 
-def batches_of(data: Images | str, size: int, classes: int, image: tuple[int, ...], seed: int) -> Callable[[int, Rng], Any]:
+def batches_of(data: Images | str, size: int, model: GAN, seed: int) -> Callable[[int, Rng], Any]:
     """Batches of pictures, with labels for a conditional model; of toys, fresh ones at each step."""
+    classes, clusters, image = model.config.classes, model.config.clusters, model.config.image
     if data_shape(data) != tuple(image):
         name = data if isinstance(data, str) else data.name
         raise ValueError(f"data: {name!r} has samples of shape {data_shape(data)}; this model takes {tuple(image)}")
     if isinstance(data, str):
-        if classes:
-            raise ValueError(f"data: {data!r} has no labels, but the model has {classes} classes")
+        if classes or clusters:
+            raise ValueError(f"data: {data!r} has no labels and isn't clustered, but the model has {classes or clusters} {'classes' if classes else 'clusters'}")
         if data == "stacked":
             from .data import mnist
 
@@ -413,6 +445,10 @@ def batches_of(data: Images | str, size: int, classes: int, image: tuple[int, ..
         toy = TOYS[data]
         return lambda step, rng: toy(size, np.random.default_rng((seed, step, 0x704)))
     x = check_images(data.train, image)
+    if clusters:
+        if not model.centres.any():
+            model.find_clusters(x, seed)
+        return shuffled(x, model.cluster_of(x), batch_size=size, seed=seed)
     if not classes:
         return shuffled(x, batch_size=size, seed=seed)
     own = check_labels(data.train_labels, classes, len(x))
@@ -430,7 +466,7 @@ def make_trainer(model: GAN, data: Images | str, training: GANTraining, *, seed:
             raise ValueError(f"GANTraining: {name} is {count}; it is at least 1")
     if not 0 < t.penalty_end <= 1:
         raise ValueError(f"GANTraining: penalty_end is {t.penalty_end}; it is above 0 and at most 1")
-    batches = batches_of(data, t.batch_size * t.critic_steps, model.config.classes, model.config.image, seed)
+    batches = batches_of(data, t.batch_size * t.critic_steps, model, seed)
     schedule = linear_decay(t.steps, hold=t.decay_from) if t.decay_from < 1 else constant
     update = Adversaries(model, t, schedule)
     buffers = [Tensor(a) for a in model.generator.named_buffers().values()]  # running averages of norms belong to the weights

@@ -33,7 +33,7 @@ class Generator(Module):
     def __init__(self, config: GANConfig, shape: tuple[int, ...], *, rng: Rng):
         c, batch = config, config.generator_norm == "batch"
         self.convolutional = c.network == "convolutional"
-        inputs = c.latent + c.classes
+        inputs = c.latent + c.labels
 
         def scale(fan: int, usual: float) -> float:
             """Under batch norms, weights of deviation 0.02 (Radford et al. 2016, section 4): only their direction counts, and small ones turn faster."""
@@ -129,8 +129,8 @@ class Discriminator(Module):
 
     def __init__(self, config: GANConfig, shape: tuple[int, ...], *, rng: Rng):
         c, kind = config, config.discriminator_norm
-        self.packing, self.shape, self.classes = c.packing, shape, c.classes
-        self.planes = c.classes if c.conditioning == "concatenation" else 0
+        self.packing, self.shape, self.classes = c.packing, shape, c.labels
+        self.planes = c.labels if c.conditioning == "concatenation" else 0
         self.convolutional = c.network == "convolutional"
         entries = shape[-1] if self.convolutional else math.prod(shape)
         self.frequencies = np.array(c.frequencies, np.float32)
@@ -152,7 +152,7 @@ class Discriminator(Module):
         self.norms = [None if j == 0 else BatchNorm(w, activation="leaky_relu") if kind == "batch" else GroupNorm(1, w) if kind == "layer" else None
                       for j, w in enumerate(widths)]  # none on the first, as Radford et al.
         self.out = made(Linear(features, 1, rng=rng))
-        self.labels = Embedding(c.classes, widths[-1], rng=rng) if c.classes and not self.planes else None
+        self.labels = Embedding(c.labels, widths[-1], rng=rng) if c.labels and not self.planes else None
 
     def __call__(self, x, labels=None):
         x = self._packed(x)
