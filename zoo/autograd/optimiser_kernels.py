@@ -21,8 +21,8 @@ def _served(*arrays: np.ndarray) -> bool:
 
 def gather(flat: np.ndarray, gradients: list[np.ndarray | None], sizes: list[int]) -> float:
     """Write gradients of these sizes one after the other into flat, 0 for one that isn't there; returns the Euclidean norm of all."""
-    found = [g for g in gradients if g is not None]
-    if not _served(flat, *found):
+    gradients = [g if g is None else np.ascontiguousarray(g) for g in gradients]  # that of a transposed weight is a view
+    if not _served(flat, *(g for g in gradients if g is not None)):
         at = 0
         for g, size in zip(gradients, sizes):
             flat[at : at + size] = 0 if g is None else g.reshape(-1)
