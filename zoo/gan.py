@@ -95,7 +95,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
              "discriminator_lr": 5e-5},
     "dense": {"network": "dense"},
     "plain": {"discriminator_norm": "batch", "average": 0.0},  # Radford et al. (2016): what others compare with
-    "stacked": {**_PAIRS, "steps": 24_000, "image": (28, 28, 3), "latent": 100},
+    "stacked": {**_PAIRS, "steps": 20_000, "image": (28, 28, 3), "latent": 100},
     "grid": {**_POINTS, "noise": 2.0, "steps": 12_000, "frequencies": (0.4, 0.8, 1.6, 3.1, 6.3, 12.6), "r1": 0.01, "r2": 0.01},
     "ring": {**_POINTS, "noise": 0.4, "steps": 8_000, "frequencies": (1.6, 3.1, 6.3, 12.6, 25.0, 50.0), "r1": 5e-4, "r2": 5e-4},
 }
@@ -136,13 +136,13 @@ class GAN(Model):
         if c.packing > 1 and c.labels:
             raise ValueError(f"GANConfig: packing is {c.packing} with {c.labels} {'classes' if c.classes else 'clusters'}; "
                              "samples of different labels can't be judged as one")
-        if c.clusters and (c.classes or len(c.image) == 1):
-            raise ValueError(f"GANConfig: clusters is {c.clusters}; they are for pictures, and take the place of classes ({c.classes})")
+        if c.clusters and c.classes:
+            raise ValueError(f"GANConfig: clusters is {c.clusters} and classes {c.classes}; one takes the place of the other")
         self.shape = c.image if len(c.image) == 1 else (*c.image, 1)[:3]
         self.generator = Generator(c, self.shape, rng=rng)
         self.discriminator = Discriminator(c, self.shape, rng=rng)
         if c.clusters:
-            self.centres = np.zeros((c.clusters, math.prod(self.shape)), np.float32)  # of the pictures in each cluster
+            self.centres = np.zeros((c.clusters, math.prod(self.shape)), np.float32)  # of the samples in each cluster, as `inside`
             self.shares = np.full(c.clusters, 1 / c.clusters, np.float32)
 
     @classmethod
@@ -169,17 +169,17 @@ class GAN(Model):
         return z if labels is None else np.concatenate([z, np.eye(self.config.labels, dtype=np.float32)[labels]], axis=1)
 
     def find_clusters(self, x: np.ndarray, seed: int = 0) -> None:
-        """Centres and shares of the clusters among these pictures, (n, *image) in [0, 1]."""
+        """Centres and shares of the clusters among these samples: pictures (n, *image) in [0, 1], or points."""
         from .clusters import k_means
 
-        self.centres[...] = k_means(check_images(x, self.config.image).reshape(len(x), -1), self.config.clusters, np.random.default_rng(seed))
+        self.centres[...] = k_means(self.inside(x).reshape(len(x), -1), self.config.clusters, np.random.default_rng(seed))
         self.shares[...] = np.bincount(self.cluster_of(x), minlength=len(self.centres)) / len(x)
 
     def cluster_of(self, x: np.ndarray) -> np.ndarray:
-        """The cluster of each picture, (n,): x (n, *image) in [0, 1]."""
+        """The cluster of each sample, (n,): x pictures (n, *image) in [0, 1], or points."""
         from .clusters import nearest_centre
 
-        return nearest_centre(check_images(x, self.config.image).reshape(len(x), -1), self.centres)
+        return nearest_centre(self.inside(x).reshape(len(x), -1), self.centres)
 
     def inside(self, x) -> np.ndarray:
         """Pictures in [0, 1] as (n, height, width, colours) in [-1, 1]; points as they are."""
@@ -426,6 +426,16 @@ def data_shape(data: Images | str) -> tuple[int, ...]:
     return ((28, 28, 3) if data == "stacked" else (2,)) if isinstance(data, str) else data.train.shape[1:]
 
 
+def stacked_mnist() -> Callable[[int, Rng], np.ndarray]:
+    """(n, rng) -> n pictures of three training digits as three colours."""
+    from .data import mnist
+
+    digits = mnist()
+    images, labels = digits.train, digits.train_labels
+    assert labels is not None
+    return lambda n, rng: stacked_digits(images, labels, n, rng)[0]
+
+
 def batches_of(data: Images | str, size: int, model: GAN, seed: int) -> Callable[[int, Rng], Any]:
     """Batches of pictures, with labels for a conditional model; of toys, fresh ones at each step."""
     classes, clusters, image = model.config.classes, model.config.clusters, model.config.image
@@ -433,17 +443,15 @@ def batches_of(data: Images | str, size: int, model: GAN, seed: int) -> Callable
         name = data if isinstance(data, str) else data.name
         raise ValueError(f"data: {name!r} has samples of shape {data_shape(data)}; this model takes {tuple(image)}")
     if isinstance(data, str):
-        if classes or clusters:
-            raise ValueError(f"data: {data!r} has no labels and isn't clustered, but the model has {classes or clusters} {'classes' if classes else 'clusters'}")
-        if data == "stacked":
-            from .data import mnist
-
-            digits = mnist()
-            images, labels = digits.train, digits.train_labels
-            assert labels is not None
-            return lambda step, rng: stacked_digits(images, labels, size, np.random.default_rng((seed, step, 0x704)))[0]
-        toy = TOYS[data]
-        return lambda step, rng: toy(size, np.random.default_rng((seed, step, 0x704)))
+        if classes:
+            raise ValueError(f"data: {data!r} has no labels, but the model has {classes} classes")
+        draw = TOYS[data] if data != "stacked" else stacked_mnist()
+        fresh = lambda step, rng: draw(size, np.random.default_rng((seed, step, 0x704)))
+        if not clusters:
+            return fresh
+        if not model.centres.any():
+            model.find_clusters(draw(10_000, np.random.default_rng((seed, 0xC1))), seed)
+        return lambda step, rng: (x := fresh(step, rng), model.cluster_of(x))
     x = check_images(data.train, image)
     if clusters:
         if not model.centres.any():
