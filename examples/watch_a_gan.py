@@ -1,7 +1,7 @@
 """Watch a GAN learn points of the plane: what the discriminator thinks everywhere, and where it pulls each fake point.
 
     python examples/watch_a_gan.py grid           # or ring, spiral, moons: watch-grid.gif
-    python examples/watch_a_gan.py ring --collapse    # minimax without any trick: see it fall onto few modes, and what the diagnosis says
+    python examples/watch_a_gan.py grid --collapse    # minimax without any trick: see it fall onto few modes, and what the diagnosis says
 """
 
 import argparse
@@ -16,7 +16,7 @@ from zoo.toys import TOYS
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("toy", nargs="?", default="grid", choices=("grid", "ring", "spiral", "moons"))
-parser.add_argument("--collapse", action="store_true", help="minimax, no penalty, no noise, no frequencies, no average")
+parser.add_argument("--collapse", action="store_true", help="minimax, no penalty, no clusters, no noise, no frequencies, no average")
 parser.add_argument("--steps", type=int)
 parser.add_argument("--frames", type=int, default=60)
 parser.add_argument("--seed", type=int, default=0)
@@ -25,7 +25,7 @@ options = parser.parse_args()
 
 settings = dict(PRESETS["ring" if options.toy == "ring" else "grid"])
 if options.collapse:
-    settings |= {"loss": "minimax", "r1": 0.0, "r2": 0.0, "noise": 0.0, "frequencies": (), "average": 0.0}
+    settings |= {"loss": "minimax", "r1": 0.0, "r2": 0.0, "clusters": 0, "noise": 0.0, "frequencies": (), "beta_1": 0.9, "average": 0.0}
 settings["steps"] = options.steps or settings["steps"]
 fields = {name: value for name, value in settings.items() if name in GANConfig.__dataclass_fields__}
 model = GAN.for_data(options.toy, seed=options.seed, **fields)

@@ -81,7 +81,7 @@ class GANTraining(Config):
 
 _POINTS = {"image": (2,), "network": "dense", "hidden": (128, 128, 128), "discriminator_hidden": (128, 128, 128), "generator_norm": "none",
            "discriminator_norm": "none", "latent": 2, "loss": "relativistic", "batch_size": 256, "lr": 1e-3, "discriminator_lr": 1e-3,
-           "decay_from": 0.6, "average": 0.998}
+           "decay_from": 0.6, "average": 0.998, "penalty_every": 4, "steps": 3000}
 _PAIRS = {"loss": "relativistic", "discriminator_norm": "none", "r1": 1.0, "r2": 1.0, "penalty_every": 2, "penalty_end": 0.1, "lr": 1e-3,
           "discriminator_lr": 1e-3, "beta_1": 0.0, "decay_from": 0.5}  # in the manner of Huang et al. (2024)
 PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
@@ -96,8 +96,8 @@ PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
     "dense": {"network": "dense"},
     "plain": {"discriminator_norm": "batch", "average": 0.0},  # Radford et al. (2016): what others compare with
     "stacked": {**_PAIRS, "steps": 20_000, "image": (28, 28, 3), "latent": 100},
-    "grid": {**_POINTS, "noise": 2.0, "steps": 12_000, "frequencies": (0.4, 0.8, 1.6, 3.1, 6.3, 12.6), "r1": 0.01, "r2": 0.01},
-    "ring": {**_POINTS, "noise": 0.4, "steps": 8_000, "frequencies": (1.6, 3.1, 6.3, 12.6, 25.0, 50.0), "r1": 5e-4, "r2": 5e-4},
+    "grid": {**_POINTS, "clusters": 100, "noise": 0.3, "frequencies": (0.4, 0.8, 1.6, 3.1, 6.3, 12.6), "r1": 0.01, "r2": 0.01},
+    "ring": {**_POINTS, "clusters": 32, "noise": 0.1, "frequencies": (1.6, 3.1, 6.3, 12.6, 25.0, 50.0), "r1": 5e-4, "r2": 5e-4},
 }
 
 
