@@ -46,7 +46,8 @@ def main() -> None:
             rows.append(own[-1])
             if options.json:
                 atomic_write(options.json, json.dumps({"changes": changes, "rows": rows}, indent=1).encode())
-        print(f"{toy}, mean of {len(own)}: " + ", ".join(f"{name} {mean(r[name] for r in own):.4f}" for name in ("modes", "good", "reverse_kl", "seconds")))
+        means = {name: mean(row[name] for row in own) for name in ("modes", "good", "reverse_kl", "seconds")}
+        print(f"{toy}, mean of {len(own)}: " + ", ".join(f"{name} {value:.4f}" for name, value in means.items()))
 
 
 if __name__ == "__main__":

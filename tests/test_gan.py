@@ -187,7 +187,7 @@ def test_penalties_come_every_so_manieth_step_and_fall():
     settings = GANTraining.make(loss="relativistic", r1=1.0, r2=1.0, penalty_every=2, penalty_end=0.25, steps=4, lr=1e-9, discriminator_lr=1e-9)
     update = Adversaries(GAN.new(**SMALL, discriminator_norm="none"), settings)
     weights, penalties = [], []
-    for i in range(4):
+    for _ in range(4):
         weights.append(update.penalty_weight())
         penalties.append(update(pictures(8), np.random.default_rng(0)).get("penalty"))
     np.testing.assert_allclose(weights, [2, 0, 2 * 0.25**0.5, 0])

@@ -36,7 +36,7 @@ class Generator(Module):
         inputs = c.latent + c.labels
 
         def scale(fan: int, usual: float) -> float:
-            """Under batch norms, weights of deviation 0.02 (Radford et al. 2016, section 4): only their direction counts, and small ones turn faster."""
+            """Under batch norms weights have deviation 0.02 (Radford et al. 2016, section 4): only directions count, small ones turn faster."""
             return 0.02 * math.sqrt(fan) if batch else usual
 
         if self.convolutional:
