@@ -249,6 +249,20 @@ def test_a_cache_that_cannot_be_written_is_replaced_with_one_line_of_warning(tmp
     assert said.count("cannot keep compiled kernels in") == 1
 
 
+def test_a_full_disk_and_a_file_cut_short_cost_no_more_than_compiling_again(tmp_path):
+    call = "scaled(x); print(x[0])"
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+    out, said = run(tmp_path, full + call)
+    assert out == "2.0"
+    assert said.count("the next start compiles them again") == 1
+    run(tmp_path, call)
+    for file in (tmp_path / "cache").rglob("*.nb?"):
+        file.write_bytes(file.read_bytes()[:20])
+    compiled = ("2.0", "zoo: compiling kernels for this machine, once ...")
+    assert run(tmp_path, call) == compiled
+    assert run(tmp_path, call) == ("2.0", "")
+
+
 def test_a_fork_after_kernels_ran_goes_on_without_them(tmp_path):
     code = """
 import os
@@ -269,6 +283,24 @@ print(x[0])
     out, said = run(tmp_path, code)
     assert out == "4.0"
     assert said.count("was forked after kernels had run") == 2      # the warning, and the error of the kernel called nevertheless
+
+
+def test_a_fork_while_the_first_kernel_is_made_goes_on_without_kernels(tmp_path):
+    code = """
+import os
+from zoo.autograd import runtime
+start_pool = runtime._start_pool
+def fork_amidst():
+    child = os.fork()
+    if child == 0:
+        os._exit(kernels_enabled())
+    assert os.waitpid(child, 0)[1] == 0
+    start_pool()
+runtime._start_pool = fork_amidst
+scaled(x)
+print(x[0])
+"""
+    assert run(tmp_path, code)[0] == "2.0"
 
 
 def test_a_fork_before_any_kernel_ran_is_harmless(tmp_path):

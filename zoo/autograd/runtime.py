@@ -139,12 +139,12 @@ class Separate(Compiled):
         self.signature = signature
 
     def _build(self):
+        _start()
         import llvmlite.binding
         from numba import types as numba_types
         from numba.core import sigutils
         from numba.core.ccallback import CFunc
 
-        _start()
         signature = sigutils.normalize_signature(self.signature)
         options = {"fastmath": FAST_MATH, "error_model": "numpy", "nopython": True}
         compiled = CFunc(self._with_built_names(), signature, {}, options)
@@ -241,6 +241,11 @@ def _announce_once():
     _say("compiling kernels for this machine, once ...")
 
 
+@functools.cache
+def _warn_of_folder(reason):
+    _say(f"cannot keep compiled kernels in {_cache_folder()} ({reason}); the next start compiles them again")
+
+
 def _cache_for(function, digest):
     """Numba's cache of one function, but found by the digest of all its source rather than by the stamp of one file."""
     from numba.core import caching
@@ -266,17 +271,28 @@ def _cache_for(function, digest):
         _impl_class = Implementation
 
         def load_overload(self, *arguments):
-            found = super().load_overload(*arguments)
+            try:
+                found = super().load_overload(*arguments)
+            except Exception:       # whatever unpickling raises for a file that was cut short: it is written anew
+                found = None
+                with contextlib.suppress(OSError):
+                    self.flush()
             if found is None:
                 _announce_once()
             return found
+
+        def save_overload(self, *arguments):
+            try:
+                super().save_overload(*arguments)
+            except OSError as error:
+                _warn_of_folder(error.strerror)
 
     return Cache(function)
 
 
 # --- threads -------------------------------------------------------------------------------------------------------------------
 
-_started = False
+_begun = _started = False
 _one_at_a_time = None               # a lock where the pool can't be entered by two Python threads
 
 
@@ -284,12 +300,17 @@ def _available_threads():
     if "numba" in sys.modules:
         return sys.modules["numba"].config.NUMBA_NUM_THREADS
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(os.environ.get("NUMBA_NUM_THREADS") or usable)
+    return _threads_asked_for("NUMBA_NUM_THREADS") or usable
+
+
+def _threads_asked_for(variable):
+    """The number that an environment variable gives; 0 where it gives none, or what isn't a number (Numba and OpenMP say so)."""
+    asked = os.environ.get(variable, "").split(",")[0]
+    return int(asked) if asked.isdecimal() else 0
 
 
 def _default_threads():
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return min(int(asked), _available_threads()) if asked.isdigit() and int(asked) else _available_threads()
+    return min(_threads_asked_for("OMP_NUM_THREADS") or _available_threads(), _available_threads())
 
 
 _threads = _default_threads()
@@ -318,9 +339,10 @@ def _set_numba_threads():
 
 def _start():
     """Start the one pool of threads, and hold the BLAS that kernels call at one thread."""
-    global _started
+    global _begun, _started
     with _lock:
         if not _started:
+            _begun = True
             _start_pool()
             _hold_blas()
             _started = True
@@ -387,7 +409,7 @@ def _warn_of_fork():
 def _after_fork():
     global _lock, _forked
     _lock = threading.RLock()       # whoever held it stayed in the parent
-    _forked = _started              # OpenMP doesn't survive a fork
+    _forked = _begun                # OpenMP doesn't survive a fork, nor does an import that another thread is in the midst of
 
 
 if hasattr(os, "register_at_fork"):
