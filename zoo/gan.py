@@ -85,8 +85,8 @@ _POINTS = {"image": (2,), "network": "dense", "hidden": (128, 128, 128), "discri
 _PAIRS = {"loss": "relativistic", "discriminator_norm": "none", "r1": 1.0, "r2": 1.0, "penalty_every": 2, "penalty_end": 0.1, "lr": 1e-3,
           "discriminator_lr": 1e-3, "beta_1": 0.0, "decay_from": 0.5}  # in the manner of Huang et al. (2024)
 PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
-    "unconditional": {**_PAIRS, "steps": 28_000, "clusters": 50},
-    "conditional": {**_PAIRS, "steps": 18_000, "classes": 10},
+    "unconditional": {**_PAIRS, "steps": 28_000, "clusters": 50, "truncation": 2.0},
+    "conditional": {**_PAIRS, "steps": 18_000, "classes": 10, "truncation": 2.0},
     "dcgan": {},
     "hinge": {"loss": "hinge"},
     "wgan-gp": {"loss": "wasserstein", "discriminator_norm": "layer", "gradient_penalty": 10.0, "critic_steps": 5, "lr": 1e-4,
