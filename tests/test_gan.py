@@ -384,3 +384,13 @@ def test_a_model_of_clusters_finds_them_draws_them_by_their_shares_and_keeps_the
     for fields in ({"clusters": 3, "classes": 2}, {"clusters": 3, "packing": 2}):
         with pytest.raises(ValueError, match="GANConfig: "):
             GAN.new(**{**SMALL, **fields})
+
+
+def test_the_surface_of_a_model_of_clusters_takes_each_point_as_its_own():
+    from zoo.inspection import figures
+
+    model, points = GAN.new(**POINTS, clusters=3), TOYS["ring"](60, np.random.default_rng(0))
+    model.find_clusters(points)
+    shown = np.asarray(figures.decision_surface(model, points).images[0].get_array())
+    corner = np.full((1, 2), -1.25 * np.abs(points).max(), np.float32)
+    np.testing.assert_allclose(shown[0, 0], model.discriminator.eval()(corner, model.cluster_of(corner)).data[0, 0], rtol=1e-4)

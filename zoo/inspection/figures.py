@@ -142,6 +142,7 @@ def decision_surface(model: Any, real: Any, fake: Any = None, gradient: Any = No
     """What a GAN of the plane thinks: the discriminator's verdict everywhere, real points grey, fake ones orange and where they are pulled.
 
     real (n, 2); fake (m, 2); gradient (m, 2), of the generator's loss in each fake point: arrows go against it, all of one length.
+    labels: what a conditional one is told of each of 161 x 161 points; without them, the cluster of each in a model of clusters.
     """
     from ..autograd import no_grad
     from ..gan import evaluating
@@ -153,6 +154,8 @@ def decision_surface(model: Any, real: Any, fake: Any = None, gradient: Any = No
     reach = 1.25 * float(np.abs(real).max())
     line = np.linspace(-reach, reach, 161, dtype=np.float32)
     plane = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    if model.config.clusters and labels is None:
+        labels = model.cluster_of(plane)
     with no_grad(), evaluating(model.discriminator):  # packed: as if all samples of a pack were there
         verdict = np.asarray(model.discriminator(plane.repeat(model.config.packing, axis=0), labels).data).reshape(161, 161)
     from matplotlib.colors import LinearSegmentedColormap
