@@ -52,7 +52,7 @@ _PAIRS = {"loss": "relativistic", "discriminator_norm": "none", "r1": 1.0, "r2":
           "discriminator_lr": 1e-3, "beta_1": 0.0, "decay_from": 0.5}  # in the manner of Huang et al. (2024)
 PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
     "unconditional": {**_PAIRS, "steps": 28_000, "clusters": 50, "truncation": 2.0},
-    "conditional": {**_PAIRS, "steps": 18_000, "classes": 10, "truncation": 2.0},
+    "conditional": {**_PAIRS, "steps": 13_000, "classes": 10, "truncation": 2.0},
     "dcgan": {},
     "hinge": {"loss": "hinge"},
     "wgan-gp": {"loss": "wasserstein", "discriminator_norm": "layer", "gradient_penalty": 10.0, "critic_steps": 5, "lr": 1e-4,
