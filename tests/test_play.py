@@ -349,6 +349,7 @@ def test_a_model_that_generates_nothing_is_refused(tmp_path):
 def test_the_command_serves_until_it_is_interrupted(tmp_path):
     tiny("vae").save(tmp_path / "mine")
     process = subprocess.Popen([sys.executable, "-m", "zoo", "play", str(tmp_path / "mine")], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
                                text=True, env={**os.environ, "ZOO_KERNELS": "0"})
     try:
         host, _, path = process.stdout.readline().strip().removeprefix("http://").partition("/")
