@@ -115,8 +115,10 @@ def discriminator_logit(gan: Any, digit: Any = None) -> Function:
         raise ValueError(f"packing is {gan.config.packing}: this discriminator judges so many samples as one, none by itself")
 
     def f(x: Tensor) -> Any:
-        found = digit is None and gan.config.clusters  # a picture's own cluster
-        labels = gan.cluster_of(np.asarray(x.data)) if found else gan.labels_for(np.resize(digit, len(x)) if np.ndim(digit) else digit, len(x))
+        if digit is None and gan.config.clusters:
+            labels = gan.cluster_of(np.asarray(x.data))  # each one's own
+        else:
+            labels = gan.labels_for(np.resize(digit, len(x)) if np.ndim(digit) else digit, len(x))
         with evaluating(gan.discriminator):
             return gan.discriminator(2 * x.reshape((len(x), *gan.shape)) - 1 if gan.pictures else x, labels)[:, 0]
 
