@@ -3,14 +3,16 @@
 import json
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import zoo
+from zoo import decoding
 from zoo.autograd import rotate
-from zoo.autograd.runtime import kernels_enabled, use_kernels
+from zoo.autograd.runtime import get_threads, kernels_enabled, use_kernels
 from zoo.corpus import Corpus, LanguageTraining, batches_of, evaluate, make_trainer, read_corpus, restrict
 from zoo.hugging_face import read_folder, write_folder
 from zoo.language import bigram_loss
@@ -67,7 +69,7 @@ def test_decoded_logits_equal_the_definition(fields, rng):
     model, ids = made(fields), rng.integers(0, 31, 24)
     logits, state = model.begin(ids[:3], room=3)  # less room than needed: it grows
     defined = "none" in (fields.get("norm"), fields.get("mlp")) or not kernels_enabled()
-    assert (state.plan is None) == defined
+    assert (state.decoder is None) == defined
     for n in range(3, 24):
         logits, state = model.advance(int(ids[n]), state)
         with use_kernels(False):
@@ -83,12 +85,50 @@ def test_a_full_window_is_read_again_from_its_later_half(fields, rng):
     assert state.length == 13
 
 
+@pytest.mark.skipif(not kernels_enabled(), reason="about the kernel")
+@pytest.mark.parametrize("fields", [GPT2, {**LLAMA, "hidden": 300}, {**LLAMA, "heads": 2, "key_value_heads": 1}], ids=["gpt2", "llama", "one key"])
+def test_how_many_threads_write_does_not_change_a_bit(fields, rng, monkeypatch):
+    model, ids = made(fields), rng.integers(0, 31, 20).tolist()
+
+    def written(threads, together):
+        """The logits of all ids: the tasks in turn, as a pool of one thread runs them, or as a crew that has come already."""
+        monkeypatch.setattr(decoding, "get_threads", lambda: threads)
+        _, state = model.begin(np.array(ids[:4]), room=20)
+        decoder, found = state.decoder, []
+        for position, token in enumerate(ids[4:], start=4):
+            logits = np.empty(31, np.float32)
+            decoder.words[[0, decoding.LINE, 2 * decoding.LINE]] = together, together * decoding.TOGETHER, 0
+            decoder.arguments[-3:] = token, position, logits.ctypes.data
+            tasks = [(t, threads, decoder.place) for t in range(threads)]
+            assert decoder.threads == threads
+            if together:
+                list(pool.map(lambda a: decoding._decode.alone(*a), tasks))
+            else:
+                for task in reversed(tasks):
+                    decoding._decode.alone(*task)
+            found.append(logits)
+        return np.stack(found)
+
+    monkeypatch.setattr(decoding, "SHARE", 1)
+    with ThreadPoolExecutor(8) as pool:
+        alone = written(1, False)
+        np.testing.assert_allclose(alone, model(np.array([ids])).data[0, 4:], atol=3e-5)
+        for threads in (2, 3, 5, 8):
+            for together in (True, False):
+                assert np.array_equal(written(threads, together), alone), (threads, together)
+        monkeypatch.setattr(decoding, "get_threads", get_threads)
+        _, state = model.begin(np.array(ids[:4]), room=20)
+        for token, expected in zip(ids[4:], alone, strict=True):
+            logits, state = model.advance(token, state)
+            assert np.array_equal(logits, expected)
+
+
 def test_weights_that_move_are_found_again(rng):
     model, ids = made(GPT2), rng.integers(0, 31, 6)
     _, state = model.begin(ids[:5], room=4)
     for p in model.parameters():
         p.data = p.data.copy()  # elsewhere, and then the old memory is overwritten
-    for _, old in state.plan.weights if state.plan else ():
+    for _, old in state.decoder.plan.weights if state.decoder else ():
         old[...] = np.nan
     logits, _ = model.advance(int(ids[5]), state)
     np.testing.assert_allclose(logits, model(ids[None]).data[0, -1], atol=2e-5)
@@ -97,7 +137,7 @@ def test_weights_that_move_are_found_again(rng):
 def test_a_layer_that_was_exchanged_is_found_where_a_text_begins(rng):
     model, other, ids = made(GPT2), made(GPT2), rng.integers(0, 31, 6)
     _, state = model.begin(ids)
-    assert model.begin(ids)[1].plan is state.plan
+    assert not kernels_enabled() or model.begin(ids)[1].decoder.plan is state.decoder.plan
     for p in other.parameters():
         p.data = p.data + np.float32(0.1)
     model.blocks[0].mlp.up, model.norm.gain = other.blocks[0].mlp.up, other.norm.gain

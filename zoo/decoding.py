@@ -3,6 +3,10 @@
 While writing, every matrix product has a single row, and a step of a small model is a few hundred microseconds of calls around
 some fifty of arithmetic.  So the row goes through all layers in one call.  It reads the weights where they are, adds a row
 to the cache, and computes what `Transformer.__call__` defines: `test_decoded_logits_equal_the_definition`.
+
+What is left is the time to read the weights, and each thread reads a part of them: its columns of one matrix, and the same rows of the
+next (Shoeybi et al. 2019, section 3).  So a crew meets twice a layer.  Sums are cut into the same pieces whatever its size, and added
+up in the same order: no result depends on it.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ import numpy as np
 
 from .autograd import Tensor
 from .autograd.activation_kernels import CODES, activate
-from .autograd.runtime import Native, address, clear_floats, copy_floats, expf, inner, keep_alive, kernel, kernels_enabled, separate
-from .autograd.tasks import address_of, floats
+from .autograd.runtime import Native, clear_floats, copy_floats, expf, get_threads, inner, kernels_enabled, separate
+from .autograd.tasks import address_of, floats, integers, task
+from .autograd.tasks import part as part_of
 from .autograd.tensor import state as watched
 from .nn import LayerNorm, Linear, RMSNorm
 
@@ -27,11 +32,18 @@ if TYPE_CHECKING:
 _rows = "zoo.autograd.row_vectors"
 add_row_times_matrix, row_times_rows = Native("add_row_times_matrix", _rows), Native("row_times_rows", _rows)
 row_times_narrow_matrix = Native("row_times_narrow_matrix", _rows)
+arrive, tell, look, wait_for = (Native(name, "zoo.autograd.native_crew") for name in ("arrive", "tell", "look", "wait_for"))
 
 f32 = np.float32
 # Floats between the rows that a token is computed in.  Where two rows begin within a few registers of each other, LLVM takes them
 # for one that might overlap, and runs a loop that rounds differently: results would depend on where memory happened to be free.
 APART = 256
+COLUMNS = 14  # of a plan's table
+PIECES = 8  # into which a sum is cut at most
+LINE = 8  # words between those that threads watch, so that no two share a line of a cache
+PATIENCE = 10000  # looks that the first thread takes for the others: a few microseconds
+ALONE, TOGETHER = 1, 2
+SHARE = 1 << 17  # floats of the matrices that are worth another thread
 NO_ROTATION = (np.zeros((1, 0), f32),) * 2
 
 
@@ -44,9 +56,14 @@ class Plan:
         c, places = model.config, [self._place(tensor) for tensor in tensors]
         sizes = [c.width, c.heads, c.key_value_heads, c.head_width, c.hidden, c.symbols, c.norm == "rms",
                  CODES["silu" if c.mlp == "swiglu" else c.mlp]]
-        # (2 + layers, 14) of sizes, addresses of the ends, and those of each layer, 0 where there is none
-        self.table = np.array([*sizes, *[0] * 6, *places[:5], *[0] * 9, *places[5:]], np.int64).reshape(-1, 14)
-        self.eps = f32(c.eps)
+        # (2 + layers, COLUMNS) of sizes, addresses of the ends, and those of each layer, 0 where there is none
+        self.table = np.array([*sizes, *[0] * 6, *places[:5], *[0] * 9, *places[5:]], np.int64).reshape(-1, COLUMNS)
+        self.eps = float(c.eps)
+        self.threads = min(PIECES, 1 + sum(array.size for _, array in self.weights) // SHARE)
+        # Floats that threads share while a token is computed, and that each has for itself besides its scores
+        size = rounded.function
+        self.shared = APART + 2 * PIECES * size(c.width)
+        self.own = 2 * size(c.width) + size((c.heads + 2 * c.key_value_heads) * c.head_width) + size(c.heads * c.head_width) + 2 * size(c.hidden)
 
     def _place(self, tensor: Tensor | None) -> int:
         if tensor is None:
@@ -99,16 +116,16 @@ class NotServed(Exception):
     """The model has layers that the kernel doesn't know."""
 
 
-def plan(model: Transformer) -> Plan | None:
-    """A plan to decode with, or None where the definition must run: somebody looks on, kernels are off, or there are other layers."""
+def decoder(model: Transformer, cache: Cache) -> Decoder | None:
+    """To write on with a cache, or None where the definition must run: somebody looks on, kernels are off, or there are other layers."""
     if not serves():
         return None
     try:
         tensors = _tensors(model)
-        found = _plans.get(model)
-        if found is None or not found.serves(model, tensors):
-            found = _plans[model] = Plan(model, tensors)
-        return found
+        plan = _plans.get(model)
+        if plan is None or not plan.serves(model, tensors):
+            plan = _plans[model] = Plan(model, tensors)
+        return Decoder(model, plan, cache)
     except NotServed:
         return None
 
@@ -120,65 +137,144 @@ def serves() -> bool:
     return not watched.watchers and kernels_enabled()
 
 
-def decode(model: Transformer, plan: Plan, token: int, cache: Cache, position: int) -> np.ndarray:
-    """The logits (symbols,) behind `token`, the one at `position`, whose key and value go into the cache."""
-    c = model.config
-    cosines, sines = model.rotation(position + 1) if c.positions == "rotary" else NO_ROTATION
-    logits = np.empty(c.symbols, f32)
-    _decode(plan.table, plan.eps, cosines, sines, cache.keys, cache.values, token, position, logits)
-    return logits
+class Decoder:
+    """Writes one text: a plan, the cache of its keys and values, and rows to compute in, whose addresses don't change from token to token."""
+
+    def __init__(self, model: Transformer, plan: Plan, cache: Cache):
+        self.plan, c = plan, plan.config
+        cosines, sines = model.rotation(cache.room) if c.positions == "rotary" else NO_ROTATION
+        own = plan.own + rounded.function(cache.room)
+        self.threads = min(plan.threads, get_threads())
+        self.words = np.zeros(3 * LINE, np.int64)
+        scratch = np.empty(plan.shared + self.threads * own, f32)
+        self.kept = cache, cosines, sines, scratch  # what lies where the addresses say
+        self.arguments = _decode.arguments(plan.table, c.layers, plan.eps, cosines, sines, cosines.shape[1], cache.keys, cache.values,
+                                           cache.room, scratch, own, self.words, 0, 0, 0)
+        self.place, self.symbols = address_of(self.arguments), c.symbols
+
+    def __call__(self, token: int, position: int) -> np.ndarray:
+        """The logits (symbols,) behind `token`, the one at `position`, whose key and value go into the cache."""
+        logits = np.empty(self.symbols, f32)
+        self.words.fill(0)
+        self.arguments[-3:] = token, position, address_of(logits)
+        _decode.run(self.place, self.threads)
+        return logits
 
 
-@kernel
-def _decode(table, eps, cosines, sines, keys, values, token, position, logits):
-    width, heads, groups, d, hidden, symbols, rms, code = table[0, :8]
-    ends, layers = table[1], table[2:]
-    packed_width, n = (heads + 2 * groups) * d, position + 1
-    scratch = np.empty(2 * width + packed_width + heads * d + n + 2 * hidden + 9 * APART, np.float32)
-    x = address(scratch) // 64 * 64 + 4 * APART
+@task
+def _decode(t, tasks, table, layers, eps: float, cosines, sines, turned, keys, values, room, scratch, own, words, token, position, logits):
+    me, crew = gather(t, tasks, words)
+    if me >= crew:
+        return
+    sizes, ends = integers(table, 8), integers(table + 8 * COLUMNS, 5)
+    width, heads, groups, d, hidden, symbols, rms, code = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6] != 0, sizes[7]
+    packed_width, n, each = (heads + 2 * groups) * d, position + 1, heads // groups
+    # What all share: the pieces of a sum, of attention and of MLP.  What each has for itself: all rows.
+    attended = scratch // 64 * 64 + 4 * APART
+    passed = attended + 4 * PIECES * rounded(width)
+    x = passed + 4 * PIECES * rounded(width) + 4 * me * own
     normal = behind(x, width)
     packed = behind(normal, width)
     mixed = behind(packed, packed_width)
-    scores = behind(mixed, heads * d)
-    h = behind(scores, n)
+    h = behind(mixed, heads * d)
     other = behind(h, hidden)
+    scores = behind(other, hidden)
     copy_floats(x, ends[0] + 4 * token * width, width)
     if ends[1]:
         add(floats(x, width), floats(ends[1] + 4 * position * width, width))
-    for i in range(len(layers)):
-        norm1, norm1_bias, packing, packing_bias, output, output_bias, norm2, norm2_bias = layers[i, :8]
-        gate, gate_bias, up, up_bias, down, down_bias = layers[i, 8:]
-        normalise(x, norm1, norm1_bias, rms, eps, normal, width)
-        multiply(normal, packing, packing_bias, packed, width, packed_width, False)
-        if cosines.shape[1]:
-            for k in range(heads + groups):
-                turn(floats(packed + 4 * k * d, d), cosines[position], sines[position])
-        for k in range(groups):
-            copy_floats(address(keys[i, 0, k, position]), packed + 4 * (heads + k) * d, d)
-            copy_floats(address(values[i, 0, k, position]), packed + 4 * (heads + groups + k) * d, d)
-        for k in range(heads):
-            g = k * groups // heads
-            attend(packed + 4 * k * d, address(keys[i, 0, g]), address(values[i, 0, g]), scores, mixed + 4 * k * d, n, d)
-        multiply(mixed, output, output_bias, x, heads * d, width, True)
-        normalise(x, norm2, norm2_bias, rms, eps, normal, width)
-        multiply(normal, gate if gate else up, gate_bias if gate else up_bias, h, width, hidden, False)
-        activate(code, h, other, hidden, f32(0))  # `other` takes the derivative, which nobody asks for
+    head_pieces, hidden_pieces = min(PIECES, groups), min(PIECES, (hidden + 63) // 64)
+    for i in range(layers):
+        weights = integers(table + 8 * COLUMNS * (2 + i), COLUMNS)
+        norm1, norm1_bias, packing, packing_bias, output, output_bias = weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]
+        norm2, norm2_bias, gate, gate_bias, up, up_bias = weights[6], weights[7], weights[8], weights[9], weights[10], weights[11]
+        down, down_bias = weights[12], weights[13]
+        normalise(x, norm1, norm1_bias, rms, f32(eps), normal, width)
+        begin, end = head_pieces * me // crew, head_pieces * (me + 1) // crew
+        first, last = part_of(begin, head_pieces, groups, 1), part_of(end, head_pieces, groups, 1)  # of the groups of heads
+        multiply(normal, packing, packing_bias, packed, width, packed_width, each * first * d, each * last * d)
+        multiply(normal, packing, packing_bias, packed, width, packed_width, (heads + first) * d, (heads + last) * d)
+        multiply(normal, packing, packing_bias, packed, width, packed_width, (heads + groups + first) * d, (heads + groups + last) * d)
+        for g in range(first, last):
+            queries, key, value = packed + 4 * each * g * d, packed + 4 * (heads + g) * d, packed + 4 * (heads + groups + g) * d
+            before = 4 * (i * groups + g) * room * d
+            if turned:
+                cosine, sine = floats(cosines + 4 * position * turned, turned), floats(sines + 4 * position * turned, turned)
+                turn(floats(key, d), cosine, sine)
+                for k in range(each):
+                    turn(floats(queries + 4 * k * d, d), cosine, sine)
+            copy_floats(keys + before + 4 * position * d, key, d)
+            copy_floats(values + before + 4 * position * d, value, d)
+            for k in range(each):
+                attend(queries + 4 * k * d, keys + before, values + before, scores, mixed + 4 * (each * g + k) * d, n, d)
+        for p in range(begin, end):
+            first, last = each * d * part_of(p, head_pieces, groups, 1), each * d * part_of(p + 1, head_pieces, groups, 1)
+            multiply(mixed + 4 * first, output + 4 * first * width, 0, attended + 4 * p * rounded(width), last - first, width, 0, width)
+        meet(crew, words, 2 * i + 1)
+        add_pieces(x, output_bias, attended, head_pieces, width)
+
+        normalise(x, norm2, norm2_bias, rms, f32(eps), normal, width)
+        begin, end = hidden_pieces * me // crew, hidden_pieces * (me + 1) // crew
+        first, last = part_of(begin, hidden_pieces, hidden, 64), part_of(end, hidden_pieces, hidden, 64)
+        multiply(normal, gate if gate else up, gate_bias if gate else up_bias, h, width, hidden, first, last)
         if gate:
-            multiply(normal, up, up_bias, other, width, hidden, False)
-            times(floats(h, hidden), floats(other, hidden))
-        multiply(h, down, down_bias, x, hidden, width, True)
-    normalise(x, ends[2], ends[3], rms, eps, normal, width)
+            multiply(normal, up, up_bias, other, width, hidden, first, last)
+        for p in range(begin, end):
+            first, last = part_of(p, hidden_pieces, hidden, 64), part_of(p + 1, hidden_pieces, hidden, 64)
+            activate(code, h + 4 * first, packed, last - first, f32(0))  # nobody asks for the derivative, which goes to `packed`
+            if gate:
+                times(floats(h + 4 * first, last - first), floats(other + 4 * first, last - first))
+            multiply(h + 4 * first, down + 4 * first * width, 0, passed + 4 * p * rounded(width), last - first, width, 0, width)
+        meet(crew, words, 2 * i + 2)
+        add_pieces(x, down_bias, passed, hidden_pieces, width)
+    normalise(x, ends[2], ends[3], rms, f32(eps), normal, width)
+    first, last = part_of(me, crew, symbols, 16), part_of(me + 1, crew, symbols, 16)
     if ends[4]:
-        multiply(normal, ends[4], 0, address(logits), width, symbols, False)
+        multiply(normal, ends[4], 0, logits, width, symbols, first, last)
     else:
-        row_times_rows(normal, ends[0], 4 * width, symbols, width, address(logits))
-    keep_alive(scratch)
+        row_times_rows(normal, ends[0] + 4 * first * width, 4 * width, last - first, width, logits + 4 * first)
+
+
+@inner
+def gather(t, tasks, words):
+    """Which part of the work is the thread's, and of how many: of all where all have come within a few microseconds, else of one."""
+    if tasks == 1:
+        return 0, 1
+    if arrive(words):
+        return (t, tasks) if wait_for(words + 8 * LINE, 1) == TOGETHER else (1, 1)
+    for _ in range(PATIENCE):
+        if look(words) == tasks:
+            tell(words + 8 * LINE, TOGETHER)
+            return t, tasks
+    tell(words + 8 * LINE, ALONE)
+    return 0, 1
+
+
+@inner
+def meet(crew, words, times_met):
+    if crew > 1:
+        arrive(words + 16 * LINE)
+        wait_for(words + 16 * LINE, crew * times_met)
+
+
+@inner
+def rounded(n):
+    """Floats between the beginnings of a row of n floats and the next."""
+    return (n + 15) // 16 * 16 + APART
+
+
+@inner
+def add_pieces(x, bias, pieces, count, n):
+    target = floats(x, n)
+    if bias:
+        add(target, floats(bias, n))
+    for p in range(count):
+        add(target, floats(pieces + 4 * p * rounded(n), n))
 
 
 @inner
 def behind(row, n):
     """Where a row may begin behind one of n floats."""
-    return row + 4 * ((n + 15) // 16 * 16 + APART)
+    return row + 4 * rounded(n)
 
 
 @inner
@@ -239,14 +335,12 @@ def attend(q, keys, values, scores, y, n, d):
         mixed[j] /= total
 
 
-@separate("void(intp, intp, intp, intp, intp, intp, boolean)")
-def multiply(x, weight, bias, y, n, m, added):
-    """y (m,) = x W + bias, or added to y; W (n, m) is read in order."""
-    if not added:
-        if bias:
-            copy_floats(y, bias, m)
-        else:
-            clear_floats(y, m)
-    elif bias:
-        add(floats(y, m), floats(bias, m))
-    add_row_times_matrix(x, weight, 4 * m, n, m, y)
+@separate("void(intp, intp, intp, intp, intp, intp, intp, intp)")
+def multiply(x, weight, bias, y, n, m, first, last):
+    """y = x W + bias in columns first ... last - 1 of m; W (n, m) is read in order."""
+    target, count = y + 4 * first, last - first
+    if bias:
+        copy_floats(target, bias + 4 * first, count)
+    else:
+        clear_floats(target, count)
+    add_row_times_matrix(x, weight + 4 * first, 4 * m, n, count, target)

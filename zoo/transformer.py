@@ -126,7 +126,7 @@ class Read(NamedTuple):
 
     cache: Cache
     length: int
-    plan: decoding.Plan | None = None  # where the weights lie, for the kernel
+    decoder: decoding.Decoder | None = None  # a kernel for it
 
 
 class Attention(Module):
@@ -257,30 +257,36 @@ class Transformer(LanguageModel):
     def begin(self, ids: np.ndarray, room: int = 0) -> tuple[np.ndarray, Read]:
         """Of a prompt longer than the window, the last `window` tokens are read."""
         ids = ids[-self.config.window:]
-        cache, plan = Cache.empty(self.config, min(self.config.window, len(ids) + room)), decoding.plan(self)
-        if plan is not None and len(ids) == 1:
-            return self.advance(int(ids[0]), Read(cache, 0, plan))
-        return self._last_logits(ids, cache, 0), Read(cache, len(ids), plan)
+        cache = Cache.empty(self.config, min(self.config.window, len(ids) + room))
+        decoder = decoding.decoder(self, cache)
+        if decoder is not None and len(ids) == 1:
+            return self.advance(int(ids[0]), Read(cache, 0, decoder))
+        return self._last_logits(ids, cache, 0), Read(cache, len(ids), decoder)
 
     def advance(self, token: int, state: Read) -> tuple[np.ndarray, Read]:
-        cache, n, plan = state
+        cache, n, decoder = state
         if n == self.config.window:  # full: read the later half again, with this token behind it
             return self.begin(np.append(cache.ids[n - n // 2:], token) if n > 1 else np.array([token]), room=n)
         if n == cache.room:
-            cache = cache.resized(n, min(self.config.window, 2 * n))
-        if plan is not None and not plan.holds():
-            plan = decoding.plan(self)
-        if plan is None or not decoding.serves():
-            return self._last_logits(np.array([token]), cache, n), Read(cache, n + 1, plan)
+            state = self._resized(state, min(self.config.window, 2 * n))
+            cache, _, decoder = state
+        if decoder is not None and not decoder.plan.holds():
+            decoder = decoding.decoder(self, cache)
+        if decoder is None or not decoding.serves():
+            return self._last_logits(np.array([token]), cache, n), Read(cache, n + 1, decoder)
         cache.ids[n] = token
-        return decoding.decode(self, plan, token, cache, n), Read(cache, n + 1, plan)
+        return decoder(token, n), Read(cache, n + 1, decoder)
 
     def _last_logits(self, ids: np.ndarray, cache: Cache, start: int) -> np.ndarray:
         with no_grad():
             return _array(self(ids[None], cache=cache, start=start))[0, -1]
 
     def fork(self, state: Read) -> Read:
-        return state._replace(cache=state.cache.resized(state.length, state.cache.room))
+        return self._resized(state, state.cache.room)
+
+    def _resized(self, state: Read, room: int) -> Read:
+        cache = state.cache.resized(state.length, room)
+        return Read(cache, state.length, None if state.decoder is None else decoding.decoder(self, cache))
 
 
 def _linear(inputs: int, outputs: int, c: TransformerConfig, *, rng: Generator, residual: bool = False,

@@ -69,12 +69,18 @@ class Task(Separate):
 
     def __call__(self, *values, tasks=None):
         """tasks: into how many parts the work is cut; as many as there are threads unless given."""
+        arguments = self.arguments(*values)
+        self.run(address_of(arguments), tasks or get_threads())
+
+    def arguments(self, *values):
+        """A call's arguments as the task reads them.  Who keeps them for many calls keeps what they are the addresses of, too."""
+        assert len(values) == self.reads, (self.__name__, len(values), self.reads)
+        return np.array([v if type(v) is int else _word(v) for v in values], np.int64)
+
+    def run(self, place, tasks):
+        """Call it with the arguments that lie at an address."""
         if self.alone is None:
             self.build()
-        assert len(values) == self.reads, (self.__name__, len(values), self.reads)
-        arguments = np.array([v if type(v) is int else _word(v) for v in values], np.int64)
-        place = address_of(arguments)
-        tasks = tasks or get_threads()
         if tasks == 1:
             self.alone(0, 1, place)
         else:
