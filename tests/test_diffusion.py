@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -475,6 +476,9 @@ def test_bad_input_says_what_is_wrong():
     bad("mask: dtype is", model.inpaint, x, np.ones((8, 8)))
     bad("mask: is True everywhere", model.inpaint, x, np.ones((8, 8), bool))
     bad("doesn't end in noise", Diffusion.new, **SMALL, schedule="linear", T=100)
+    for name, value in (("classes", -1), ("heads", -1), ("channels", 0), ("blocks", 0), ("evaluations", 0), ("multipliers", ()), ("multipliers", (1, 0))):
+        bad(rf"DiffusionConfig: {name} is {re.escape(str(value))}; it is at least", Diffusion.new, **{**SMALL, name: value})
+    bad("unlabelled is 2.0; it is a share", Diffusion.new, **SMALL, unlabelled=2.0)
     bad("T = 1000", model.sample, 1, evaluations=1001)
     bad("at least 1", model.sample, 1, evaluations=-1)
     bad("evaluations is 0", model.sample, 1, evaluations=0)

@@ -262,6 +262,18 @@ def test_saliency_is_the_slope(rng):
     np.testing.assert_allclose(g, 2 * model._verdict(given, labels).gradient[..., 0], atol=1e-5)  # dx/dpixel = 2
 
 
+def test_a_discriminator_of_clusters_judges_each_picture_as_its_own(rng):
+    model, x = GAN.new(image=(8, 8), network="dense", hidden=(8,), discriminator_hidden=(16,), clusters=3), rng.random((6, 8, 8), np.float32)
+    model.find_clusters(rng.random((40, 8, 8), np.float32))
+    own = model.cluster_of(x)
+    assert len(set(own)) > 1
+    logits = explain.discriminator_logit(model)(Tensor(x)).data
+    model.discriminator.eval()
+    np.testing.assert_allclose(logits, model.discriminator(model.inside(x), own).data[:, 0], atol=1e-6)
+    other = (own + 1) % 3
+    np.testing.assert_allclose(explain.discriminator_logit(model, other)(Tensor(x)).data, model.discriminator(model.inside(x), other).data[:, 0], atol=1e-6)
+
+
 def test_occlusion_is_what_covering_takes_away(rng):
     w = rng.standard_normal((6, 5)).astype(np.float32)
     x = rng.random((2, 6, 5), np.float32)

@@ -340,6 +340,9 @@ def test_bad_input_says_what_is_wrong():
     bad("needs a multiple of 3", Adversaries(GAN.new(**SMALL, packing=3), GANTraining(batch_size=9)), pictures(8), rng)
     bad("packing", GAN.new, **SMALL, packing=2, classes=3)
     bad("4 divides", GAN.new, **{**SMALL, "image": (10, 10)})
+    for name, value in (("classes", -1), ("clusters", -2), ("latent", 0), ("channels", 0), ("packing", 0)):
+        bad(f"GANConfig: {name} is {value}; it is at least", GAN.new, **{**SMALL, name: value})
+    bad("truncation is -1.0; it is above 0", GAN.new, **SMALL, truncation=-1.0)
     bad("smoothing", Adversaries, model, GANTraining(loss="wasserstein", smoothing=0.1))
     bad("truncation", model.sample, 1, truncation=0.0)
     bad("z has shape", model.sample, z=np.zeros((2, 3)))

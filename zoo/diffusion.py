@@ -118,8 +118,10 @@ class Diffusion(Uses):
                              "from the others no x_0 follows at t = 1, or no noise at t = 0")
         if c.source != "normal" and (c.schedule != "straight" or c.image != (2,) or c.autoencoder):
             raise ValueError(f"DiffusionConfig: source is {c.source!r}; that is for points in the plane on the straight path")
-        if c.T < 1:
-            raise ValueError(f"DiffusionConfig: T is {c.T}; it is at least 1")
+        c.at_least(1, "channels", "multipliers", "blocks", "T", "evaluations")
+        c.at_least(0, "classes", "heads")
+        if not 0 <= c.unlabelled <= 1:
+            raise ValueError(f"DiffusionConfig: unlabelled is {c.unlabelled}; it is a share, from 0 to 1")
         self._check_sampler(c.sampler)
         if c.dequantise and (c.autoencoder or len(c.image) == 1):
             raise ValueError(f"DiffusionConfig: dequantise is True and image {c.image}; only pictures have grey levels")

@@ -85,8 +85,10 @@ class GAN(Model):
             raise ValueError(f"GANConfig: image is {c.image}; a convolutional network needs a height and width that 4 divides")
         if c.frequencies and c.network == "convolutional":
             raise ValueError(f"GANConfig: frequencies is {c.frequencies}; only a dense network sees coordinates, so it takes none")
-        if c.packing < 1:
-            raise ValueError(f"GANConfig: packing is {c.packing}; it is at least 1")
+        c.at_least(1, "latent", "channels", "hidden", "discriminator_hidden", "packing")
+        c.at_least(0, "classes", "clusters")
+        if c.truncation is not None and c.truncation <= 0:
+            raise ValueError(f"GANConfig: truncation is {c.truncation}; it is above 0, or None")
         if c.packing > 1 and c.labels:
             raise ValueError(f"GANConfig: packing is {c.packing} with {c.labels} {'classes' if c.classes else 'clusters'}; "
                              "samples of different labels can't be judged as one")

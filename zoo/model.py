@@ -55,6 +55,14 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    def at_least(self, least: float, *names: str) -> None:
+        """Raises ValueError where one of these fields is less, or a tuple that is empty or holds less."""
+        for name in names:
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not numbers or min(numbers) < least:
+                raise ValueError(f"{type(self).__name__}: {name} is {value}; it is at least {least}")
+
 
 def _as_type(value: Any, hint: Any, name: str) -> Any:
     """value as its annotation says; text (from the command line) is read as that type."""

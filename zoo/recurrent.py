@@ -42,9 +42,7 @@ class RecurrentConfig(LanguageConfig):
     @classmethod
     def make(cls, **fields: Any) -> RecurrentConfig:
         c = super().make(**fields)
-        for name in ("symbols", "layers", "width"):
-            if getattr(c, name) < 1:
-                raise ValueError(f"RecurrentConfig: {name} is {getattr(c, name)}; it is at least 1")
+        c.at_least(1, "symbols", "layers", "width")
         if not 0 <= c.dropout < 1:
             raise ValueError(f"RecurrentConfig: dropout is {c.dropout}; it goes from 0 up to but not including 1")
         return dataclasses.replace(c, embedding=c.embedding or c.width)
@@ -61,7 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
               **COMMON},
     "chorales": {"cell": "lstm", "width": 256, "embedding": 64, "stride": 4, "start": "\n\n\n\n", "dropout": 0.2, "steps": 4000,
                  "batch_size": 32, "window": 128, "lr": 3e-3, **COMMON},
-    "rolls-lstm": {**ROLLS, "cell": "lstm", "width": 36},  # the sizes of Chung et al. (2014), table 1: about 20,000 parameters
+    "rolls-lstm": {**ROLLS, "cell": "lstm", "width": 36, "steps": 5000},  # the sizes of Chung et al. (2014), table 1: about 20,000 parameters
     "rolls-gru": {**ROLLS, "cell": "gru", "width": 46},
     "rolls-elman": {**ROLLS, "cell": "elman", "width": 100},
 }

@@ -55,9 +55,7 @@ class TransformerConfig(LanguageConfig):
     @classmethod
     def make(cls, **fields: Any) -> TransformerConfig:
         c = super().make(**fields)
-        for name in ("symbols", "window", "layers", "heads", "width"):
-            if getattr(c, name) < 1:
-                raise ValueError(f"TransformerConfig: {name} is {getattr(c, name)}; it is at least 1")
+        c.at_least(1, "symbols", "window", "layers", "heads", "width")
         if not c.head_width and c.width % c.heads:
             raise ValueError(f"TransformerConfig: heads is {c.heads}; it must divide the width, {c.width}")
         kv, d = c.key_value_heads or c.heads, c.head_width or c.width // c.heads
