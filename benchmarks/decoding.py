@@ -3,7 +3,7 @@
     python benchmarks/decoding.py [--json FILE]
 
 GPT-2 of 4 layers, width 128, 4 heads, 65 symbols, a window of 256 filled from its beginning, a cache, batch 1.  Each is the best of several
-windows, taken in turn so that all see the same machine; zoo's figure is of `steps`, records and drawing included.
+windows, taken in turn so that all see the same machine; zoo's figure is of `steps`, records and drawing included.  C has one thread.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo.autograd import get_threads, set_threads
 from zoo.transformer import Transformer
 
 LAYERS, WIDTH, HEADS, WINDOW, SYMBOLS = 4, 128, 4, 256, 65
@@ -39,7 +40,15 @@ def zoo_stream():
             _, state = model.advance(token % SYMBOLS, state)
         return (time.perf_counter() - start) / (WINDOW - 1)
 
-    return {"zoo": run, "zoo, logits alone": bare}
+    def on_one_thread() -> float:
+        before = get_threads()
+        set_threads(1)
+        try:
+            return bare()
+        finally:
+            set_threads(before)
+
+    return {"zoo": run, "zoo, logits alone": bare, "the same, one thread": on_one_thread}
 
 
 def torch_stream():

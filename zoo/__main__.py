@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
                                              "Diffusion: --sampler ddim --evaluations 30 --guidance 2 --eta 0.5. "
                                              "GAN: --truncation 0.7. Text: --temperature 1 (0.8 unless given) --top-k 20 --top-p 0.9.")
     sample.add_argument("model", help="a model that ships, or a folder")
-    sample.add_argument("-n", type=int, help="how many pictures (default: 64), or how many tokens of text (default: 500)")
+    sample.add_argument("-n", "--n", type=int, help="how many pictures (default: 64), or how many tokens of text (default: 500)")
     sample.add_argument("--digit", type=int, help="which digit a conditional model draws (default: each in turn)")
     sample.add_argument("--prompt", help="what a text begins with")
     sample.add_argument("--seed", type=int, default=0)
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     inspect = commands.add_parser("inspect", help="a page that plays one generation back, step by step",
                                   description="Any setting of the model's steps is an option too: --temperature 0.8 --top-k 20.")
     inspect.add_argument("model", help="a model that ships, or a folder")
-    inspect.add_argument("-n", type=int, help="how many tokens of text")
+    inspect.add_argument("-n", "--n", type=int, help="how many tokens of text")
     inspect.add_argument("--digit", type=int)
     inspect.add_argument("--prompt")
     inspect.add_argument("--seed", type=int, default=0)
