@@ -464,6 +464,17 @@ def test_what_latents_cannot_do_is_said(latent, tmp_path):
     assert zoo.load(tmp_path / "model").config == model.config
 
 
+def test_norms_bound_what_a_dense_network_says_of_points_far_outside():
+    far = 1e6 * np.ones((4, 2), np.float32)
+    said = {}
+    for norms in (False, True):
+        model = Diffusion.new(image=(2,), network="dense", channels=16, blocks=2, norms=norms)
+        for p in model.parameters():
+            p.data += np.random.default_rng(0).normal(0, 0.2, p.shape).astype(np.float32)
+        said[norms] = np.abs(model.predict(far, np.full(4, 0.5)).data).max()
+    assert said[True] < 20 < 1e4 < said[False]
+
+
 def bad(message, call, *args, error=ValueError, **kwargs):
     with pytest.raises(error, match=message):
         call(*args, **kwargs)
@@ -479,6 +490,7 @@ def test_bad_input_says_what_is_wrong():
     for name, value in (("classes", -1), ("heads", -1), ("channels", 0), ("blocks", 0), ("evaluations", 0), ("multipliers", ()), ("multipliers", (1, 0))):
         bad(rf"DiffusionConfig: {name} is {re.escape(str(value))}; it is at least", Diffusion.new, **{**SMALL, name: value})
     bad("unlabelled is 2.0; it is a share", Diffusion.new, **SMALL, unlabelled=2.0)
+    bad("only 'dense' has the choice", Diffusion.new, **SMALL, norms=True)
     bad("T = 1000", model.sample, 1, evaluations=1001)
     bad("at least 1", model.sample, 1, evaluations=-1)
     bad("evaluations is 0", model.sample, 1, evaluations=0)

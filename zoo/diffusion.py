@@ -42,6 +42,7 @@ class DiffusionConfig(Config):
     channels: int = 32  # width of the first level; of all layers for the others
     multipliers: tuple[int, ...] = (1, 2)  # widths of the levels, in channels
     blocks: int = 1  # residual blocks a level; all of them for the others
+    norms: bool = False  # of "dense", before each block
     heads: int = 0  # of attention: at the lowest resolution, 0 for none; of every block for "transformer"
     patch: int = 4  # the side of the squares that are the transformer's tokens
     classes: int = 0  # label-conditional if above 0
@@ -113,6 +114,8 @@ class Diffusion(Uses):
         if (c.network == "dense") != (len(c.image) == 1):
             raise ValueError(f"DiffusionConfig: network is {c.network!r} and image {c.image}; "
                              "'dense' is for points, (dimensions,), the others for pictures")
+        if c.norms and c.network != "dense":
+            raise ValueError(f"DiffusionConfig: norms is True and network {c.network!r}; only 'dense' has the choice")
         if c.schedule == "straight" and c.prediction != "v":
             raise ValueError(f"DiffusionConfig: prediction is {c.prediction!r}; on the straight path it is 'v': "
                              "from the others no x_0 follows at t = 1, or no noise at t = 0")
@@ -131,7 +134,7 @@ class Diffusion(Uses):
         self.path = make_path(c.schedule, c.T, c.beta_1, c.beta_T)
         self.shape = c.image if len(c.image) == 1 else (*c.image, 1)[:3]
         if c.network == "dense":
-            self.network: UNet | DiT | Dense = Dense(c.image[0], c.channels, c.blocks, c.classes, rng=rng)
+            self.network: UNet | DiT | Dense = Dense(c.image[0], c.channels, c.blocks, c.classes, c.norms, rng=rng)
         elif c.network == "transformer":
             self.network = DiT(self.shape, c.patch, c.channels, c.blocks, c.heads, c.classes, rng=rng)  # type: ignore[arg-type]
         else:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import Generator
 
 from . import autograd as ops
-from .nn import Conv2d, Embedding, GroupNorm, Linear, Module
+from .nn import Conv2d, Embedding, GroupNorm, LayerNorm, Linear, Module, Sequential
 
 GROUPS = 8
 
@@ -180,18 +180,24 @@ class Perceptron(Module):
 
 
 class Dense(Module):
-    """For points: x and t to `width`, residual blocks width - 4 width - width, back (Cheng & Schwing 2025, section 5.1)."""
+    """For points: x and t to `width`, residual blocks width - 4 width - width, back (Cheng & Schwing 2025, section 5.1).
+
+    norms: a layer norm before every block and before the way back, so that what comes out is bounded.  Latents need it: without, two
+    samples of 10,000 left the region that was trained, and grew from step to step without end.
+    """
 
     into: Linear
     time: Linear
     labels: Embedding | None
+    norms: list[LayerNorm | Sequential]  # one more than there are blocks
     blocks: list[Perceptron]
     out: Linear
 
-    def __init__(self, dimensions: int, width: int, blocks: int, classes: int, *, rng: Generator):
+    def __init__(self, dimensions: int, width: int, blocks: int, classes: int, norms: bool, *, rng: Generator):
         self.into = Linear(dimensions, width, rng=rng)
         self.time = Linear(1, width, rng=rng)
         self.labels = Embedding(classes + 1, width, rng=rng, deviation=0.5) if classes else None
+        self.norms = [LayerNorm(width) if norms else Sequential() for _ in range(blocks + 1)]
         self.blocks = [Perceptron(width, rng=rng) for _ in range(blocks)]
         self.out = Linear(width, dimensions, rng=rng)
 
@@ -199,6 +205,6 @@ class Dense(Module):
         h = self.into(x) + self.time(t.astype(np.float32)[:, None])
         if self.labels is not None:
             h = h + self.labels(labels)
-        for block in self.blocks:
-            h = h + block(h)
-        return self.out(h)
+        for norm, block in zip(self.norms, self.blocks):
+            h = h + block(norm(h))
+        return self.out(self.norms[-1](h))
