@@ -541,6 +541,10 @@ large("join_upsampled", (2, 3, 5, 8), (2, 9, 15, 1), scale=3)
 large("elman", (19, 23, 33), (19, 33), (33, 33), deviation=0.15)  # with more, gradients grow at each step, and so does rounding
 large("lstm", (19, 23, 4 * 33), (19, 2 * 33), (33, 4 * 33), deviation=0.15)
 large("gru", (19, 23, 3 * 33), (19, 33), (33, 3 * 33), (3 * 33,), deviation=0.15)
+for _shape in ((1, 1), (1, 3), (2, 1)):  # too few products to pack the weight for
+    large("elman", (*_shape, 33), (_shape[0], 33), (33, 33), deviation=0.15)
+    large("lstm", (*_shape, 4 * 33), (_shape[0], 2 * 33), (33, 4 * 33), deviation=0.15)
+    large("gru", (*_shape, 3 * 33), (_shape[0], 33), (33, 3 * 33), (3 * 33,), deviation=0.15)
 large("binary_cross_entropy_with_logits mse", (131, 67), (131, 67))
 large("binary_cross_entropy_with_logits mse", (131, 67), (131, 67), reduction="none")
 large("bernoulli_log_likelihood bernoulli_kl gaussian_kl", (131, 67), (131, 67))

@@ -1,9 +1,9 @@
 """Kernels of the recurrent layers: the whole time loop in one call, the batch shared out to the threads.
 
 A step multiplies a few rows by the whole weight, for which BLAS would pack the weight anew at every step: here it's packed once, in
-panels that the tiles of `tiles` read. The way back leaves what each step hands to the product, and makes the weight's gradient at
-the end of it in large products over all steps. The loops over a row write one array each: with more of them LLVM gives up proving
-that they lie apart, and vectorises nothing.
+panels that the tiles of `tiles` read; for a row or two, as while text is written, not even once. The way back leaves what each step
+hands to the product, and makes the weight's gradient at the end of it in large products over all steps. The loops over a row write one
+array each: with more of them LLVM gives up proving that they lie apart, and vectorises nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import numpy as np
 from .arithmetic_kernels import column_sums
 from .linear_kernels import embedding_rows_added
 from .recurrence import elman, gru, lstm
-from .runtime import address, clear_floats, copy_floats, get_threads, inner, keep_alive, sigmoidf, tanhf
+from .runtime import Native, address, clear_floats, copy_floats, get_threads, inner, keep_alive, sigmoidf, tanhf
 from .tasks import floats, integers, is_float32, part, task
 from .tiles import COLUMNS, ROWS, _tile_of_columns, _tile_of_rows, table_size
 
+add_row_times_matrix = Native("add_row_times_matrix", "zoo.autograd.row_vectors")
+
 f32 = np.float32
+FEW = 4  # products with the weight that aren't worth packing it
 DEPTH = 256  # rows of which the weight's gradient takes up the products at a time: a panel of them stays in the nearer caches
 
 
@@ -27,11 +30,15 @@ def packed_size(depth, out):
 
 
 @inner
-def pack(panels, b, depth, out):
-    """Panels of COLUMNS columns of b (depth, out), one behind the other."""
+def packed(b, depth, out, products):
+    """Panels of COLUMNS columns of b (depth, out), one behind the other; nothing for so few products that b is as good."""
+    if products < FEW:
+        return np.empty(0, np.float32)
+    panels = np.empty(packed_size(depth, out), np.float32)
     for left in range(0, out, COLUMNS):
         for i in range(depth):
             copy_floats(address(panels) + 4 * (left * depth + i * COLUMNS), b + 4 * (i * out + left), min(COLUMNS, out - left))
+    return panels
 
 
 @inner
@@ -60,6 +67,17 @@ def multiply_packed(sources, skip, panels, targets, rows, depth, out, start):
                 address(sources) + 8 * first, skip, 1, depth, 0, address(panels) + 4 * left * depth, 4 * COLUMNS,
                 address(targets) + 8 * first, 4 * left, out - left, start + 4 * left,
             )  # fmt: skip
+
+
+@inner
+def multiply_rows(sources, skip, panels, b, targets, rows, depth, out, start):
+    """The same with a weight b (depth, out) as `packed` left it."""
+    if panels.size:
+        multiply_packed(sources, skip, panels, targets, rows, depth, out, start)
+    else:
+        for r in range(rows):
+            copy_floats(targets[r], start, out)
+            add_row_times_matrix(sources[r] + skip, b, 4 * out, depth, out, targets[r])
 
 
 @inner
@@ -138,13 +156,12 @@ def elman_forward(t, tasks, xw, ids, first, weight, y, batch, time, width):
     """y (batch, time, width)"""
     begin = part(t, tasks, batch, 1)
     rows, stride = part(t + 1, tasks, batch, 1) - begin, 4 * time * width
-    panels, p, nothing = np.empty(packed_size(width, width), np.float32), np.empty(rows * width, np.float32), np.zeros(width, np.float32)
-    pack(panels, weight, width, width)
+    panels, p, nothing = packed(weight, width, width, rows * time), np.empty(rows * width, np.float32), np.zeros(width, np.float32)
     sources, targets = np.empty(table_size(rows), np.int64), np.empty(table_size(rows), np.int64)
     tabulate(sources, first + 4 * begin * width, 4 * width, rows)
     tabulate(targets, address(p), 4 * width, rows)
     for s in range(time):
-        multiply_packed(sources, 0 if s == 0 else 4 * (s - 1) * width, panels, targets, rows, width, width, address(nothing))
+        multiply_rows(sources, 0 if s == 0 else 4 * (s - 1) * width, panels, weight, targets, rows, width, width, address(nothing))
         for i in range(rows):
             at = (begin + i) * time + s
             elman_step(p[i * width:(i + 1) * width], floats(row_of(xw, ids, at, width), width), floats(y + 4 * at * width, width))
@@ -221,13 +238,12 @@ def lstm_forward(t, tasks, xw, ids, first, weight, y, gates, batch, time, width)
     """y (batch, time, 2 width) is h beside c; gates (time, batch, 4 width) are kept for the way back."""
     begin = part(t, tasks, batch, 1)
     rows, wide = part(t + 1, tasks, batch, 1) - begin, 4 * width
-    panels, p, nothing = np.empty(packed_size(width, wide), np.float32), np.empty(rows * wide, np.float32), np.zeros(wide, np.float32)
-    pack(panels, weight, width, wide)
+    panels, p, nothing = packed(weight, width, wide, rows * time), np.empty(rows * wide, np.float32), np.zeros(wide, np.float32)
     sources, targets = np.empty(table_size(rows), np.int64), np.empty(table_size(rows), np.int64)
     tabulate(sources, first + 8 * begin * width, 8 * width, rows)
     tabulate(targets, address(p), 4 * wide, rows)
     for s in range(time):
-        multiply_packed(sources, 0 if s == 0 else 8 * (s - 1) * width, panels, targets, rows, width, wide, address(nothing))
+        multiply_rows(sources, 0 if s == 0 else 8 * (s - 1) * width, panels, weight, targets, rows, width, wide, address(nothing))
         for i in range(rows):
             at = (begin + i) * time + s
             now, x, own = y + 8 * at * width, floats(row_of(xw, ids, at, wide), wide), floats(gates + 4 * (s * batch + begin + i) * wide, wide)
@@ -337,13 +353,12 @@ def gru_forward(t, tasks, xw, ids, first, weight, bias, y, kept, batch, time, wi
     """y (batch, time, width), kept (time, batch, 4 width)"""
     begin = part(t, tasks, batch, 1)
     rows, wide = part(t + 1, tasks, batch, 1) - begin, 3 * width
-    panels, p = np.empty(packed_size(width, wide), np.float32), np.empty(rows * wide, np.float32)
-    pack(panels, weight, width, wide)
+    panels, p = packed(weight, width, wide, rows * time), np.empty(rows * wide, np.float32)
     sources, targets = np.empty(table_size(rows), np.int64), np.empty(table_size(rows), np.int64)
     tabulate(sources, first + 4 * begin * width, 4 * width, rows)
     tabulate(targets, address(p), 4 * wide, rows)
     for s in range(time):
-        multiply_packed(sources, 0 if s == 0 else 4 * (s - 1) * width, panels, targets, rows, width, wide, bias)
+        multiply_rows(sources, 0 if s == 0 else 4 * (s - 1) * width, panels, weight, targets, rows, width, wide, bias)
         for i in range(rows):
             at = (begin + i) * time + s
             now, x, own = y + 4 * at * width, floats(row_of(xw, ids, at, wide), wide), kept + 16 * (s * batch + begin + i) * width
