@@ -98,7 +98,7 @@ def test_how_many_threads_write_does_not_change_a_bit(fields, rng, monkeypatch):
         for position, token in enumerate(ids[4:], start=4):
             logits = np.empty(31, np.float32)
             decoder.words[[0, decoding.LINE, 2 * decoding.LINE]] = together, together * decoding.TOGETHER, 0
-            decoder.arguments[-3:] = token, position, logits.ctypes.data
+            decoder.arguments[-3], decoder.arguments[-2], decoder.arguments[-1] = token, position, logits.ctypes.data
             tasks = [(t, threads, decoder.place) for t in range(threads)]
             assert decoder.threads == threads
             if together:

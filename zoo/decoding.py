@@ -150,13 +150,13 @@ class Decoder:
         self.kept = cache, cosines, sines, scratch  # what lies where the addresses say
         self.arguments = _decode.arguments(plan.table, c.layers, plan.eps, cosines, sines, cosines.shape[1], cache.keys, cache.values,
                                            cache.room, scratch, own, self.words, 0, 0, 0)
-        self.place, self.symbols = address_of(self.arguments), c.symbols
+        self.place, self.symbols = self.arguments.buffer_info()[0], c.symbols
 
     def __call__(self, token: int, position: int) -> np.ndarray:
         """The logits (symbols,) behind `token`, the one at `position`, whose key and value go into the cache."""
         logits = np.empty(self.symbols, f32)
         self.words.fill(0)
-        self.arguments[-3:] = token, position, address_of(logits)
+        self.arguments[-3], self.arguments[-2], self.arguments[-1] = token, position, address_of(logits)
         _decode.run(self.place, self.threads)
         return logits
 

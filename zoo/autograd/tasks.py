@@ -18,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 import struct
+from array import array
 
 import numpy as np
 
@@ -70,12 +71,12 @@ class Task(Separate):
     def __call__(self, *values, tasks=None):
         """tasks: into how many parts the work is cut; as many as there are threads unless given."""
         arguments = self.arguments(*values)
-        self.run(address_of(arguments), tasks or get_threads())
+        self.run(arguments.buffer_info()[0], tasks or get_threads())
 
     def arguments(self, *values):
         """A call's arguments as the task reads them.  Who keeps them for many calls keeps what they are the addresses of, too."""
         assert len(values) == self.reads, (self.__name__, len(values), self.reads)
-        return np.array([v if type(v) is int else _word(v) for v in values], np.int64)
+        return array("q", [v if type(v) is int else address_of(v) if type(v) is np.ndarray else _word(v) for v in values])
 
     def run(self, place, tasks):
         """Call it with the arguments that lie at an address."""
