@@ -146,8 +146,9 @@ class Trainer:
 
         main = threading.current_thread() is threading.main_thread()
         previous = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
+        seconds = 0.5 if sys.stderr.isatty() else 30.0  # between two looks at the bar: in a file all of them stay
         bar = tqdm(self, total=self.steps, initial=self.step, desc=title, disable=not progress, file=sys.stderr, dynamic_ncols=True,
-                   mininterval=0.5)
+                   mininterval=seconds, maxinterval=max(10.0, seconds))
         try:
             for record in bar:
                 if record.step % max(1, self.log_every) == 0:
