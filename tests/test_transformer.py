@@ -86,7 +86,8 @@ def test_a_full_window_is_read_again_from_its_later_half(fields, rng):
 
 
 @pytest.mark.skipif(not kernels_enabled(), reason="about the kernel")
-@pytest.mark.parametrize("fields", [GPT2, {**LLAMA, "hidden": 300}, {**LLAMA, "heads": 2, "key_value_heads": 1}], ids=["gpt2", "llama", "one key"])
+@pytest.mark.parametrize("fields", [GPT2, {**LLAMA, "hidden": 300}, {**LLAMA, "heads": 2, "key_value_heads": 1}, {**GPT2, "hidden": 9001}],
+                         ids=["gpt2", "llama", "one key", "wide inside"])
 def test_how_many_threads_write_does_not_change_a_bit(fields, rng, monkeypatch):
     model, ids = made(fields), rng.integers(0, 31, 20).tolist()
 
@@ -109,6 +110,7 @@ def test_how_many_threads_write_does_not_change_a_bit(fields, rng, monkeypatch):
             found.append(logits)
         return np.stack(found)
 
+    decoding._decode.build()
     monkeypatch.setattr(decoding, "SHARE", 1)
     with ThreadPoolExecutor(8) as pool:
         alone = written(1, False)

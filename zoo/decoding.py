@@ -63,7 +63,7 @@ class Plan:
         # Floats that threads share while a token is computed, and that each has for itself besides its scores
         size = rounded.function
         self.shared = APART + 2 * PIECES * size(c.width)
-        self.own = 2 * size(c.width) + size((c.heads + 2 * c.key_value_heads) * c.head_width) + size(c.heads * c.head_width) + 2 * size(c.hidden)
+        self.own = 2 * size(c.width) + size((c.heads + 2 * c.key_value_heads) * c.head_width) + size(c.heads * c.head_width) + 3 * size(c.hidden)
 
     def _place(self, tensor: Tensor | None) -> int:
         if tensor is None:
@@ -178,7 +178,8 @@ def _decode(t, tasks, table, layers, eps: float, cosines, sines, turned, keys, v
     mixed = behind(packed, packed_width)
     h = behind(mixed, heads * d)
     other = behind(h, hidden)
-    scores = behind(other, hidden)
+    slopes = behind(other, hidden)
+    scores = behind(slopes, hidden)
     copy_floats(x, ends[0] + 4 * token * width, width)
     if ends[1]:
         add(floats(x, width), floats(ends[1] + 4 * position * width, width))
@@ -220,7 +221,7 @@ def _decode(t, tasks, table, layers, eps: float, cosines, sines, turned, keys, v
             multiply(normal, up, up_bias, other, width, hidden, first, last)
         for p in range(begin, end):
             first, last = part_of(p, hidden_pieces, hidden, 64), part_of(p + 1, hidden_pieces, hidden, 64)
-            activate(code, h + 4 * first, packed, last - first, f32(0))  # nobody asks for the derivative, which goes to `packed`
+            activate(code, h + 4 * first, slopes + 4 * first, last - first, f32(0))
             if gate:
                 times(floats(h + 4 * first, last - first), floats(other + 4 * first, last - first))
             multiply(h + 4 * first, down + 4 * first * width, 0, passed + 4 * p * rounded(width), last - first, width, 0, width)
