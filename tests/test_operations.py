@@ -1,5 +1,6 @@
 """Laws that every operation of the zoo keeps; `check_operation` says which they are.  The arguments come from operation_cases.py."""
 
+import math
 from contextlib import nullcontext
 
 import numpy as np
@@ -111,3 +112,41 @@ def test_integers_in_place_of_floats_are_numbers_not_bits(name):
                 with use_kernels(False):
                     expected = OPERATIONS[name](*arguments, **case.settings)
             assert np.allclose(found, expected, rtol=1e-3, atol=1e-4 * np.max(np.abs(expected)), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", sorted(LARGE))
+def test_kernels_write_within_their_arrays(name, rng, monkeypatch):
+    """Arguments, and all arrays that are made for them to fill, lie between fences, which stand afterwards."""
+    fences, fence, make = [], np.full(64, 0xA5, np.uint8), np.empty
+
+    def between_fences(shape, dtype=float, order="C", **more):
+        if order != "C" or more:
+            return make(shape, dtype, order, **more)
+        size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
+        memory = np.frombuffer(bytearray(size + 128), np.uint8)
+        sides = memory[:64], memory[64 + size :]
+        sides[0][:] = sides[1][:] = fence
+        fences.append(sides)
+        return np.ndarray(shape, dtype, memory, 64)
+
+    def run(case, make):
+        arguments = []
+        for a in case.arguments:
+            if a is not None and a.dtype.kind == "f":
+                argument = make(a.shape, np.float32)
+                argument[...] = a
+                a = Tensor(argument, requires_grad=True)
+            arguments.append(a)
+        y = OPERATIONS[name](*arguments, **case.settings)
+        leaves = [x for x in arguments if isinstance(x, Tensor)]
+        if leaves and y.requires_grad:
+            grad(y, leaves, np.ones(y.shape, np.float32), allow_unused=True)
+
+    for case in (make_case(rng) for make_case in LARGE[name]):
+        run(case, make)  # compiles, for which np.empty has to be NumPy's
+        with monkeypatch.context() as patched:
+            patched.setattr(np, "empty", between_fences)
+            patched.setattr(np, "zeros", between_fences)
+            run(case, between_fences)
+        assert fences and all(np.array_equal(side, fence) for sides in fences for side in sides)
+        fences.clear()
