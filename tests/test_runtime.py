@@ -303,6 +303,32 @@ print(x[0])
     assert run(tmp_path, code)[0] == "2.0"
 
 
+def test_a_fork_waits_for_the_kernel_that_another_thread_makes(tmp_path):
+    (tmp_path / "imported_slowly.py").write_text("import time\n__main__ = __import__('__main__')\n__main__.amidst.set()\ntime.sleep(0.5)\n")
+    code = f"""
+import os, signal, threading
+from zoo.autograd import runtime
+sys.path.insert(0, {str(tmp_path)!r})
+hold_blas, amidst = runtime._hold_blas, threading.Event()
+def slow():
+    import imported_slowly
+    hold_blas()
+runtime._hold_blas = slow
+maker = threading.Thread(target=lambda: scaled(x))
+maker.start()
+amidst.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(5)
+    import imported_slowly           # would wait for a thread that isn't in this process
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+maker.join()
+print(x[0])
+"""
+    assert run(tmp_path, code)[0] == "2.0"
+
+
 def test_a_fork_before_any_kernel_ran_is_harmless(tmp_path):
     code = """
 import os

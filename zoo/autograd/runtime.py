@@ -343,6 +343,7 @@ def _start():
     with _lock:
         if not _started:
             _begun = True
+            _let_forks_wait()
             _start_pool()
             _hold_blas()
             _started = True
@@ -404,6 +405,23 @@ def use_kernels(enabled):
 def _warn_of_fork():
     _say(_FORKED)
     return True
+
+
+def _let_forks_wait():
+    """From now on a fork waits until the kernel that another thread makes is there: its child would wait without end for what that was importing.
+
+    These two modules hold locks while a fork is made, which the maker may need; of several such hooks the last to be registered goes first.
+    """
+    import concurrent.futures.thread  # noqa: F401
+    import logging  # noqa: F401
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lambda: _lock.acquire(timeout=60), after_in_parent=_release)
+
+
+def _release():
+    with contextlib.suppress(RuntimeError):     # it was waited for in vain
+        _lock.release()
 
 
 def _after_fork():
