@@ -43,7 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
     "diffusion": {**_DIGITS, "schedule": "cosine", "prediction": "v", "sampler": "dpm-solver++", "evaluations": 20, "guidance": 1.3},
     "flow": {**_DIGITS, "schedule": "straight", "prediction": "v", "sampler": "heun", "evaluations": 20, "guidance": 1.3},
     "dit": {"network": "transformer", "channels": 64, "blocks": 8, "heads": 4, "classes": 10, "schedule": "straight", "prediction": "v",
-            "sampler": "heun", "evaluations": 20, "guidance": 1.3, "optimiser": "muon", "lr": 2e-3, "steps": 7000, "batch_size": 128,
+            "sampler": "heun", "evaluations": 20, "guidance": 1.35, "optimiser": "muon", "lr": 2e-3, "steps": 7000, "batch_size": 128,
             "average": 0.999, "dequantise": True},
     "latent": {"autoencoder": "vae", "network": "dense", "channels": 256, "blocks": 4, "norms": True, "classes": 10, "schedule": "straight",
                "prediction": "v", "sampler": "heun", "evaluations": 40, "guidance": 1.3, "optimiser": "muon", "steps": 8000,
