@@ -224,6 +224,17 @@ def binarise(images: np.ndarray, rng: Generator) -> np.ndarray:
     return (rng.random(images.shape, dtype=np.float32) < images).astype(np.float32)
 
 
+def batches(rng: Generator, n: int, batch_size: int, drop_last: bool = False) -> Iterator[np.ndarray]:
+    """One epoch in random order: arrays of `batch_size` indices that together are 0 to n - 1, each once.
+
+    The last batch is smaller where `batch_size` does not divide n; `drop_last` leaves it out."""
+    if n < 1 or batch_size < 1 or (drop_last and batch_size > n):
+        raise ValueError(f"batches: n is {n}, batch_size {batch_size}; expects at least 1 each{', and a whole batch' if drop_last else ''}")
+    order = rng.permutation(n)
+    for start in range(0, n - batch_size + 1 if drop_last else n, batch_size):
+        yield order[start:start + batch_size]
+
+
 # ------------------------------------------------------------------------------------------------ text
 
 def shakespeare() -> str:
@@ -264,6 +275,25 @@ def split_text(text: str) -> tuple[str, str]:
     """The first nine tenths to train on and the last tenth to validate on, as nanoGPT cuts tiny Shakespeare."""
     cut = int(0.9 * len(text))
     return text[:cut], text[cut:]
+
+
+def random_windows(rng: Generator, ids: np.ndarray, batch_size: int, time: int) -> tuple[np.ndarray, np.ndarray]:
+    """(inputs, targets), each (batch, time): windows from anywhere in `ids`; a target is the id after its input."""
+    _check_windows(ids, batch_size, time, least=time + 1)
+    starts = rng.integers(0, len(ids) - time, size=batch_size)
+    windows = ids[starts[:, None] + np.arange(time + 1)]                # (batch, time + 1)
+    return windows[:, :-1], windows[:, 1:]
+
+
+def successive_windows(ids: np.ndarray, batch_size: int, time: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(inputs, targets), each (batch, time): every row reads its own part of `ids` from its start to its end, window after window.
+
+    The state of a recurrent network after one window is the state before the next. The last window of a part may be shorter."""
+    _check_windows(ids, batch_size, time, least=2 * batch_size)
+    length = (len(ids) - 1) // batch_size
+    inputs, targets = (part[:batch_size * length].reshape(batch_size, length) for part in (ids, ids[1:]))
+    for start in range(0, length, time):
+        yield inputs[:, start:start + time], targets[:, start:start + time]
 
 
 def evaluation_blocks(ids: np.ndarray, time: int, batch_size: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
