@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import zoo
 from zoo import decoding
-from zoo.autograd import rotate
+from zoo.autograd import crew, rotate
 from zoo.autograd.runtime import get_threads, kernels_enabled, use_kernels
 from zoo.corpus import Corpus, LanguageTraining, batches_of, evaluate, make_trainer, read_corpus, restrict
 from zoo.hugging_face import read_folder, write_folder
@@ -90,39 +91,37 @@ def test_a_full_window_is_read_again_from_its_later_half(fields, rng):
                          ids=["gpt2", "llama", "one key", "wide inside"])
 def test_how_many_threads_write_does_not_change_a_bit(fields, rng, monkeypatch):
     model, ids = made(fields), rng.integers(0, 31, 20).tolist()
+    task = decoding._decode
+    task.build()
 
-    def written(threads, together):
-        """The logits of all ids: the tasks in turn, as a pool of one thread runs them, or as a crew that has come already."""
-        monkeypatch.setattr(decoding, "get_threads", lambda: threads)
-        _, state = model.begin(np.array(ids[:4]), room=20)
-        decoder, found = state.decoder, []
-        for position, token in enumerate(ids[4:], start=4):
-            logits = np.empty(31, np.float32)
-            decoder.words[[0, decoding.LINE, 2 * decoding.LINE]] = together, together * decoding.TOGETHER, 0
-            decoder.arguments[-3], decoder.arguments[-2], decoder.arguments[-1] = token, position, logits.ctypes.data
-            tasks = [(t, threads, decoder.place) for t in range(threads)]
-            assert decoder.threads == threads
-            if together:
-                list(pool.map(lambda a: decoding._decode.alone(*a), tasks))
-            else:
-                for task in reversed(tasks):
-                    decoding._decode.alone(*task)
-            found.append(logits)
+    def written(threads, run):
+        """The logits behind all ids but the first four, written by so many threads; run: in place of the pool."""
+        found = []
+        with monkeypatch.context() as patched:
+            patched.setattr(decoding, "SHARE", 1)
+            patched.setattr(decoding, "get_threads", lambda: threads)
+            _, state = model.begin(np.array(ids[:4]), room=20)
+            assert state.decoder.threads == threads
+            if run is not None:
+                patched.setattr(task, "run", partial(run, state.decoder))
+            for token in ids[4:]:
+                logits, state = model.advance(token, state)
+                found.append(logits)
         return np.stack(found)
 
-    decoding._decode.build()
-    monkeypatch.setattr(decoding, "SHARE", 1)
+    def in_turn(_decoder, place, tasks):
+        for t in reversed(range(tasks)):
+            task.alone(t, tasks, place)
+
+    def at_once(decoder, place, tasks):
+        decoder.words[[0, crew.LINE]] = 1, crew.TOGETHER  # as if the first had come, and had seen the others
+        list(pool.map(lambda t: task.alone(t, tasks, place), range(tasks)))
+
     with ThreadPoolExecutor(8) as pool:
-        alone = written(1, False)
+        alone = written(1, None)
         np.testing.assert_allclose(alone, model(np.array([ids])).data[0, 4:], atol=3e-5)
-        for threads in (2, 3, 5, 8):
-            for together in (True, False):
-                assert np.array_equal(written(threads, together), alone), (threads, together)
-        monkeypatch.setattr(decoding, "get_threads", get_threads)
-        _, state = model.begin(np.array(ids[:4]), room=20)
-        for token, expected in zip(ids[4:], alone, strict=True):
-            logits, state = model.advance(token, state)
-            assert np.array_equal(logits, expected)
+        for threads, run in ((get_threads(), None), *((n, run) for n in (2, 3, 5, 8) for run in (in_turn, at_once))):
+            assert np.array_equal(written(threads, run), alone), (threads, run)
 
 
 def test_weights_that_move_are_found_again(rng):

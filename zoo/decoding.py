@@ -20,6 +20,7 @@ import numpy as np
 
 from .autograd import Tensor
 from .autograd.activation_kernels import CODES, activate
+from .autograd.crew import WORDS, gather, meet
 from .autograd.runtime import Native, clear_floats, copy_floats, expf, get_threads, inner, kernels_enabled, separate
 from .autograd.tasks import address_of, floats, integers, task
 from .autograd.tasks import part as part_of
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 _rows = "zoo.autograd.row_vectors"
 add_row_times_matrix, row_times_rows = Native("add_row_times_matrix", _rows), Native("row_times_rows", _rows)
 row_times_narrow_matrix = Native("row_times_narrow_matrix", _rows)
-arrive, tell, look, wait_for = (Native(name, "zoo.autograd.native_crew") for name in ("arrive", "tell", "look", "wait_for"))
 
 f32 = np.float32
 # Floats between the rows that a token is computed in.  Where two rows begin within a few registers of each other, LLVM takes them
@@ -40,11 +40,16 @@ f32 = np.float32
 APART = 256
 COLUMNS = 14  # of a plan's table
 PIECES = 8  # into which a sum is cut at most
-LINE = 8  # words between those that threads watch, so that no two share a line of a cache
-PATIENCE = 10000  # looks that the first thread takes for the others: a few microseconds
-ALONE, TOGETHER = 1, 2
 SHARE = 1 << 17  # floats of the matrices that are worth another thread
 NO_ROTATION = (np.zeros((1, 0), f32),) * 2
+
+
+def spaced(n):
+    """Floats from the beginning of a row of n floats to that of the next."""
+    return (n + 15) // 16 * 16 + APART
+
+
+rounded = inner(spaced)
 
 
 class Plan:
@@ -60,10 +65,10 @@ class Plan:
         self.table = np.array([*sizes, *[0] * 6, *places[:5], *[0] * 9, *places[5:]], np.int64).reshape(-1, COLUMNS)
         self.eps = float(c.eps)
         self.threads = min(PIECES, 1 + sum(array.size for _, array in self.weights) // SHARE)
-        # Floats that threads share while a token is computed, and that each has for itself besides its scores
-        size = rounded.function
-        self.shared = APART + 2 * PIECES * size(c.width)
-        self.own = 2 * size(c.width) + size((c.heads + 2 * c.key_value_heads) * c.head_width) + size(c.heads * c.head_width) + 3 * size(c.hidden)
+        # Floats that threads share while a token is computed, and those of the rows that each has for itself, besides its scores
+        self.shared = APART + 2 * PIECES * spaced(c.width)
+        packed, mixed = (c.heads + 2 * c.key_value_heads) * c.head_width, c.heads * c.head_width
+        self.own = sum(map(spaced, (c.width, c.width, packed, mixed, c.hidden, c.hidden, c.hidden)))
 
     def _place(self, tensor: Tensor | None) -> int:
         if tensor is None:
@@ -143,9 +148,9 @@ class Decoder:
     def __init__(self, model: Transformer, plan: Plan, cache: Cache):
         self.plan, c = plan, plan.config
         cosines, sines = model.rotation(cache.room) if c.positions == "rotary" else NO_ROTATION
-        own = plan.own + rounded.function(cache.room)
+        own = plan.own + spaced(cache.room)
         self.threads = min(plan.threads, get_threads())
-        self.words = np.zeros(3 * LINE, np.int64)
+        self.words = np.zeros(WORDS, np.int64)
         scratch = np.empty(plan.shared + self.threads * own, f32)
         self.kept = cache, cosines, sines, scratch  # what lies where the addresses say
         self.arguments = _decode.arguments(plan.table, c.layers, plan.eps, cosines, sines, cosines.shape[1], cache.keys, cache.values,
@@ -233,34 +238,6 @@ def _decode(t, tasks, table, layers, eps: float, cosines, sines, turned, keys, v
         multiply(normal, ends[4], 0, logits, width, symbols, first, last)
     else:
         row_times_rows(normal, ends[0] + 4 * first * width, 4 * width, last - first, width, logits + 4 * first)
-
-
-@inner
-def gather(t, tasks, words):
-    """Which part of the work is the thread's, and of how many: of all where all have come within a few microseconds, else of one."""
-    if tasks == 1:
-        return 0, 1
-    if arrive(words):
-        return (t, tasks) if wait_for(words + 8 * LINE, 1) == TOGETHER else (1, 1)
-    for _ in range(PATIENCE):
-        if look(words) == tasks:
-            tell(words + 8 * LINE, TOGETHER)
-            return t, tasks
-    tell(words + 8 * LINE, ALONE)
-    return 0, 1
-
-
-@inner
-def meet(crew, words, times_met):
-    if crew > 1:
-        arrive(words + 16 * LINE)
-        wait_for(words + 16 * LINE, crew * times_met)
-
-
-@inner
-def rounded(n):
-    """Floats between the beginnings of a row of n floats and the next."""
-    return (n + 15) // 16 * 16 + APART
 
 
 @inner

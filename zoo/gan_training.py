@@ -230,9 +230,7 @@ def make_trainer(model: GAN, data: Images | str, training: GANTraining, *, seed:
                  **options) -> Trainer:
     """The training run of a preset or of your own settings; data is pictures, or the name of a toy; options go to `Trainer`."""
     t = training
-    for name, count in (("critic_steps", t.critic_steps), ("penalty_every", t.penalty_every)):
-        if count < 1:
-            raise ValueError(f"GANTraining: {name} is {count}; it is at least 1")
+    t.at_least(1, "critic_steps", "penalty_every")
     if not 0 < t.penalty_end <= 1:
         raise ValueError(f"GANTraining: penalty_end is {t.penalty_end}; it is above 0 and at most 1")
     batches = batches_of(data, t.batch_size * t.critic_steps, model, seed)

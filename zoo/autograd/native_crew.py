@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from .vectors import WORD, word
 
-PATIENCE = 1 << 14  # looks at a word before the core is offered to others: about 0.1 ms, longer than anybody at work takes
+PATIENCE = 1 << 14  # looks at a word before the core is offered to others: half a millisecond, longer than anybody at work takes
 
 
 def _at(builder, place):

@@ -427,7 +427,7 @@ def _release():
 def _after_fork():
     global _lock, _forked
     _lock = threading.RLock()       # whoever held it stayed in the parent
-    _forked = _begun                # OpenMP doesn't survive a fork, nor does an import that another thread is in the midst of
+    _forked = _begun                # OpenMP doesn't survive a fork
 
 
 if hasattr(os, "register_at_fork"):

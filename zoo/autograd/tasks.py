@@ -76,7 +76,7 @@ class Task(Separate):
     def arguments(self, *values):
         """A call's arguments as the task reads them.  Who keeps them for many calls keeps what they are the addresses of, too."""
         assert len(values) == self.reads, (self.__name__, len(values), self.reads)
-        return array("q", [v if type(v) is int else address_of(v) if type(v) is np.ndarray else _word(v) for v in values])
+        return array("q", [v if type(v) is int else _word(v) for v in values])
 
     def run(self, place, tasks):
         """Call it with the arguments that lie at an address."""
