@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from statistics import mean
 
-from zoo import metrics
+from zoo.evaluation import metrics
 from zoo.gan import GAN, PRESETS, GANConfig, GANTraining, make_trainer
 from zoo.storage import atomic_write
 

@@ -25,7 +25,7 @@ TURN = 100  # steps
 
 def run(model: Any, trainer: Any, corpus: Any) -> Iterator[dict[str, float]]:
     """The zoo's side: one turn for each `next`, the last of which gives the loss too."""
-    from zoo.corpus import evaluate
+    from zoo.language.corpus import evaluate
 
     for record in trainer:
         if record.step % TURN == 0 and record.step < trainer.steps:
@@ -99,7 +99,7 @@ def run_torch(model: Any, trainer: Any, corpus: Any) -> Iterator[dict[str, float
 def side(options: argparse.Namespace) -> None:
     """Told "go" on standard input, one turn; answers with its seconds and figures."""
     import zoo
-    from zoo.corpus import LanguageTraining, make_trainer, read_corpus
+    from zoo.language.corpus import LanguageTraining, make_trainer, read_corpus
     from zoo.transformer import PRESETS, Transformer
 
     settings = {**PRESETS["nanogpt-cpu"], "steps": options.steps, "evaluate_every": 10**9}

@@ -18,9 +18,9 @@ import numpy as np
 
 import zoo
 from zoo.data import Images, load_images
+from zoo.denoising.samplers import ADAPTIVE, SAMPLERS
 from zoo.diffusion import Diffusion
-from zoo.metrics import Judge
-from zoo.samplers import ADAPTIVE, SAMPLERS
+from zoo.evaluation.metrics import Judge
 from zoo.storage import atomic_write
 from zoo.training import minibatches
 

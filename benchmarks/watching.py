@@ -27,14 +27,14 @@ import numpy as np
 import zoo
 from zoo.autoencoder import Autoencoder
 from zoo.autograd import no_grad
+from zoo.denoising.samplers import SAMPLERS, times
 from zoo.diffusion import Diffusion
 from zoo.gan import GAN
 from zoo.inspection.inspect import inspect
-from zoo.language import Sampling, drawn, softmax
+from zoo.language.model import Sampling, drawn, softmax
+from zoo.language.tokenizer import CharTokenizer
 from zoo.model import last
 from zoo.recurrent import Recurrent
-from zoo.samplers import SAMPLERS, times
-from zoo.tokenizer import CharTokenizer
 from zoo.transformer import Transformer
 from zoo.vae import VAE
 from zoo.vqvae import VQVAE

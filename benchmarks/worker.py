@@ -117,7 +117,7 @@ class Zoo(Side):
 
     def profile(self, case: str, steps: int = 3) -> dict[str, Any]:
         """FLOPs of one step, and where its time goes: [operation, seconds, calls, FLOPs]."""
-        from zoo.profiling import Profile
+        from zoo.inspection.profiling import Profile
 
         step = self.steps[f"{case} zoo"]
         with Profile(show=False) as seen:

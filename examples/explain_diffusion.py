@@ -14,8 +14,8 @@ import numpy as np
 import zoo
 from zoo.data import mnist
 from zoo.diffusion import Diffusion
-from zoo.diffusion_training import DiffusionTraining, make_trainer
 from zoo.inspection import explained
+from zoo.recipes.diffusion import DiffusionTraining, make_trainer
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("model", nargs="?", default="diffusion" if "diffusion" in zoo.shipped() else "runs/explained-diffusion")

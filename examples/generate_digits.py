@@ -6,7 +6,7 @@
 import sys
 
 import zoo
-from zoo.inspection.pictures import save_grid
+from zoo.drawing.pictures import save_grid
 
 name = sys.argv[1] if len(sys.argv) > 1 else "vae"
 digit = int(sys.argv[2]) if len(sys.argv) > 2 else None

@@ -10,9 +10,9 @@ import time
 
 import numpy as np
 
-from zoo.corpus import IGNORED
 from zoo.explain import attention_maps, induction_scores, previous_token_scores, repeat_accuracy, repeated
 from zoo.inspection import explained
+from zoo.language.corpus import IGNORED
 from zoo.optim import Muon, linear_decay
 from zoo.training import Trainer
 from zoo.transformer import Transformer

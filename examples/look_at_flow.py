@@ -11,10 +11,10 @@ import sys
 import numpy as np
 from matplotlib.figure import Figure
 
+from zoo.data.toys import moons
 from zoo.diffusion import Diffusion, DiffusionTraining, make_trainer
+from zoo.evaluation.metrics import squared_wasserstein
 from zoo.inspection import figures
-from zoo.metrics import squared_wasserstein
-from zoo.toys import moons
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 4000
 sheet = Figure(figsize=(15, 8), layout="constrained")

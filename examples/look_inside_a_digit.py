@@ -8,9 +8,9 @@ import sys
 import numpy as np
 
 import zoo
+from zoo.drawing.terminal import draw_images
 from zoo.inspection import figures
 from zoo.inspection.inspect import inspect
-from zoo.inspection.terminal import draw_images
 
 name = sys.argv[1] if len(sys.argv) > 1 else "vae"
 model = zoo.load(name)

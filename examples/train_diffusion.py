@@ -11,8 +11,8 @@ import numpy as np
 
 from zoo.data import mnist
 from zoo.diffusion import Diffusion, DiffusionTraining, make_trainer
+from zoo.drawing.pictures import save_grid
 from zoo.inspection import figures
-from zoo.inspection.pictures import save_grid
 
 minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 10
 digits = mnist()

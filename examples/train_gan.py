@@ -8,9 +8,9 @@ import sys
 import numpy as np
 
 from zoo.data import mnist
+from zoo.drawing.pictures import save_grid
+from zoo.explain.diagnosis import diagnose
 from zoo.gan import GAN, GANTraining, make_trainer
-from zoo.gan_diagnosis import diagnose
-from zoo.inspection.pictures import save_grid
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
 digits = mnist()

@@ -8,7 +8,7 @@
 
 import argparse
 
-from zoo.corpus import LanguageTraining, make_trainer, read_corpus
+from zoo.language.corpus import LanguageTraining, make_trainer, read_corpus
 from zoo.transformer import PRESETS, Transformer
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -5,7 +5,7 @@
 
 import zoo
 from zoo.data import mnist
-from zoo.inspection.pictures import save_grid
+from zoo.drawing.pictures import save_grid
 from zoo.optim import Average, Muon, cosine
 from zoo.vae import VAE
 

@@ -8,11 +8,11 @@ import argparse
 
 import numpy as np
 
-from zoo import metrics
+from zoo.data.toys import TOYS
+from zoo.evaluation import metrics
+from zoo.explain.diagnosis import diagnose
 from zoo.gan import GAN, PRESETS, Adversaries, GANConfig, GANTraining, make_trainer
-from zoo.gan_diagnosis import diagnose
 from zoo.inspection import figures
-from zoo.toys import TOYS
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("toy", nargs="?", default="grid", choices=("grid", "ring", "spiral", "moons"))

@@ -18,8 +18,8 @@ from zoo.__main__ import FAMILIES, main
 from zoo.autograd.runtime import use_kernels
 from zoo.data import digits8x8
 from zoo.model import KINDS, load
+from zoo.recipes.warm_up import RUNS, warm_up
 from zoo.vae import VAE
-from zoo.warm_up import RUNS, warm_up
 
 TINY = ["--data", "digits8x8", "--hidden", "12", "--latent", "3", "--depth", "1", "--epochs", "1", "--batch-size", "500",
         "--optimiser", "adam", "--quiet"]

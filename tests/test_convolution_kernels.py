@@ -6,8 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
-from zoo.autograd import winograd, winograd_strided, winograd_strided_transforms, winograd_transforms
-from zoo.autograd.convolution_kernels import conv2d_forward, conv2d_input, conv2d_weight, output_shape
+from zoo.autograd.kernels.convolution import conv2d_forward, conv2d_input, conv2d_weight, output_shape
+from zoo.autograd.kernels.winograd import (
+    stride_two as winograd_strided,
+)
+from zoo.autograd.kernels.winograd import (
+    stride_two_transforms as winograd_strided_transforms,
+)
+from zoo.autograd.kernels.winograd import (
+    transforms as winograd_transforms,
+)
+from zoo.autograd.kernels.winograd import (
+    unit_stride as winograd,
+)
 from zoo.autograd.runtime import get_threads, set_threads
 
 # Lavin & Gray 2015, section 4.3

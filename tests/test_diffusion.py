@@ -11,15 +11,15 @@ import pytest
 
 import zoo
 from zoo import autograd as ops
-from zoo import dit, samplers
 from zoo.__main__ import main
 from zoo.data import Images
+from zoo.data.toys import TOYS, moons
+from zoo.denoising import dit, samplers
+from zoo.denoising.editing import great_circle
 from zoo.diffusion import PRESETS, Diffusion, DiffusionConfig, DiffusionTraining, Pairs, make_trainer, optimal_pairs
-from zoo.diffusion_uses import great_circle
+from zoo.evaluation.metrics import Classifier, squared_wasserstein
 from zoo.inspection import figures
-from zoo.metrics import Classifier, squared_wasserstein
 from zoo.storage import WrongFile
-from zoo.toys import TOYS, moons
 from zoo.vae import VAE
 
 SMALL = {"image": (8, 8), "channels": 8, "multipliers": (1, 2)}

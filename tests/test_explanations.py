@@ -10,10 +10,10 @@ from zoo import explain
 from zoo.autograd import Tensor, no_grad
 from zoo.autograd.tracing import patch, trace
 from zoo.diffusion import Diffusion
+from zoo.evaluation.metrics import Classifier
 from zoo.explain import circuits, modular, patching
 from zoo.gan import GAN
 from zoo.inspection import explained
-from zoo.metrics import Classifier
 from zoo.optim import AdamW
 from zoo.training import Trainer
 from zoo.transformer import Transformer

@@ -8,15 +8,15 @@ import pytest
 
 import zoo
 from zoo import autograd as ops
+from zoo.adversarial.clusters import k_means, nearest_centre
+from zoo.adversarial.losses import LOSSES, gradient_penalty, zero_centred_penalty
+from zoo.adversarial.networks import Spectral
 from zoo.autograd import Tensor
-from zoo.clusters import k_means, nearest_centre
 from zoo.data import digits8x8
+from zoo.data.toys import TOYS, stacked_digits
+from zoo.explain.diagnosis import diagnose
 from zoo.gan import GAN, PRESETS, Adversaries, GANConfig, GANTraining, make_trainer
-from zoo.gan_diagnosis import diagnose
-from zoo.gan_losses import LOSSES, gradient_penalty, zero_centred_penalty
-from zoo.gan_networks import Spectral
 from zoo.nn import Conv2d, Linear
-from zoo.toys import TOYS, stacked_digits
 from zoo.training import TrainingFailed
 
 SMALL = {"image": (8, 8), "channels": 4, "latent": 5}

@@ -14,12 +14,12 @@ import zoo
 from zoo.autoencoder import Autoencoder
 from zoo.autograd import Tensor
 from zoo.diffusion import Diffusion
+from zoo.drawing.pictures import grid, mosaic, png
+from zoo.drawing.terminal import draw_bars, draw_image
 from zoo.gan import GAN
 from zoo.inspection import figures
 from zoo.inspection.inspect import inspect, read_settings
-from zoo.inspection.pictures import grid, mosaic, png
 from zoo.inspection.runs import read_change
-from zoo.inspection.terminal import draw_bars, draw_image
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
 from zoo.vae import VAE

@@ -13,7 +13,7 @@ import zoo.autograd as ops
 from zoo.autograd import Tensor, get_threads, set_threads
 from zoo.autograd.random import uniform
 from zoo.autograd.runtime import Native, use_kernels
-from zoo.autograd.tasks import address_of, task
+from zoo.autograd.runtime.tasks import address_of, task
 
 
 def normal(rng, *shape):
@@ -175,7 +175,7 @@ def test_an_address_is_where_the_first_element_lies(rng):
         assert address_of(a) == a.__array_interface__["data"][0]
 
 
-_rows = {name: Native(name, "zoo.autograd.row_vectors") for name in ("row_times_rows", "add_row_times_matrix", "row_times_narrow_matrix")}
+_rows = {name: Native(name, "zoo.autograd.runtime.native.row_vectors") for name in ("row_times_rows", "add_row_times_matrix", "row_times_narrow_matrix")}
 row_times_rows, add_row_times_matrix, row_times_narrow_matrix = _rows.values()
 
 

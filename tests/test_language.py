@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.language import LanguageModel, Sampling, _pieces, bigram_loss, drawn, softmax
+from zoo.language.model import LanguageModel, Sampling, _pieces, bigram_loss, drawn, softmax
+from zoo.language.tokenizer import BytePairTokenizer, CharTokenizer
 from zoo.model import last
 from zoo.recurrent import Recurrent
-from zoo.tokenizer import BytePairTokenizer, CharTokenizer
 from zoo.transformer import Transformer
 
 TEXT = "the quick brown fox jumps over the lazy dog.\nand the dog sleeps on.\n"

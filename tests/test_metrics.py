@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.metrics import (
+from zoo.data.toys import GRID, TOYS
+from zoo.evaluation.metrics import (
     Classifier,
     ClassifierTraining,
     Judge,
@@ -23,7 +24,6 @@ from zoo.metrics import (
     stacked_modes,
     toy_figures,
 )
-from zoo.toys import GRID, TOYS
 
 RNG = np.random.default_rng
 

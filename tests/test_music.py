@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from zoo import data, music
-from zoo.music import Chorale, Note
+from zoo.data import images as data
+from zoo.data import music
+from zoo.data.music import Chorale, Note
 from zoo.storage import WrongFile
 
 quick = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

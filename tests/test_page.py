@@ -15,9 +15,9 @@ from zoo.gan import GAN
 from zoo.inspection.demo import write_demo
 from zoo.inspection.inspect import inspect
 from zoo.inspection.page import pack, unpack
-from zoo.inspection.text import WATCHED, _last, _pushes, read
+from zoo.inspection.panels.text import WATCHED, _last, _pushes, read
+from zoo.language.tokenizer import CharTokenizer
 from zoo.recurrent import Recurrent
-from zoo.tokenizer import CharTokenizer
 from zoo.transformer import Transformer
 from zoo.vae import VAE
 from zoo.vqvae import VQVAE

@@ -336,7 +336,7 @@ def test_a_model_is_described(server):
 
 
 def test_a_model_that_generates_nothing_is_refused(tmp_path):
-    from zoo.metrics import Classifier
+    from zoo.evaluation.metrics import Classifier
 
     with pytest.raises(ValueError, match="generates nothing"):
         Models.of(Classifier.new())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from zoo.autograd.runtime import use_kernels
-from zoo.corpus import Corpus, LanguageTraining, batches_of, evaluate, make_trainer
+from zoo.language.corpus import Corpus, LanguageTraining, batches_of, evaluate, make_trainer
 from zoo.recurrent import Recurrent
 
 CELLS = pytest.mark.parametrize("cell", ["elman", "gru", "lstm"])
@@ -194,7 +194,7 @@ JSB = Path(__file__).parents[2] / "shared" / "data" / "music" / "czhuang_jsb-cho
 @pytest.mark.skipif(not JSB.exists(), reason="the JSB chorales aren't here")
 def test_a_coin_for_each_key_has_its_known_likelihood():
     """The entropy that no factorised model without memory beats, from the counts: a check that padding isn't counted."""
-    from zoo.corpus import read_corpus
+    from zoo.language.corpus import read_corpus
 
     corpus = read_corpus(JSB)
     train, test = (np.concatenate(corpus.rolls[part]) for part in ("train", "test"))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import scipy.special
 
-from zoo.autograd import runtime
 from zoo.autograd.runtime import (
     address,
     erff,
@@ -28,6 +27,7 @@ from zoo.autograd.runtime import (
     uniform,
     use_kernels,
 )
+from zoo.autograd.runtime import compiling as runtime
 
 
 @kernel

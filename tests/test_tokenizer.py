@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo import tokenizer
+from zoo.language import tokenizer
+from zoo.language.tokenizer import GPT2_PATTERN, BytePairTokenizer, CharTokenizer
 from zoo.storage import WrongFile
-from zoo.tokenizer import GPT2_PATTERN, BytePairTokenizer, CharTokenizer
 
 quick = settings(max_examples=60, deadline=None)
 REFERENCE = Path(__file__).parents[2] / "shared" / "data"

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo import decoding
-from zoo.autograd import crew, rotate
+from zoo.autograd import rotate
 from zoo.autograd.runtime import get_threads, kernels_enabled, use_kernels
-from zoo.corpus import Corpus, LanguageTraining, batches_of, evaluate, make_trainer, read_corpus, restrict
-from zoo.hugging_face import read_folder, write_folder
-from zoo.language import bigram_loss
-from zoo.lora import LAYERS, LowRank, adapt, merge
+from zoo.autograd.runtime import team as crew
+from zoo.language import decoding
+from zoo.language.corpus import Corpus, LanguageTraining, batches_of, evaluate, make_trainer, read_corpus, restrict
+from zoo.language.lora import LAYERS, LowRank, adapt, merge
+from zoo.language.model import bigram_loss
+from zoo.language.tokenizer import BytePairTokenizer, CharTokenizer
+from zoo.loading.hugging_face import read_folder, write_folder
 from zoo.storage import WrongFile, read_tensors, write_tensors
-from zoo.tokenizer import BytePairTokenizer, CharTokenizer
 from zoo.transformer import Cache, Transformer
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zoo.autograd import winograd
+from zoo.autograd.kernels.winograd import unit_stride as winograd
 
 
 @pytest.mark.parametrize(("size", "channels", "out"), [((28, 28), 32, 32), ((14, 11), 19, 64), ((7, 7), 64, 33), ((3, 5), 8, 8)])

@@ -8,6 +8,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import importlib.util
+import sys
+import warnings
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -21,13 +25,24 @@ _WHERE = {  # public name -> the module it is imported from, when it is first us
     "get_threads": "zoo.autograd",
     "trace": "zoo.autograd.tracing",
     "patch": "zoo.autograd.tracing",
-    "profile": "zoo.profiling",
-    "memory_report": "zoo.memory",
+    "profile": "zoo.inspection.profiling",
+    "memory_report": "zoo.inspection.memory",
     "graph": "zoo.inspection.graph",
     "Trainer": "zoo.training",
 }
-_MODULES = ("autograd", "nn", "optim", "training", "storage", "data", "music", "tokenizer", "metrics", "inspection", "explain",
-            "gan", "vae", "diffusion", "transformer", "recurrent")
+_MODULES = ("autograd", "nn", "optim", "training", "storage", "data", "language", "evaluation", "inspection", "explain", "recipes", "gan", "vae",
+            "diffusion", "transformer", "recurrent")
+_MOVED = {  # modules under the names that they had until 0.1, which go on working for one release
+    "zoo.clusters": "zoo.adversarial.clusters", "zoo.corpus": "zoo.language.corpus", "zoo.decoding": "zoo.language.decoding",
+    "zoo.diffusion_training": "zoo.recipes.diffusion", "zoo.diffusion_uses": "zoo.denoising.editing", "zoo.dit": "zoo.denoising.dit",
+    "zoo.gan_diagnosis": "zoo.explain.diagnosis", "zoo.gan_losses": "zoo.adversarial.losses", "zoo.gan_networks": "zoo.adversarial.networks",
+    "zoo.gan_training": "zoo.recipes.gan", "zoo.hugging_face": "zoo.loading.hugging_face", "zoo.latents": "zoo.denoising.latents",
+    "zoo.lora": "zoo.language.lora", "zoo.memory": "zoo.inspection.memory", "zoo.metrics": "zoo.evaluation.metrics",
+    "zoo.music": "zoo.data.music", "zoo.profiling": "zoo.inspection.profiling", "zoo.samplers": "zoo.denoising.samplers",
+    "zoo.tokenizer": "zoo.language.tokenizer", "zoo.toys": "zoo.data.toys", "zoo.unet": "zoo.denoising.unet",
+    "zoo.warm_up": "zoo.recipes.warm_up", "zoo.inspection.notebook": "zoo.drawing.notebook", "zoo.inspection.pictures": "zoo.drawing.pictures",
+    "zoo.inspection.terminal": "zoo.drawing.terminal",
+}
 
 __all__ = ["__version__", *_WHERE, *_MODULES]
 
@@ -38,17 +53,34 @@ if TYPE_CHECKING:
     from .autograd import set_threads as set_threads
     from .autograd.tracing import patch as patch
     from .autograd.tracing import trace as trace
-    from .memory import memory_report as memory_report
+    from .inspection.memory import memory_report as memory_report
+    from .inspection.profiling import profile as profile
     from .model import load as load
     from .model import shipped as shipped
-    from .profiling import profile as profile
     from .training import Trainer as Trainer
+
+
+class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports a module under an old name: the same module object, with a DeprecationWarning."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        return importlib.util.spec_from_loader(fullname, self) if fullname in _MOVED else None
+
+    def create_module(self, spec):
+        warnings.warn(f"{spec.name} is {_MOVED[spec.name]} now; the old name goes in the next release", DeprecationWarning, stacklevel=2)
+        return None
+
+    def exec_module(self, module):
+        sys.modules[module.__name__] = importlib.import_module(_MOVED[module.__name__])
+
+
+sys.meta_path.append(_MovedModules())
 
 
 def __getattr__(name: str):
     if name in _WHERE:
         return getattr(importlib.import_module(_WHERE[name]), name)
-    if name in _MODULES:
+    if name in _MODULES or f"zoo.{name}" in _MOVED:
         return importlib.import_module(f"zoo.{name}")
     raise AttributeError(f"zoo has no {name!r}; it has {', '.join(__all__)}")
 

@@ -216,7 +216,7 @@ def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[
     images = model.sample(n, **settings)
     out = known.out
     if out is None:
-        from .inspection.terminal import draw_images
+        from .drawing.terminal import draw_images
 
         print(draw_images(images[:16], columns=8))
         out = f"{Path(known.model).name}.png"
@@ -229,7 +229,7 @@ def _write_images(path: Path, images: Any) -> None:
 
     import numpy as np
 
-    from .inspection.pictures import save_grid
+    from .drawing.pictures import save_grid
     from .storage import atomic_write
 
     if path.suffix == ".png":
@@ -339,7 +339,7 @@ def _demo(known: argparse.Namespace, options: dict[str, str], arguments: list[st
 
 
 def _warm_up(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
-    from .warm_up import warm_up
+    from .recipes.warm_up import warm_up
 
     warm_up()
 

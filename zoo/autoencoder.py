@@ -19,7 +19,7 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
-from .data import Images, load_images
+from .data.images import Images, load_images
 from .model import Config, Family, Model, check_count, check_images, labels_for, last, replayable, stream
 from .nn import Linear
 from .optim import Adam, cosine

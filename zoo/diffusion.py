@@ -20,19 +20,19 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
-from .diffusion_training import PRESETS, DiffusionTraining, Pairs, load_data, make_trainer
-from .diffusion_training import optimal_pairs as optimal_pairs
-from .diffusion_uses import Uses
-from .dit import DiT
-from .latents import Latents
+from .data.toys import TOYS
+from .denoising.dit import DiT
+from .denoising.editing import Uses
+from .denoising.latents import Latents
+from .denoising.samplers import ADAPTIVE, SAMPLERS, Belief, Move, check_size, deviation_of, dormand_prince, make_path, next_size, times
+from .denoising.unet import Dense, UNet
 from .model import Config, Family, Step, check_count, check_images, check_labels, labels_for, last, replayable, stream
-from .samplers import ADAPTIVE, SAMPLERS, Belief, Move, check_size, deviation_of, dormand_prince, make_path, next_size, times
-from .toys import TOYS
+from .recipes.diffusion import PRESETS, DiffusionTraining, Pairs, load_data, make_trainer
+from .recipes.diffusion import optimal_pairs as optimal_pairs
 from .training import minibatches
-from .unet import Dense, UNet
 
 if TYPE_CHECKING:
-    from .data import Images
+    from .data.images import Images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -420,7 +420,7 @@ class Diffusion(Uses):
 
         settings are those of `steps`.
         """
-        from . import metrics
+        from .evaluation import metrics
 
         if likelihoods and not self.pictures:
             raise ValueError(f"likelihoods: is {likelihoods}; bits per dimension are of models of pictures, not of points or latents")

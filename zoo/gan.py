@@ -19,17 +19,17 @@ import numpy as np
 from numpy.random import Generator as Rng
 
 from . import autograd as ops
+from .adversarial.networks import Discriminator, Generator
 from .autograd import Tensor, no_grad
-from .diffusion_uses import great_circle
-from .gan_networks import Discriminator, Generator
-from .gan_training import PRESETS, GANTraining, data_shape, load_data, make_trainer
-from .gan_training import Adversaries as Adversaries
+from .denoising.editing import great_circle
 from .model import Config, Family, Model, Step, check_images, check_labels, replayable, stream
 from .nn import Module
+from .recipes.gan import PRESETS, GANTraining, data_shape, load_data, make_trainer
+from .recipes.gan import Adversaries as Adversaries
 from .training import minibatches
 
 if TYPE_CHECKING:
-    from .data import Images
+    from .data.images import Images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,14 +126,14 @@ class GAN(Model):
 
     def find_clusters(self, x: np.ndarray, seed: int = 0) -> None:
         """Centres and shares of the clusters among these samples: pictures (n, *image) in [0, 1], or points."""
-        from .clusters import k_means
+        from .adversarial.clusters import k_means
 
         self.centres[...] = k_means(self.inside(x).reshape(len(x), -1), self.config.clusters, np.random.default_rng(seed))
         self.shares[...] = np.bincount(self.cluster_of(x), minlength=len(self.centres)) / len(x)
 
     def cluster_of(self, x: np.ndarray) -> np.ndarray:
         """The cluster of each sample, (n,): x pictures (n, *image) in [0, 1], or points."""
-        from .clusters import nearest_centre
+        from .adversarial.clusters import nearest_centre
 
         return nearest_centre(self.inside(x).reshape(len(x), -1), self.centres)
 
@@ -239,7 +239,7 @@ class GAN(Model):
 
     def evaluate(self, data: Images | str, *, seed: int = 0, n: int = 10_000) -> dict[str, Any]:
         """The judge's figures for n samples, each with its floor; of toys, the modes that are covered."""
-        from . import metrics
+        from .evaluation import metrics
 
         x = self.sample(n, seed=seed)
         if isinstance(data, str):

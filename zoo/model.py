@@ -27,7 +27,7 @@ KINDS = {  # kind -> where its class is; a model's card says its kind
     "diffusion": ("zoo.diffusion", "Diffusion"),
     "transformer": ("zoo.transformer", "Transformer"),
     "recurrent": ("zoo.recurrent", "Recurrent"),
-    "classifier": ("zoo.metrics", "Classifier"),
+    "classifier": ("zoo.evaluation.metrics", "Classifier"),
 }
 WEIGHTS = Path(__file__).parent / "assets" / "weights"
 
@@ -229,12 +229,12 @@ class Step:
             np.array_equal(a, theirs[n], equal_nan=a.dtype.kind == "f") and a.dtype == theirs[n].dtype for n, a in mine.items())
 
     def __str__(self) -> str:
-        from .inspection.terminal import draw_step
+        from .drawing.terminal import draw_step
 
         return draw_step(self)
 
     def _repr_html_(self) -> str:
-        from .inspection.notebook import step_html
+        from .drawing.notebook import step_html
 
         return step_html(self)
 

@@ -16,8 +16,8 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor
-from .autograd.linear import activate
-from .autograd.tasks import address_of
+from .autograd.operations.linear import activate
+from .autograd.runtime.tasks import address_of
 from .autograd.tensor import state
 
 

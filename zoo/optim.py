@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .autograd import Tensor
-from .autograd import optimiser_kernels as kernels
+from .autograd.kernels import optimiser as kernels
 
 
 class Optimiser:

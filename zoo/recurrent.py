@@ -22,8 +22,8 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
-from .corpus import LanguageTraining, make_trainer, read_corpus
-from .language import LanguageConfig, LanguageModel, TextStep, cross_entropy
+from .language.corpus import LanguageTraining, make_trainer, read_corpus
+from .language.model import LanguageConfig, LanguageModel, TextStep, cross_entropy
 from .model import Family, Step, stream
 from .nn import Embedding, Linear, Module, dropout, parameter
 

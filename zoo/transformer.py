@@ -24,10 +24,10 @@ import numpy as np
 from numpy.random import Generator
 
 from . import autograd as ops
-from . import decoding
 from .autograd import Tensor, no_grad
-from .corpus import LanguageTraining, make_trainer, read_corpus
-from .language import LanguageConfig, LanguageModel
+from .language import decoding
+from .language.corpus import LanguageTraining, make_trainer, read_corpus
+from .language.model import LanguageConfig, LanguageModel
 from .model import Family
 from .nn import Embedding, LayerNorm, Linear, Module, RMSNorm, Sequential, aligned, dropout
 
@@ -306,7 +306,7 @@ def _array(x: Any) -> np.ndarray:
 
 def from_hugging_face(folder: Any) -> Transformer:
     """A GPT-2 or Llama folder of Hugging Face's layout; see hugging_face.py."""
-    from .hugging_face import read_folder
+    from .loading.hugging_face import read_folder
 
     return read_folder(folder)
 

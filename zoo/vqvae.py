@@ -24,7 +24,7 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
-from .data import Images, binarise, load_images
+from .data.images import Images, binarise, load_images
 from .model import Config, Family, Model, Step, check_count, check_images, check_labels, labels_for, last, replayable, stream
 from .nn import Conv2d, ConvTranspose2d, Module
 from .optim import Adam, cosine

@@ -5,17 +5,17 @@ Read `tensor.py` first, then `operation.py`; every other file is a shelf of oper
 
 from .tensor import Tensor, enable_grad, grad, no_grad
 from .operation import REGISTRY, fused, primitive
-from .arithmetic import *
-from .shaping import *
-from .activation import *
-from .linear import *
-from .normalisation import *
-from .attention import *
-from .self_attention import *
-from .convolution import *
-from .blocks import *
-from .recurrence import *
-from .loss import *
+from .operations.arithmetic import *
+from .operations.shaping import *
+from .operations.activation import *
+from .operations.linear import *
+from .operations.normalisation import *
+from .operations.attention import *
+from .operations.self_attention import *
+from .operations.convolution import *
+from .operations.blocks import *
+from .operations.recurrence import *
+from .operations.loss import *
 from .runtime import get_threads, set_threads
-from . import activation_kernels, attention_kernels, blocks_kernels, linear_kernels, loss_kernels  # attach the kernels
-from . import normalisation_kernels, recurrence_kernels, self_attention_kernels
+from .kernels import activation as _activation, attention as _attention, blocks as _blocks, linear as _linear, loss as _loss  # attach the kernels
+from .kernels import normalisation as _normalisation, recurrence as _recurrence, self_attention as _self_attention

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from .binding import bind
-from .runtime import kernels_enabled
+from .runtime.compiling import kernels_enabled
 from .tensor import Blank, Node, Tensor, _backward, source, state
 
 REGISTRY: dict[str, Operation] = {}

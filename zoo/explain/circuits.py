@@ -15,7 +15,7 @@ import numpy as np
 
 from ..autograd import no_grad
 from ..autograd.tracing import Seen, trace
-from ..language import Prompt
+from ..language.model import Prompt
 
 HEADS = "blocks.{}.attention.scaled_dot_product_attention"  # (batch, heads, time, head_width)
 MLP = "blocks.{}.mlp.down.linear"  # (batch, time, width)

@@ -15,7 +15,7 @@ import numpy as np
 from ..autograd import Tensor, grad, no_grad
 from ..autograd.tracing import patch
 from ..gan import evaluating
-from ..language import Prompt
+from ..language.model import Prompt
 from .circuits import checked
 
 Function = Callable[[Tensor], Any]

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..autograd import no_grad
 from ..autograd.tracing import patch, trace
-from ..language import Prompt
+from ..language.model import Prompt
 from . import circuits
 from .circuits import HEADS, MLP, part_names, stream_name
 

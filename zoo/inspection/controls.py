@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..samplers import ADAPTIVE, SAMPLERS
-from .latent import latent_map, latent_of
+from ..denoising.samplers import ADAPTIVE, SAMPLERS
+from .panels.latent import latent_map, latent_of
 
 MOST_TOKENS = 500
 MOST_EVALUATIONS = 250

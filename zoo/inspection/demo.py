@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..drawing.pictures import mosaic
+from ..drawing.terminal import draw_images
 from ..model import load, shipped
 from .page import pack, write_page
-from .pictures import mosaic
 from .runs import as_image, first, scale_of
-from .terminal import draw_images
 
 
 def _next(name: str) -> str:

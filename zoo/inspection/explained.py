@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..autograd import log_softmax
+from ..drawing.pictures import grid
 from .figures import ACCENT, MUTED, NEGATIVE, POSITIVE, axes, bars, curve, digits, picture
-from .pictures import grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

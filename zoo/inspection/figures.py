@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .pictures import grid, mosaic, to_bytes
+from ..drawing.pictures import grid, mosaic, to_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

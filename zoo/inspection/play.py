@@ -113,7 +113,7 @@ def command_for(source: Any, settings: dict[str, Any]) -> str:
 
 def _test_pictures(model: Any) -> Any:
     """Pictures that the model hasn't seen, or None where none of that size ship."""
-    from ..data import load_images
+    from ..data.images import load_images
 
     name = {(28, 28): "mnist", (8, 8): "digits8x8"}.get(tuple(model.config.image))
     return None if name is None else load_images(name).test

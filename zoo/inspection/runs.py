@@ -26,11 +26,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..autograd.tracing import patch
-from ..language import TextStep
+from ..drawing.pictures import mosaic
+from ..drawing.terminal import draw_value
+from ..language.model import TextStep
 from ..model import Step
 from .page import Packed, pack
-from .pictures import mosaic
-from .terminal import draw_value
 
 T = TypeVar("T")
 Run = dict[str, Any]
@@ -109,7 +109,7 @@ def tool(*kinds: str) -> Callable[[Callable[..., Panels]], Callable[..., Panels]
 def _events(model: Any, changes: Changes | None, settings: dict[str, Any]) -> Iterator[Event]:
     if not hasattr(model, "steps"):
         raise ValueError(f"inspect: {type(model).__name__} has no steps(...), so there is nothing to play")
-    from . import families  # noqa: F401  (registers the recorders)
+    from .panels import families  # noqa: F401  (registers the recorders)
 
     with patch(model, changes) if changes else nullcontext():
         yield from RECORDERS.get(model.kind, plain)(model, **settings)

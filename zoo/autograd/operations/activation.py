@@ -1,0 +1,108 @@
+"""Activations, elementwise, and softmax."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..operation import fused, primitive
+from .arithmetic import detach, exp, log, max, reduced_axes, sum
+
+
+@primitive
+def tanh(x):
+    """y = tanh x"""
+    return np.tanh(x)
+
+
+@primitive
+def sigmoid(x):
+    """y = 1 / (1 + e^-x), without overflow"""
+    return np.exp(-np.logaddexp(0, -x))
+
+
+@primitive
+def softplus(x):
+    """y = ln(1 + e^x), without overflow"""
+    return np.logaddexp(0, x)
+
+
+@primitive
+def relu(x):
+    """y = max(x, 0); the derivative at 0 is 0"""
+    return np.maximum(x, 0)
+
+
+@primitive
+def leaky_relu(x, *, slope=0.01):
+    """y = x where x > 0, else slope x"""
+    return np.where(x > 0, x, slope * x)
+
+
+@primitive
+def erf(x):
+    """y = 2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x"""
+    from scipy.special import erf
+
+    return erf(x)
+
+
+def _step(x, low):
+    """1 where x > 0, else low; as an array, for it has no gradient."""
+    values = detach(x)
+    values = values if isinstance(values, np.ndarray) else values.data
+    return np.where(values > 0, 1.0, low).astype(values.dtype)
+
+
+tanh.derivatives(lambda g, y, _x: g * (1 - y * y))
+sigmoid.derivatives(lambda g, y, _x: g * (y * (1 - y)))
+softplus.derivatives(lambda g, _y, x: g * sigmoid(x))
+relu.derivatives(lambda g, y, _x: g * _step(y, 0.0))
+leaky_relu.derivatives(lambda g, _y, x, *, slope: g * _step(x, slope))
+erf.derivatives(lambda g, _y, x: g * (2 / math.sqrt(math.pi) * exp(-(x * x))))
+
+
+@fused
+def silu(x):
+    """y = x sigmoid(x) (Ramachandran et al. 2017, also called swish)"""
+    return x * sigmoid(x)
+
+
+@fused
+def gelu(x, *, approximate="none"):
+    """y = x P(Z <= x), Z standard normal (Hendrycks & Gimpel 2016); approximate="tanh" is the form that GPT-2 uses"""
+    if approximate == "tanh":
+        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
+    return 0.5 * x * (1 + erf(x / math.sqrt(2)))
+
+
+@gelu.check
+def _(x, *, approximate):
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: approximate is {approximate!r}; it may be 'none' or 'tanh'")
+
+
+@fused
+def softmax(x, *, axis=-1):
+    """y = e^x / sum e^x over axis, without overflow"""
+    e = exp(x - detach(max(x, axis=axis, keepdims=True)))
+    return e / sum(e, axis=axis, keepdims=True)
+
+
+@fused
+def log_softmax(x, *, axis=-1):
+    """y = x - ln sum e^x over axis; the greatest x goes first, so that a large offset costs no digits"""
+    below = x - detach(max(x, axis=axis, keepdims=True))
+    return below - log(sum(exp(below), axis=axis, keepdims=True))
+
+
+def _check_axis(name):
+    def check(x, *, axis):
+        reduced_axes(axis, np.ndim(x), name)
+
+    return check
+
+
+softmax.check(_check_axis("softmax"))
+log_softmax.check(_check_axis("log_softmax"))

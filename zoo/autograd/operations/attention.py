@@ -1,0 +1,50 @@
+"""Scaled dot-product attention."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..operation import fused
+from .activation import softmax
+from .arithmetic import where
+from .linear import matmul
+from .shaping import swapaxes
+
+
+@fused
+def scaled_dot_product_attention(query, key, value, mask=None, *, is_causal=False, scale=None):
+    """y = softmax(q k^T / sqrt(width)) v (Vaswani et al. 2017, eq. 1)
+
+    query (..., queries, width), key (..., keys, width), value (..., keys, features)
+    mask: bool, True where a query may look, or numbers that are added to the scores; broadcast to (..., queries, keys)
+    is_causal: query i looks at keys 0 .. i + keys - queries only: with a cache, the last query looks at every key
+    """
+    scores = matmul(query, swapaxes(key)) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if is_causal:
+        scores = where(causal_mask(query.shape[-2], key.shape[-2]), scores, -np.inf)
+    if mask is not None:
+        scores = where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
+    return matmul(softmax(scores), value)
+
+
+def causal_mask(queries: int, keys: int) -> np.ndarray:
+    """(queries, keys) bool: which keys each query may look at."""
+    return np.tri(queries, keys, keys - queries, dtype=bool)
+
+
+@scaled_dot_product_attention.check
+def _(query, key, value, mask, *, is_causal, scale):
+    if query.ndim < 2 or query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+        raise ValueError(
+            f"scaled_dot_product_attention: query {query.shape}, key {key.shape}, value {value.shape}; "
+            "they are (..., queries, width), (..., keys, width), (..., keys, features)"
+        )
+    if is_causal and query.shape[-2] > key.shape[-2]:
+        raise ValueError(f"scaled_dot_product_attention: is_causal with {query.shape[-2]} queries but only {key.shape[-2]} keys")
+    if mask is not None:
+        try:
+            np.broadcast_shapes(mask.shape, (*query.shape[:-1], key.shape[-2]))
+        except ValueError:
+            raise ValueError(f"scaled_dot_product_attention: mask has shape {mask.shape}, the scores {(*query.shape[:-1], key.shape[-2])}") from None

@@ -1,0 +1,115 @@
+"""Norms and dropout.  Images and text alike have their features on the last axis."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..operation import fused
+from ..random import uniform
+from ..runtime.compiling import kernels_enabled
+from .arithmetic import mean, sqrt, var
+
+
+@fused
+def layer_norm(x, gain, bias, *, eps=1e-5):
+    """y = gain (x - mean) / sqrt(var + eps) + bias over the last axis (Ba et al. 2016, eq. 4)"""
+    centred = x - mean(x, axis=-1, keepdims=True)
+    y = gain * (centred / sqrt(mean(centred * centred, axis=-1, keepdims=True) + eps))
+    return y if bias is None else y + bias
+
+
+@fused
+def rms_norm(x, gain, *, eps=1e-5):
+    """y = gain x / sqrt(mean x^2 + eps) over the last axis (Zhang & Sennrich 2019)"""
+    return gain * (x / sqrt(mean(x * x, axis=-1, keepdims=True) + eps))
+
+
+@fused
+def batch_norm(x, gain, bias, *, eps=1e-5, activation=None, moments=None):
+    """y = gain (x - mean) / sqrt(var + eps) + bias over all axes but the last (Ioffe & Szegedy 2015): x (batch, ..., channels)
+
+    activation: None, "relu" or "leaky_relu", which comes next in a convolutional network
+    moments: x's mean and variance where `batch_statistics` has found them already, so that a kernel needn't once more
+    """
+    from .linear import activate
+
+    axes = tuple(range(x.ndim - 1))
+    centred = x - mean(x, axis=axes, keepdims=True)
+    return activate(gain * (centred / sqrt(mean(centred * centred, axis=axes, keepdims=True) + eps)) + bias, activation)
+
+
+@fused
+def group_norm(x, gain, bias, *, groups, eps=1e-5, activation=None):
+    """Each image and each of `groups` groups of channels has mean 0 and variance 1 (Wu & He 2018): x (batch, ..., channels)
+
+    activation: None or "silu", which a residual block applies next
+    """
+    from .linear import activate
+
+    n, *space, c = x.shape
+    grouped = x.reshape((n, -1, groups, c // groups))
+    centred = grouped - mean(grouped, axis=(1, 3), keepdims=True)
+    normal = centred / sqrt(var(grouped, axis=(1, 3), keepdims=True) + eps)
+    return activate(gain * normal.reshape((n, *space, c)) + bias, activation)
+
+
+@fused
+def dropout(x, *, p, seed):
+    """y = x / (1 - p) with probability 1 - p, else 0 (Srivastava et al. 2014)
+
+    The mask is a function of the seed and the entry's position alone, so a step can be replayed.
+    seed: any integer from 0 to 2**63 - 1; draw a new one for each call.
+    """
+    keep = uniform(seed, x.shape) >= p
+    return x * (keep.astype(x.dtype) / (1 - p))
+
+
+def _check_features(name: str, x, **features) -> None:
+    for argument, a in features.items():
+        if a is not None and a.shape != x.shape[-1:]:
+            raise ValueError(f"{name}: {argument} has shape {a.shape}; x has {x.shape[-1]} features (shape {x.shape})")
+    if x.size == 0:
+        raise ValueError(f"{name}: x has shape {x.shape}, which holds nothing")
+
+
+@layer_norm.check
+def _(x, gain, bias, *, eps):
+    _check_features("layer_norm", x, gain=gain, bias=bias)
+
+
+@rms_norm.check
+def _(x, gain, *, eps):
+    _check_features("rms_norm", x, gain=gain)
+
+
+@batch_norm.check
+def _(x, gain, bias, *, eps, activation, moments):
+    _check_features("batch_norm", x, gain=gain, bias=bias)
+    if activation not in (None, "relu", "leaky_relu"):
+        raise ValueError(f"batch_norm: activation is {activation!r}; it may be None, 'relu' or 'leaky_relu'")
+
+
+@group_norm.check
+def _(x, gain, bias, *, groups, eps, activation):
+    _check_features("group_norm", x, gain=gain, bias=bias)
+    if groups < 1 or x.shape[-1] % groups:
+        raise ValueError(f"group_norm: groups is {groups}; it must divide the {x.shape[-1]} channels of x")
+
+
+@dropout.check
+def _(x, *, p, seed):
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout: p is {p}; it may go from 0 up to but not including 1")
+    if not 0 <= int(seed) < 2**63:
+        raise ValueError(f"dropout: seed is {seed}; it may go from 0 to 2**63 - 1")
+
+
+def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance over all axes but the last: what batch_norm uses, for the running averages of its layer."""
+    if kernels_enabled() and x.dtype == np.float32 and x.size and x.flags.c_contiguous:
+        from ..kernels.normalisation import batch_moments  # which is made of this file
+
+        mean, variance = batch_moments(x)
+        return mean.astype(x.dtype), variance.astype(x.dtype)
+    flat = x.reshape(-1, x.shape[-1])
+    return flat.mean(0), flat.var(0)

@@ -1,0 +1,69 @@
+"""Attention of a sequence to itself, from one product that holds queries, keys and values side by side.
+
+Three slices of one array cost three arrays of its size on the way back, each mostly zeros; here the way back writes one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..operation import fused
+from .arithmetic import broadcast_to
+from .attention import scaled_dot_product_attention
+from .shaping import concatenate, reshape, split, swapaxes
+
+
+@fused
+def self_attention(packed, *, heads, key_value_heads, rotation=None, is_causal=True):
+    """Multi-head attention (Vaswani et al. 2017, section 3.2.2), keys and values shared by groups of heads (Ainslie et al. 2023)
+
+    packed (batch, time, (heads + 2 key_value_heads) width): queries, keys, values -> (batch, time, heads width)
+    rotation: cosines and sines, each (time, width / 2): queries and keys are turned by their positions
+    is_causal: each looks at itself and at those before it; else at all
+    """
+    q, k, v = unpack(packed, heads, key_value_heads)
+    if rotation is not None:
+        q, k = rotate(q, *rotation), rotate(k, *rotation)
+    return merge_heads(scaled_dot_product_attention(q, repeat_heads(k, heads), repeat_heads(v, heads), is_causal=is_causal))
+
+
+@self_attention.check
+def _(packed, *, heads, key_value_heads, rotation, is_causal):
+    if packed.ndim != 3 or packed.shape[2] % (heads + 2 * key_value_heads):
+        raise ValueError(f"self_attention: packed has shape {packed.shape}; it is (batch, time, ({heads} + 2 * {key_value_heads}) width)")
+    if heads % key_value_heads:
+        raise ValueError(f"self_attention: key_value_heads is {key_value_heads}; it must divide heads, {heads}")
+    shape = (packed.shape[1], packed.shape[2] // (heads + 2 * key_value_heads) // 2)
+    if rotation is not None and not rotation[0].shape == rotation[1].shape == shape:
+        raise ValueError(f"self_attention: rotation has shapes {rotation[0].shape} and {rotation[1].shape}; each is {shape}")
+
+
+def unpack(packed, heads: int, key_value_heads: int) -> list:
+    """(batch, time, ...) -> queries (batch, heads, time, width), keys and values (batch, key_value_heads, time, width)."""
+    b, t, n = packed.shape
+    d = n // (heads + 2 * key_value_heads)
+    parts = split(packed, [heads * d, (heads + key_value_heads) * d], axis=-1)
+    return [swapaxes(reshape(z, shape=(b, t, z.shape[2] // d, d)), a=1, b=2) for z in parts]
+
+
+def merge_heads(y):
+    """(batch, heads, time, width) -> (batch, time, heads width)."""
+    b, h, t, d = y.shape
+    return reshape(swapaxes(y, a=1, b=2), shape=(b, t, h * d))
+
+
+def rotate(x, cosine: np.ndarray, sine: np.ndarray):
+    """Rotary positions (Su et al. 2021): each pair (x_i, x_{i + width/2}) is turned by its position's angle.
+
+    x (..., time, width); cosine, sine (time, width / 2).  The product of a query and a key then depends on their distance alone.
+    """
+    a, b = split(x, 2, axis=-1)
+    return concatenate([a * cosine - b * sine, b * cosine + a * sine], axis=-1)
+
+
+def repeat_heads(x, heads: int):
+    """(batch, fewer, time, width) -> (batch, heads, time, width): each several times in a row."""
+    b, h, t, d = x.shape
+    if h == heads:
+        return x
+    return reshape(broadcast_to(reshape(x, shape=(b, h, 1, t, d)), shape=(b, h, heads // h, t, d)), shape=(b, heads, t, d))

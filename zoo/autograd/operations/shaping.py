@@ -1,0 +1,187 @@
+"""Reshaping, joining, cutting and indexing.  Each one's derivative is another one here."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..operation import primitive
+from ..tensor import Tensor
+
+
+@primitive
+def reshape(x, *, shape):
+    """The same entries in another shape; one length may be -1"""
+    return np.reshape(x, shape)
+
+
+@primitive
+def transpose(x, *, axes=None):
+    """Axes in another order (reversed if None); a view"""
+    return np.transpose(x, axes)
+
+
+@primitive
+def swapaxes(x, *, a=-1, b=-2):
+    """Two axes exchanged; a view"""
+    return np.swapaxes(x, a, b)
+
+
+reshape.derivatives(lambda g, _y, _x, *, shape: reshape(g, shape=_x.shape))
+transpose.derivatives(lambda g, _y, _x, *, axes: transpose(g, axes=_undone(axes)))
+swapaxes.derivatives(lambda g, _y, _x, *, a, b: swapaxes(g, a=a, b=b))
+
+
+def _undone(axes):
+    """The order of axes that undoes this one."""
+    return None if axes is None else tuple(int(i) for i in np.argsort([a % len(axes) for a in axes]))
+
+
+@primitive
+def concatenate(*arrays, axis=0):
+    """Arrays joined along an axis that is there: concatenate([a, b], axis=1)"""
+    return np.concatenate(arrays, axis=axis)
+
+
+@primitive
+def stack(*arrays, axis=0):
+    """Arrays joined along a new axis: stack([a, b])"""
+    return np.stack(arrays, axis=axis)
+
+
+def _concatenate_rule(g, _y, i, *arrays, axis):
+    start = sum(a.shape[axis] for a in arrays[:i])
+    index = [slice(None)] * arrays[i].ndim
+    index[axis] = slice(start, start + arrays[i].shape[axis])
+    return getitem(g, index=tuple(index))
+
+
+def _stack_rule(g, _y, i, *arrays, axis):
+    index = [slice(None)] * (arrays[i].ndim + 1)
+    index[axis] = i
+    return getitem(g, index=tuple(index))
+
+
+concatenate.derivatives(_concatenate_rule)
+stack.derivatives(_stack_rule)
+
+
+@primitive
+def getitem(x, *, index):
+    """x[index]: ints, slices, None, ..., integer and bool arrays, as in NumPy"""
+    return x[_plain(index)]
+
+
+@primitive
+def getitem_adjoint(g, *, index, shape):
+    """Zeros of the shape with g added at index; an entry that was read twice gets both"""
+    out = np.zeros(shape, g.dtype)
+    add_at(out, index, g)
+    return out
+
+
+def add_at(total: np.ndarray, index, g: np.ndarray) -> None:
+    """total[index] += g, where an entry that is named twice gets both."""
+    index = _plain(index)
+    if _repeats(index):
+        np.add.at(total, index, g)
+    else:
+        total[index] += g
+
+
+getitem.derivatives(lambda g, _y, _x, *, index: getitem_adjoint(g, index=index, shape=_x.shape))
+getitem_adjoint.derivatives(lambda g, _y, _g, *, index, shape: getitem(g, index=index))
+
+
+def _plain(index):
+    """An index without tensors in it."""
+    if isinstance(index, tuple):
+        return tuple(_plain(i) for i in index)
+    return index.data if isinstance(index, Tensor) else index
+
+
+def _repeats(index) -> bool:
+    """Whether an index may name an entry twice: integer arrays and lists may."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(p, (list, np.ndarray)) and np.asarray(p).dtype.kind != "b" for p in parts)
+
+
+@primitive
+def take(x, *, indices, axis=None):
+    """The entries of x at indices along axis (of the flattened x if None)"""
+    return np.take(x, _plain(indices), axis=axis)
+
+
+def _take_rule(g, _y, _x, *, indices, axis):
+    if axis is None:
+        flat = getitem_adjoint(g, index=np.asarray(_plain(indices)), shape=(math.prod(_x.shape),))
+        return reshape(flat, shape=_x.shape)
+    index = (slice(None),) * (axis % _x.ndim) + (np.asarray(_plain(indices)),)
+    return getitem_adjoint(g, index=index, shape=_x.shape)
+
+
+take.derivatives(_take_rule)
+
+
+@primitive
+def take_along_axis(x, indices, *, axis=-1):
+    """y[..., i] = x[..., indices[..., i]] along axis"""
+    return np.take_along_axis(x, indices, axis=axis)
+
+
+@primitive
+def take_along_axis_adjoint(g, indices, *, axis, shape):
+    """Zeros of the shape with g added where take_along_axis read"""
+    out = np.zeros(shape, g.dtype)
+    grid = list(np.ix_(*map(np.arange, indices.shape)))
+    grid[axis] = indices
+    np.add.at(out, tuple(grid), g)
+    return out
+
+
+take_along_axis.derivatives(lambda g, _y, _x, indices, *, axis: take_along_axis_adjoint(g, indices, axis=axis, shape=_x.shape), None)
+take_along_axis_adjoint.derivatives(lambda g, _y, _g, indices, *, axis, shape: take_along_axis(g, indices, axis=axis), None)
+
+
+@primitive
+def pad(x, *, widths, value=0.0):
+    """A constant around x: widths is one (before, after) for each axis"""
+    return np.pad(x, widths, constant_values=value)
+
+
+def _inside(widths, shape):
+    return tuple(slice(before, before + n) for (before, _), n in zip(widths, shape))
+
+
+pad.derivatives(lambda g, _y, _x, *, widths, value: getitem(g, index=_inside(widths, _x.shape)))
+
+
+def split(x, sections, axis=0):
+    """x cut along axis: into `sections` equal parts, or at the given indices; a list"""
+    n = x.shape[axis]
+    if isinstance(sections, int):
+        if sections < 1 or n % sections:
+            raise ValueError(f"split: axis {axis} has length {n}, which can't be cut into {sections} equal parts")
+        bounds = list(range(0, n + 1, n // sections))
+    else:
+        bounds = [0, *sections, n]
+    before = (slice(None),) * (axis % x.ndim)
+    return [getitem(x, index=(*before, slice(a, b))) for a, b in zip(bounds, bounds[1:])]
+
+
+def expand_dims(x, axis):
+    """A new axis of length 1"""
+    axis %= x.ndim + 1
+    return reshape(x, shape=(*x.shape[:axis], 1, *x.shape[axis:]))
+
+
+def squeeze(x, axis=None):
+    """Axes of length 1 taken out (all, or those named)"""
+    axes = {i for i, n in enumerate(x.shape) if n == 1} if axis is None else {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
+    wrong = [i for i in axes if x.shape[i] != 1]
+    if wrong:
+        raise ValueError(f"squeeze: axis {wrong[0]} has length {x.shape[wrong[0]]}, not 1 (shape {x.shape})")
+    return reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes))
+
+

@@ -1,0 +1,125 @@
+"""Tasks: the work of a kernel cut into parts, which one parallel loop hands to the threads.
+
+    @task
+    def double(t, tasks, x, y, n, factor: float):          # part t of tasks; x and y are addresses, n an integer
+        first, last = part(t, tasks, n, 16), part(t + 1, tasks, n, 16)
+        source, target = floats(x + 4 * first, last - first), floats(y + 4 * first, last - first)
+        for i in range(source.size):
+            target[i] = factor * source[i]
+
+    double(x, y, x.size, 2.0)                               # arrays are handed over as their addresses
+
+Numba takes most of a second for the parallel loop around a kernel, and compiles the kernel anew for every mixture of argument types
+(a read-only array is another type). Here the loop is compiled once for all tasks, and a task once, alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import struct
+from array import array
+
+import numpy as np
+
+from .compiling import Compiled, Native, Separate, get_threads, inner, kernel, prange
+
+_rows = "zoo.autograd.runtime.native.rows"
+floats, reals, integers, booleans = (Native(name, _rows) for name in ("floats", "reals", "integers", "booleans"))
+integer_argument, real_argument, call_task = (Native(name, _rows) for name in ("integer_argument", "real_argument", "call_task"))
+minus_in_order = Native("minus_in_order", _rows)
+
+
+@inner
+def part(t, tasks, n, multiple):
+    """Where part t of n things starts if tasks share them in runs of `multiple`."""
+    return min(n, (n + multiple - 1) // multiple * t // tasks * multiple)
+
+
+@kernel
+def _run_tasks(function, tasks, arguments):
+    for t in prange(tasks):
+        call_task(function, t, tasks, arguments)
+
+
+class _Body(Compiled):
+    def _options(self):
+        return {"inline": "always"}  # compiled once, as a part of the task
+
+
+class Task(Separate):
+    """A function (t, tasks, *addresses and numbers); called, it runs for t = 0 ... tasks - 1 on all threads."""
+
+    def __init__(self, function):
+        name, parameters = function.__name__, list(inspect.signature(function).parameters.values())[2:]
+        read = [f"{'real' if p.annotation in (float, 'float') else 'integer'}_argument(arguments, {i})" for i, p in enumerate(parameters)]
+        names = {"body": _Body(function), "integer_argument": integer_argument, "real_argument": real_argument}
+        names["__name__"] = function.__module__
+        exec(f"def {name}(t, tasks, arguments):\n    body(t, tasks, {', '.join(read)})", names)
+        shim = names[name]
+        shim.__doc__ = function.__doc__
+        super().__init__(shim, "void(int64, int64, int64)")
+        self.reads = len(parameters)
+        self.alone = None
+
+    def build(self):
+        found = super().build()
+        self.alone = self.keep_alive.ctypes
+        self.address = self.keep_alive.address
+        return found
+
+    def __call__(self, *values, tasks=None):
+        """tasks: into how many parts the work is cut; as many as there are threads unless given."""
+        arguments = self.arguments(*values)
+        self.run(arguments.buffer_info()[0], tasks or get_threads())
+
+    def arguments(self, *values):
+        """A call's arguments as the task reads them.  Who keeps them for many calls keeps what they are the addresses of, too."""
+        assert len(values) == self.reads, (self.__name__, len(values), self.reads)
+        return array("q", [v if type(v) is int else _word(v) for v in values])
+
+    def run(self, place, tasks):
+        """Call it with the arguments that lie at an address."""
+        if self.alone is None:
+            self.build()
+        if tasks == 1:
+            self.alone(0, 1, place)
+        else:
+            _run_tasks(self.address, tasks, place)
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where an array's first element lies.  The second way serves every array, but takes a microsecond: three times as long."""
+    if array.flags.carray:
+        return ctypes.addressof(_bytes_of(array))
+    return array.__array_interface__["data"][0]
+
+
+_bytes_of = (ctypes.c_char * 0).from_buffer
+
+
+def _word(v) -> int:
+    """An argument as 64 bits: an array's address, a number itself; None is 0."""
+    if isinstance(v, np.ndarray):
+        return address_of(v)
+    if isinstance(v, (float, np.floating)):
+        return struct.unpack("q", struct.pack("d", v))[0]
+    return 0 if v is None else int(v)
+
+
+def task(function) -> Task:
+    """Decorator: a part of a kernel's work. Arrays are addresses, numbers int64, or float64 where annotated `float`."""
+    return Task(function)
+
+
+CHUNK = 4096  # entries that a pass over memory takes at a time: 16 kB, half of the nearest cache
+
+
+def tasks_for(entries: int) -> int:
+    """How many threads a pass over so many entries is worth."""
+    return min(get_threads(), 1 + entries // (2 * CHUNK))
+
+
+def is_float32(*arrays) -> bool:
+    """Whether all are float32 arrays; a number or an array of integers isn't."""
+    return all(isinstance(a, np.ndarray) and a.dtype == np.float32 for a in arrays)

@@ -1,0 +1,238 @@
+"""Music: Bach's chorales as text for a sequence model and as piano rolls, and notes as MIDI, WAV and pictures.
+
+A chorale on its grid of sixteenths is (steps, 4) pitches, soprano first, and (steps, 4) onsets. As text it is four
+characters a step, one a voice, so that every text model and tokenizer of the zoo can learn, continue and write it:
+
+    chr(pitch + 12)   the voice strikes this MIDI pitch (60, middle C, is H)
+    -                 it holds the pitch that it sings
+    .                 it rests
+    newline           the chorale is over
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import NamedTuple
+
+import numpy as np
+
+from zoo.data.images import ASSETS
+from zoo.storage import PathLike, WrongFile, atomic_write, read_json
+
+REST, HOLD, STRIKE, END = ".", "-", 12, "\n"
+VOICES = ("soprano", "alto", "tenor", "bass")
+LOWEST, KEYS = 21, 88                        # the piano: MIDI 21 to 108
+
+
+@dataclass(frozen=True, eq=False)
+class Chorale:
+    """Four voices on a grid of sixteenth notes."""
+
+    pitch: np.ndarray                        # (steps, 4) int8, MIDI; -1 is a rest
+    onset: np.ndarray                        # (steps, 4) bool: the voice strikes here, else it holds or rests
+    name: str = ""
+    sharps: int = 0                          # of the key signature; flats are negative
+    time: str = "4/4"
+
+
+class Note(NamedTuple):
+    """One note; start and length count steps of the grid."""
+
+    voice: int
+    pitch: int
+    start: int
+    length: int
+
+
+# ------------------------------------------------------------------------------------------------ what there is to learn from
+
+def chorales() -> list[Chorale]:
+    """363 four-part chorales by J. S. Bach (the corpus of music21), on a grid of sixteenths."""
+    with np.load(ASSETS / "chorales.npz", allow_pickle=False) as file:
+        pitch, onset, ends = file["pitch"], file["onset"].astype(bool), np.cumsum(file["length"])
+        rest = zip(file["name"].tolist(), file["key_fifths"].tolist(), file["time"].tolist(), strict=True)
+    parts = zip(np.split(pitch, ends[:-1]), np.split(onset, ends[:-1]), rest, strict=True)
+    return [Chorale(p, _sung(p, o), *others) for p, o, others in parts]
+
+
+def _sung(pitch: np.ndarray, onset: np.ndarray) -> np.ndarray:
+    """Onsets that agree with the pitches: a rest is not struck, a new pitch always is."""
+    changed = np.ones_like(onset)
+    changed[1:] = pitch[1:] != pitch[:-1]
+    return (onset | changed) & (pitch >= 0)
+
+
+def split_chorales(pieces: Sequence[Chorale]) -> dict[str, list[Chorale]]:
+    """'train', 'valid', 'test', about 8 : 1 : 1. A chorale's own notes decide where it goes, so that two copies stay together."""
+    parts: dict[str, list[Chorale]] = {"train": [], "valid": [], "test": []}
+    for piece in pieces:
+        place = zlib.crc32(np.ascontiguousarray(piece.pitch, dtype=np.int8).tobytes()) % 10
+        parts["test" if place == 0 else "valid" if place == 1 else "train"].append(piece)
+    return parts
+
+
+def load_jsb(path: PathLike) -> dict[str, list[list[list[int]]]]:
+    """The JSB chorales of Boulanger-Lewandowski et al. 2012 as JSON: 'train', 'valid', 'test', each a list of pieces, each a
+    list of chords, each a list of MIDI pitches (the layout of github.com/czhuang/JSB-Chorales-dataset; -1 is silence)."""
+    content = read_json(path)
+    if missing := [part for part in ("train", "valid", "test") if not isinstance(content.get(part), list)]:
+        raise WrongFile(f"{path}: has no list {missing[0]!r}; expects the lists train, valid and test")
+    pieces: dict[str, list[list[list[int]]]] = {}
+    for part in ("train", "valid", "test"):
+        try:
+            pieces[part] = [[[int(p) for p in chord if p != -1] for chord in piece] for piece in content[part]]
+        except (TypeError, ValueError) as error:
+            raise WrongFile(f"{path}: {part} is not pieces of chords of MIDI pitches ({error})") from error
+        if wrong := [p for piece in pieces[part] for chord in piece for p in chord if not LOWEST <= p < LOWEST + KEYS]:
+            raise WrongFile(f"{path}: {part} has the pitch {wrong[0]}; expects {LOWEST} to {LOWEST + KEYS - 1}")
+    return pieces
+
+
+def piano_roll(chords: Sequence[Sequence[int]]) -> np.ndarray:
+    """(steps, 88) float32 of 0 and 1 from chords of MIDI pitches. `zoo.data.pad` joins rolls, with the mask of true steps."""
+    roll = np.zeros((len(chords), KEYS), np.float32)
+    for step, chord in enumerate(chords):
+        for pitch in chord:
+            if not LOWEST <= pitch < LOWEST + KEYS:
+                raise ValueError(f"chords: step {step} has the pitch {pitch}; expects {LOWEST} to {LOWEST + KEYS - 1}")
+            roll[step, pitch - LOWEST] = 1
+    return roll
+
+
+def chords_of(roll: np.ndarray) -> list[list[int]]:
+    """The chords of a (steps, 88) roll: its pitches above one half, upwards."""
+    if roll.ndim != 2 or roll.shape[1] != KEYS:
+        raise ValueError(f"roll: has shape {roll.shape}; expects (steps, {KEYS})")
+    return [(np.flatnonzero(step > 0.5) + LOWEST).tolist() for step in roll]
+
+
+# ------------------------------------------------------------------------------------------------ a chorale as text
+
+def to_text(piece: Chorale) -> str:
+    """Four characters a step, without the newline that ends it. `from_text` gives the chorale back."""
+    pitch = piece.pitch.astype(np.int32)
+    _check_range(pitch, "piece: has")
+    onset = _sung(piece.pitch, piece.onset)
+    return np.where(onset, pitch + STRIKE, np.where(pitch < 0, ord(REST), ord(HOLD))).astype(np.uint8).tobytes().decode("ascii")
+
+
+def from_text(text: str) -> Chorale:
+    """The chorale that a text spells, up to its first newline. A last step with fewer than four voices is left out.
+
+    A hold after a rest, which a model may write, is a rest. Any other character is a ValueError."""
+    text = text.split(END)[0]
+    symbols = np.array([ord(c) for c in text[:len(text) // 4 * 4]], dtype=np.int64).reshape(-1, 4)
+    struck = (symbols >= ord("0")) & (symbols <= 126)
+    if (bad := ~(struck | (symbols == ord(REST)) | (symbols == ord(HOLD)))).any():
+        at = int(bad.argmax())
+        raise ValueError(f"text: has {text[at]!r} at position {at}; expects '0' to '~' for a pitch, '-' to hold, '.' to rest")
+    pitch = np.full(symbols.shape, -1, np.int8)
+    for step, row in enumerate(symbols):
+        held = pitch[step - 1] if step else np.full(4, -1)
+        pitch[step] = np.where(struck[step], row - STRIKE, np.where(row == ord(HOLD), held, -1))
+    return Chorale(pitch, struck)
+
+
+def transpose(piece: Chorale, semitones: int) -> Chorale:
+    """The same chorale, higher or lower: eleven more pieces to learn from."""
+    pitch = np.where(piece.pitch >= 0, piece.pitch.astype(np.int32) + semitones, -1)
+    _check_range(pitch, f"semitones: {semitones} leads to")
+    return Chorale(pitch.astype(np.int8), piece.onset, piece.name, piece.sharps, piece.time)
+
+
+def _check_range(pitch: np.ndarray, subject: str) -> None:
+    sung = pitch[pitch >= 0]
+    if sung.size and not (sung.min() >= 36 and sung.max() <= 114):
+        raise ValueError(f"{subject} pitches from {sung.min()} to {sung.max()}; expects 36 to 114, which have a character each")
+
+
+# ------------------------------------------------------------------------------------------------ notes, and files to hear
+
+def notes_of(piece: Chorale) -> list[Note]:
+    """Every note with its length: it ends where its voice strikes again or rests. In order of start."""
+    notes = []
+    for voice in range(piece.pitch.shape[1]):
+        pitch, onset = piece.pitch[:, voice], piece.onset[:, voice] & (piece.pitch[:, voice] >= 0)
+        ends = np.flatnonzero(np.append(onset | (pitch < 0), True))
+        notes += [Note(voice, int(pitch[start]), int(start), int(ends[ends > start][0] - start)) for start in np.flatnonzero(onset)]
+    return sorted(notes, key=lambda note: (note.start, note.voice))
+
+
+def notes_of_chords(chords: Sequence[Sequence[int]]) -> list[Note]:
+    """Notes of a list of chords (a piano roll, which does not tell held from struck again): what stays is held."""
+    notes: list[Note] = []
+    sounding: dict[int, int] = {}                                      # pitch -> start
+    for step, chord in enumerate([*chords, []]):
+        for pitch in [p for p in sounding if p not in chord]:
+            start = sounding.pop(pitch)
+            notes.append(Note(0, int(pitch), start, step - start))
+        for pitch in chord:
+            sounding.setdefault(pitch, step)
+    return sorted(notes, key=lambda note: (note.start, note.pitch))
+
+
+def write_midi(path: PathLike, notes: Sequence[Note], beats_per_minute: float = 80, steps_per_beat: int = 4) -> None:
+    """A standard MIDI file, format 1: a track of tempo and a track for each voice. Written atomically."""
+    _check_notes(notes, beats_per_minute, steps_per_beat)
+    ticks = 120                                                        # a step; a beat is steps_per_beat of them
+    tracks = [b"\x00\xff\x51\x03" + round(60_000_000 / beats_per_minute).to_bytes(3, "big")]
+    for voice in sorted({note.voice for note in notes}):
+        events = []                                                    # (tick, 0 for off or 1 for on, pitch): off goes before on
+        for note in (n for n in notes if n.voice == voice):
+            events += [(note.start * ticks, 1, note.pitch), ((note.start + note.length) * ticks, 0, note.pitch)]
+        track, now = bytes([0, 0xC0 | voice % 16, 52 if voice < 4 else 0]), 0          # programme 52: choir
+        for tick, on, pitch in sorted(events):
+            track += _variable_length(tick - now) + bytes([(0x90 if on else 0x80) | voice % 16, pitch, 80 if on else 0])
+            now = tick
+        tracks.append(track)
+    content = b"MThd" + struct.pack(">IHHH", 6, 1, len(tracks), ticks * steps_per_beat)
+    for track in tracks:
+        track += b"\x00\xff\x2f\x00"                                   # the end of a track
+        content += b"MTrk" + struct.pack(">I", len(track)) + track
+    atomic_write(path, content)
+
+
+def _variable_length(number: int) -> bytes:
+    """Seven bits a byte, highest first; all but the last have their top bit set."""
+    content = bytes([number & 0x7F])
+    while number := number >> 7:
+        content = bytes([number & 0x7F | 0x80]) + content
+    return content
+
+
+def synthesise(notes: Sequence[Note], beats_per_minute: float = 80, steps_per_beat: int = 4, rate: int = 22_050) -> np.ndarray:
+    """(samples,) float32 in [-1, 1]: each note is its first five harmonics under a soft attack and a slow decay."""
+    _check_notes(notes, beats_per_minute, steps_per_beat)
+    seconds = 60 / beats_per_minute / steps_per_beat                   # a step
+    release = 0.15                                                     # seconds that a note rings on
+    end = max((note.start + note.length for note in notes), default=0) * seconds + release
+    sound = np.zeros(int(end * rate) + 1, np.float32)
+    for note in notes:
+        t = np.arange(int((note.length * seconds + release) * rate)) / rate
+        envelope = np.minimum(1, t / 0.02) * np.exp(-0.6 * t) * np.clip((note.length * seconds + release - t) / release, 0, 1)
+        frequency = 440 * 2 ** ((note.pitch - 69) / 12)
+        wave = sum(np.sin(2 * np.pi * frequency * k * t) / k**1.5 for k in range(1, 6) if frequency * k < rate / 2)
+        start = int(note.start * seconds * rate)
+        sound[start:start + len(t)] += (envelope * wave)[:len(sound) - start]
+    return sound * np.float32(0.9 / max(float(np.abs(sound).max()), 1e-9))
+
+
+def write_wav(path: PathLike, notes: Sequence[Note], beats_per_minute: float = 80, steps_per_beat: int = 4, rate: int = 22_050) -> None:
+    """The sound of the notes (`synthesise`) as a 16-bit WAV file of one channel. Written atomically."""
+    from scipy.io import wavfile
+
+    content = BytesIO()
+    wavfile.write(content, rate, (synthesise(notes, beats_per_minute, steps_per_beat, rate) * 32767).astype(np.int16))
+    atomic_write(path, content.getvalue())
+
+
+def _check_notes(notes: Sequence[Note], beats_per_minute: float, steps_per_beat: int) -> None:
+    for note in notes:
+        if not 0 <= note.pitch <= 127 or note.length < 1 or note.start < 0 or note.voice < 0:
+            raise ValueError(f"notes: {tuple(note)} is no (voice, pitch, start, length); expects a pitch of 0 to 127 and a length of at least 1")
+    if not (4 <= beats_per_minute <= 1000 and 1 <= steps_per_beat <= 96):
+        raise ValueError(f"beats_per_minute is {beats_per_minute}, steps_per_beat is {steps_per_beat}; expects 4 to 1000 and 1 to 96")

@@ -1,0 +1,380 @@
+"""What all language models share: writing text token by token, each step a record that says why, and beam search.
+
+A language model gives p(next token | tokens so far).  Writing is a loop: ask for the logits, shape them into the probabilities that are
+drawn from, draw, append.  A model answers three questions, and everything here stands on them:
+
+    logits, state = model.begin(ids)                 # read a prompt
+    logits, state = model.advance(token, state)      # one token more, from what the state remembers
+    state = model.fork(state)                        # a copy that can be advanced on its own
+"""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+
+from .. import autograd as ops
+from ..autograd import Tensor, no_grad
+from ..model import Config, Model, Step, last, replayable, stream
+from ..storage import WrongFile
+from . import tokenizer as tokenizers
+
+Prompt = str | Sequence[int] | np.ndarray
+IGNORED = -1  # a target that doesn't count
+
+
+@dataclasses.dataclass
+class TextStep(Step):
+    """One token: what was read, what the model thought, what was drawn from, and what was drawn."""
+
+    position: int  # of the token in the text, the prompt included
+    given: np.ndarray  # (n,) ids that were read in this step: the prompt, later the last token alone
+    logits: np.ndarray  # (symbols,)
+    probabilities: np.ndarray  # (symbols,) softmax(logits)
+    choices: np.ndarray  # (symbols,) what is drawn from: after temperature, top_k, top_p and min_p
+    draw: float | None  # uniform in [0, 1); None where the likeliest token was taken
+    token: int
+    text: str  # what the token completes: "" in the midst of a character of several tokens
+    log_probability: float  # ln probabilities[token]
+
+
+@dataclasses.dataclass
+class BeamStep(Step):
+    """The likeliest beginnings of a text so far, best first."""
+
+    position: int  # of the last token
+    tokens: np.ndarray  # (beams, n) ids after the prompt; a beam that has ended is filled up with -1
+    parents: np.ndarray  # (beams,) which beam of the step before each one continues
+    log_probabilities: np.ndarray  # (beams,) of all tokens after the prompt
+    texts: list[str]  # (beams,)
+
+
+class Beam(NamedTuple):
+    tokens: tuple[int, ...]
+    log_probability: float
+    logits: np.ndarray
+    state: Any
+    ended: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How logits become the probabilities that are drawn from, in this order; 0 <= temperature, and None leaves a filter out.
+
+    temperature: logits are divided by it; 0 takes the likeliest token.
+    top_k: only the k likeliest.  top_p: only the likeliest that together reach p (Holtzman et al. 2020).
+    min_p: only those at least min_p times as likely as the likeliest (Nguyen et al. 2024).
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __post_init__(self):
+        t, k, p, m = self.temperature, self.top_k, self.top_p, self.min_p
+        if not (math.isfinite(t) and t >= 0):
+            raise ValueError(f"temperature is {t}; it is at least 0, and 0 takes the likeliest token")
+        if k is not None and (isinstance(k, bool) or int(k) != k or k < 1):
+            raise ValueError(f"top_k is {k}; it is a whole number of at least 1, or None")
+        if p is not None and not 0 < p <= 1:
+            raise ValueError(f"top_p is {p}; it goes from above 0 to 1, or is None")
+        if m is not None and not 0 <= m <= 1:
+            raise ValueError(f"min_p is {m}; it goes from 0 to 1, or is None")
+
+    def choices(self, logits: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        """The probabilities to draw from, float64 (symbols,); `probabilities` is softmax(logits)."""
+        if self.temperature == 0:
+            p = np.zeros(len(logits))
+            p[logits.argmax()] = 1
+            return p
+        p = probabilities if self.temperature == 1 else softmax(logits / self.temperature)
+        if self.top_k is not None and self.top_k < len(p):
+            p = self._only(p, np.argsort(-p, kind="stable")[: self.top_k])
+        if self.top_p is not None and self.top_p < 1:
+            order = np.argsort(-p, kind="stable")
+            enough = int(np.searchsorted(np.cumsum(p[order]), self.top_p)) + 1
+            p = self._only(p, order[:enough])
+        if self.min_p:
+            p = self._only(p, np.flatnonzero(p >= self.min_p * p.max()))
+        return p
+
+    @staticmethod
+    def _only(p: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        only = np.zeros(len(p))
+        only[kept] = p[kept]
+        return only / only.sum()
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """In float64, so that a small probability isn't rounded away before it is drawn from."""
+    z = logits.astype(np.float64)
+    z -= z[z.argmax()]  # for rows this short a third of what max() takes
+    np.exp(z, out=z)
+    z /= np.add.reduce(z)
+    return z
+
+
+def drawn(probabilities: np.ndarray, draw: float) -> int:
+    """The token whose share of [0, 1) holds the draw; never one of probability 0."""
+    ends = probabilities.cumsum()
+    total = float(ends[-1])
+    return int(ends.searchsorted(min(draw * total, math.nextafter(total, 0)), side="right"))
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageConfig(Config):
+    symbols: int = 65  # in the vocabulary
+    start: str = "\n"  # what an empty prompt stands for
+    lines: bool = False  # each line is a text of its own, read from `start` on; else the text runs on
+    stride: int = 1  # windows begin at multiples of this many tokens: 4 for four voices
+
+
+class LanguageModel(Model):
+    """Subclasses define `__call__`, `begin`, `advance` and `fork`."""
+
+    tokenizer: Any = None  # anything with encode, decode and size; None: prompts are ids and the text stays empty
+
+    @classmethod
+    def for_data(cls, corpus: Any, *, seed: int = 0, **fields: Any) -> LanguageModel:
+        """A fresh model for a `Corpus`: of its characters, or with `symbols` of so many byte pairs learned from it."""
+        from .corpus import fit_tokenizer
+
+        if fields.get("inputs") == "keys":
+            return cls.new(seed=seed, **{"symbols": 88, **fields})
+        symbols = fields.get("symbols")
+        tokenizer = fit_tokenizer(corpus, None if symbols is None else int(symbols), str(fields.get("lines", False)).lower() == "true")
+        model = cls.new(seed=seed, **{**fields, "symbols": tokenizer.size})
+        model.tokenizer = tokenizer
+        return model
+
+    def __call__(self, ids: Any, *, rng: Generator | None = None) -> Any:
+        """ids (batch, time) -> logits (batch, time, symbols).  rng: dropout's, in training."""
+        raise NotImplementedError
+
+    def begin(self, ids: np.ndarray, room: int = 0) -> tuple[np.ndarray, Any]:
+        """The logits (symbols,) that follow ids (n,), and the state behind them; `room` tokens will follow.  Nothing is recorded."""
+        raise NotImplementedError
+
+    def advance(self, token: int, state: Any) -> tuple[np.ndarray, Any]:
+        """The logits that follow one token more, and the new state, which may build on the old one's memory but leaves its content."""
+        raise NotImplementedError
+
+    def fork(self, state: Any) -> Any:
+        """A state that shares no memory with this one."""
+        raise NotImplementedError
+
+    def extras(self) -> dict[str, Any]:
+        return {} if self.tokenizer is None else {"tokenizer": self.tokenizer.to_dict()}
+
+    def restore_extras(self, card: dict[str, Any]) -> None:
+        if "tokenizer" in card:
+            self.tokenizer = tokenizers.from_dict(card["tokenizer"])
+            if self.tokenizer.size > self.config.symbols:
+                raise WrongFile(f"the tokenizer has {self.tokenizer.size} symbols, the model {self.config.symbols}")
+
+    # --- how good it is
+
+    def loss(self, batch: Any, rng: Generator) -> dict[str, Tensor]:
+        """Cross-entropy in nats per token: batch is (inputs, targets), each (batch, time) ids; a target of -1 doesn't count."""
+        inputs, targets = batch
+        return {"loss": cross_entropy(self(inputs, rng=rng), targets)}
+
+    def log_likelihood(self, batches: Iterable) -> tuple[float, int]:
+        """(sum of ln p(target), number of targets) over batches of (inputs, targets), each (batch, time) ids."""
+        total, count = 0.0, 0
+        with no_grad():
+            for inputs, targets in batches:
+                counted = int((targets != IGNORED).sum())
+                total -= float(cross_entropy(self(inputs), targets)) * counted
+                count += counted
+        return total, count
+
+    def evaluate(self, corpus: Any, *, seed: int = 0, **settings: Any) -> dict[str, float]:
+        """Figures on the validation and test parts of a `Corpus`; nothing in them is random."""
+        from .corpus import evaluate
+
+        parts = ("valid", "test") if corpus.parts or corpus.rolls or self.config.lines else ("valid",)
+        return {name: figure for part in parts for name, figure in evaluate(self, corpus, part, **settings).items()}
+
+    # --- writing
+
+    def ids(self, prompt: Prompt) -> np.ndarray:
+        """(n,) int64.  An empty prompt becomes `config.start`; a symbol that the model doesn't know is a ValueError."""
+        if isinstance(prompt, str):
+            text = prompt or self.config.start
+            if self.tokenizer is None:
+                raise ValueError(f"prompt is {prompt!r}, but this model has no tokenizer; give ids from 0 to {self.config.symbols - 1}")
+            special = getattr(self.tokenizer, "special", {})
+            try:
+                ids = np.array([special[text]]) if not prompt and text in special else self.tokenizer.encode(text)
+            except ValueError as e:
+                raise ValueError(f"prompt: {e}" if prompt else f"prompt is empty, and this model doesn't know {text!r}, which it would "
+                                 "begin with; give it at least one symbol") from None
+        else:
+            ids = np.asarray(prompt)
+            if ids.ndim != 1 or len(ids) == 0 or ids.dtype.kind not in "iu":
+                raise ValueError(f"prompt has shape {ids.shape} and dtype {ids.dtype}; it is a text, or (n,) ids with n of at least 1")
+        if len(ids) == 0:
+            raise ValueError("prompt is empty, and this model has no symbol to begin with; give it at least one")
+        self.check_ids(ids, "prompt")
+        return ids.astype(np.int64)
+
+    def check_ids(self, ids: np.ndarray, name: str = "ids") -> None:
+        if ids.dtype.kind not in "iu":
+            raise TypeError(f"{name} has dtype {ids.dtype}; ids are integers")
+        if ids.size and not (0 <= ids.min() and ids.max() < self.config.symbols):
+            raise ValueError(f"{name} goes from {ids.min()} to {ids.max()}; this model's ids go from 0 to {self.config.symbols - 1}")
+
+    @stream(TextStep)
+    def steps(self, prompt: Prompt = "", n_tokens: int = 200, *, seed: int = 0, temperature: float = 1.0, top_k: int | None = None,
+              top_p: float | None = None, min_p: float | None = None) -> Iterator[TextStep]:
+        """One record a token; see `Sampling` for the settings.  The same seed gives the same text."""
+        sampling = Sampling(temperature, top_k, top_p, min_p)
+        given = self.ids(prompt)
+        if n_tokens < 0:
+            raise ValueError(f"n_tokens is {n_tokens}; it is at least 0")
+        return self._steps(given, n_tokens, sampling, np.random.default_rng(seed))
+
+    def _steps(self, given: np.ndarray, n_tokens: int, sampling: Sampling, rng: Generator) -> Iterator[TextStep]:
+        state, bytes_left = None, b""
+        for position in range(len(given), len(given) + n_tokens):
+            draw = rng.random() if sampling.temperature > 0 else None
+            step, after, left = self._step(state, given, n_tokens, position, bytes_left, sampling, draw)
+            step._again = functools.partial(self._replayed, state, given, n_tokens, position, bytes_left, sampling, draw)  # type: ignore[attr-defined]
+            yield step
+            state, bytes_left, given = after, left, np.array([step.token])
+            if self.config.lines and step.text == "\n":  # each line is a text of its own: the next one is read from its start
+                state, given = None, self.ids("")
+
+    def _step(self, state: Any, given: np.ndarray, room: int, position: int, bytes_left: bytes, sampling: Sampling,
+              draw: float | None) -> tuple[TextStep, Any, bytes]:
+        logits, state = self.begin(given, room) if state is None else self.advance(int(given[0]), state)
+        probabilities = softmax(logits)
+        choices = sampling.choices(logits, probabilities)
+        token = int(choices.argmax()) if draw is None else drawn(choices, draw)
+        text, bytes_left = self._spelled(token, bytes_left)
+        log_probability = math.log(max(float(probabilities[token]), 5e-324))
+        return TextStep(position, given, logits, probabilities, choices, draw, token, text, log_probability), state, bytes_left
+
+    def _replayed(self, state: Any, *rest: Any) -> TextStep:
+        return self._step(None if state is None else self.fork(state), *rest)[0]
+
+    def _spelled(self, token: int, bytes_left: bytes) -> tuple[str, bytes]:
+        """The text that a token completes, and the bytes of a character that is still incomplete."""
+        if self.tokenizer is None or token >= self.tokenizer.size:
+            return "", bytes_left
+        if not hasattr(self.tokenizer, "decode_bytes"):
+            return self.tokenizer.decode([token]), b""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        decoder.setstate((bytes_left, 0))
+        return decoder.decode(self.tokenizer.decode_bytes([token])), decoder.getstate()[0]
+
+    def generate(self, prompt: Prompt = "", n_tokens: int = 200, seed: int = 0, temperature: float = 1.0, top_k: int | None = None,
+                 top_p: float | None = None, min_p: float | None = None, stop: str | Sequence[str] | None = None,
+                 stream: bool = False) -> Any:
+        """The prompt and what follows it; with `stream` an iterator of pieces that join to the same text, each as it is written.
+
+        stop: a text, or several, before the first of which what follows ends.
+        A text longer than the model's window is read from its last tokens on; see the model.
+        """
+        steps = self.steps(prompt, n_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+        stops = [stop] if isinstance(stop, str) else list(stop or [])
+        if "" in stops:
+            raise ValueError("stop: one of the texts is empty, which is found everywhere")
+        start = prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt) if self.tokenizer is not None else ""
+        pieces = _pieces(start, (step.text for step in steps), stops)
+        return pieces if stream else "".join(pieces)
+
+    # --- the likeliest text
+
+    def beam_search(self, prompt: Prompt = "", n_tokens: int = 50, *, beams: int = 4, stop: str | None = None) -> str:
+        """The prompt and the likeliest continuation that a search along `beams` beginnings finds; one beam is greedy."""
+        start = prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
+        return start + last(self.beam_steps(prompt, n_tokens, beams=beams, stop=stop)).texts[0]
+
+    @stream(BeamStep)
+    def beam_steps(self, prompt: Prompt = "", n_tokens: int = 50, *, beams: int = 4, stop: str | None = None) -> Iterator[BeamStep]:
+        """One record a token: the `beams` likeliest beginnings.  A beam ends with the text `stop`, which it keeps."""
+        ids = self.ids(prompt)
+        if beams < 1:
+            raise ValueError(f"beams is {beams}; it is at least 1")
+        if n_tokens < 1:
+            raise ValueError(f"n_tokens is {n_tokens}; it is at least 1")
+        logits, state = self.begin(ids, n_tokens)
+        live: tuple[Beam, ...] = (Beam((), 0.0, logits, state, False),)
+        for position in range(len(ids), len(ids) + n_tokens):
+            step = self._beam_step(live, position, beams, stop)
+            live = step._beams  # type: ignore[attr-defined]
+            yield step
+            if all(b.ended for b in live):
+                return
+
+    @replayable
+    def _beam_step(self, live: tuple[Beam, ...], position: int, beams: int, stop: str | None) -> BeamStep:
+        offers = []  # (score, parent, token): every beam with each of its likeliest tokens
+        for parent, beam in enumerate(live):
+            if beam.ended:
+                offers.append((beam.log_probability, parent, IGNORED))
+                continue
+            log_p = beam.log_probability + np.log(np.maximum(softmax(beam.logits), 1e-300))
+            offers += [(float(log_p[t]), parent, int(t)) for t in np.argsort(-log_p, kind="stable")[:beams]]
+        offers.sort(key=lambda offer: -offer[0])
+        chosen, texts = [], []
+        for score, parent, token in offers[:beams]:
+            beam = live[parent]
+            if token != IGNORED:
+                tokens = (*beam.tokens, token)
+                logits, state = self.advance(token, self.fork(beam.state))
+                ended = stop is not None and self.tokenizer is not None and stop in self.tokenizer.decode(tokens)
+                beam = Beam(tokens, score, logits, state, ended)
+            chosen.append(beam)
+            texts.append("" if self.tokenizer is None else self.tokenizer.decode(beam.tokens))
+        longest = max(len(b.tokens) for b in chosen)
+        table = np.array([[*b.tokens, *[IGNORED] * (longest - len(b.tokens))] for b in chosen])
+        parents = np.array([parent for _, parent, _ in offers[:beams]])
+        step = BeamStep(position, table, parents, np.array([b.log_probability for b in chosen]), texts)
+        step._beams = tuple(chosen)  # type: ignore[attr-defined]
+        return step
+
+
+def cross_entropy(logits: Any, targets: np.ndarray) -> Any:
+    """Nats per target; targets of -1 don't count."""
+    return ops.cross_entropy(logits, targets, ignore_index=IGNORED if (targets == IGNORED).any() else None)
+
+
+def _pieces(start: str, texts: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
+    """The texts one after the other, up to a stop text; what may be the beginning of one is held back until it's clear."""
+    if start:
+        yield start
+    held = ""
+    for text in texts:
+        held += text
+        found = [at for at in (held.find(s) for s in stops) if at >= 0]
+        if found:
+            held = held[: min(found)]
+            break
+        keep = max((n for s in stops for n in range(1, min(len(s), len(held) + 1)) if held.endswith(s[:n])), default=0)
+        if len(held) > keep:
+            yield held[: len(held) - keep]
+            held = held[len(held) - keep:]
+    if held:
+        yield held
+
+
+def bigram_loss(ids: np.ndarray, symbols: int, *, smoothing: float = 1.0) -> float:
+    """Cross-entropy in nats of the pairs in ids (n,) under the table of their own counts: the least that a model must beat.
+
+    p(b | a) = (count(a, b) + smoothing) / (count(a) + smoothing symbols)
+    """
+    counts = np.full((symbols, symbols), smoothing)
+    np.add.at(counts, (ids[:-1], ids[1:]), 1)
+    logits = np.log(counts / counts.sum(1, keepdims=True))
+    return float(ops.cross_entropy(logits[ids[:-1]], ids[1:]))

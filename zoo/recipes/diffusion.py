@@ -1,0 +1,135 @@
+"""How a diffusion model is trained: settings and presets, batches whose noise may be paired with their data, and the run itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.random import Generator
+
+from ..data.toys import TOYS
+from ..model import Config, check_images, check_labels
+from ..nn import Conv2d, Linear
+from ..optim import Adam, Average, Muon, constant, cosine
+from ..training import Trainer, shuffled
+
+if TYPE_CHECKING:
+    from ..data.images import Images
+    from ..diffusion import Diffusion
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionTraining(Config):
+    steps: int = 20_000
+    batch_size: int = 128
+    optimiser: Literal["adam", "muon"] = "adam"  # muon: for matrices and kernels, except the first and the last
+    lr: float = 1e-3  # Adam's; with muon, that of everything else
+    muon_lr: float = 0.02
+    warm_up: int = 500  # steps over which the rate grows; then it falls along half a cosine
+    constant: bool = False  # no warm-up and no fall
+    clip: float | None = 1.0
+    average: float = 0.9995  # decay of the averaged weights that are evaluated and saved; 0 for none
+    coupling: Literal["independent", "optimal"] = "independent"  # noise paired with data at least total squared distance (Tong et al. 2024)
+    pool: int = 1024  # how many are paired at once
+
+
+_DIGITS = {"channels": 32, "multipliers": (1, 2), "heads": 4, "classes": 10, "optimiser": "muon", "steps": 5000, "batch_size": 128,
+           "average": 0.999}
+_PLANE = {"image": (2,), "network": "dense", "channels": 128, "blocks": 3, "schedule": "straight", "source": "eight_gaussians",
+          "sampler": "dopri5", "steps": 20_000, "batch_size": 256, "lr": 3e-4, "constant": True, "clip": None, "average": 0.0}
+PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
+    "diffusion": {**_DIGITS, "schedule": "cosine", "prediction": "v", "sampler": "dpm-solver++", "evaluations": 20, "guidance": 1.3},
+    "flow": {**_DIGITS, "schedule": "straight", "prediction": "v", "sampler": "heun", "evaluations": 20, "guidance": 1.3},
+    "dit": {"network": "transformer", "channels": 64, "blocks": 8, "heads": 4, "classes": 10, "schedule": "straight", "prediction": "v",
+            "sampler": "heun", "evaluations": 20, "guidance": 1.35, "optimiser": "muon", "lr": 2e-3, "steps": 7000, "batch_size": 128,
+            "average": 0.999, "dequantise": True},
+    "latent": {"autoencoder": "vae", "network": "dense", "channels": 256, "blocks": 4, "norms": True, "classes": 10, "schedule": "straight",
+               "prediction": "v", "sampler": "heun", "evaluations": 40, "guidance": 1.3, "optimiser": "muon", "steps": 8000,
+               "batch_size": 512, "average": 0.999},
+    "ddpm": {"schedule": "linear", "prediction": "noise", "sampler": "ddpm", "evaluations": 1000},
+    "moons": _PLANE,
+    "moons-optimal": {**_PLANE, "coupling": "optimal", "pool": 256},
+}
+
+
+@dataclasses.dataclass
+class Pairs:
+    """A batch whose noise is chosen already: data and source points, row by row."""
+
+    x_0: np.ndarray
+    noise: np.ndarray
+    labels: np.ndarray | None = None
+
+
+def optimal_pairs(x_0: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """The order of the noise that makes the total squared distance to x_0, row by row, the least (Tong et al. 2024)."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
+    n = len(x_0)
+    return linear_sum_assignment(cdist(x_0.reshape(n, -1), noise.reshape(n, -1), "sqeuclidean"))[1]
+
+
+def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraining, *, seed: int = 0, folder=None, resume: bool = False,
+                 **options) -> Trainer:
+    """The training run of a preset or of your own settings; data is pictures or the name of a toy; options go to `Trainer`."""
+    t, c = training, model.config
+    draw: Callable[[int, int], Any]  # (step, batch size) -> a batch
+    shape = (2,) if isinstance(data, str) else data.train.shape[1:]
+    if shape != model.sample_shape:
+        raise ValueError(f"data: {data!r} has samples of shape {shape}; this model takes {model.sample_shape}")
+    if isinstance(data, str):
+        toy = TOYS[data]
+        draw = lambda step, n: toy(n, np.random.default_rng((seed, step, 0x704)))
+    else:
+        x = check_images(data.train, shape)
+        arrays = (x, check_labels(data.train_labels, c.classes, len(x))) if c.classes else (x,)
+        if "evaluate" not in options and len(data.test) >= 8:
+            held, labels = data.test[:512], data.test_labels[:512] if c.classes and data.test_labels is not None else None
+            options["evaluate"] = lambda m: {"test_loss": float(m.error_by_t(held, labels)["loss"].mean())}
+        size = t.batch_size * (max(1, t.pool // t.batch_size) if t.coupling == "optimal" else 1)
+        rows = shuffled(*arrays, batch_size=size, seed=seed)
+        draw = lambda step, n: rows(step, np.random.default_rng(0))
+    batches = _coupled(model, draw, t, seed) if t.coupling == "optimal" else lambda step, rng: draw(step, t.batch_size)
+    average = Average(model.parameters(), t.average) if t.average else None
+    schedule = constant if t.constant else cosine(t.steps, warmup=min(t.warm_up, t.steps // 10))
+    return Trainer(model, model.loss, batches, _optimiser(model, t), steps=t.steps, schedule=schedule, seed=seed, average=average,
+                   folder=folder, resume=resume, **options)
+
+
+def _optimiser(model: Diffusion, t: DiffusionTraining) -> Adam:
+    parameters = model.parameters()
+    if t.optimiser == "adam":
+        return Adam(parameters, t.lr, clip=t.clip)
+    ends = [part.weight for part in (model.network.into, model.network.out)]
+    matrices = [layer.weight for _, layer in model.modules() if isinstance(layer, (Linear, Conv2d)) and not any(layer.weight is w for w in ends)]
+    return Muon(parameters, t.lr, matrices=matrices, muon_lr=t.muon_lr, clip=t.clip)
+
+
+def _coupled(model: Diffusion, draw: Callable[[int, int], Any], t: DiffusionTraining, seed: int):
+    """Batches cut from a pool whose noise is paired with its data."""
+    parts = max(1, t.pool // t.batch_size)
+    kept: dict[int, Pairs] = {}
+
+    def batches(step: int, rng: Generator) -> Pairs:
+        pool, i = divmod(step, parts)
+        if pool not in kept:
+            kept.clear()
+            batch = draw(pool, parts * t.batch_size)
+            x_0, labels = batch if isinstance(batch, tuple) else (batch, None)
+            noise = model.draw_source(len(x_0), np.random.default_rng((seed, pool, 0x07)))
+            kept[pool] = Pairs(x_0, noise[optimal_pairs(model.inside(x_0), noise)], labels)
+        rows = slice(i * t.batch_size, (i + 1) * t.batch_size)
+        p = kept[pool]
+        return Pairs(p.x_0[rows], p.noise[rows], None if p.labels is None else p.labels[rows])
+
+    return batches
+
+
+def load_data(source: str | None) -> Images | str:
+    """Pictures by name or path; the name of a toy stays a name."""
+    from ..data.images import load_images
+
+    return source if source in TOYS else load_images(source or "mnist")

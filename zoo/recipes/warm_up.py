@@ -1,0 +1,68 @@
+"""`zoo warm-up`: compile now what would be compiled when it is first used.  Kernels are kept on disk, so once is enough for a machine.
+
+Nothing is listed here kernel by kernel: every family trains for two steps on a few made-up pictures or letters and generates a little,
+with the sizes of its presets, because which kernel serves depends on them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from ..data.images import Images
+from ..language.corpus import Corpus
+from ..model import KINDS, Family
+from ..vae import VAE
+
+# kind -> what is run: a preset, and what differs from it
+RUNS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "vae": (("vae", {}), ("iwae5", {}), ("two-layers", {}), ("convolutional", {})),
+    "autoencoder": (("autoencoder", {}),),
+    "vqvae": (("vqvae", {}),),
+    "gan": (("dcgan", {}),),
+    "diffusion": (("diffusion", {}), ("dit", {})),
+    "transformer": (("shakespeare", {"window": 16}), ("nanogpt-cpu", {"window": 16})),
+    "recurrent": (("shakespeare", {"window": 16}), *(("names", {"cell": cell, "lines": False, "window": 16}) for cell in ("gru", "elman"))),
+    "classifier": (("classifier", {}),),
+}
+LITTLE = {"epochs": 1, "steps": 2, "batch_size": 4}  # of training, where it has such a field
+
+
+def warm_up(kinds: tuple[str, ...] = tuple(RUNS)) -> None:
+    """Run each family a little; one line each with the seconds that it took."""
+    for kind in kinds:
+        began = time.perf_counter()
+        family = importlib.import_module(KINDS[kind][0]).FAMILIES[kind]
+        for preset, changes in RUNS[kind]:
+            run_a_little(family, {**family.presets[preset], **changes})
+        print(f"{kind:12} {time.perf_counter() - began:6.1f} s", flush=True)
+
+
+def run_a_little(family: Family, settings: dict[str, Any]) -> None:
+    """Two steps of training and a small sample."""
+    known = {f.name for f in fields(family.training)}
+    training = family.training.make(**{name: value for name, value in {**settings, **LITTLE}.items() if name in known})
+    data = made_up(family.default_data)
+    model = family.new(data, {name: value for name, value in settings.items() if name in {f.name for f in fields(family.model.Config)}}, 0)
+    for _ in family.trainer(model, data, training):
+        pass
+    model.eval()
+    if isinstance(model, VAE):
+        model.log_likelihood(data.test, samples=4)
+    if hasattr(model, "generate"):
+        model.generate("", 4)
+    elif hasattr(model, "sample"):
+        model.sample(2)
+
+
+def made_up(name: str) -> Any:
+    """Eight pictures of MNIST's size with labels, or a text of a few letters."""
+    if name != "mnist":
+        return Corpus("a few letters", "to be or not to be\n" * 40)
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((8, 28, 28), np.float32), np.arange(8) % 10
+    return Images(images, labels, images[:2], labels[:2], "made up")
