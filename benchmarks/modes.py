@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import mean
 
 from zoo.evaluation import metrics
-from zoo.gan import GAN, PRESETS, GANConfig, GANTraining, make_trainer
+from zoo.gan import GAN, GANConfig
+from zoo.recipes.gan import PRESETS, GANTraining, make_trainer
 from zoo.storage import atomic_write
 
 

@@ -99,8 +99,10 @@ def run_torch(model: Any, trainer: Any, corpus: Any) -> Iterator[dict[str, float
 def side(options: argparse.Namespace) -> None:
     """Told "go" on standard input, one turn; answers with its seconds and figures."""
     import zoo
-    from zoo.language.corpus import LanguageTraining, make_trainer, read_corpus
-    from zoo.transformer import PRESETS, Transformer
+    from zoo.language.corpus import read_corpus
+    from zoo.recipes.language import LanguageTraining, make_trainer
+    from zoo.recipes.transformer import PRESETS
+    from zoo.transformer import Transformer
 
     settings = {**PRESETS["nanogpt-cpu"], "steps": options.steps, "evaluate_every": 10**9}
     training = {name: settings.pop(name) for name in LanguageTraining.__dataclass_fields__ if name in settings}

@@ -14,8 +14,9 @@ import numpy as np
 import zoo
 from zoo import explain
 from zoo.data import mnist
-from zoo.gan import GAN, GANTraining, make_trainer
+from zoo.gan import GAN
 from zoo.inspection import explained
+from zoo.recipes.gan import GANTraining, make_trainer
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--digit", type=int, default=7)

@@ -26,7 +26,8 @@ out = Path(options.out)
 out.mkdir(parents=True, exist_ok=True)
 
 if options.model == "runs/explained" and not Path(options.model, "card.json").exists():
-    from zoo.language.corpus import LanguageTraining, make_trainer, read_corpus
+    from zoo.language.corpus import read_corpus
+    from zoo.recipes.language import LanguageTraining, make_trainer
     from zoo.transformer import Transformer
 
     print("No transformer ships with this zoo: a small one learns Shakespeare now, and stays in runs/explained.")

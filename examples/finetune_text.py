@@ -7,8 +7,9 @@
 import argparse
 
 import zoo
-from zoo.language.corpus import Corpus, LanguageTraining, evaluate, make_trainer, read_corpus, restrict
+from zoo.language.corpus import Corpus, evaluate, read_corpus, restrict
 from zoo.language.lora import adapt, merge
+from zoo.recipes.language import LanguageTraining, make_trainer
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("text", help="a UTF-8 text file")

@@ -12,9 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from zoo.data.toys import moons
-from zoo.diffusion import Diffusion, DiffusionTraining, make_trainer
+from zoo.diffusion import Diffusion
 from zoo.evaluation.metrics import squared_wasserstein
 from zoo.inspection import figures
+from zoo.recipes.diffusion import DiffusionTraining, make_trainer
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 4000
 sheet = Figure(figsize=(15, 8), layout="constrained")

@@ -10,9 +10,10 @@ import sys
 import numpy as np
 
 from zoo.data import mnist
-from zoo.diffusion import Diffusion, DiffusionTraining, make_trainer
+from zoo.diffusion import Diffusion
 from zoo.drawing.pictures import save_grid
 from zoo.inspection import figures
+from zoo.recipes.diffusion import DiffusionTraining, make_trainer
 
 minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 10
 digits = mnist()

@@ -10,7 +10,8 @@ import numpy as np
 from zoo.data import mnist
 from zoo.drawing.pictures import save_grid
 from zoo.explain.diagnosis import diagnose
-from zoo.gan import GAN, GANTraining, make_trainer
+from zoo.gan import GAN
+from zoo.recipes.gan import GANTraining, make_trainer
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
 digits = mnist()

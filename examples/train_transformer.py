@@ -8,8 +8,10 @@
 
 import argparse
 
-from zoo.language.corpus import LanguageTraining, make_trainer, read_corpus
-from zoo.transformer import PRESETS, Transformer
+from zoo.language.corpus import read_corpus
+from zoo.recipes.language import LanguageTraining, make_trainer
+from zoo.recipes.transformer import PRESETS
+from zoo.transformer import Transformer
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("text", nargs="?", default="shakespeare")

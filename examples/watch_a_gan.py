@@ -11,8 +11,9 @@ import numpy as np
 from zoo.data.toys import TOYS
 from zoo.evaluation import metrics
 from zoo.explain.diagnosis import diagnose
-from zoo.gan import GAN, PRESETS, Adversaries, GANConfig, GANTraining, make_trainer
+from zoo.gan import GAN, GANConfig
 from zoo.inspection import figures
+from zoo.recipes.gan import PRESETS, Adversaries, GANTraining, make_trainer
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("toy", nargs="?", default="grid", choices=("grid", "ring", "spiral", "moons"))

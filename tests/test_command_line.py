@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -14,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.__main__ import FAMILIES, main
+from zoo import recipes
+from zoo.__main__ import main
 from zoo.autograd.runtime import use_kernels
 from zoo.data import digits8x8
-from zoo.model import KINDS, load
+from zoo.loading.cards import KINDS, load
 from zoo.recipes.warm_up import RUNS, warm_up
 from zoo.vae import VAE
 
@@ -126,7 +126,7 @@ def test_help_is_readable(capsys):
 
 
 def test_every_family_is_one_that_can_be_loaded():
-    assert set(FAMILIES) == set(KINDS) == set(RUNS)
+    assert set(recipes.KINDS) == set(KINDS) == set(RUNS)
 
 
 # --- wrong words
@@ -323,5 +323,5 @@ def test_warming_up_runs_every_family_and_says_how_long(capsys):
     (line,) = capsys.readouterr().out.splitlines()
     assert line.split()[0] == "autoencoder" and float(line.split()[1]) >= 0
     for kind, runs in RUNS.items():
-        family = importlib.import_module(KINDS[kind][0]).FAMILIES[kind]
+        family = recipes.recipe_of(kind)
         assert all(preset in family.presets for preset, _ in runs), kind

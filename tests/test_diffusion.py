@@ -16,9 +16,10 @@ from zoo.data import Images
 from zoo.data.toys import TOYS, moons
 from zoo.denoising import dit, samplers
 from zoo.denoising.editing import great_circle
-from zoo.diffusion import PRESETS, Diffusion, DiffusionConfig, DiffusionTraining, Pairs, make_trainer, optimal_pairs
+from zoo.diffusion import Diffusion, DiffusionConfig, Pairs
 from zoo.evaluation.metrics import Classifier, squared_wasserstein
 from zoo.inspection import figures
+from zoo.recipes.diffusion import PRESETS, DiffusionTraining, make_trainer, optimal_pairs
 from zoo.storage import WrongFile
 from zoo.vae import VAE
 

@@ -15,8 +15,9 @@ from zoo.autograd import Tensor
 from zoo.data import digits8x8
 from zoo.data.toys import TOYS, stacked_digits
 from zoo.explain.diagnosis import diagnose
-from zoo.gan import GAN, PRESETS, Adversaries, GANConfig, GANTraining, make_trainer
+from zoo.gan import GAN, GANConfig
 from zoo.nn import Conv2d, Linear
+from zoo.recipes.gan import PRESETS, Adversaries, GANTraining, make_trainer
 from zoo.training import TrainingFailed
 
 SMALL = {"image": (8, 8), "channels": 4, "latent": 5}

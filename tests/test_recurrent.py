@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from zoo.autograd.runtime import use_kernels
-from zoo.language.corpus import Corpus, LanguageTraining, batches_of, evaluate, make_trainer
+from zoo.language.corpus import Corpus, evaluate
+from zoo.recipes.language import LanguageTraining, batches_of, make_trainer
 from zoo.recurrent import Recurrent
 
 CELLS = pytest.mark.parametrize("cell", ["elman", "gru", "lstm"])

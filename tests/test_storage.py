@@ -325,7 +325,8 @@ def test_fit_lists_every_fault_in_one_line():
 
 
 def test_half_the_room_rounds_and_nothing_else(tmp_path):
-    from zoo.model import halved, load
+    from zoo.loading.cards import load
+    from zoo.model import halved
     from zoo.vae import VAE
 
     model = VAE.new(hidden=(8,), latent=(3,), seed=2)

@@ -15,11 +15,12 @@ from zoo.autograd import rotate
 from zoo.autograd.runtime import get_threads, kernels_enabled, use_kernels
 from zoo.autograd.runtime import team as crew
 from zoo.language import decoding
-from zoo.language.corpus import Corpus, LanguageTraining, batches_of, evaluate, make_trainer, read_corpus, restrict
+from zoo.language.corpus import Corpus, evaluate, read_corpus, restrict
 from zoo.language.lora import LAYERS, LowRank, adapt, merge
 from zoo.language.model import bigram_loss
 from zoo.language.tokenizer import BytePairTokenizer, CharTokenizer
 from zoo.loading.hugging_face import read_folder, write_folder
+from zoo.recipes.language import LanguageTraining, batches_of, make_trainer
 from zoo.storage import WrongFile, read_tensors, write_tensors
 from zoo.transformer import Cache, Transformer
 

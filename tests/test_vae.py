@@ -13,19 +13,22 @@ import numpy as np
 import pytest
 
 from zoo import autograd as ops
-from zoo.autoencoder import Autoencoder, AutoencoderTraining
-from zoo.autoencoder import make_trainer as autoencoder_trainer
+from zoo.autoencoder import Autoencoder
 from zoo.autograd import Tensor, grad, no_grad
 from zoo.autograd.runtime import use_kernels
 from zoo.data import Images, digits8x8
-from zoo.model import load
+from zoo.loading.cards import load
 from zoo.nn import Linear
 from zoo.optim import Adam
+from zoo.recipes.autoencoder import AutoencoderTraining
+from zoo.recipes.autoencoder import make_trainer as autoencoder_trainer
+from zoo.recipes.vae import PRESETS, VAETraining, make_trainer
+from zoo.recipes.vqvae import VQVAETraining
+from zoo.recipes.vqvae import make_trainer as vqvae_trainer
 from zoo.training import Trainer
 from zoo.transformer import Cache
-from zoo.vae import PRESETS, VAE, VAETraining, make_trainer
-from zoo.vqvae import VQVAE, Codebook, VQVAETraining, straight_through
-from zoo.vqvae import make_trainer as vqvae_trainer
+from zoo.vae import VAE
+from zoo.vqvae import VQVAE, Codebook, straight_through
 
 SMALL = {"image": (8, 8), "hidden": (10,), "latent": (3,)}
 SMALL_CODES = {"image": (8, 8), "channels": 4, "codes": 5, "width": 3, "prior_layers": 2, "prior_heads": 2, "prior_width": 8}

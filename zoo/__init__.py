@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _WHERE = {  # public name -> the module it is imported from, when it is first used
-    "load": "zoo.model",
-    "shipped": "zoo.model",
+    "load": "zoo.loading.cards",
+    "shipped": "zoo.loading.cards",
     "Tensor": "zoo.autograd",
     "no_grad": "zoo.autograd",
     "set_threads": "zoo.autograd",
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from .autograd.tracing import trace as trace
     from .inspection.memory import memory_report as memory_report
     from .inspection.profiling import profile as profile
-    from .model import load as load
-    from .model import shipped as shipped
+    from .loading.cards import load as load
+    from .loading.cards import shipped as shipped
     from .training import Trainer as Trainer
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import importlib
 import shlex
 import sys
 import time
@@ -17,7 +16,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
-FAMILIES = ("vae", "autoencoder", "vqvae", "gan", "diffusion", "transformer", "recurrent", "classifier")
+from .recipes import KINDS, recipe_of
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
                                 description="Any field of the model's configuration or training is an option too: "
                                             "--latent 20 --epochs 10; several numbers with commas: --hidden 512,256. "
                                             "A wrong one lists those there are.")
-    train.add_argument("model", choices=FAMILIES)
+    train.add_argument("model", choices=KINDS)
     train.add_argument("--data", help="what to learn from: a name (mnist, shakespeare, ...) or a path")
     train.add_argument("--preset", help="settings by name; without it, the family's first")
     train.add_argument("--out", help="folder for the log, checkpoints and the model (default: runs/MODEL)")
@@ -153,39 +152,33 @@ def _unknown(name: str, options: list[str]) -> ValueError:
     return ValueError(f"--{name} isn't an option here; {hint}")
 
 
-def _family(kind: str) -> Any:
-    from .model import KINDS
-
-    return importlib.import_module(KINDS[kind][0]).FAMILIES[kind]
-
-
 def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
-    from .model import load
+    from .loading.cards import load
 
-    family = _family(known.model)
-    preset = known.preset or next(iter(family.presets))
-    if preset not in family.presets:
-        raise ValueError(f"--preset is {preset!r}; {known.model} has {', '.join(family.presets)}")
-    fields, training = _split({**family.presets[preset], **options}, family.model.Config, family.training)
-    settings = family.training.make(**training)
+    recipe = recipe_of(known.model)
+    preset = known.preset or next(iter(recipe.presets))
+    if preset not in recipe.presets:
+        raise ValueError(f"--preset is {preset!r}; {known.model} has {', '.join(recipe.presets)}")
+    fields, training = _split({**recipe.presets[preset], **options}, recipe.model.Config, recipe.training)
+    settings = recipe.training.make(**training)
     out = Path(known.out or f"runs/{known.model}")
-    source = known.data or family.preset_data.get(preset)
-    data = family.data(source)
+    source = known.data or recipe.preset_data.get(preset)
+    data = recipe.data(source)
     if known.start:
         model = load(known.start)
-        if not isinstance(model, family.model):
+        if not isinstance(model, recipe.model):
             raise ValueError(f"--from {known.start} is of kind {model.kind!r}, not {known.model!r}")
-        changed = _split(options, family.model.Config, family.training)[0]
+        changed = _split(options, recipe.model.Config, recipe.training)[0]
         if changed:
             raise ValueError(f"--from keeps the model's configuration; --{next(iter(changed))} would change it")
     else:
-        model = family.new(data, fields, known.seed)
-    trainer = family.trainer(model, data, settings, seed=known.seed, folder=out, resume=known.resume, minutes=known.minutes)
+        model = recipe.new(data, fields, known.seed)
+    trainer = recipe.trainer(model, data, settings, seed=known.seed, folder=out, resume=known.resume, minutes=known.minutes)
     where = f", {trainer.step:,} of them done" if trainer.step else "; nothing to resume yet" if known.resume else ""
     _say(known, f"{known.model} ({preset}), {model.num_parameters:,} parameters, {trainer.steps:,} steps{where}; {out}/")
     trainer.run(progress=not known.quiet, title=known.model)
     figures = (trainer.evaluations or trainer.rows or [{}])[-1]
-    trainer.save_model(command="zoo " + shlex.join(arguments), data=source or family.default_data, training=settings.to_dict(),
+    trainer.save_model(command="zoo " + shlex.join(arguments), data=source or recipe.default_data, training=settings.to_dict(),
                        figures={name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()})
     _say(known, f"{out}/model.safetensors  {trainer.seconds / 60:.1f} minutes; next: zoo sample {out}")
 
@@ -196,7 +189,7 @@ def _say(known: argparse.Namespace, line: str) -> None:
 
 
 def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
-    from .model import load
+    from .loading.cards import load
 
     model = load(known.model)
     if hasattr(model, "generate"):
@@ -309,7 +302,8 @@ def _play(known: argparse.Namespace, options: dict[str, str], arguments: list[st
 
 
 def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
-    from .model import halved, load
+    from .loading.cards import load
+    from .model import halved
 
     model = load(known.model)
     if known.half:
@@ -317,7 +311,7 @@ def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: lis
     settings = _settings(model.evaluate, options, *([model.sample, model.steps] if hasattr(model, "sample") else []))
     began = time.perf_counter()
     data = known.data or getattr(model, "card", {}).get("data")
-    figures = model.evaluate(_family(model.kind).data(data), seed=known.seed, **settings)
+    figures = model.evaluate(recipe_of(model.kind).data(data), seed=known.seed, **settings)
     for name, value in figures.items():
         print(f"{name:32} {value:.4f}" if isinstance(value, float) else f"{name:32} {value}")
     print(f"{'seconds':32} {time.perf_counter() - began:.1f}")

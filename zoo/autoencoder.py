@@ -19,11 +19,10 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
-from .data.images import Images, load_images
-from .model import Config, Family, Model, check_count, check_images, labels_for, last, replayable, stream
+from .data.images import Images
+from .model import Config, Model, check_count, check_images, labels_for, last, moved, replayable, stream
 from .nn import Linear
-from .optim import Adam, cosine
-from .training import Trainer, minibatches, shuffled
+from .training import minibatches
 from .vae import ConvolutionalDecoder, ConvolutionalEncoder, VAEStep, between, check_image_size
 
 
@@ -36,18 +35,8 @@ class AutoencoderConfig(Config):
     network: Literal["dense", "convolutional"] = "dense"  # how the picture and the first of `hidden` are joined
 
 
-@dataclasses.dataclass(frozen=True)
-class AutoencoderTraining(Config):
-    epochs: int = 20
-    batch_size: int = 128
-    lr: float = 1e-3
 
 
-PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
-    "autoencoder": {},
-    "plane": {"latent": 2},  # codes that can be seen
-    "convolutional": {"network": "convolutional", "hidden": (256,)},
-}
 
 
 class Autoencoder(Model):
@@ -169,15 +158,5 @@ class Autoencoder(Model):
             return np.asarray(self.decode(between(np.asarray(self.encode(check_images(np.stack([a, b]), self.config.image))), steps)))
 
 
-def make_trainer(model: Autoencoder, images: Images, training: AutoencoderTraining, *, seed: int = 0, folder=None, resume: bool = False,
-                 **options) -> Trainer:
-    """The training run of a preset or of your own settings; options go to `Trainer`."""
-    x = check_images(images.train, model.config.image)
-    batches = shuffled(x, batch_size=training.batch_size, seed=seed)
-    steps = training.epochs * (len(x) // training.batch_size)
-    return Trainer(model, model.loss, batches, Adam(model.parameters(), training.lr), steps=steps, schedule=cosine(steps), seed=seed,
-                   folder=folder, resume=resume, **options)
-
-
-FAMILIES = {
-    "autoencoder": Family(Autoencoder, AutoencoderTraining, PRESETS, lambda source: load_images(source or "mnist"), make_trainer, "mnist")}
+def __getattr__(name: str):
+    return moved(__name__, name, "zoo.recipes.autoencoder", ("AutoencoderTraining", "PRESETS", "make_trainer"))

@@ -26,9 +26,7 @@ from .denoising.editing import Uses
 from .denoising.latents import Latents
 from .denoising.samplers import ADAPTIVE, SAMPLERS, Belief, Move, check_size, deviation_of, dormand_prince, make_path, next_size, times
 from .denoising.unet import Dense, UNet
-from .model import Config, Family, Step, check_count, check_images, check_labels, labels_for, last, replayable, stream
-from .recipes.diffusion import PRESETS, DiffusionTraining, Pairs, load_data, make_trainer
-from .recipes.diffusion import optimal_pairs as optimal_pairs
+from .model import Config, Step, check_count, check_images, check_labels, labels_for, last, moved, replayable, stream
 from .training import minibatches
 
 if TYPE_CHECKING:
@@ -478,5 +476,14 @@ def check_number(name: str, value: Any, least: float, most: float) -> float:
     return float(value)
 
 
-FAMILIES = {"diffusion": Family(Diffusion, DiffusionTraining, PRESETS, load_data, make_trainer, "mnist",
-                                {"moons": "moons", "moons-optimal": "moons"})}
+@dataclasses.dataclass
+class Pairs:
+    """A batch whose noise is chosen already: data and source points, row by row."""
+
+    x_0: np.ndarray
+    noise: np.ndarray
+    labels: np.ndarray | None = None
+
+
+def __getattr__(name: str):
+    return moved(__name__, name, "zoo.recipes.diffusion", ("DiffusionTraining", "PRESETS", "make_trainer", "optimal_pairs"))

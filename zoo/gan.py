@@ -22,10 +22,8 @@ from . import autograd as ops
 from .adversarial.networks import Discriminator, Generator
 from .autograd import Tensor, no_grad
 from .denoising.editing import great_circle
-from .model import Config, Family, Model, Step, check_images, check_labels, replayable, stream
+from .model import Config, Model, Step, check_images, check_labels, moved, replayable, stream
 from .nn import Module
-from .recipes.gan import PRESETS, GANTraining, data_shape, load_data, make_trainer
-from .recipes.gan import Adversaries as Adversaries
 from .training import minibatches
 
 if TYPE_CHECKING:
@@ -259,4 +257,9 @@ def evaluating(module: Module) -> Iterator[None]:
         module.train(was)
 
 
-FAMILIES = {"gan": Family(GAN, GANTraining, PRESETS, load_data, make_trainer, "mnist", {name: name for name in ("stacked", "grid", "ring")})}
+def data_shape(data: Images | str) -> tuple[int, ...]:
+    return ((28, 28, 3) if data == "stacked" else (2,)) if isinstance(data, str) else data.train.shape[1:]
+
+
+def __getattr__(name: str):
+    return moved(__name__, name, "zoo.recipes.gan", ("GANTraining", "PRESETS", "make_trainer", "Adversaries", "load_data"))

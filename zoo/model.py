@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import importlib
 import inspect
 import math
 import typing
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,18 +20,6 @@ import numpy as np
 from . import storage
 from .autograd import no_grad
 from .nn import Module
-
-KINDS = {  # kind -> where its class is; a model's card says its kind
-    "vae": ("zoo.vae", "VAE"),
-    "vqvae": ("zoo.vqvae", "VQVAE"),
-    "autoencoder": ("zoo.autoencoder", "Autoencoder"),
-    "gan": ("zoo.gan", "GAN"),
-    "diffusion": ("zoo.diffusion", "Diffusion"),
-    "transformer": ("zoo.transformer", "Transformer"),
-    "recurrent": ("zoo.recurrent", "Recurrent"),
-    "classifier": ("zoo.evaluation.metrics", "Classifier"),
-}
-WEIGHTS = Path(__file__).parent / "assets" / "weights"
 
 C = TypeVar("C", bound="Config")
 M = TypeVar("M", bound="Model")
@@ -153,49 +143,10 @@ def halved(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """What the command line needs to train a kind of model; each model file has a dictionary FAMILIES of these."""
-
-    model: type[Model]
-    training: type[Config]  # settings of a run
-    presets: dict[str, dict[str, Any]]  # name -> fields of the model's configuration and of `training`; the first is the default
-    data: Callable[[str | None], Any]  # a name or path, or None for the default -> what the trainer takes
-    trainer: Callable[..., Any]  # (model, data, training, *, seed, folder, resume, minutes) -> Trainer
-    default_data: str
-    preset_data: dict[str, str] = dataclasses.field(default_factory=dict)  # of presets that are meant for other data than the default
-
-    def new(self, data: Any, fields: dict[str, Any], seed: int) -> Model:
-        """A fresh model for this data, which may tell it what it needs to know (a vocabulary, an image's size)."""
-        fit = getattr(self.model, "for_data", None)
-        return fit(data, seed=seed, **fields) if fit else self.model.new(seed=seed, **fields)
 
 
-def load(name_or_folder: str | Path) -> Any:
-    """A model that ships (`zoo.load("vae")`) or one of your own (`zoo.load("runs/vae")`), by what its card says."""
-    import importlib
-
-    folder = Path(name_or_folder)
-    if not folder.is_dir() and (WEIGHTS / str(name_or_folder)).is_dir():
-        folder = WEIGHTS / str(name_or_folder)
-    if not folder.is_dir():
-        ships = ", ".join(shipped()) or "none"
-        raise FileNotFoundError(f"load: {str(name_or_folder)!r} is neither a folder nor one of the models that ship: {ships}")
-    if not (folder / storage.CARD).exists() and (folder / "config.json").exists():
-        from . import transformer
-
-        return transformer.from_hugging_face(folder)
-    arrays, card = storage.load_folder(folder)
-    kind = card.get("kind")
-    if kind not in KINDS:
-        raise storage.WrongFile(f"{folder / storage.CARD}: kind is {kind!r}; it may be {', '.join(KINDS)}")
-    module, name = KINDS[kind]
-    return getattr(importlib.import_module(module), name).from_arrays(arrays, card, source=folder)
 
 
-def shipped() -> list[str]:
-    """The names of the models that ship."""
-    return sorted(p.name for p in WEIGHTS.iterdir() if (p / storage.CARD).exists()) if WEIGHTS.is_dir() else []
 
 
 # --- steps
@@ -364,3 +315,15 @@ def check_count(n: Any, name: str = "n") -> int:
     if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
         raise ValueError(f"{name} is {n!r}; it is a whole number of at least 1")
     return int(n)
+
+
+def moved(module: str, name: str, to: str, names: tuple[str, ...]) -> Any:
+    """What a module's `__getattr__` gives for names that it had until 0.1: the same object, with a DeprecationWarning."""
+    if name not in names:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    warnings.warn(f"{module}.{name} is {to}.{name} now; the old name goes in the next release", DeprecationWarning, stacklevel=3)
+    return getattr(importlib.import_module(to), name)
+
+
+def __getattr__(name: str):
+    return moved(__name__, name, "zoo.loading.cards", ("KINDS", "WEIGHTS", "load", "shipped"))

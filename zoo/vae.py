@@ -24,11 +24,10 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
-from .data.images import Images, binarise, load_images
-from .model import Config, Family, Model, Step, check_count, check_images, check_labels, labels_for, last, replayable, stream
+from .data.images import Images, binarise
+from .model import Config, Model, Step, check_count, check_images, check_labels, labels_for, last, moved, replayable, stream
 from .nn import Conv2d, ConvTranspose2d, Linear, Module, parameter
-from .optim import Adam, Average, Muon, constant, cosine
-from .training import Trainer, minibatches, shuffled
+from .training import minibatches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,28 +45,8 @@ class VAEConfig(Config):
     classes: int = 0  # label-conditional if above 0
 
 
-@dataclasses.dataclass(frozen=True)
-class VAETraining(Config):
-    epochs: int = 500
-    batch_size: int = 500
-    optimiser: Literal["adam", "muon"] = "muon"  # muon needs a third of Adam's epochs for the same likelihood here
-    lr: float = 3e-3  # Adam's; with muon, that of the biases
-    muon_lr: float = 0.02
-    schedule: Literal["cosine", "constant"] = "cosine"  # of the rates; cosine ends at 0
-    warm_up: int = 0  # epochs over which the KL term grows to its full weight
-    average: float = 0.999  # decay of the averaged weights that are evaluated and saved; 0 for none
 
 
-PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one; Burda et al. (2016), table 1, are the first three
-    "vae": {},
-    "iwae5": {"samples": 5, "epochs": 300},
-    "two-layers": {"latent": (100, 50), "hidden": (200, 100), "epochs": 400},
-    "grey": {"latent": (20,), "hidden": (400,), "depth": 1, "activation": "relu", "binarise": False, "average": 0.0,
-             "epochs": 7, "batch_size": 128, "optimiser": "adam", "lr": 1e-3, "schedule": "constant"},
-    "convolutional": {"network": "convolutional", "latent": (32,), "hidden": (256,), "activation": "relu",
-                      "epochs": 20, "batch_size": 128, "optimiser": "adam", "lr": 1e-3},
-    "conditional": {"classes": 10, "latent": (20,), "epochs": 50},
-}
 
 
 class Gaussian(Module):
@@ -378,33 +357,6 @@ class VAE(Model):
             return np.asarray(self.decode(zs, labels))
 
 
-def make_trainer(model: VAE, images: Images, training: VAETraining, *, seed: int = 0, folder=None, resume: bool = False,
-                 **options) -> Trainer:
-    """The training run of a preset or of your own settings; options go to `Trainer`."""
-    t = training
-    x = check_images(images.train, model.config.image)
-    labels = None
-    if model.config.classes:
-        labels = check_labels(images.train_labels, model.config.classes, len(x))
-    batches = shuffled(x, batch_size=t.batch_size, seed=seed) if labels is None else shuffled(x, labels, batch_size=t.batch_size, seed=seed)
-    per_epoch = len(x) // t.batch_size
-    steps = t.epochs * per_epoch
-    optimiser: Adam
-    if t.optimiser == "muon":
-        inner = [layer.weight for _, layer in model.modules() if isinstance(layer, Linear)]
-        optimiser = Muon(model.parameters(), t.lr, matrices=inner, muon_lr=t.muon_lr)
-    else:
-        optimiser = Adam(model.parameters(), t.lr)
-    average = Average(model.parameters(), t.average) if t.average else None
-
-    def objective(batch, rng):
-        warmth = 1.0 if not t.warm_up else min(1.0, (trainer.step + 1) / (t.warm_up * per_epoch))
-        return model.loss(batch, rng, warmth=warmth)
-
-    schedule = cosine(steps) if t.schedule == "cosine" else constant
-    trainer = Trainer(model, objective, batches, optimiser, steps=steps, schedule=schedule, seed=seed, average=average, folder=folder,
-                      resume=resume, **options)
-    return trainer
 
 
 def check_image_size(config: Any) -> None:
@@ -436,4 +388,5 @@ def _log_normal(noise, log_variance=None):
     return total if log_variance is None else total - 0.5 * ops.sum(log_variance, axis=-1)
 
 
-FAMILIES = {"vae": Family(VAE, VAETraining, PRESETS, lambda source: load_images(source or "mnist"), make_trainer, "mnist")}
+def __getattr__(name: str):
+    return moved(__name__, name, "zoo.recipes.vae", ("VAETraining", "PRESETS", "make_trainer"))

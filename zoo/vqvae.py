@@ -24,11 +24,10 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
-from .data.images import Images, binarise, load_images
-from .model import Config, Family, Model, Step, check_count, check_images, check_labels, labels_for, last, replayable, stream
+from .data.images import Images, binarise
+from .model import Config, Model, Step, check_count, check_images, check_labels, labels_for, last, moved, replayable, stream
 from .nn import Conv2d, ConvTranspose2d, Module
-from .optim import Adam, cosine
-from .training import Trainer, minibatches, shuffled
+from .training import minibatches
 from .transformer import Cache, Transformer, TransformerConfig
 from .vae import VAEStep, between, check_image_size
 
@@ -49,18 +48,8 @@ class VQVAEConfig(Config):
     prior_width: int = 96
 
 
-@dataclasses.dataclass(frozen=True)
-class VQVAETraining(Config):
-    epochs: int = 20
-    batch_size: int = 128
-    lr: float = 1e-3
-    warm_up: int = 100  # steps
 
 
-PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
-    "vqvae": {},
-    "conditional": {"classes": 10},
-}
 
 
 @dataclasses.dataclass
@@ -318,17 +307,5 @@ def straight_through(z, e: np.ndarray):
     return z + (e - z.data if isinstance(z, Tensor) else e - z)
 
 
-def make_trainer(model: VQVAE, images: Images, training: VQVAETraining, *, seed: int = 0, folder=None, resume: bool = False,
-                 **options) -> Trainer:
-    """The training run of a preset or of your own settings; options go to `Trainer`."""
-    t = training
-    arrays = [check_images(images.train, model.config.image)]
-    if model.config.classes:
-        arrays.append(check_labels(images.train_labels, model.config.classes, len(arrays[0])))
-    batches = shuffled(*arrays, batch_size=t.batch_size, seed=seed)
-    steps = t.epochs * (len(arrays[0]) // t.batch_size)
-    return Trainer(model, model.loss, batches, Adam(model.parameters(), t.lr, clip=10.0), steps=steps, seed=seed, folder=folder,
-                   schedule=cosine(steps, warmup=min(t.warm_up, steps // 10)), resume=resume, **options)
-
-
-FAMILIES = {"vqvae": Family(VQVAE, VQVAETraining, PRESETS, lambda source: load_images(source or "mnist"), make_trainer, "mnist")}
+def __getattr__(name: str):
+    return moved(__name__, name, "zoo.recipes.vqvae", ("VQVAETraining", "PRESETS", "make_trainer"))

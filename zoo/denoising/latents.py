@@ -10,8 +10,9 @@ import hashlib
 
 import numpy as np
 
-from .. import model as models
 from ..autograd import no_grad
+from ..loading import cards
+from ..model import check_images
 from ..nn import Module
 from ..training import minibatches
 
@@ -26,9 +27,9 @@ class Latents(Module):
         from ..vae import VAE
 
         try:
-            vae = models.load(name)
+            vae = cards.load(name)
         except FileNotFoundError:
-            ships = [other for other in models.shipped() if other.startswith("vae")]
+            ships = [other for other in cards.shipped() if other.startswith("vae")]
             raise FileNotFoundError(f"autoencoder: is {name!r}, which is neither a folder nor a VAE that ships ({', '.join(ships) or 'none'}); "
                                     "without it there's no way from latents to pictures") from None
         if not isinstance(vae, VAE):
@@ -64,6 +65,6 @@ class Latents(Module):
         return found.hexdigest()[:16]
 
     def _codes(self, images) -> np.ndarray:
-        images = models.check_images(images, self.image)
+        images = check_images(images, self.image)
         with no_grad():
             return np.concatenate([np.asarray(self._vae.encode(images[part])[0].data) for part in minibatches(len(images), 1000)])

@@ -17,10 +17,9 @@ from numpy.random import Generator
 from .. import autograd as ops
 from ..autograd import Tensor, no_grad
 from ..data.toys import GRID, RING, TOYS
-from ..model import Config, Family, Model
+from ..model import Config, Model
 from ..nn import BatchNorm, Conv2d, Linear, dropout
-from ..optim import Adam, Average, cosine
-from ..training import Trainer, minibatches, shuffled
+from ..training import minibatches
 from ..vae import check_images, check_labels
 
 if TYPE_CHECKING:
@@ -37,15 +36,8 @@ class ClassifierConfig(Config):
     shift: int = 2  # training pictures are moved by up to so many pixels
 
 
-@dataclasses.dataclass(frozen=True)
-class ClassifierTraining(Config):
-    epochs: int = 12
-    batch_size: int = 128
-    lr: float = 2e-3
-    average: float = 0.999
 
 
-PRESETS: dict[str, dict[str, Any]] = {"classifier": {}}
 
 
 class Classifier(Model):
@@ -112,6 +104,10 @@ class Classifier(Model):
         return {"test_right": self.accuracy(images.test, images.test_labels)}
 
 
+
+
+
+
 def moved(x: np.ndarray, most: int, rng: Generator) -> np.ndarray:
     """Each picture moved by up to `most` pixels, with what is outside 0."""
     if not most:
@@ -120,23 +116,6 @@ def moved(x: np.ndarray, most: int, rng: Generator) -> np.ndarray:
     padded = np.pad(x, ((0, 0), (most, most), (most, most)) + ((0, 0),) * (x.ndim - 3))
     rows, columns = rng.integers(0, 2 * most + 1, (2, n))
     return np.stack([padded[i, r : r + h, c : c + w] for i, (r, c) in enumerate(zip(rows, columns))])
-
-
-def make_trainer(model: Classifier, images: Images, training: ClassifierTraining, *, seed: int = 0, folder=None, resume: bool = False,
-                 **options) -> Trainer:
-    """The training run of the judge; options go to `Trainer`."""
-    t = training
-    if images.train_labels is None:
-        raise ValueError("labels: these images have none; a classifier learns from labels")
-    batches = shuffled(check_images(images.train, model.config.image), images.train_labels, batch_size=t.batch_size, seed=seed)
-    steps = t.epochs * (len(images.train) // t.batch_size)
-    buffers = [Tensor(a) for a in model.named_buffers().values()]  # the running averages are averaged as the weights are
-    optimiser = Adam(model.parameters(), t.lr)
-    average = Average([*model.parameters(), *buffers], t.average) if t.average else None
-    if images.test_labels is not None:
-        options.setdefault("evaluate", lambda m: {"test_right": m.accuracy(images.test, images.test_labels)})
-    return Trainer(model, model.loss, batches, optimiser, steps=steps, schedule=cosine(steps, warmup=min(200, steps // 10)), seed=seed,
-                   average=average, folder=folder, resume=resume, **options)
 
 
 # --- distances between sets
@@ -263,7 +242,7 @@ def kl_from_uniform(counts: np.ndarray) -> float:
 def toy_figures(name: str, samples: np.ndarray, seed: int = 0) -> dict[str, Any]:
     """Modes of the grid, the ring and the stacked digits; of other toys the squared Wasserstein distance to fresh points and its floor."""
     if name == "stacked":
-        from ..model import load
+        from ..loading.cards import load
 
         found = stacked_modes(load("classifier"), samples)
     elif name in ("grid", "ring"):
@@ -297,7 +276,7 @@ class Judge:
     @classmethod
     def of_zoo(cls, images: Images) -> Judge:
         """With the classifier that ships."""
-        from ..model import load
+        from ..loading.cards import load
 
         return cls(load("classifier"), images)
 
@@ -334,10 +313,5 @@ class Judge:
         return f"Judge({self.images.name!r}, floor: {', '.join(f'{name} {value:.4g}' for name, value in self.floor.items())})"
 
 
-def _labelled(source: str | None) -> Images:
-    from ..data.images import load_images
-
-    return load_images(source or "mnist")
 
 
-FAMILIES = {"classifier": Family(Classifier, ClassifierTraining, PRESETS, _labelled, make_trainer, "mnist")}

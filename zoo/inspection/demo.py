@@ -10,7 +10,7 @@ import numpy as np
 
 from ..drawing.pictures import mosaic
 from ..drawing.terminal import draw_images
-from ..model import load, shipped
+from ..loading.cards import load, shipped
 from .page import pack, write_page
 from .runs import as_image, first, scale_of
 

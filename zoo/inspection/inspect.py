@@ -6,7 +6,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from ..model import load
+from ..loading.cards import load
 from .demo import facts_of
 from .page import write_page
 from .runs import make_run, read_change

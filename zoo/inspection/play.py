@@ -28,7 +28,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from ..model import Model, load, shipped
+from ..loading.cards import load, shipped
+from ..model import Model
 from .controls import controls_for, describe_tool, read_request
 from .demo import facts_of
 from .page import assets, pack, render

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.random import Generator
 
 from ..data.toys import TOYS
+from ..diffusion import Diffusion, Pairs
 from ..model import Config, check_images, check_labels
 from ..nn import Conv2d, Linear
 from ..optim import Adam, Average, Muon, constant, cosine
 from ..training import Trainer, shuffled
+from .recipe import Recipe
 
 if TYPE_CHECKING:
     from ..data.images import Images
-    from ..diffusion import Diffusion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +55,6 @@ PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
 }
 
 
-@dataclasses.dataclass
-class Pairs:
-    """A batch whose noise is chosen already: data and source points, row by row."""
-
-    x_0: np.ndarray
-    noise: np.ndarray
-    labels: np.ndarray | None = None
 
 
 def optimal_pairs(x_0: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -133,3 +127,7 @@ def load_data(source: str | None) -> Images | str:
     from ..data.images import load_images
 
     return source if source in TOYS else load_images(source or "mnist")
+
+
+RECIPE = Recipe(Diffusion, DiffusionTraining, PRESETS, load_data, make_trainer, "mnist",
+                                {"moons": "moons", "moons-optimal": "moons"})

@@ -14,13 +14,14 @@ from .. import autograd as ops
 from ..adversarial.losses import LOSSES, gradient_penalty, zero_centred_penalty
 from ..autograd import Tensor, no_grad
 from ..data.toys import TOYS, stacked_digits
+from ..gan import GAN, data_shape
 from ..model import Config, check_images, check_labels
 from ..optim import Adam, Average, Schedule, constant, linear_decay
 from ..training import Trainer, TrainingFailed, shuffled
+from .recipe import Recipe
 
 if TYPE_CHECKING:
     from ..data.images import Images
-    from ..gan import GAN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,8 +184,6 @@ def load_data(source: str | None) -> Images | str:
     return source if source is not None and source in (*TOYS, "stacked") else load_images(source or "mnist")
 
 
-def data_shape(data: Images | str) -> tuple[int, ...]:
-    return ((28, 28, 3) if data == "stacked" else (2,)) if isinstance(data, str) else data.train.shape[1:]
 
 
 def stacked_mnist() -> Callable[[int, Rng], np.ndarray]:
@@ -240,3 +239,6 @@ def make_trainer(model: GAN, data: Images | str, training: GANTraining, *, seed:
     average = Average([*model.generator.parameters(), *buffers], t.average) if t.average else None
     return Trainer(model, None, batches, {"generator": update.generator, "discriminator": update.discriminator}, steps=t.steps,
                    schedule=schedule, seed=seed, average=average, folder=folder, resume=resume, update=update, **options)
+
+
+RECIPE = Recipe(GAN, GANTraining, PRESETS, load_data, make_trainer, "mnist", {name: name for name in ("stacked", "grid", "ring")})

@@ -6,7 +6,6 @@ with the sizes of its presets, because which kernel serves depends on them.
 
 from __future__ import annotations
 
-import importlib
 import time
 from dataclasses import fields
 from typing import Any
@@ -15,8 +14,9 @@ import numpy as np
 
 from ..data.images import Images
 from ..language.corpus import Corpus
-from ..model import KINDS, Family
 from ..vae import VAE
+from . import recipe_of
+from .recipe import Recipe
 
 # kind -> what is run: a preset, and what differs from it
 RUNS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
@@ -36,19 +36,19 @@ def warm_up(kinds: tuple[str, ...] = tuple(RUNS)) -> None:
     """Run each family a little; one line each with the seconds that it took."""
     for kind in kinds:
         began = time.perf_counter()
-        family = importlib.import_module(KINDS[kind][0]).FAMILIES[kind]
+        recipe = recipe_of(kind)
         for preset, changes in RUNS[kind]:
-            run_a_little(family, {**family.presets[preset], **changes})
+            run_a_little(recipe, {**recipe.presets[preset], **changes})
         print(f"{kind:12} {time.perf_counter() - began:6.1f} s", flush=True)
 
 
-def run_a_little(family: Family, settings: dict[str, Any]) -> None:
+def run_a_little(recipe: Recipe, settings: dict[str, Any]) -> None:
     """Two steps of training and a small sample."""
-    known = {f.name for f in fields(family.training)}
-    training = family.training.make(**{name: value for name, value in {**settings, **LITTLE}.items() if name in known})
-    data = made_up(family.default_data)
-    model = family.new(data, {name: value for name, value in settings.items() if name in {f.name for f in fields(family.model.Config)}}, 0)
-    for _ in family.trainer(model, data, training):
+    known = {f.name for f in fields(recipe.training)}
+    training = recipe.training.make(**{name: value for name, value in {**settings, **LITTLE}.items() if name in known})
+    data = made_up(recipe.default_data)
+    model = recipe.new(data, {name: value for name, value in settings.items() if name in {f.name for f in fields(recipe.model.Config)}}, 0)
+    for _ in recipe.trainer(model, data, training):
         pass
     model.eval()
     if isinstance(model, VAE):

@@ -1,0 +1,48 @@
+"""Reading a model by name or folder: its card says what kind it is."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from .. import storage
+
+KINDS = {  # kind -> where its class is; a model's card says its kind
+    "vae": ("zoo.vae", "VAE"),
+    "vqvae": ("zoo.vqvae", "VQVAE"),
+    "autoencoder": ("zoo.autoencoder", "Autoencoder"),
+    "gan": ("zoo.gan", "GAN"),
+    "diffusion": ("zoo.diffusion", "Diffusion"),
+    "transformer": ("zoo.transformer", "Transformer"),
+    "recurrent": ("zoo.recurrent", "Recurrent"),
+    "classifier": ("zoo.evaluation.metrics", "Classifier"),
+}
+
+
+WEIGHTS = Path(__file__).parent.parent / "assets" / "weights"
+
+
+def load(name_or_folder: str | Path) -> Any:
+    """A model that ships (`zoo.load("vae")`) or one of your own (`zoo.load("runs/vae")`), by what its card says."""
+    folder = Path(name_or_folder)
+    if not folder.is_dir() and (WEIGHTS / str(name_or_folder)).is_dir():
+        folder = WEIGHTS / str(name_or_folder)
+    if not folder.is_dir():
+        ships = ", ".join(shipped()) or "none"
+        raise FileNotFoundError(f"load: {str(name_or_folder)!r} is neither a folder nor one of the models that ship: {ships}")
+    if not (folder / storage.CARD).exists() and (folder / "config.json").exists():
+        from ..transformer import from_hugging_face
+
+        return from_hugging_face(folder)
+    arrays, card = storage.load_folder(folder)
+    kind = card.get("kind")
+    if kind not in KINDS:
+        raise storage.WrongFile(f"{folder / storage.CARD}: kind is {kind!r}; it may be {', '.join(KINDS)}")
+    module, name = KINDS[kind]
+    return getattr(importlib.import_module(module), name).from_arrays(arrays, card, source=folder)
+
+
+def shipped() -> list[str]:
+    """The names of the models that ship."""
+    return sorted(p.name for p in WEIGHTS.iterdir() if (p / storage.CARD).exists()) if WEIGHTS.is_dir() else []

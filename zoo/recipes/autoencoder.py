@@ -1,0 +1,40 @@
+"""How an autoencoder is trained: settings of a run, presets, the trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ..autoencoder import Autoencoder
+from ..data.images import Images, load_images
+from ..model import Config, check_images
+from ..optim import Adam, cosine
+from ..training import Trainer, shuffled
+from .recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoencoderTraining(Config):
+    epochs: int = 20
+    batch_size: int = 128
+    lr: float = 1e-3
+
+
+PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
+    "autoencoder": {},
+    "plane": {"latent": 2},  # codes that can be seen
+    "convolutional": {"network": "convolutional", "hidden": (256,)},
+}
+
+
+def make_trainer(model: Autoencoder, images: Images, training: AutoencoderTraining, *, seed: int = 0, folder=None, resume: bool = False,
+                 **options) -> Trainer:
+    """The training run of a preset or of your own settings; options go to `Trainer`."""
+    x = check_images(images.train, model.config.image)
+    batches = shuffled(x, batch_size=training.batch_size, seed=seed)
+    steps = training.epochs * (len(x) // training.batch_size)
+    return Trainer(model, model.loss, batches, Adam(model.parameters(), training.lr), steps=steps, schedule=cosine(steps), seed=seed,
+                   folder=folder, resume=resume, **options)
+
+
+RECIPE = Recipe(Autoencoder, AutoencoderTraining, PRESETS, lambda source: load_images(source or "mnist"), make_trainer, "mnist")

@@ -1,0 +1,56 @@
+"""How the judge of digits is trained: settings of a run, presets, the trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from ..autograd import Tensor
+from ..model import Config
+from ..optim import Adam, Average, cosine
+from ..training import Trainer, shuffled
+from ..vae import check_images
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from ..data.images import Images
+from ..evaluation.metrics import Classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierTraining(Config):
+    epochs: int = 12
+    batch_size: int = 128
+    lr: float = 2e-3
+    average: float = 0.999
+
+
+PRESETS: dict[str, dict[str, Any]] = {"classifier": {}}
+
+
+
+
+def make_trainer(model: Classifier, images: Images, training: ClassifierTraining, *, seed: int = 0, folder=None, resume: bool = False,
+                 **options) -> Trainer:
+    """The training run of the judge; options go to `Trainer`."""
+    t = training
+    if images.train_labels is None:
+        raise ValueError("labels: these images have none; a classifier learns from labels")
+    batches = shuffled(check_images(images.train, model.config.image), images.train_labels, batch_size=t.batch_size, seed=seed)
+    steps = t.epochs * (len(images.train) // t.batch_size)
+    buffers = [Tensor(a) for a in model.named_buffers().values()]  # the running averages are averaged as the weights are
+    optimiser = Adam(model.parameters(), t.lr)
+    average = Average([*model.parameters(), *buffers], t.average) if t.average else None
+    if images.test_labels is not None:
+        options.setdefault("evaluate", lambda m: {"test_right": m.accuracy(images.test, images.test_labels)})
+    return Trainer(model, model.loss, batches, optimiser, steps=steps, schedule=cosine(steps, warmup=min(200, steps // 10)), seed=seed,
+                   average=average, folder=folder, resume=resume, **options)
+
+
+def _labelled(source: str | None) -> Images:
+    from ..data.images import load_images
+
+    return load_images(source or "mnist")
+
+
+RECIPE = Recipe(Classifier, ClassifierTraining, PRESETS, _labelled, make_trainer, "mnist")

@@ -1,0 +1,43 @@
+"""How a VQ-VAE is trained, its prior beside it: settings of a run, presets, the trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ..data.images import Images, load_images
+from ..model import Config, check_images, check_labels
+from ..optim import Adam, cosine
+from ..training import Trainer, shuffled
+from ..vqvae import VQVAE
+from .recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class VQVAETraining(Config):
+    epochs: int = 20
+    batch_size: int = 128
+    lr: float = 1e-3
+    warm_up: int = 100  # steps
+
+
+PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
+    "vqvae": {},
+    "conditional": {"classes": 10},
+}
+
+
+def make_trainer(model: VQVAE, images: Images, training: VQVAETraining, *, seed: int = 0, folder=None, resume: bool = False,
+                 **options) -> Trainer:
+    """The training run of a preset or of your own settings; options go to `Trainer`."""
+    t = training
+    arrays = [check_images(images.train, model.config.image)]
+    if model.config.classes:
+        arrays.append(check_labels(images.train_labels, model.config.classes, len(arrays[0])))
+    batches = shuffled(*arrays, batch_size=t.batch_size, seed=seed)
+    steps = t.epochs * (len(arrays[0]) // t.batch_size)
+    return Trainer(model, model.loss, batches, Adam(model.parameters(), t.lr, clip=10.0), steps=steps, seed=seed, folder=folder,
+                   schedule=cosine(steps, warmup=min(t.warm_up, steps // 10)), resume=resume, **options)
+
+
+RECIPE = Recipe(VQVAE, VQVAETraining, PRESETS, lambda source: load_images(source or "mnist"), make_trainer, "mnist")
