@@ -9,14 +9,12 @@ import zoo
 from zoo.data.toys import GRID, TOYS
 from zoo.evaluation.metrics import (
     Classifier,
-    ClassifierTraining,
     Judge,
     count_modes,
     density_and_coverage,
     frechet_distance,
     grid_modes,
     kl_from_uniform,
-    make_trainer,
     moved,
     nearest_distances,
     ring_modes,
@@ -24,6 +22,7 @@ from zoo.evaluation.metrics import (
     stacked_modes,
     toy_figures,
 )
+from zoo.recipes.classifier import ClassifierTraining, make_trainer
 
 RNG = np.random.default_rng
 

@@ -18,6 +18,7 @@ from .. import autograd as ops
 from ..autograd import Tensor, no_grad
 from ..data.toys import GRID, RING, TOYS
 from ..model import Config, Model
+from ..model import moved as names_that_moved
 from ..nn import BatchNorm, Conv2d, Linear, dropout
 from ..training import minibatches
 from ..vae import check_images, check_labels
@@ -313,5 +314,5 @@ class Judge:
         return f"Judge({self.images.name!r}, floor: {', '.join(f'{name} {value:.4g}' for name, value in self.floor.items())})"
 
 
-
-
+def __getattr__(name: str):
+    return names_that_moved(__name__, name, "zoo.recipes.classifier", ("ClassifierTraining", "PRESETS", "make_trainer"))
