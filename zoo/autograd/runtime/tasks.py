@@ -3,7 +3,7 @@
     @task
     def double(t, tasks, x, y, n, factor: float):          # part t of tasks; x and y are addresses, n an integer
         first, last = part(t, tasks, n, 16), part(t + 1, tasks, n, 16)
-        source, target = floats(x + 4 * first, last - first), floats(y + 4 * first, last - first)
+        source, target = span(x, first, last), span(y, first, last)
         for i in range(source.size):
             target[i] = factor * source[i]
 
@@ -28,6 +28,50 @@ _rows = "zoo.autograd.runtime.native.rows"
 floats, reals, integers, booleans = (Native(name, _rows) for name in ("floats", "reals", "integers", "booleans"))
 integer_argument, real_argument, call_task = (Native(name, _rows) for name in ("integer_argument", "real_argument", "call_task"))
 minus_in_order = Native("minus_in_order", _rows)
+
+
+# --- where things lie: the only place, besides `native`, that knows how many bytes a number takes
+
+FLOAT_BYTES, WORD_BYTES = 4, 8  # of a float32; of an int64, a float64 or an address
+
+
+@inner
+def at(x, i):
+    """The address of float i of those at x: C's `x + i`."""
+    return x + FLOAT_BYTES * i
+
+
+@inner
+def row_address(x, i, n):
+    """The address of row i of a matrix at x with n floats in a row: C's `x + i * n`."""
+    return x + FLOAT_BYTES * i * n
+
+
+@inner
+def row(x, i, n):
+    """Row i of a matrix at x with n floats in a row, as an array."""
+    return floats(x + FLOAT_BYTES * i * n, n)
+
+
+@inner
+def span(x, first, last):
+    """Floats first to last - 1 of those at x, as an array."""
+    return floats(x + FLOAT_BYTES * first, last - first)
+
+
+@inner
+def word_at(x, i):
+    """The address of int64 (or float64) i of those at x."""
+    return x + WORD_BYTES * i
+
+
+@inner
+def integer_row(x, i, n):
+    """Row i of a matrix at x with n int64 in a row, as an array."""
+    return integers(x + WORD_BYTES * i * n, n)
+
+
+# --- tasks
 
 
 @inner
