@@ -15,10 +15,10 @@ from zoo.__main__ import main
 from zoo.data import Images
 from zoo.data.toys import TOYS, moons
 from zoo.denoising import dit, samplers
-from zoo.denoising.editing import great_circle
 from zoo.diffusion import Diffusion, DiffusionConfig, Pairs
 from zoo.evaluation.metrics import Classifier, squared_wasserstein
 from zoo.inspection import figures
+from zoo.model import great_circle
 from zoo.recipes.diffusion import PRESETS, DiffusionTraining, make_trainer, optimal_pairs
 from zoo.storage import WrongFile
 from zoo.vae import VAE

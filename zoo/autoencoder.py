@@ -20,10 +20,10 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .data.images import Images
-from .model import Config, Model, check_count, check_images, labels_for, last, moved, replayable, stream
+from .model import Config, Model, check_count, check_images, labels_for, last, moved, replayable, straight_line, stream
 from .nn import Linear
 from .training import minibatches
-from .vae import ConvolutionalDecoder, ConvolutionalEncoder, VAEStep, between, check_image_size
+from .vae import ConvolutionalDecoder, ConvolutionalEncoder, VAEStep, check_image_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +155,8 @@ class Autoencoder(Model):
     def interpolate(self, a, b, steps: int = 10) -> np.ndarray:
         """Pictures on the straight line between the codes of two pictures: (steps, height, width); the ends are the reconstructions."""
         with no_grad():
-            return np.asarray(self.decode(between(np.asarray(self.encode(check_images(np.stack([a, b]), self.config.image))), steps)))
+            ends = np.asarray(self.encode(check_images(np.stack([a, b]), self.config.image)))
+            return np.asarray(self.decode(straight_line(ends[0], ends[1], steps)))
 
 
 def __getattr__(name: str):

@@ -21,8 +21,7 @@ from numpy.random import Generator as Rng
 from . import autograd as ops
 from .adversarial.networks import Discriminator, Generator
 from .autograd import Tensor, no_grad
-from .denoising.editing import great_circle
-from .model import Config, Model, Step, check_images, check_labels, moved, replayable, stream
+from .model import Config, Model, Step, check_images, check_labels, great_circle, moved, replayable, stream
 from .nn import Module
 from .training import minibatches
 

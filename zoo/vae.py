@@ -25,7 +25,7 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .data.images import Images, binarise
-from .model import Config, Model, Step, check_count, check_images, check_labels, labels_for, last, moved, replayable, stream
+from .model import Config, Model, Step, check_count, check_images, check_labels, labels_for, last, moved, replayable, straight_line, stream
 from .nn import Conv2d, ConvTranspose2d, Linear, Module, parameter
 from .training import minibatches
 
@@ -345,7 +345,8 @@ class VAE(Model):
         """Pictures on the straight line between the codes of two pictures: (steps, height, width); the ends are the reconstructions."""
         with no_grad():
             mean, _ = self.encode(check_images(np.stack([a, b]), self.config.image), labels)
-            return np.asarray(self.decode(between(mean.data, steps), None if labels is None else np.repeat(np.ravel(labels)[:1], steps)))
+            z = straight_line(mean.data[0], mean.data[1], steps)
+            return np.asarray(self.decode(z, None if labels is None else np.repeat(np.ravel(labels)[:1], steps)))
 
     def traverse(self, z: np.ndarray, dimension: int, values=np.linspace(-3, 3, 9), labels=None) -> np.ndarray:
         """Pictures of one code with one of its numbers changed: z (latent,) -> (len(values), height, width)."""
@@ -366,14 +367,6 @@ def check_image_size(config: Any) -> None:
         raise ValueError(f"{name}: image is {image}; it is (height, width) or (height, width, channels)")
     if getattr(config, "network", "convolutional") == "convolutional" and (image[0] % 4 or image[1] % 4):
         raise ValueError(f"{name}: image is {image}; a convolutional network needs a height and width that 4 divides")
-
-
-def between(ends: np.ndarray, steps: int) -> np.ndarray:
-    """(steps, ...) on the straight line from ends[0] to ends[1], both ends to the bit."""
-    if steps < 2:
-        raise ValueError(f"interpolate: steps is {steps}; it is at least 2, the two ends")
-    along = np.linspace(0, 1, steps, dtype=np.float32).reshape(-1, *[1] * (ends.ndim - 1))
-    return (1 - along) * ends[:1] + along * ends[1:]
 
 
 def repeat_rows(x, k: int):

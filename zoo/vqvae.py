@@ -25,11 +25,11 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .data.images import Images, binarise
-from .model import Config, Model, Step, check_count, check_images, check_labels, labels_for, last, moved, replayable, stream
+from .model import Config, Model, Step, check_count, check_images, check_labels, labels_for, last, moved, replayable, straight_line, stream
 from .nn import Conv2d, ConvTranspose2d, Module
 from .training import minibatches
 from .transformer import Cache, Transformer, TransformerConfig
-from .vae import VAEStep, between, check_image_size
+from .vae import VAEStep, check_image_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,7 +299,7 @@ class VQVAE(Model):
         """Pictures on the line between z_e of two pictures, rounded to codes: (steps, height, width); the ends are the reconstructions."""
         with no_grad():
             ends = np.asarray(self.features(check_images(np.stack([a, b]), self.config.image)))
-        return self.decode(self.quantise(between(ends, steps)))
+        return self.decode(self.quantise(straight_line(ends[0], ends[1], steps)))
 
 
 def straight_through(z, e: np.ndarray):

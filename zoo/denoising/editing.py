@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from .. import autograd as ops
 from ..autograd import Tensor, enable_grad, no_grad
-from ..model import Model, last
+from ..model import Model, great_circle, last
 from ..training import minibatches
 from .latents import Latents
 from .samplers import Belief, Path, euler, heun, integrate, times
@@ -170,15 +170,3 @@ class Uses(Model):
         x_0 = self.inside(images, np.random.default_rng((seed, 2)))
         nats = self.log_likelihood(x_0, digit, seed=seed, **settings)
         return -nats / (math.prod(self.config.image) * math.log(2)) + math.log2(256 / 2)  # a grey level is 2 / 256 wide inside
-
-
-def great_circle(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
-    """Between two noises, keeping their length (Shoemake 1985): (steps, ...); the ends are a and b."""
-    angle = math.acos(max(-1.0, min(1.0, float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b))))))
-    along = np.linspace(0, 1, steps)
-    if angle < 1e-3:
-        weights = np.stack([1 - along, along])
-    else:
-        weights = np.stack([np.sin((1 - along) * angle), np.sin(along * angle)]) / math.sin(angle)
-    first, second = weights.astype(np.float32).reshape(2, steps, *(1,) * a.ndim)
-    return first * a + second * b
