@@ -14,8 +14,6 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-
 _WHERE = {  # public name -> the module it is imported from, when it is first used
     "load": "zoo.loading.cards",
     "shipped": "zoo.loading.cards",
@@ -47,6 +45,7 @@ _MOVED = {  # modules under the names that they had until 0.1, which go on worki
 __all__ = ["__version__", *_WHERE, *_MODULES]
 
 if TYPE_CHECKING:
+    from .storage import VERSION as __version__  # noqa: N811
     from .autograd import Tensor as Tensor
     from .autograd import get_threads as get_threads
     from .autograd import no_grad as no_grad
@@ -78,6 +77,8 @@ sys.meta_path.append(_MovedModules())
 
 
 def __getattr__(name: str):
+    if name == "__version__":
+        return importlib.import_module("zoo.storage").VERSION
     if name in _WHERE:
         return getattr(importlib.import_module(_WHERE[name]), name)
     if name in _MODULES or f"zoo.{name}" in _MOVED:

@@ -110,9 +110,7 @@ class Model(Module):
 
         half: weights are rounded to 16 bits, 11 of them significant, and take half the room; loaded, they are float32 again.
         """
-        from . import __version__
-
-        card = {"kind": self.kind, "version": __version__, "configuration": self.config.to_dict(), "parameters": self.num_parameters,
+        card = {"kind": self.kind, "version": storage.VERSION, "configuration": self.config.to_dict(), "parameters": self.num_parameters,
                 **self.extras(), **facts}
         storage.save_folder(folder, halved(self.arrays()) if half else self.arrays(), card)
 

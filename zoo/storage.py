@@ -24,6 +24,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+VERSION = "0.1.0"  # of the package: what a card says, and what `zoo.__version__` is; pyproject.toml reads it without importing anything
+
 Arrays = dict[str, np.ndarray]
 PathLike = str | os.PathLike[str]
 
