@@ -14,6 +14,7 @@ test: $(VENV)/test.stamp
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/test.stamp
 	$(BIN)/mypy
@@ -38,4 +39,4 @@ $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
 	touch $@ $(VENV)/demo.stamp
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -45,7 +45,6 @@ _MOVED = {  # modules under the names that they had until 0.1, which go on worki
 __all__ = ["__version__", *_WHERE, *_MODULES]
 
 if TYPE_CHECKING:
-    from .storage import VERSION as __version__  # noqa: N811
     from .autograd import Tensor as Tensor
     from .autograd import get_threads as get_threads
     from .autograd import no_grad as no_grad
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from .inspection.profiling import profile as profile
     from .loading.cards import load as load
     from .loading.cards import shipped as shipped
+    from .storage import VERSION as __version__
     from .training import Trainer as Trainer
 
 

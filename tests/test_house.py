@@ -1,0 +1,85 @@
+"""The rooms of the package: imports run downhill and never in a circle, no folder is crowded, each says what belongs there."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "zoo"
+FOLDERS = sorted({path.parent for path in PACKAGE.rglob("*.py")})
+
+
+def contracts():
+    """The contracts on imports that `make lint` checks."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+
+
+def exceptions():
+    """Patterns (importer, imported) that the contracts still let pass."""
+    return [tuple(line.split(" -> ")) for contract in contracts() for line in contract.get("ignore_imports", ())]
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that reach themselves, together with those on the way (strongly connected components; Tarjan 1972)."""
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    path: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        number[module] = low[module] = len(number)
+        path.append(module)
+        for other in imports[module]:
+            if other not in number:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in path:
+                low[module] = min(low[module], number[other])
+        if low[module] == number[module]:
+            i = path.index(module)
+            if len(path) > i + 1:
+                found.append(sorted(path[i:]))
+            del path[i:]
+
+    for module in imports:
+        if module not in number:
+            visit(module)
+    return found
+
+
+def test_a_circle_is_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == [["b", "c"]]
+    assert circles({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}) == []
+
+
+def test_imports_form_no_circle():
+    """Those under TYPE_CHECKING and inside functions count."""
+    grimp = pytest.importorskip("grimp", reason="it comes with import-linter, which `make lint` installs")
+    graph = grimp.build_graph("zoo", cache_dir=None)
+    allowed = exceptions()
+    imports = {module: {other for other in graph.find_modules_directly_imported_by(module)
+                        if not any(fnmatch.fnmatch(module, a) and fnmatch.fnmatch(other, b) for a, b in allowed)} for module in graph.modules}
+    assert circles(imports) == []
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.name != "__pycache__")
+
+
+@pytest.mark.parametrize(("folder", "most"), [("zoo", 27), ("zoo/autograd", 11)])
+def test_a_reader_can_take_in_what_is_there(folder, most):
+    assert len(entries(ROOT / folder)) <= most, entries(ROOT / folder)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_each_folder_says_what_belongs_there(folder):
+    """The first line of `__init__.py` is a sentence, not the folder's name."""
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    assert text, f"{folder}/__init__.py has no docstring"
+    first = text.splitlines()[0]
+    assert len(first.split()) >= 5 and first.endswith((".", ":")), first
