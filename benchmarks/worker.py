@@ -48,10 +48,10 @@ class Side:
         return times
 
     def operation(self, name: str, backward: bool) -> float:
-        """Seconds of one operation of operations.py."""
-        import operations
+        """Seconds of one operation of the table."""
+        import operation_table
 
-        return operations.measure(getattr(operations, f"{type(self).__name__.lower()}_step")(name, backward))
+        return operation_table.measure(getattr(operation_table, f"{type(self).__name__.lower()}_step")(name, backward))
 
     def drop(self) -> None:
         self.steps.clear()
