@@ -17,5 +17,6 @@ from .operations.blocks import *
 from .operations.recurrence import *
 from .operations.loss import *
 from .runtime import get_threads, set_threads
-from .kernels import activation as _activation, attention as _attention, blocks as _blocks, linear as _linear, loss as _loss  # attach the kernels
+from .kernels import activation as _activation, arithmetic as _arithmetic, attention as _attention  # each attaches its kernels
+from .kernels import blocks as _blocks, convolution as _convolution, linear as _linear, loss as _loss
 from .kernels import normalisation as _normalisation, recurrence as _recurrence, self_attention as _self_attention

@@ -20,6 +20,7 @@ underscore isn't read by it: the values behind it aren't kept alive, and the rul
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from .binding import bind
+from .operators import ops
 from .runtime.compiling import kernels_enabled
 from .tensor import Blank, Node, Tensor, _backward, source, state
 
@@ -57,6 +58,7 @@ class Operation:
         if self.__name__ in REGISTRY:
             raise ValueError(f"there is an operation called {self.__name__} already")
         REGISTRY[self.__name__] = self
+        setattr(ops, self.__name__, self)
 
     def __repr__(self) -> str:
         return f"<operation {self.__name__}>"
@@ -212,13 +214,80 @@ class Fused(Operation):
         return [found[id(source(a))][1] if need and id(source(a)) in found else None for a, need in zip(stand_ins, needs)]
 
 
-primitive, fused = Primitive, Fused  # the names of the decorators
+def primitive(definition: Callable) -> Primitive:
+    """Decorator: NumPy in, NumPy out; rules give its derivatives."""
+    return Primitive(definition)
+
+
+def fused(definition: Callable) -> Fused:
+    """Decorator: a definition in operations, which needs no rule."""
+    return Fused(definition)
+
+
+class Attachable:
+    """A function of arrays that is part of the engine, not an operation: it has no gradient, but it may have a kernel."""
+
+    def __init__(self, definition: Callable):
+        self.definition = definition
+        self.kernel: Callable | None = None
+        functools.update_wrapper(self, definition)
+        setattr(ops, definition.__name__, self)
+
+    def forward(self, function: Callable) -> Callable:
+        """The kernel: the same arguments; NotImplemented for arrays that it doesn't serve."""
+        self.kernel = function
+        return function
+
+    def __call__(self, *args: Any) -> Any:
+        if self.kernel is not None and kernels_enabled():
+            y = self.kernel(*args)
+            if y is not NotImplemented:
+                return y
+        return self.definition(*args)
+
+
+def attachable(definition: Callable) -> Attachable:
+    """Decorator: a helper of the engine that may have a kernel."""
+    return Attachable(definition)
 
 
 def _as_tensors(node: Node) -> list:
     """The arguments of a call as the tensors that they were."""
     return [a if s is None or not isinstance(a, np.ndarray) else s if isinstance(s, Tensor) else Tensor(a, node=s)
             for a, s in zip(node.args, node.inputs)]
+
+
+def bind(operation: Operation, args: Sequence, settings: dict) -> tuple[Sequence, dict]:
+    """Arguments by position or name, settings by name or after the arguments, as NumPy takes them: sum(x, 1)."""
+    if operation.variadic:
+        if args and isinstance(args[0], (list, tuple)):
+            args, extra = tuple(args[0]), args[1:]
+            settings = {**dict(zip(operation.settings, extra)), **settings}
+    else:
+        n = len(operation.arguments)
+        if len(args) > n + len(operation.settings):
+            raise TypeError(f"{operation.__name__} takes {_signature(operation)}; {len(args)} positional arguments were given")
+        settings = {**dict(zip(operation.settings, args[n:])), **settings}
+        args = list(args[:n])
+        for name in operation.arguments[len(args):]:
+            if name in settings:
+                args.append(settings.pop(name))
+            elif name in operation.optional:
+                args.append(operation.optional[name])
+            else:
+                raise TypeError(f"{operation.__name__} takes {_signature(operation)}; {name} is missing")
+    unknown = settings.keys() - operation.settings.keys()
+    if unknown:
+        raise TypeError(f"{operation.__name__} takes {_signature(operation)}; it has no {', '.join(sorted(unknown))}")
+    full = {name: settings.get(name, default) for name, default in operation.settings.items()}
+    missing = [name for name, value in full.items() if value is inspect.Parameter.empty]
+    if missing:
+        raise TypeError(f"{operation.__name__} takes {_signature(operation)}; {', '.join(missing)} is missing")
+    return args, full
+
+
+def _signature(operation: Operation) -> str:
+    return str(inspect.signature(operation.definition))
 
 
 def _contiguous(a: np.ndarray) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
-import zoo.autograd as ops  # looked up at call time
+ops: Any = SimpleNamespace()  # every operation under its name: operation.py puts them here, so that tensors, which it is made of, can call them
 
 
 class Operators:

@@ -20,17 +20,12 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import zoo.autograd as ops  # only attributes looked up at call time: the operations are defined on top of this file
-
-from .operators import Operators
-
-if TYPE_CHECKING:
-    from .operation import Operation
+from .operators import Operators, ops
 
 _births = itertools.count()
 
@@ -64,7 +59,7 @@ class Node:
 
     __slots__ = ("args", "birth", "dtype", "inputs", "kept_grad", "op", "saved", "settings", "shape", "y")
 
-    def __init__(self, op: Operation | None, inputs: Sequence, args: Sequence, settings: dict, y: Any, saved: Any, like: np.ndarray):
+    def __init__(self, op: Any, inputs: Sequence, args: Sequence, settings: dict, y: Any, saved: Any, like: np.ndarray):
         self.op, self.inputs, self.args, self.settings, self.y, self.saved = op, inputs, args, settings, y, saved
         self.shape, self.dtype = like.shape, like.dtype
         self.kept_grad: list | None = None  # retain_grad() puts a list here

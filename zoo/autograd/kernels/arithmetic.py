@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from ..operations import arithmetic as operations
 from ..runtime.compiling import address, copy_floats, get_threads, inner, keep_alive
 from ..runtime.tasks import floats, is_float32, part, task, tasks_for
 
@@ -104,7 +105,7 @@ def view(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int, int] 
     return math.prod(shape[:first]), math.prod(shape[first : last + 1]), math.prod(shape[last + 1 :])
 
 
-def add(a, b):
+def add(a: np.ndarray, b: np.ndarray):
     """a + b for large contiguous float32 arrays, of which one may be repeated along neighbouring axes; else NotImplemented."""
     if not is_float32(a, b):
         return NotImplemented
@@ -129,15 +130,15 @@ def add(a, b):
     return y
 
 
-def add_into(total: np.ndarray, more: np.ndarray) -> bool:
-    """total += more if it's large; whether it was done."""
-    if total.size < LEAST or not is_float32(total, more) or not (total.flags.c_contiguous and more.flags.c_contiguous):
-        return False
-    add_entries(total, more, total, total.size, tasks=tasks_for(total.size))
-    return True
+@operations.add_into.forward  # type: ignore[has-type]
+def _(total: np.ndarray, gradient: np.ndarray):
+    if total.size < LEAST or not is_float32(total, gradient) or not (total.flags.c_contiguous and gradient.flags.c_contiguous):
+        return NotImplemented
+    add_entries(total, gradient, total, total.size, tasks=tasks_for(total.size))
+    return total
 
 
-def sum(x, axes: tuple[int, ...]):
+def sum_over(x, axes: tuple[int, ...]):
     """x added up over the axes, which are left out; NotImplemented unless x is large and they are neighbours, not the last ones."""
     if not is_float32(x) or x.size < LEAST or not x.flags.c_contiguous:
         return NotImplemented
@@ -150,3 +151,28 @@ def sum(x, axes: tuple[int, ...]):
     y = np.empty((shares, outer, width), f32)
     sum_rows(x, y, outer, rows, width, shares, tasks=min(tasks_for(x.size), outer * shares))
     return (y[0] if shares == 1 else y.sum(0)).reshape([n for i, n in enumerate(x.shape) if i not in axes])
+
+
+def _unless_refused(y):
+    return y if y is NotImplemented else (y, None)
+
+
+@operations.add.forward(strided=True)  # type: ignore[has-type]
+def _(a, b):
+    return _unless_refused(add(a, b))
+
+
+@operations.sum.forward(strided=True)  # type: ignore[has-type]
+def _(x, *, axis, keepdims):
+    try:
+        axes = operations.reduced_axes(axis, x.ndim)
+    except ValueError:
+        return NotImplemented  # NumPy says what is wrong with it
+    y = sum_over(x, axes) if len(set(axes)) == len(axes) else NotImplemented
+    return _unless_refused(y if y is NotImplemented else operations.restore(y, x.shape, axis, False) if keepdims else y)
+
+
+@operations.sum_to.forward(strided=True)  # type: ignore[has-type]
+def _(x, *, shape):
+    y = sum_over(x, operations.summed_axes(x.shape, shape))
+    return _unless_refused(y if y is NotImplemented else y.reshape(shape))

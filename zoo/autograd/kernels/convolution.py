@@ -16,6 +16,8 @@ Where a kernel is as large as the image, each is one plain matrix product.
 
 import numpy as np
 
+from ..operations import convolution as operations
+from ..operations.convolution import pair
 from ..runtime.compiling import Native, address, clear_floats, gemm, get_threads, keep_alive
 from ..runtime.tasks import floats, part, task
 from ..runtime.tiles import multiply_columns, multiply_rows, pad, table_size
@@ -238,3 +240,18 @@ def _convolve(x, weight, bias, y, step, start, count, y_step, to):
         weight = np.ascontiguousarray(weight.transpose(3, 0, 1, 2))
     slab_rows = _slab_rows(count[0], step[0], (count[1] - 1) * step[1] + kw, channels)
     _correlate(x, weight, bias, y, *x.shape, out, kh, kw, *step, *start, *count, *y.shape[1:3], *y_step, *to, slab_rows)
+
+
+@operations.conv2d.forward
+def _(x, weight, bias, *, stride, padding):
+    return conv2d_forward(x, weight, bias, pair(stride, "stride"), pair(padding, "padding")), None
+
+
+@operations.conv2d_input.forward
+def _(g, weight, *, shape, stride, padding):
+    return conv2d_input(g, weight, shape, pair(stride, "stride"), pair(padding, "padding")), None
+
+
+@operations.conv2d_weight.forward
+def _(x, g, *, shape, stride, padding):
+    return conv2d_weight(x, g, shape, pair(stride, "stride"), pair(padding, "padding")), None

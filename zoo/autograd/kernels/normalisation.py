@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ..operations.normalisation import batch_norm, dropout, group_norm, layer_norm, rms_norm
+from ..operations.normalisation import batch_norm, batch_statistics, dropout, group_norm, layer_norm, rms_norm
 from ..runtime.compiling import inner, sigmoidf, uniform
 from ..runtime.tasks import floats, is_float32, part, task, tasks_for
 from .activation import LEAKY_SLOPE
@@ -293,6 +293,14 @@ def batch_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     means, spreads = means.reshape(len(counts), -1), spreads.reshape(len(counts), -1)
     mean = (means * counts).sum(0, np.float64) / counts.sum()
     return mean, (spreads + counts * (means - mean) ** 2).sum(0, np.float64) / counts.sum()
+
+
+@batch_statistics.forward
+def _(x):
+    if not is_float32(x) or not x.size or not x.flags.c_contiguous:
+        return NotImplemented
+    mean, variance = batch_moments(x)
+    return mean.astype(f32), variance.astype(f32)
 
 
 @batch_norm.forward

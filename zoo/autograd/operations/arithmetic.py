@@ -9,9 +9,7 @@ import math
 
 import numpy as np
 
-from ..kernels import arithmetic as arithmetic_kernels
-from ..operation import fused, primitive
-from ..runtime.compiling import kernels_enabled
+from ..operation import attachable, fused, primitive
 from ..tensor import Tensor
 
 
@@ -121,15 +119,6 @@ def _share(a, b):
     return _as_float(greater(a, b), like) + 0.5 * _as_float(equal(a, b), like)
 
 
-@add.forward(strided=True)
-def _(a, b):
-    return _if_served(arithmetic_kernels.add(a, b))
-
-
-def _if_served(y):
-    return y if y is NotImplemented else (y, None)
-
-
 def _is_number(b, value) -> bool:
     return isinstance(b, (int, float)) and b == value
 
@@ -203,11 +192,12 @@ def broadcast_to(x, *, shape):
 @primitive
 def sum_to(x, *, shape):
     """The adjoint of broadcast_to: x added up to the shape"""
-    axes = _summed_axes(x.shape, shape)
+    axes = summed_axes(x.shape, shape)
     return np.sum(x, axis=axes, keepdims=True).reshape(shape) if axes else x.reshape(shape)
 
 
-def _summed_axes(full, shape) -> tuple[int, ...]:
+def summed_axes(full, shape) -> tuple[int, ...]:
+    """The axes along which `full` is added up to give the shape."""
     extra = len(full) - len(shape)
     return tuple(range(extra)) + tuple(extra + i for i, n in enumerate(shape) if n == 1 and full[extra + i] != 1)
 
@@ -241,22 +231,6 @@ def restore(g, shape, axis, keepdims):
         return g
     axes = reduced_axes(axis, len(shape))
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
-
-
-@sum.forward(strided=True)
-def _(x, *, axis, keepdims):
-    try:
-        axes = reduced_axes(axis, x.ndim)
-    except ValueError:
-        return NotImplemented  # NumPy says what is wrong with it
-    y = arithmetic_kernels.sum(x, axes) if len(set(axes)) == len(axes) else NotImplemented
-    return _if_served(y if y is NotImplemented else restore(y, x.shape, axis, False) if keepdims else y)
-
-
-@sum_to.forward(strided=True)
-def _(x, *, shape):
-    y = arithmetic_kernels.sum(x, _summed_axes(x.shape, shape))
-    return _if_served(y if y is NotImplemented else y.reshape(shape))
 
 
 def _extreme_rule(g, y, x, *, axis, keepdims):
@@ -313,9 +287,9 @@ def detach(x):
     return x.detach() if isinstance(x, Tensor) else x
 
 
-def add_into(total: np.ndarray, more: np.ndarray) -> None:
-    """total += more, for the engine's own sums of gradients."""
-    if not (kernels_enabled() and arithmetic_kernels.add_into(total, more)):
-        np.add(total, more, out=total)
+@attachable
+def add_into(total: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """total += gradient, in place: the engine's own sums"""
+    return np.add(total, gradient, out=total)
 
 

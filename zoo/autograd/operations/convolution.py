@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..kernels import convolution as _kernels
 from ..operation import fused, primitive
 from .arithmetic import max, mean, sum
 from .shaping import reshape, transpose
@@ -82,21 +81,6 @@ conv2d_weight.derivatives(
     lambda g, _y, _x, w, *, shape, stride, padding: conv2d_input(w, g, shape=_x.shape, stride=stride, padding=padding),
     lambda g, _y, x, _w, *, shape, stride, padding: conv2d(x, g, stride=stride, padding=padding),
 )
-
-
-@conv2d.forward
-def _(x, weight, bias, *, stride, padding):
-    return _kernels.conv2d_forward(x, weight, bias, pair(stride, "stride"), pair(padding, "padding")), None
-
-
-@conv2d_input.forward
-def _(g, weight, *, shape, stride, padding):
-    return _kernels.conv2d_input(g, weight, shape, pair(stride, "stride"), pair(padding, "padding")), None
-
-
-@conv2d_weight.forward
-def _(x, g, *, shape, stride, padding):
-    return _kernels.conv2d_weight(x, g, shape, pair(stride, "stride"), pair(padding, "padding")), None
 
 
 @conv2d.check

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..operation import fused
+from ..operation import attachable, fused
 from ..random import uniform
-from ..runtime.compiling import kernels_enabled
 from .arithmetic import mean, sqrt, var
+from .linear import activate
 
 
 @fused
@@ -31,8 +31,6 @@ def batch_norm(x, gain, bias, *, eps=1e-5, activation=None, moments=None):
     activation: None, "relu" or "leaky_relu", which comes next in a convolutional network
     moments: x's mean and variance where `batch_statistics` has found them already, so that a kernel needn't once more
     """
-    from .linear import activate
-
     axes = tuple(range(x.ndim - 1))
     centred = x - mean(x, axis=axes, keepdims=True)
     return activate(gain * (centred / sqrt(mean(centred * centred, axis=axes, keepdims=True) + eps)) + bias, activation)
@@ -44,8 +42,6 @@ def group_norm(x, gain, bias, *, groups, eps=1e-5, activation=None):
 
     activation: None or "silu", which a residual block applies next
     """
-    from .linear import activate
-
     n, *space, c = x.shape
     grouped = x.reshape((n, -1, groups, c // groups))
     centred = grouped - mean(grouped, axis=(1, 3), keepdims=True)
@@ -104,12 +100,8 @@ def _(x, *, p, seed):
         raise ValueError(f"dropout: seed is {seed}; it may go from 0 to 2**63 - 1")
 
 
+@attachable
 def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance over all axes but the last: what batch_norm uses, for the running averages of its layer."""
-    if kernels_enabled() and x.dtype == np.float32 and x.size and x.flags.c_contiguous:
-        from ..kernels.normalisation import batch_moments  # which is made of this file
-
-        mean, variance = batch_moments(x)
-        return mean.astype(x.dtype), variance.astype(x.dtype)
     flat = x.reshape(-1, x.shape[-1])
     return flat.mean(0), flat.var(0)

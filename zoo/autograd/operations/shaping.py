@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..operation import primitive
+from ..operation import attachable, primitive
 from ..tensor import Tensor
 
 
@@ -81,6 +81,7 @@ def getitem_adjoint(g, *, index, shape):
     return out
 
 
+@attachable
 def add_at(total: np.ndarray, index, g: np.ndarray) -> None:
     """total[index] += g, where an entry that is named twice gets both."""
     index = _plain(index)
