@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from zoo.data import images as data
+from zoo import data
 from zoo.data import music
 from zoo.data.music import Chorale, Note
 from zoo.storage import WrongFile

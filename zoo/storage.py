@@ -29,6 +29,7 @@ VERSION = "0.1.0"  # of the package: what a card says, and what `zoo.__version__
 Arrays = dict[str, np.ndarray]
 PathLike = str | os.PathLike[str]
 
+ASSETS = Path(__file__).parent / "assets"         # data and models that ship
 WEIGHTS, INDEX, CARD = "model.safetensors", "model.safetensors.index.json", "card.json"
 CHECKPOINT = "zoo_checkpoint"                      # the metadata entry that holds a checkpoint's tree
 MAX_HEADER = 100_000_000                           # bytes; the limit of the reference implementation

@@ -20,8 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.data.images import ASSETS
-from zoo.storage import PathLike, WrongFile, atomic_write, read_json
+from ..storage import ASSETS, PathLike, WrongFile, atomic_write, read_json
 
 REST, HOLD, STRIKE, END = ".", "-", 12, "\n"
 VOICES = ("soprano", "alto", "tenor", "bass")

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data import images as data
 from ..data import music
+from ..data.text import evaluation_blocks, load_text, split_text
 from .model import IGNORED, LanguageModel
 from .tokenizer import BytePairTokenizer, CharTokenizer
 
@@ -34,7 +34,7 @@ class Corpus:
         if not self.text:
             raise ValueError(f"{self.name} is music as piano rolls; a model of text can't read it (--inputs keys can)")
         if not lines:
-            train, valid = data.split_text(self.text)
+            train, valid = split_text(self.text)
             return {"train": train, "valid": valid, "test": valid}
         every = [line for line in self.text.splitlines() if line]
         order = np.random.default_rng(0).permutation(len(every))
@@ -52,7 +52,7 @@ def read_corpus(source: str | Path | None = None) -> Corpus:
         pieces = music.load_jsb(source)
         return Corpus(Path(source).stem, rolls={part: [music.piano_roll(chords) for chords in pieces[part]] for part in PARTS})
     if source != "chorales":
-        return Corpus(source, data.load_text(source))
+        return Corpus(source, load_text(source))
     split = music.split_chorales(music.chorales())
     keys = {part: range(-5, 7) if part == "train" else (0,) for part in PARTS}
     texts = {part: "".join(_in_key(piece, key) for key in keys[part] for piece in split[part]) for part in PARTS}
@@ -131,7 +131,7 @@ def evaluate(model: LanguageModel, corpus: Corpus, part: str = "valid", *, most:
         if most is not None and len(ids) > most:
             characters, ids = int(characters * most / len(ids)), ids[:most]
         time = time or _window(model, 1024)
-        blocks = data.evaluation_blocks(ids, time, max(1, 16384 // time))
+        blocks = evaluation_blocks(ids, time, max(1, 16384 // time))
     total, count = model.log_likelihood(blocks)
     return {f"{part} nats per token": -total / count, f"{part} nats per character": -total / characters}
 

@@ -20,7 +20,7 @@ KINDS = {  # kind -> where its class is; a model's card says its kind
 }
 
 
-WEIGHTS = Path(__file__).parent.parent / "assets" / "weights"
+WEIGHTS = storage.ASSETS / "weights"
 
 
 def load(name_or_folder: str | Path) -> Any:

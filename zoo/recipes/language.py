@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.random import Generator
 
-from ..data import images as data
+from ..data.text import pad
 from ..language.corpus import Corpus, _rolls, _window, evaluate, line_table
 from ..language.model import LanguageModel
 from ..model import Config
@@ -44,7 +44,7 @@ def batches_of(model: LanguageModel, corpus: Corpus, training: LanguageTraining)
 
         def some_pieces(step: int, rng: Generator) -> Any:
             chosen, by = rng.integers(len(rolls), size=n), rng.integers(-most, most + 1, size=n)
-            return data.pad([_transposed(rolls[i], semitones) for i, semitones in zip(chosen, by)])
+            return pad([_transposed(rolls[i], semitones) for i, semitones in zip(chosen, by)])
 
         return some_pieces
     text = corpus.split(config.lines)["train"]
