@@ -8,7 +8,7 @@ import sys
 import zoo
 from zoo.inspection import figures
 from zoo.inspection.inspect import inspect
-from zoo.inspection.runs import watch
+from zoo.inspection.panels.recording import watch
 
 name = sys.argv[1] if len(sys.argv) > 1 else "transformer"
 prompt = sys.argv[2] if len(sys.argv) > 2 else "\n"

@@ -18,8 +18,8 @@ from zoo.drawing.pictures import grid, mosaic, png
 from zoo.drawing.terminal import draw_bars, draw_image
 from zoo.gan import GAN
 from zoo.inspection import figures
+from zoo.inspection.changes import read_change
 from zoo.inspection.inspect import inspect, read_settings
-from zoo.inspection.runs import read_change
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
 from zoo.vae import VAE

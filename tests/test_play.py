@@ -18,10 +18,11 @@ from test_page import MODELS, PROMPT, browser, text_model, text_of  # noqa: F401
 from zoo.autoencoder import Autoencoder
 from zoo.diffusion import Diffusion
 from zoo.gan import GAN
+from zoo.inspection.changes import read_change
 from zoo.inspection.controls import controls_for, describe_tool, read_request
 from zoo.inspection.page import unpack
 from zoo.inspection.play import CONNECTIONS, MOST_BYTES, Models, Server
-from zoo.inspection.runs import make_run, read_change, stream_run
+from zoo.inspection.runs import make_run, stream_run
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
 from zoo.vae import VAE

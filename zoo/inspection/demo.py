@@ -12,7 +12,7 @@ from ..drawing.pictures import mosaic
 from ..drawing.terminal import draw_images
 from ..loading.cards import load, shipped
 from .page import pack, write_page
-from .runs import as_image, first, scale_of
+from .panels.arrays import in_image_shape, scale_of, unbatched
 
 
 def _next(name: str) -> str:
@@ -106,7 +106,7 @@ def picture_of(step: Any, model: Any) -> np.ndarray | None:
     for name in ("value", "x_t", "x", "images"):
         a = getattr(step, name, None)
         if isinstance(a, np.ndarray) and a.size > 1:
-            a = as_image(model.outside(a)[0] if name == "x_t" else first(a), model)
+            a = in_image_shape(model.outside(a)[0] if name == "x_t" else unbatched(a), model)
             return mosaic(a) if a.ndim == 3 and a.shape[-1] > 3 else a
     return None
 

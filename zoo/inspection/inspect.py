@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..loading.cards import load
+from .changes import read_change
 from .demo import facts_of
 from .page import write_page
-from .runs import make_run, read_change
+from .runs import make_run
 
 Settings = dict[str, Any]
 

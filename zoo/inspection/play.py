@@ -30,10 +30,11 @@ from typing import Any
 
 from ..loading.cards import load, shipped
 from ..model import Model
+from .changes import read_change
 from .controls import controls_for, describe_tool, read_request
 from .demo import facts_of
 from .page import assets, pack, render
-from .runs import read_change, stream_run
+from .runs import stream_run
 
 MOST_BYTES = 2**20  # of a request's body
 CONNECTIONS = 16  # at once

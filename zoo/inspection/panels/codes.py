@@ -10,8 +10,9 @@ import numpy as np
 
 from ...drawing.pictures import mosaic
 from ...vqvae import CodeStep
-from ..runs import Event, Panels, Rows, as_image, first, picture, recorder
+from .arrays import in_image_shape, picture, unbatched
 from .latent import sentence
+from .recording import Event, Panels, Rows, recorder
 
 CANDIDATES = 12
 
@@ -36,7 +37,7 @@ def vqvae(model: Any, **settings: Any) -> Iterator[Event]:
             shown = picture(np.where(step.value[0] < 0, np.nan, (step.value[0] + 1) / codes).astype(np.float32))
             written = _written(step)
         else:
-            value = as_image(first(step.value), model)
+            value = in_image_shape(unbatched(step.value), model)
             shown = picture(mosaic(value) if value.ndim == 3 and value.shape[-1] > 3 else value, "float16")
         last_code = isinstance(step, CodeStep) and (step.value >= 0).all()
         parts: Panels = {"picture": {"pictures": shown}, "why": {"sentences": _sentence(step)}, **written}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..runs import Panels, Rows
+from .recording import Panels, Rows
 
 UNITS = 96  # of a layer that are drawn; of wider ones every second, third, ...
 GATES = {  # the cell's activations, in the order in which its definition computes them

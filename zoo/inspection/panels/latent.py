@@ -10,7 +10,8 @@ import numpy as np
 from ...explain.latents import codes, plane
 from ...nn import ConvTranspose2d, Linear
 from ..page import pack
-from ..runs import Event, Panels, as_image, first, picture, recorder, tool
+from .arrays import in_image_shape, picture, unbatched
+from .recording import Event, Panels, recorder, tool
 
 LIVE_LIMIT = 2_500_000  # weights of a decoder that goes into a page
 MAP_POINTS = 600
@@ -25,7 +26,7 @@ def autoencoder(model: Any, **settings: Any) -> Iterator[Event]:
                    "sizes": []},
     }
     for i, step in enumerate(model.steps(**{"n": 1, **settings})):
-        value = as_image(first(step.value), model)
+        value = in_image_shape(unbatched(step.value), model)
         yield step, {"picture": {"pictures": picture(value)}, "why": {"sentences": sentence(step)},
                      "arrays": {"arrays": {"name": step.name, "array": picture(value, "float16")}, "sizes": i + 1}}
 

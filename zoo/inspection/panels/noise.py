@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..page import pack
-from ..runs import Event, Panels, Rows, recorder
+from .recording import Event, Panels, Rows, recorder
 
 MOST_STEPS = 200  # of a longer run every second, third, ... record is on the page
 MOST_COLUMNS = 60

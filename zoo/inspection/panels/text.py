@@ -16,8 +16,8 @@ import numpy as np
 from ...autograd.tracing import trace
 from ...explain.circuits import WATCHED, Inside, lens, output_matrix, part_names, pushes, read
 from ...language.model import Sampling, softmax
-from ..runs import Event, Panels, Rows, recorder, watch
 from .gates import gate_panels, gate_parts
+from .recording import Event, Panels, Rows, recorder, watch
 
 CANDIDATES = 12
 LAYERS_WOULD_SAY = 5  # tokens

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...drawing.pictures import mosaic
-from ..runs import Event, Panels, Rows, first, picture, recorder
+from .arrays import picture, unbatched
+from .recording import Event, Panels, Rows, recorder
 
 
 @recorder("gan")
@@ -29,7 +30,7 @@ def gan(model: Any, **settings: Any) -> Iterator[Event]:
         panels["verdict"] = {"kind": "bars", "title": "The verdict", "labels": ["real", "made"], "percent": True, "values": Rows()}
     yield panels
     for i, step in enumerate(model.steps(**settings)):
-        shown = _shown(step, first(step.value[:1]))
+        shown = _shown(step, unbatched(step.value[:1]))
         named = {"name": step.name, "array": shown}
         parts: Panels = {"picture": {"pictures": shown}, "why": {"sentences": _sentence(step)}, "arrays": {"arrays": named, "sizes": i + 1}}
         if model.pictures:
@@ -45,7 +46,7 @@ def gan(model: Any, **settings: Any) -> Iterator[Event]:
 
 def _shown(step: Any, value: np.ndarray) -> dict[str, Any]:
     if step.name == "verdict":
-        return picture(first(step.gradient[:1]))
+        return picture(unbatched(step.gradient[:1]))
     if step.name == "picture":
         return picture(value)
     return picture(mosaic(value)) if value.ndim == 3 and value.shape[-1] > 3 else picture(value)
