@@ -72,7 +72,7 @@ STREAMS = {
 
 
 @pytest.mark.parametrize("family", STREAMS)
-def test_a_thinned_stream_holds_every_so_manyth_record_and_the_end(family):
+def test_a_thinned_stream_holds_every_nth_record_and_the_end(family):
     steps = STREAMS[family]()
     whole = list(steps())
     for every in (1, 2, 3, 100):

@@ -1,4 +1,8 @@
-"""What all models share: a configuration, a folder to be saved in, and generation as a stream of steps that can be replayed."""
+"""What all models share: a configuration, saving to and loading from a folder, and generation as a stream of steps that can be replayed.
+
+The idea of a `Step`: a sampler is a pure function of its arguments, random draws included.  Whoever keeps the arguments can compute
+the step again and get the same bits, so a record isn't a log of what happened but something that can be re-run, traced and patched.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +31,14 @@ M = TypeVar("M", bound="Model")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Fields with defaults, made from keywords or a card; an unknown field is an error that names the nearest."""
+    """Settings: a frozen dataclass built from keywords, a card or the command line by `make`, which checks names and types."""
 
     @classmethod
     def make(cls: type[C], **fields: Any) -> C:
+        """Fields by name; text, as the command line has it, is read as the field's type.
+
+        Raises ValueError that names the field and what it may be; for an unknown field, the one whose name is nearest.
+        """
         known = {f.name: f for f in dataclasses.fields(cls)}
         hints = typing.get_type_hints(cls)
         values = {}
@@ -46,7 +54,7 @@ class Config:
         return dataclasses.asdict(self)
 
     def at_least(self, least: float, *names: str) -> None:
-        """Raises ValueError where one of these fields is less, or a tuple that is empty or holds less."""
+        """Raise ValueError unless each of these fields, or every number of a tuple, is at least this; a tuple may not be empty."""
         for name in names:
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else (value,)
@@ -55,7 +63,7 @@ class Config:
 
 
 def _as_type(value: Any, hint: Any, name: str) -> Any:
-    """value as its annotation says; text (from the command line) is read as that type."""
+    """value converted to the type of its annotation."""
     if typing.get_origin(hint) is tuple:
         items = value.replace(",", " ").split() if isinstance(value, str) else list(value) if isinstance(value, (tuple, list)) else [value]
         return tuple(_as_type(v, typing.get_args(hint)[0], name) for v in items)
@@ -83,7 +91,11 @@ def _as_type(value: Any, hint: Any, name: str) -> Any:
 
 
 class Model(Module):
-    """Subclasses set `kind` and `Config`, take (config, rng) to be built, and have `loss`, `steps` and what generates."""
+    """Base of every model.
+
+    A subclass sets `kind` (its name on a card) and `Config`, is built by `cls(config, rng=rng)`, and defines `loss(batch, rng)` for
+    training, `steps(...)`, which yields records of a generation, and `sample` or `generate`, which returns the result alone.
+    """
 
     kind: ClassVar[str]
     Config: ClassVar[type[Config]]
@@ -99,16 +111,16 @@ class Model(Module):
         self.config = config
 
     def extras(self) -> dict[str, Any]:
-        """What a card holds beside the configuration, such as a tokenizer; `restore_extras` reads it back."""
+        """More entries for the card, such as a tokenizer; `restore_extras` reads them back."""
         return {}
 
     def restore_extras(self, card: dict[str, Any]) -> None:
         pass
 
     def save(self, folder: str | Path, *, half: bool = False, **facts: Any) -> None:
-        """Write `model.safetensors` and `card.json`; facts (command, seed, minutes, figures) go into the card.
+        """Write `model.safetensors` and `card.json` to a folder; facts (command, seed, minutes, figures) become entries of the card.
 
-        half: weights are rounded to 16 bits, 11 of them significant, and take half the room; loaded, they are float32 again.
+        half: store weights as float16 (11 significant bits) in half the space; `load` converts them back to float32.
         """
         card = {"kind": self.kind, "version": storage.VERSION, "configuration": self.config.to_dict(), "parameters": self.num_parameters,
                 **self.extras(), **facts}
@@ -132,18 +144,13 @@ class Model(Module):
 
 
 def halved(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """float32 arrays as float16; ValueError where one holds a number beyond its range."""
+    """float32 arrays as float16.  Raises ValueError where a number is beyond float16's range."""
     with np.errstate(over="ignore"):
-        found = {name: a.astype(np.float16) if a.dtype == np.float32 else a for name, a in arrays.items()}
-    beyond = [name for name, a in found.items() if a.dtype == np.float16 and not np.isfinite(a).all()]
-    if beyond:
-        raise ValueError(f"half: {beyond[0]!r} holds numbers beyond 65,504, the greatest of 16 bits")
-    return found
-
-
-
-
-
+        halves = {name: a.astype(np.float16) if a.dtype == np.float32 else a for name, a in arrays.items()}
+    too_large = [name for name, a in halves.items() if a.dtype == np.float16 and not np.isfinite(a).all()]
+    if too_large:
+        raise ValueError(f"half: {too_large[0]!r} holds numbers beyond 65,504, the largest float16")
+    return halves
 
 
 
@@ -152,27 +159,27 @@ def halved(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass
 class Step:
-    """A named record of one step of generation, in the paper's symbols.  `replay()` runs it again from what the record holds."""
+    """Record of one step of generation; fields are named by the paper's symbols.  Subclasses are dataclasses."""
 
     def replay(self) -> Any:
-        """The same step computed anew; equal to the bit."""
-        again = getattr(self, "_again", None)
-        if again is None:
+        """The same step computed again, equal bit for bit.  Raises ValueError for a record that `steps` didn't yield whole."""
+        compute = getattr(self, "_replay", None)
+        if compute is None:
             raise ValueError(f"{type(self).__name__}: this record was built by hand, or `keep` left fields out; "
-                             "only whole ones from `steps(...)` replay")
+                             "only complete records from `steps(...)` can be replayed")
         with no_grad():
-            return again()
+            return compute()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Every field as an array."""
+        """Every field that isn't None as an array, by name."""
         return {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self) if getattr(self, f.name) is not None}
 
     def to_json(self) -> dict[str, Any]:
-        """Every field in JSON's own types."""
+        """Every field that isn't None in JSON's types, by name."""
         return {name: a.tolist() for name, a in self.arrays().items()}
 
     def equals(self, other: Step) -> bool:
-        """Whether all fields are the same to the bit (NaN equals NaN)."""
+        """True if both are of the same class and all fields are equal bit for bit (NaN equals NaN)."""
         mine, theirs = self.arrays(), other.arrays()
         return type(self) is type(other) and mine.keys() == theirs.keys() and all(
             np.array_equal(a, theirs[n], equal_nan=a.dtype.kind == "f") and a.dtype == theirs[n].dtype for n, a in mine.items())
@@ -192,22 +199,22 @@ S = TypeVar("S", bound=Step)
 
 
 def replayable(make: Callable[..., S]) -> Callable[..., S]:
-    """Decorator of a method that computes one Step from its arguments alone: no hidden state, every random draw handed in."""
+    """Decorator of a function that computes one Step from its arguments alone: no hidden state, random draws are arguments too."""
 
     @functools.wraps(make)
     def wrapped(*args: Any, **kwargs: Any) -> S:
         step = make(*args, **kwargs)
-        step._again = functools.partial(make, *args, **kwargs)  # type: ignore[attr-defined]
+        step._replay = functools.partial(make, *args, **kwargs)  # type: ignore[attr-defined]
         return step
 
     return wrapped
 
 
 def stream(*records: type[Step]) -> Callable[[Callable[..., Iterator[S]]], Callable[..., Iterator[S]]]:
-    """Decorator of a method that yields such records; it takes two keywords more, which bound the memory of a long run:
+    """Decorator of a method that yields records of these classes: adds two keywords that bound the memory of a long run.
 
-    every: yield each so-many-th record only, the first among them, and always the final one.
-    keep: fields by name; all others of a record become None, and it can't replay.
+    every: n yields every n-th record, beginning with the first, and always the last.
+    keep: names of the fields to keep; the others become None, and such a record can't be replayed.
     """
     fields = {f.name: None for record in records for f in dataclasses.fields(record)}
 
@@ -216,12 +223,12 @@ def stream(*records: type[Step]) -> Callable[[Callable[..., Iterator[S]]], Calla
         def steps(*args: Any, every: int = 1, keep: str | Iterable[str] | None = None, **kwargs: Any) -> Iterator[S]:
             check_count(every, "every")
             names = _field_names(keep, fields)
-            made = generate(*args, **kwargs)
-            return made if every == 1 and names is None else _thinned(made, every, names)
+            records = generate(*args, **kwargs)
+            return records if every == 1 and names is None else _thinned(records, every, names)
 
-        own = inspect.signature(generate)
-        more = [p for name, p in inspect.signature(steps, follow_wrapped=False).parameters.items() if name in ("every", "keep")]
-        steps.__signature__ = own.replace(parameters=[*own.parameters.values(), *more])  # type: ignore[attr-defined]
+        signature = inspect.signature(generate)
+        added = [p for name, p in inspect.signature(steps, follow_wrapped=False).parameters.items() if name in ("every", "keep")]
+        steps.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
         return steps
 
     return decorate
@@ -238,42 +245,46 @@ def _field_names(keep: str | Iterable[str] | None, fields: Iterable[str]) -> set
 
 
 def _thinned(steps: Iterator[S], every: int, names: set[str] | None) -> Iterator[S]:
-    def kept(step: S) -> S:
-        return step if names is None else dataclasses.replace(step, **{f.name: None for f in dataclasses.fields(step) if f.name not in names})
+    """Every n-th step and the last one, with the named fields alone."""
 
-    final = None
+    def with_fields(step: S) -> S:
+        if names is None:
+            return step
+        return dataclasses.replace(step, **{f.name: None for f in dataclasses.fields(step) if f.name not in names})
+
+    skipped = None  # the latest step, unless it was yielded
     for i, step in enumerate(steps):
-        final = step
+        skipped = step
         if i % every == 0:
-            yield kept(step)
-            final = None
-    if final is not None:
-        yield kept(final)
+            yield with_fields(step)
+            skipped = None
+    if skipped is not None:
+        yield with_fields(skipped)
 
 
 def last(steps: Iterator[S]) -> S:
-    """The last record of a stream, keeping no other."""
-    kept = deque(steps, maxlen=1)
-    if not kept:
+    """The last record of a stream, without holding any other."""
+    records = deque(steps, maxlen=1)
+    if not records:
         raise ValueError("steps: the stream was empty")
-    return kept[0]
+    return records[0]
 
 
-# --- what models of pictures are handed
+# --- checks of what models are handed
 
 
 def check_images(x: Any, image: tuple[int, ...]) -> np.ndarray:
-    """x as float32 (n, *image) in [0, 1]; ValueError says what is wrong."""
+    """x as float32 (n, *image); rows of flat pixels are reshaped.  Raises ValueError for a wrong dtype, shape or range of values."""
     x = np.asarray(x)
-    wanted = f"this model takes (n, {', '.join(map(str, image))})"
+    expected = f"this model takes (n, {', '.join(map(str, image))})"
     if x.dtype.kind not in "fiub":
         raise ValueError(f"images: dtype is {x.dtype}; they are numbers in [0, 1]")
     if x.ndim == 2 and x.shape[1] == math.prod(image):
         x = x.reshape(len(x), *image)
     if x.ndim == 0 or x.shape[1:] != tuple(image):
-        raise ValueError(f"images: shape is {x.shape}; {wanted}")
+        raise ValueError(f"images: shape is {x.shape}; {expected}")
     if len(x) == 0:
-        raise ValueError(f"images: shape is {x.shape}, an empty batch; {wanted}, n at least 1")
+        raise ValueError(f"images: shape is {x.shape}, an empty batch; {expected}, n at least 1")
     x = x.astype(np.float32, copy=False)
     low, high = float(x.min()), float(x.max())
     if math.isnan(low + high):
@@ -284,7 +295,7 @@ def check_images(x: Any, image: tuple[int, ...]) -> np.ndarray:
 
 
 def check_labels(labels: Any, classes: int, n: int) -> np.ndarray:
-    """labels as n integers from 0 to classes - 1; one integer serves all."""
+    """labels as (n,) integers from 0 to classes - 1; a single integer is repeated.  Raises ValueError."""
     if labels is None:
         raise ValueError(f"labels: this model is conditional; it needs labels from 0 to {classes - 1}")
     labels = np.asarray(labels)
@@ -300,7 +311,7 @@ def check_labels(labels: Any, classes: int, n: int) -> np.ndarray:
 
 
 def labels_for(digit: Any, classes: int, n: int) -> np.ndarray | None:
-    """What `steps` and `sample` draw: `digit`, or each class in turn; None for a model without classes, which takes no digit."""
+    """Labels (n,) to generate: `digit`, or by default each class in turn; None for a model without classes, which takes no digit."""
     if not classes:
         if digit is not None:
             raise ValueError("digit: this model isn't conditional (classes is 0), so it takes none")
@@ -309,7 +320,7 @@ def labels_for(digit: Any, classes: int, n: int) -> np.ndarray | None:
 
 
 def check_count(n: Any, name: str = "n") -> int:
-    """n as a whole number of at least 1."""
+    """n as an int.  Raises ValueError unless it is a whole number of at least 1."""
     if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
         raise ValueError(f"{name} is {n!r}; it is a whole number of at least 1")
     return int(n)
@@ -342,7 +353,7 @@ def great_circle(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
 
 
 def moved(module: str, name: str, to: str, names: tuple[str, ...]) -> Any:
-    """What a module's `__getattr__` gives for names that it had until 0.1: the same object, with a DeprecationWarning."""
+    """For a module's `__getattr__`: names that it had until 0.1 give the same object from its new place, with a DeprecationWarning."""
     if name not in names:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     warnings.warn(f"{module}.{name} is {to}.{name} now; the old name goes in the next release", DeprecationWarning, stacklevel=3)

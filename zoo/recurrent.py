@@ -224,7 +224,7 @@ class Recurrent(LanguageModel):
         for position in range(len(given) - 1, len(given) - 1 + n_steps):
             draw = rng.random(self.config.symbols)
             step, after = self._roll_step(state, given, position, temperature, draw)
-            step._again = functools.partial(lambda *a: self._roll_step(*a)[0], state, given, position, temperature, draw)  # type: ignore[attr-defined]
+            step._replay = functools.partial(lambda *a: self._roll_step(*a)[0], state, given, position, temperature, draw)  # type: ignore[attr-defined]
             yield step
             state, given = after, step.keys[None]
 

@@ -248,7 +248,7 @@ class LanguageModel(Model):
         for position in range(len(given), len(given) + n_tokens):
             draw = rng.random() if sampling.temperature > 0 else None
             step, after, left = self._step(state, given, n_tokens, position, bytes_left, sampling, draw)
-            step._again = functools.partial(self._replayed, state, given, n_tokens, position, bytes_left, sampling, draw)  # type: ignore[attr-defined]
+            step._replay = functools.partial(self._replayed, state, given, n_tokens, position, bytes_left, sampling, draw)  # type: ignore[attr-defined]
             yield step
             state, bytes_left, given = after, left, np.array([step.token])
             if self.config.lines and step.text == "\n":  # each line is a text of its own: the next one is read from its start
