@@ -26,9 +26,10 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .language import decoding
+from .language.cache import Cache
 from .language.model import LanguageConfig, LanguageModel
 from .model import moved
-from .nn import Embedding, LayerNorm, Linear, Module, RMSNorm, Sequential, aligned, dropout
+from .nn import Embedding, LayerNorm, Linear, Module, RMSNorm, Sequential, dropout
 
 Norm = LayerNorm | RMSNorm | Sequential
 
@@ -66,36 +67,6 @@ class TransformerConfig(LanguageConfig):
             raise ValueError(f"TransformerConfig: dropout is {c.dropout}; it goes from 0 up to but not including 1")
         hidden = c.hidden or (32 * math.ceil(c.width / 12) if c.mlp == "swiglu" else 4 * c.width)
         return dataclasses.replace(c, key_value_heads=kv, head_width=d, hidden=hidden)
-
-
-
-
-class Cache(NamedTuple):
-    """Keys and values of the tokens read: each (layers, batch, key_value_heads, room, head_width), made once and filled from the front."""
-
-    keys: np.ndarray
-    values: np.ndarray
-    ids: np.ndarray  # (room,) the tokens themselves
-
-    @classmethod
-    def empty(cls, c: TransformerConfig, room: int, batch: int = 1) -> Cache:
-        shape = (c.layers, batch, c.key_value_heads, room, c.head_width)
-        keys, values = aligned((2, *shape))
-        return cls(keys, values, np.empty(room, np.int64))
-
-    def resized(self, length: int, room: int) -> Cache:
-        """A copy of the first `length` tokens with room for others."""
-        layers, batch, heads, _, width = self.keys.shape
-        keys, values = aligned((2, layers, batch, heads, room, width))
-        new = Cache(keys, values, np.empty(room, np.int64))
-        new.keys[:, :, :, :length] = self.keys[:, :, :, :length]
-        new.values[:, :, :, :length] = self.values[:, :, :, :length]
-        new.ids[:length] = self.ids[:length]
-        return new
-
-    @property
-    def room(self) -> int:
-        return len(self.ids)
 
 
 class Read(NamedTuple):

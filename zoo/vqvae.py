@@ -25,10 +25,11 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .data.images import Images, binarise
+from .language.cache import Cache
 from .model import Config, Model, Step, check_count, check_images, check_labels, labels_for, last, moved, replayable, straight_line, stream
 from .nn import Conv2d, ConvTranspose2d, Module
 from .training import minibatches
-from .transformer import Cache, Transformer, TransformerConfig
+from .transformer import Transformer, TransformerConfig
 from .vae import VAEStep, check_image_size
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -26,9 +26,9 @@ from ..autograd.runtime.tasks import part as part_of
 from ..autograd.runtime.team import WORDS, gather, meet
 from ..autograd.tensor import state as watched
 from ..nn import LayerNorm, Linear, RMSNorm
+from .cache import Cache
 
-if TYPE_CHECKING:
-    from ..transformer import Cache, Transformer
+Transformer = Any  # zoo.transformer's, which imports this module
 
 _rows = "zoo.autograd.runtime.native.row_vectors"
 add_row_times_matrix, row_times_rows = Native("add_row_times_matrix", _rows), Native("row_times_rows", _rows)

@@ -25,6 +25,7 @@ from ..autograd import Tensor, no_grad
 from ..model import Config, Model, Step, last, replayable, stream
 from ..storage import WrongFile
 from . import tokenizer as tokenizers
+from .sampling import Sampling, drawn, softmax
 
 Prompt = str | Sequence[int] | np.ndarray
 IGNORED = -1  # a target that doesn't count
@@ -62,71 +63,6 @@ class Beam(NamedTuple):
     logits: np.ndarray
     state: Any
     ended: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How logits become the probabilities that are drawn from, in this order; 0 <= temperature, and None leaves a filter out.
-
-    temperature: logits are divided by it; 0 takes the likeliest token.
-    top_k: only the k likeliest.  top_p: only the likeliest that together reach p (Holtzman et al. 2020).
-    min_p: only those at least min_p times as likely as the likeliest (Nguyen et al. 2024).
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-
-    def __post_init__(self):
-        t, k, p, m = self.temperature, self.top_k, self.top_p, self.min_p
-        if not (math.isfinite(t) and t >= 0):
-            raise ValueError(f"temperature is {t}; it is at least 0, and 0 takes the likeliest token")
-        if k is not None and (isinstance(k, bool) or int(k) != k or k < 1):
-            raise ValueError(f"top_k is {k}; it is a whole number of at least 1, or None")
-        if p is not None and not 0 < p <= 1:
-            raise ValueError(f"top_p is {p}; it goes from above 0 to 1, or is None")
-        if m is not None and not 0 <= m <= 1:
-            raise ValueError(f"min_p is {m}; it goes from 0 to 1, or is None")
-
-    def choices(self, logits: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        """The probabilities to draw from, float64 (symbols,); `probabilities` is softmax(logits)."""
-        if self.temperature == 0:
-            p = np.zeros(len(logits))
-            p[logits.argmax()] = 1
-            return p
-        p = probabilities if self.temperature == 1 else softmax(logits / self.temperature)
-        if self.top_k is not None and self.top_k < len(p):
-            p = self._only(p, np.argsort(-p, kind="stable")[: self.top_k])
-        if self.top_p is not None and self.top_p < 1:
-            order = np.argsort(-p, kind="stable")
-            enough = int(np.searchsorted(np.cumsum(p[order]), self.top_p)) + 1
-            p = self._only(p, order[:enough])
-        if self.min_p:
-            p = self._only(p, np.flatnonzero(p >= self.min_p * p.max()))
-        return p
-
-    @staticmethod
-    def _only(p: np.ndarray, kept: np.ndarray) -> np.ndarray:
-        only = np.zeros(len(p))
-        only[kept] = p[kept]
-        return only / only.sum()
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """In float64, so that a small probability isn't rounded away before it is drawn from."""
-    z = logits.astype(np.float64)
-    z -= z[z.argmax()]  # for rows this short a third of what max() takes
-    np.exp(z, out=z)
-    z /= np.add.reduce(z)
-    return z
-
-
-def drawn(probabilities: np.ndarray, draw: float) -> int:
-    """The token whose share of [0, 1) holds the draw; never one of probability 0."""
-    ends = probabilities.cumsum()
-    total = float(ends[-1])
-    return int(ends.searchsorted(min(draw * total, math.nextafter(total, 0)), side="right"))
 
 
 @dataclasses.dataclass(frozen=True)
