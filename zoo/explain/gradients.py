@@ -14,8 +14,8 @@ import numpy as np
 
 from ..autograd import Tensor, grad, no_grad
 from ..autograd.tracing import patch
-from ..gan import evaluating
 from ..language.model import Prompt
+from ..nn import evaluating
 from .circuits import checked
 
 Function = Callable[[Tensor], Any]

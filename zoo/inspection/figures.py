@@ -145,7 +145,7 @@ def decision_surface(model: Any, real: Any, fake: Any = None, gradient: Any = No
     labels: what a conditional one is told of each of 161 x 161 points; without them, the cluster of each in a model of clusters.
     """
     from ..autograd import no_grad
-    from ..gan import evaluating
+    from ..nn import evaluating
 
     real = np.asarray(real, np.float32)
     if model.config.image != (2,) or real.ndim != 2 or real.shape[1] != 2:
