@@ -30,6 +30,7 @@ Arrays = dict[str, np.ndarray]
 PathLike = str | os.PathLike[str]
 
 ASSETS = Path(__file__).parent / "assets"         # data and models that ship
+SHIPPED = ASSETS / "weights"                       # those models, a folder each
 WEIGHTS, INDEX, CARD = "model.safetensors", "model.safetensors.index.json", "card.json"
 CHECKPOINT = "zoo_checkpoint"                      # the metadata entry that holds a checkpoint's tree
 MAX_HEADER = 100_000_000                           # bytes; the limit of the reference implementation
