@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from statistics import mean
 
-from zoo.evaluation import metrics
+from zoo.evaluation import toy_figures
 from zoo.gan import GAN, GANConfig
 from zoo.recipes.gan import PRESETS, GANTraining, make_trainer
 from zoo.storage import atomic_write
@@ -27,7 +27,7 @@ def run(toy: str, seed: int, changes: dict[str, str]) -> dict:
     trainer.run(progress=False)
     if trainer.average is not None:
         trainer.average.swap()
-    return {"toy": toy, "seed": seed, "seconds": round(time.perf_counter() - began, 1), **metrics.toy_figures(toy, model.sample(2500, seed=seed))}
+    return {"toy": toy, "seed": seed, "seconds": round(time.perf_counter() - began, 1), **toy_figures(toy, model.sample(2500, seed=seed))}
 
 
 def main() -> None:

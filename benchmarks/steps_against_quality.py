@@ -2,7 +2,7 @@
 
     python benchmarks/steps_against_quality.py MODEL [--n 2000] [--samplers heun ddim] [--evaluations 5 10] [--json FILE] [--plot FILE]
 
-Each row is n samples before the judge (`zoo.metrics.Judge`): Frechet distance and coverage beside their floors, which are those of as many
+Each row is n samples before the judge (`zoo.evaluation.Judge`): Frechet distance and coverage beside their floors, which are those of as many
 real training pictures; the share that is the digit asked for; and the median distance to the nearest training picture beside that of the
 test pictures.  Rows with few evaluations come first.  Each is appended to the JSON file when it is there, and a second call goes on with those
 that are missing; dopri5, which chooses its own steps, has a row for each tolerance instead.
@@ -20,7 +20,7 @@ import zoo
 from zoo.data import Images, load_images
 from zoo.denoising.samplers import ADAPTIVE, SAMPLERS
 from zoo.diffusion import Diffusion
-from zoo.evaluation.metrics import Judge
+from zoo.evaluation import Judge
 from zoo.storage import atomic_write
 from zoo.training import minibatches
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from zoo.data.toys import moons
 from zoo.diffusion import Diffusion
-from zoo.evaluation.metrics import squared_wasserstein
+from zoo.evaluation import squared_wasserstein
 from zoo.inspection import figures
 from zoo.recipes.diffusion import DiffusionTraining, make_trainer
 

@@ -9,7 +9,7 @@ import argparse
 import numpy as np
 
 from zoo.data.toys import TOYS
-from zoo.evaluation import metrics
+from zoo.evaluation import toy_figures
 from zoo.explain.diagnosis import diagnose
 from zoo.gan import GAN, GANConfig
 from zoo.inspection import figures
@@ -47,5 +47,5 @@ def drawn():
 figures.film(options.out or f"watch-{options.toy}.gif", drawn())
 if trainer.average is not None:
     trainer.average.swap()
-print(metrics.toy_figures(options.toy, model.sample(2500, seed=1)))
+print(toy_figures(options.toy, model.sample(2500, seed=1)))
 print("\n".join(diagnose(model, real, history=trainer.rows)) or "Nothing is wrong that the diagnosis knows of.")

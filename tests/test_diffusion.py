@@ -16,7 +16,7 @@ from zoo.data import Images
 from zoo.data.toys import TOYS, moons
 from zoo.denoising import dit, samplers
 from zoo.diffusion import Diffusion, DiffusionConfig, Pairs
-from zoo.evaluation.metrics import Classifier, squared_wasserstein
+from zoo.evaluation import Classifier, squared_wasserstein
 from zoo.inspection import figures
 from zoo.model import great_circle
 from zoo.recipes.diffusion import PRESETS, DiffusionTraining, make_trainer, optimal_pairs

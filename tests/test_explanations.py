@@ -10,7 +10,7 @@ from zoo import explain
 from zoo.autograd import Tensor, no_grad
 from zoo.autograd.tracing import patch, trace
 from zoo.diffusion import Diffusion
-from zoo.evaluation.metrics import Classifier
+from zoo.evaluation import Classifier
 from zoo.explain import circuits, modular, patching
 from zoo.gan import GAN
 from zoo.inspection import explained

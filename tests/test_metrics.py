@@ -7,7 +7,7 @@ import pytest
 
 import zoo
 from zoo.data.toys import GRID, TOYS
-from zoo.evaluation.metrics import (
+from zoo.evaluation import (
     Classifier,
     Judge,
     count_modes,
@@ -15,13 +15,13 @@ from zoo.evaluation.metrics import (
     frechet_distance,
     grid_modes,
     kl_from_uniform,
-    moved,
     nearest_distances,
     ring_modes,
     squared_wasserstein,
     stacked_modes,
     toy_figures,
 )
+from zoo.evaluation.classifier import randomly_shifted
 from zoo.recipes.classifier import ClassifierTraining, make_trainer
 
 RNG = np.random.default_rng
@@ -155,9 +155,9 @@ def test_stacked_modes_read_three_colours(classifier):
 def test_moved_pictures_hold_the_same_ink():
     x = np.zeros((5, 8, 8), np.float32)
     x[:, 3:5, 3:5] = 1
-    y = moved(x, 2, RNG(0))
+    y = randomly_shifted(x, 2, RNG(0))
     assert y.shape == x.shape and (y.sum((1, 2)) == 4).all() and (y != x).any()
-    assert moved(x, 0, RNG(0)) is x
+    assert randomly_shifted(x, 0, RNG(0)) is x
 
 
 def test_bad_input_says_what_is_wrong(classifier, images):

@@ -337,7 +337,7 @@ def test_a_model_is_described(server):
 
 
 def test_a_model_that_generates_nothing_is_refused(tmp_path):
-    from zoo.evaluation.metrics import Classifier
+    from zoo.evaluation import Classifier
 
     with pytest.raises(ValueError, match="generates nothing"):
         Models.of(Classifier.new())

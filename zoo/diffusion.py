@@ -418,14 +418,14 @@ class Diffusion(Uses):
 
         settings are those of `steps`.
         """
-        from .evaluation import metrics
+        from .evaluation import Judge, toy_figures
 
         if likelihoods and not self.pictures:
             raise ValueError(f"likelihoods: is {likelihoods}; bits per dimension are of models of pictures, not of points or latents")
         x = self.sample(n, seed=seed, **settings)
         if isinstance(data, str):
-            return metrics.toy_figures(data, x, seed)
-        figures = metrics.Judge.of_zoo(data).evaluate(x, digit=np.arange(n) % self.config.classes if self.config.classes else None)
+            return toy_figures(data, x, seed)
+        figures = Judge.of_zoo(data).evaluate(x, digit=np.arange(n) % self.config.classes if self.config.classes else None)
         if likelihoods:
             some = np.random.default_rng(seed).permutation(len(data.test))[:likelihoods]
             labels = data.test_labels[some] if self.config.classes and data.test_labels is not None else None

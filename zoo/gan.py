@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,8 +20,9 @@ from numpy.random import Generator as Rng
 from . import autograd as ops
 from .adversarial.networks import Discriminator, Generator
 from .autograd import Tensor, no_grad
+from .evaluation import Judge, toy_figures
 from .model import Config, Model, Step, check_images, check_labels, great_circle, moved, replayable, stream
-from .nn import Module
+from .nn import evaluating
 from .training import minibatches
 
 if TYPE_CHECKING:
@@ -236,24 +236,11 @@ class GAN(Model):
 
     def evaluate(self, data: Images | str, *, seed: int = 0, n: int = 10_000) -> dict[str, Any]:
         """The judge's figures for n samples, each with its floor; of toys, the modes that are covered."""
-        from .evaluation import metrics
-
         x = self.sample(n, seed=seed)
         if isinstance(data, str):
-            return metrics.toy_figures(data, x, seed)
-        judge = metrics.Judge.of_zoo(data)
+            return toy_figures(data, x, seed)
+        judge = Judge.of_zoo(data)
         return judge.evaluate(x, digit=np.arange(n) % self.config.classes if self.config.classes else None)
-
-
-@contextmanager
-def evaluating(module: Module) -> Iterator[None]:
-    """Norms by their running averages inside; afterwards as before."""
-    was = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was)
 
 
 def data_shape(data: Images | str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
-from ..evaluation.metrics import squared_distances
+from ..evaluation.distances import squared_distances
 from ..training import minibatches
 
 

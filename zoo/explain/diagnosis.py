@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..evaluation.metrics import density_and_coverage
+from ..evaluation import density_and_coverage
 
 if TYPE_CHECKING:
     from ..gan import GAN

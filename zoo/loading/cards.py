@@ -16,11 +16,11 @@ KINDS = {  # kind -> where its class is; a model's card says its kind
     "diffusion": ("zoo.diffusion", "Diffusion"),
     "transformer": ("zoo.transformer", "Transformer"),
     "recurrent": ("zoo.recurrent", "Recurrent"),
-    "classifier": ("zoo.evaluation.metrics", "Classifier"),
+    "classifier": ("zoo.evaluation.classifier", "Classifier"),
 }
 
 
-WEIGHTS = storage.ASSETS / "weights"
+WEIGHTS = storage.SHIPPED
 
 
 def load(name_or_folder: str | Path) -> Any:

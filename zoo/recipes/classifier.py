@@ -6,15 +6,14 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from ..autograd import Tensor
-from ..model import Config
+from ..evaluation.classifier import Classifier
+from ..model import Config, check_images
 from ..optim import Adam, Average, cosine
 from ..training import Trainer, shuffled
-from ..vae import check_images
 from .recipe import Recipe
 
 if TYPE_CHECKING:
     from ..data.images import Images
-from ..evaluation.metrics import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +25,6 @@ class ClassifierTraining(Config):
 
 
 PRESETS: dict[str, dict[str, Any]] = {"classifier": {}}
-
 
 
 
