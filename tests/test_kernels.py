@@ -2,7 +2,9 @@
 long sequences take linear memory.
 """
 
+import collections
 import tracemalloc
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import zoo.autograd as ops
 from zoo.autograd import Tensor, get_threads, set_threads
 from zoo.autograd.random import uniform
 from zoo.autograd.runtime import Native, use_kernels
-from zoo.autograd.runtime.tasks import address_of, task
+from zoo.autograd.runtime.tasks import address_of, inner, row, task
 
 
 def normal(rng, *shape):
@@ -173,6 +175,36 @@ def test_an_address_is_where_the_first_element_lies(rng):
     readonly.flags.writeable = False
     for a in (whole, whole[2:], whole[:, 3:], whole[::-1], whole.T, readonly, whole[:0], np.zeros(3, bool), np.array(1.0)):
         assert address_of(a) == a.__array_interface__["data"][0]
+
+
+class Affine(NamedTuple):
+    source: int  # an address
+    factor: float
+    shift: int
+
+
+@task
+def affine_row(t, tasks, i, affine: Affine, y, n, scale: float):
+    source, target = row(affine.source, i, n), row(y, 0, n)
+    for j in range(n):
+        target[j] = scale * (affine.factor * source[j] + affine.shift)
+
+
+def test_a_struct_reaches_a_task_field_by_field_between_its_other_arguments(rng):
+    x, y = normal(rng, 3, 5), np.empty(5, np.float32)
+    affine_row(2, Affine(x, 0.5, -7), y, 5, 2.0, tasks=1)
+    np.testing.assert_allclose(y, x[2] - 14, rtol=1e-6)
+    with pytest.raises(AssertionError):
+        affine_row(2, Affine(x, 0.5, -7), y, 5, tasks=1)
+
+
+def test_a_struct_whose_fields_change_order_is_compiled_anew():
+    def digest(*fields):
+        names = {"Pair": collections.namedtuple("Pair", fields), "__name__": __name__}
+        exec("def difference():\n    pair = Pair(5, 3)\n    return pair.a - pair.b", names)
+        return inner(names["difference"]).digest()
+
+    assert digest("a", "b") != digest("b", "a")
 
 
 _rows = {name: Native(name, "zoo.autograd.runtime.native.row_vectors") for name in ("row_times_rows", "add_row_times_matrix", "row_times_narrow_matrix")}

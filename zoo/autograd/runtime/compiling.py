@@ -90,7 +90,7 @@ class Compiled:
             if isinstance(value, Compiled | Native):
                 h.update(value.digest().encode())
             elif not isinstance(value, types.ModuleType):
-                h.update(f"{name}={value!r}".encode())
+                h.update(f"{name}={value!r}{getattr(value, '_fields', '')}".encode())  # the fields of a struct
         return h.hexdigest()
 
     def __call__(self, *arguments):

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import itertools
 import struct
 from array import array
+from typing import get_type_hints
 
 import numpy as np
 
@@ -95,15 +97,23 @@ class Task(Separate):
     """A function (t, tasks, *addresses and numbers); called, it runs for t = 0 ... tasks - 1 on all threads."""
 
     def __init__(self, function):
-        name, parameters = function.__name__, list(inspect.signature(function).parameters.values())[2:]
-        read = [f"{'real' if p.annotation in (float, 'float') else 'integer'}_argument(arguments, {i})" for i, p in enumerate(parameters)]
-        names = {"body": _Body(function), "integer_argument": integer_argument, "real_argument": real_argument}
-        names["__name__"] = function.__module__
-        exec(f"def {name}(t, tasks, arguments):\n    body(t, tasks, {', '.join(read)})", names)
+        name, count = function.__name__, itertools.count()  # of the words read so far
+        names = {"body": _Body(function), "integer_argument": integer_argument, "real_argument": real_argument, "__name__": function.__module__}
+
+        def read(kind):
+            """The expression that reads an argument; of a NamedTuple, field by field."""
+            if not hasattr(kind, "_fields"):
+                return f"{'real' if kind is float else 'integer'}_argument(arguments, {next(count)})"
+            names[kind.__name__] = kind
+            return f"{kind.__name__}({', '.join(f'{field}={read(field_kind)}' for field, field_kind in get_type_hints(kind).items())})"
+
+        parameters = list(inspect.signature(function, eval_str=True).parameters.values())[2:]
+        expressions = ", ".join(read(p.annotation) for p in parameters)
+        exec(f"def {name}(t, tasks, arguments):\n    body(t, tasks, {expressions})", names)
         shim = names[name]
         shim.__doc__ = function.__doc__
         super().__init__(shim, "void(int64, int64, int64)")
-        self.reads = len(parameters)
+        self.reads, self.takes_tuples = next(count), any(hasattr(p.annotation, "_fields") for p in parameters)
         self.alone = None
 
     def build(self):
@@ -119,6 +129,8 @@ class Task(Separate):
 
     def arguments(self, *values):
         """A call's arguments as the task reads them.  Who keeps them for many calls keeps what they are the addresses of, too."""
+        if self.takes_tuples:
+            values = [field for v in values for field in (v if isinstance(v, tuple) else (v,))]
         assert len(values) == self.reads, (self.__name__, len(values), self.reads)
         return array("q", [v if type(v) is int else _word(v) for v in values])
 
@@ -152,7 +164,10 @@ def _word(v) -> int:
 
 
 def task(function) -> Task:
-    """Decorator: a part of a kernel's work. Arrays are addresses, numbers int64, or float64 where annotated `float`."""
+    """Decorator: a part of a kernel's work. Arrays are addresses, numbers int64, or float64 where annotated `float`.
+
+    An argument that is annotated with a NamedTuple (a struct of sizes, say) is handed over field by field, and is one again inside.
+    """
     return Task(function)
 
 
