@@ -15,7 +15,7 @@ import math
 import typing
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -352,12 +352,33 @@ def great_circle(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
     return weight_a * a + weight_b * b
 
 
-def moved(module: str, name: str, to: str, names: tuple[str, ...]) -> Any:
-    """For a module's `__getattr__`: names that it had until 0.1 give the same object from its new place, with a DeprecationWarning."""
+# --- names that changed
+
+
+def moved(module: str, name: str, to: str, names: Iterable[str] | Mapping[str, str]) -> Any:
+    """For a module's `__getattr__`: names that it had until 0.1 give the same object from its new place, with a DeprecationWarning.
+
+    names: those names, or {old: new} where the name changed as well.
+    """
     if name not in names:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
-    warnings.warn(f"{module}.{name} is {to}.{name} now; the old name goes in the next release", DeprecationWarning, stacklevel=3)
-    return getattr(importlib.import_module(to), name)
+    new = names[name] if isinstance(names, Mapping) else name
+    warnings.warn(f"{module}.{name} is {to}.{new} now; the old name goes in the next release", DeprecationWarning, stacklevel=3)
+    return getattr(importlib.import_module(to), new)
+
+
+class Renamed:
+    """In a class body, `old = Renamed("new")`: the attribute under the name that it had until 0.1, with a DeprecationWarning."""
+
+    def __init__(self, new: str):
+        self.new = new
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.old = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        warnings.warn(f"{owner.__name__}.{self.old} is {self.new} now; the old name goes in the next release", DeprecationWarning, stacklevel=2)
+        return getattr(owner if instance is None else instance, self.new)
 
 
 def __getattr__(name: str):
