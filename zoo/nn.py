@@ -1,7 +1,13 @@
 """Layers: plain objects that hold tensors.
 
-An attribute is a parameter (a Tensor), a buffer (an array), another module, or a list of modules; `walk` finds them all and gives
-them the dotted names that the optimiser, the files, the traces and the tables share: `blocks.0.attention.output.weight`.
+An attribute is a parameter (a Tensor), a buffer (an array), another module, or a list, tuple or dictionary of these.
+`Module.modules` walks through them and gives each a dotted name, which optimisers, files, traces and tables share:
+`blocks.0.attention.output.weight`.
+
+How weights are initialised.  With inputs x_i and weights w_i independent and of mean 0, y = sum_i x_i w_i over n inputs has
+E[y^2] = n Var(w) E[x^2].  The size of a signal stays the same from layer to layer if Var(w) = 1 / n, the scale 1 of the layers here
+(LeCun et al. 1998, eq. 16; Glorot & Bengio 2010, eq. 10 for the signal that goes forward).  ReLU sets half of a symmetric signal to 0,
+which halves E[x^2]: Var(w) = 2 / n, that is scale = sqrt(2), makes up for it (He et al. 2015, eq. 10).
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ from .autograd.tensor import state
 
 
 class Module:
-    """Anything with parameters.  Defining `__call__` is all that a subclass must do."""
+    """Base of layers and models.  A subclass sets its parts as attributes and defines `__call__`."""
 
     training: bool = True
 
@@ -33,29 +39,29 @@ class Module:
             cls.__call__ = _named_while_watched(cls.__call__)  # type: ignore[method-assign]
 
     def modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """(dotted name, module), this one first under the prefix itself."""
+        """(dotted name, module) for this module, named by the prefix, and for all modules inside it, depth first."""
         yield prefix, self
         for name, value in _parts(self):
             if isinstance(value, Module):
                 yield from value.modules(f"{prefix}.{name}" if prefix else name)
 
-    def _named(self, wanted: type) -> Iterator[tuple[str, Any]]:
-        seen: set[int] = set()  # a tensor that two layers share has the name under which it's found first
+    def _named(self, kind: type) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()  # a tensor that two layers share is listed once, under its first name
         for path, module in self.modules():
             for name, value in _parts(module):
-                if isinstance(value, wanted) and id(value) not in seen:
+                if isinstance(value, kind) and id(value) not in seen:
                     seen.add(id(value))
                     yield (f"{path}.{name}" if path else name), value
 
     def named_parameters(self) -> dict[str, Tensor]:
-        """What training changes, by dotted name."""
+        """Tensors that require a gradient, by dotted name."""
         return {name: t for name, t in self._named(Tensor) if t.requires_grad}
 
     def parameters(self) -> list[Tensor]:
         return list(self.named_parameters().values())
 
     def named_buffers(self) -> dict[str, np.ndarray]:
-        """Arrays that belong to the model but have no gradient: running averages, codebooks."""
+        """Floating arrays that belong to the model but have no gradient (running averages, codebooks), by dotted name."""
         return {name: a for name, a in self._named(np.ndarray) if a.dtype.kind == "f"}
 
     @property
@@ -63,25 +69,26 @@ class Module:
         return sum(p.size for p in self.parameters())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Every parameter and buffer as an array, by dotted name: what is saved."""
+        """Every parameter and buffer as an array, by dotted name: what a file holds.  The arrays share memory with the model."""
         return {**{name: p.data for name, p in self.named_parameters().items()}, **self.named_buffers()}
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        """Copy values in; raises ValueError, and changes nothing, unless names and shapes fit exactly."""
+        """Copy values in.  Raises ValueError, and changes nothing, unless names and shapes are exactly those of `arrays()`."""
         from .storage import check_fit
 
-        mine = self.arrays()
-        check_fit(arrays, {name: a.shape for name, a in mine.items()})
-        for name, a in mine.items():
-            a[...] = arrays[name]
+        targets = self.arrays()
+        check_fit(arrays, {name: a.shape for name, a in targets.items()})
+        for name, target in targets.items():
+            target[...] = arrays[name]
 
     def train(self, training: bool = True) -> Module:
-        """Training or not: what batch norm looks at."""
+        """Switch this module and all inside it to training (batch norm uses the batch's statistics) or to evaluation."""
         for _, module in self.modules():
             module.training = training
         return self
 
     def eval(self) -> Module:
+        """`train(False)`."""
         return self.train(False)
 
 
@@ -97,6 +104,7 @@ def evaluating(module: Module) -> Iterator[None]:
 
 
 def _parts(module: Module) -> Iterator[tuple[str, Any]]:
+    """(name, value) of a module's attributes and of the entries of its lists and dictionaries; names with an underscore are private."""
     for name, value in vars(module).items():
         if name.startswith("_"):
             continue
@@ -109,6 +117,8 @@ def _parts(module: Module) -> Iterator[tuple[str, Any]]:
 
 
 def _named_while_watched(call: Callable) -> Callable:
+    """A module's `__call__` that tells a trace or a patch, while one is on, which module runs."""
+
     @functools.wraps(call)
     def wrapped(self: Module, *args: Any, **kwargs: Any) -> Any:
         if not state.watchers:
@@ -119,7 +129,7 @@ def _named_while_watched(call: Callable) -> Callable:
 
 
 def parameter(values: np.ndarray) -> Tensor:
-    """A float32 tensor that training changes."""
+    """A float32 tensor that requires a gradient, with these initial values."""
     values = np.asarray(values)
     data = aligned(values.shape)
     data[...] = values
@@ -127,15 +137,16 @@ def parameter(values: np.ndarray) -> Tensor:
 
 
 def aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """An empty float32 array that begins with a line of the cache: a register is then read from one line, not from two."""
+    """An uninitialised float32 array that begins at a cache line, so that no vector register has to be filled from two lines."""
+    line = 64 // np.dtype(np.float32).itemsize  # floats in a cache line
     size = math.prod(shape)
-    room = np.empty(size + 15, np.float32)
-    begin = -address_of(room) // 4 % 16
+    room = np.empty(size + line - 1, np.float32)
+    begin = -address_of(room) // room.itemsize % line
     return room[begin : begin + size].reshape(shape)
 
 
 class Linear(Module):
-    """y = activation(x W + b): x (..., inputs) -> (..., outputs).  W is drawn from N(0, scale^2 / inputs), b is 0."""
+    """y = activation(x W + b): x (..., inputs) -> (..., outputs).  Initially W ~ N(0, scale^2 / inputs) and b = 0."""
 
     weight: Tensor  # (inputs, outputs)
     bias: Tensor | None  # (outputs,)
@@ -150,7 +161,10 @@ class Linear(Module):
 
 
 class Conv2d(Module):
-    """x (batch, height, width, inputs) -> (batch, ..., ..., outputs), channels last."""
+    """x (batch, height, width, inputs) -> (batch, (height + 2 padding - kernel) / stride + 1, ..., outputs), channels last.
+
+    Initially W ~ N(0, scale^2 / (kernel^2 inputs)) and b = 0.
+    """
 
     weight: Tensor  # (kernel, kernel, inputs, outputs)
     bias: Tensor | None
@@ -162,7 +176,7 @@ class Conv2d(Module):
         self.stride, self.padding = stride, padding
 
     def __call__(self, x, residual=None):
-        """residual: added to the result in the same pass, of its shape or (batch, 1, 1, outputs); for stride 1"""
+        """residual: added to the result in the same pass, for stride 1: of the result's shape or (batch, 1, 1, outputs)."""
         if residual is None:
             return ops.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
         return ops.residual_conv2d(x, self.weight, self.bias, residual, padding=self.padding)
@@ -176,7 +190,7 @@ class ConvTranspose2d(Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, rng: Generator, bias: bool = True,
                  scale: float = 1.0):
-        fan = inputs * (kernel / stride) ** 2  # how many products meet in one output
+        fan = inputs * (kernel / stride) ** 2  # how many products are added up in one output
         self.weight = parameter(rng.normal(0, scale / math.sqrt(fan), (kernel, kernel, inputs, outputs)))
         self.bias = parameter(np.zeros(outputs)) if bias else None
         self.stride, self.padding = stride, padding
@@ -187,7 +201,7 @@ class ConvTranspose2d(Module):
 
 
 class Embedding(Module):
-    """ids (...) -> (..., width); rows drawn from N(0, deviation^2)."""
+    """Rows of a table: ids (...) -> (..., width).  deviation: the standard deviation of the initial weights, of mean 0."""
 
     weight: Tensor  # (symbols, width)
 
@@ -199,7 +213,7 @@ class Embedding(Module):
 
 
 class LayerNorm(Module):
-    """Mean 0 and variance 1 over the last axis, then gain and bias (Ba et al. 2016)."""
+    """Mean 0 and variance 1 over the last axis, then gain and bias (Ba et al. 2016, eq. 4)."""
 
     gain: Tensor
     bias: Tensor | None
@@ -214,7 +228,7 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """Root mean square 1 over the last axis, then gain (Zhang & Sennrich 2019)."""
+    """Root mean square 1 over the last axis, then gain (Zhang & Sennrich 2019, eq. 4)."""
 
     gain: Tensor
 
@@ -227,7 +241,7 @@ class RMSNorm(Module):
 
 
 class GroupNorm(Module):
-    """Mean 0 and variance 1 in each image and each group of channels (Wu & He 2018)."""
+    """Mean 0 and variance 1 in each image and group of channels, then gain and bias for each channel (Wu & He 2018, section 3.1)."""
 
     gain: Tensor
     bias: Tensor
@@ -241,7 +255,11 @@ class GroupNorm(Module):
 
 
 class BatchNorm(Module):
-    """Mean 0 and variance 1 of each channel: over the batch in training, by running averages otherwise (Ioffe & Szegedy 2015)."""
+    """Mean 0 and variance 1 of each channel, then gain and bias (Ioffe & Szegedy 2015, algorithms 1 and 2).
+
+    In training the statistics are those of the batch, which also move running averages: r = r + momentum (statistic - r), with the
+    unbiased variance.  In evaluation they are the running averages.
+    """
 
     gain: Tensor
     bias: Tensor
@@ -265,7 +283,7 @@ class BatchNorm(Module):
 
 
 class Sequential(Module):
-    """One layer after the other; a plain function counts as a layer."""
+    """Layers applied in order; a plain function may be one of them."""
 
     def __init__(self, *layers: Callable):
         self.layers = list(layers)
@@ -277,5 +295,5 @@ class Sequential(Module):
 
 
 def dropout(x, p: float, rng: Generator | None):
-    """Dropout with a mask drawn from rng; without rng (not training) x as it is."""
+    """Dropout with a mask drawn from rng; x itself if rng is None, that is, outside of training."""
     return x if rng is None or p == 0 else ops.dropout(x, p=p, seed=int(rng.integers(2**63)))

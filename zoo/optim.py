@@ -1,7 +1,8 @@
 """Optimisers, schedules, clipping, and averages of the weights.
 
-An optimiser lays its parameters out in one flat buffer, of which every `parameter.data` becomes a view, so that a step is one pass
-over memory.  Matrices and kernels come first and may decay; gains, biases and embeddings-as-vectors don't.
+An optimiser copies its parameters into one flat buffer, of which every `parameter.data` becomes a view, so that a step is one pass
+over memory.  Tensors of two axes or more (matrices, convolutions' kernels, embeddings) come first and may decay; vectors (gains,
+biases) come last and never decay.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from .autograd.kernels import optimiser as kernels
 
 
 class Optimiser:
-    """What all share: the flat buffer, gathering gradients, clipping, saving and loading.
+    """Base of all optimisers: the flat buffer, gathering gradients, clipping, saving and loading.
 
-    parameters: tensors, or {name: tensor}; lr: the learning rate, which `step(factor)` multiplies by its schedule's factor.
-    clip: the greatest Euclidean norm of all gradients together, or None.
+    parameters: tensors, or {name: tensor}.
+    lr: the learning rate, which `step(factor)` multiplies by the factor of a schedule.
+    clip: gradients are scaled down so that the Euclidean norm of all of them together is at most this (Pascanu et al. 2013,
+        algorithm 1); None for no clipping.
+
+    Raises ValueError for settings out of range, TypeError for parameters of several dtypes.
     """
 
-    state_names: tuple[str, ...] = ()  # attributes of self.flat's shape that a checkpoint holds
+    state_names: tuple[str, ...] = ()  # the arrays that a checkpoint holds
 
     def __init__(self, parameters: Iterable[Tensor] | Mapping[str, Tensor], lr: float, *, clip: float | None = None):
         tensors = list(parameters.values()) if isinstance(parameters, Mapping) else list(parameters)
@@ -34,20 +39,25 @@ class Optimiser:
         wrong = [p for p in tensors if p.dtype != tensors[0].dtype]
         if wrong:
             raise TypeError(f"optimiser: parameters have dtypes {tensors[0].dtype} and {wrong[0].dtype}; they must have the same")
-        self.parameters = sorted(tensors, key=lambda p: p.ndim < 2)  # sorted() keeps the order within each half
+        self.parameters = sorted(tensors, key=lambda p: p.ndim < 2)  # vectors last; sorted() keeps the order otherwise
         self.lr, self.clip = lr, clip
         self.flat = _flatten(self.parameters)
-        self.decaying = sum(p.size for p in self.parameters if p.ndim >= 2)  # the first entries of flat
+        self.decaying = sum(p.size for p in self.parameters if p.ndim >= 2)  # how many of flat's entries may decay: the first ones
         self.grad = np.zeros_like(self.flat)
         self.steps = 0
         self.grad_norm = 0.0
 
     def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
         for p in self.parameters:
             p.grad = None
 
     def step(self, factor: float = 1.0) -> None:
-        """One update with lr * factor from the gradients that are there; a parameter without one counts as 0."""
+        """One update with the rate lr * factor.  A parameter without a gradient counts as one whose gradient is 0.
+
+        `grad_norm` is then the Euclidean norm of all gradients, before clipping.
+        Raises FloatingPointError, and changes nothing, where that norm isn't finite.
+        """
         self.grad_norm = kernels.gather(self.grad, [p.grad for p in self.parameters], [p.size for p in self.parameters])
         if not math.isfinite(self.grad_norm):
             raise FloatingPointError(f"optimiser: the gradient's norm is {self.grad_norm} in step {self.steps + 1}; nothing was changed")
@@ -57,30 +67,33 @@ class Optimiser:
         self.update(self.lr * factor)
 
     def update(self, lr: float) -> None:
+        """Change `flat` in place from `grad`, the clipped gradients in the same order."""
         raise NotImplementedError
 
     def checkpoint(self) -> dict[str, Any]:
+        """What `restore` needs to go on exactly."""
         return {"steps": self.steps, **{name: getattr(self, name) for name in self.state_names}}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         if set(saved) != {"steps", *self.state_names}:
-            raise ValueError(f"{type(self).__name__} remembers steps, {', '.join(self.state_names)}; what was saved is {', '.join(saved)}")
+            raise ValueError(f"{type(self).__name__} remembers steps, {', '.join(self.state_names)}; the checkpoint holds {', '.join(saved)}")
         self.steps = int(saved["steps"])
         for name in self.state_names:
             getattr(self, name)[...] = saved[name]
 
 
 def _flatten(tensors: list[Tensor]) -> np.ndarray:
+    """One buffer with the values of all tensors, which become views of it."""
     flat = np.concatenate([p.data.reshape(-1) for p in tensors])
-    at = 0
+    start = 0
     for p in tensors:
-        p.data = flat[at : at + p.size].reshape(p.shape)
-        at += p.size
+        p.data = flat[start : start + p.size].reshape(p.shape)
+        start += p.size
     return flat
 
 
 class SGD(Optimiser):
-    """v = momentum v + g;  p = p - lr v."""
+    """Gradient descent with momentum:  v = momentum v + g;  p = p - lr v  (Sutskever et al. 2013, eq. 1-2, with v scaled by -1 / lr)."""
 
     state_names = ("velocity",)
 
@@ -94,7 +107,14 @@ class SGD(Optimiser):
 
 
 class Adam(Optimiser):
-    """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p = p - lr m^ / (sqrt(v^) + eps)  (Kingma & Ba 2015, algorithm 1)."""
+    """Steps of about lr in each entry, whatever the gradient's size (Kingma & Ba 2015, algorithm 1).
+
+        m = b1 m + (1 - b1) g           v = b2 v + (1 - b2) g^2
+        m^ = m / (1 - b1^t)             v^ = v / (1 - b2^t)             p = p - lr m^ / (sqrt(v^) + eps)
+
+    Why the hats: m and v begin at 0, so after t steps m = (1 - b1) sum_i b1^(t-i) g_i.  If the g_i have the same expectation, then
+    E[m] = E[g] (1 - b1) (1 + b1 + ... + b1^(t-1)) = E[g] (1 - b1^t): too small by a known factor, which is divided out (section 3).
+    """
 
     state_names: tuple[str, ...] = ("m", "v")
     weight_decay = 0.0
@@ -109,13 +129,17 @@ class Adam(Optimiser):
         for part, decay in ((slice(0, n), d), (slice(n, None), 0.0)) if d else ((slice(None), 0.0),):
             self._move(part, part, lr, decay)
 
-    def _move(self, part: slice, kept: slice, lr: float, decay: float) -> None:
-        """The entries `part` of flat, whose m and v are the entries `kept`."""
-        kernels.adam(self.flat[part], self.grad[part], self.m[kept], self.v[kept], lr, *self.betas, self.eps, decay, self.steps)
+    def _move(self, part: slice, moments: slice, lr: float, decay: float) -> None:
+        """Update the entries `part` of flat, to which the entries `moments` of m and v belong."""
+        kernels.adam(self.flat[part], self.grad[part], self.m[moments], self.v[moments], lr, *self.betas, self.eps, decay, self.steps)
 
 
 class AdamW(Adam):
-    """Adam, and p = p - lr decay p for matrices and kernels (Loshchilov & Hutter 2019)."""
+    """Adam, and beside it p = p - lr weight_decay p for tensors of two axes or more (Loshchilov & Hutter 2019, algorithm 2).
+
+    Why beside it: decay as a part of the gradient, g + weight_decay p, would be divided by sqrt(v^) like the rest of it, so weights
+    with large gradients would decay less than others.  Decoupled, all decay at the same rate.
+    """
 
     def __init__(self, parameters, lr: float, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01,
                  clip: float | None = None):
@@ -124,11 +148,17 @@ class AdamW(Adam):
 
 
 class Muon(AdamW):
-    """Hidden matrices move along the orthogonal matrix nearest to their momentum, everything else by AdamW (Jordan et al. 2024).
+    """Hidden matrices move along the orthogonal matrix nearest to their momentum, all other tensors by AdamW (Jordan et al. 2024).
 
-    matrices: the tensors that Muon moves, (inputs, outputs) or a convolution's (height, width, inputs, outputs), whose first axes
-        count as one; the embedding and the last layer are better left to AdamW.
-    lr is AdamW's; muon_lr is the size of an orthogonal step, scaled by sqrt(max(1, outputs / inputs)).
+        v = momentum v + g           step = U V^T  where  g + momentum v = U S V^T           p = p - muon_lr scale step
+
+    Why U V^T: among all steps X whose largest singular value is 1, X = -U V^T lowers the loss most to first order, since
+    <g, X> = sum_i s_i <u_i, X v_i> >= -sum_i s_i.  All directions move alike, not mostly the few that dominate the gradient.
+
+    matrices: the tensors that Muon moves, (inputs, outputs), or (height, width, inputs, outputs) of a convolution, whose first three
+        axes are taken as one.  The embedding and the last layer are better left to AdamW.
+    lr: the rate of AdamW.  muon_lr: that of the matrices, where scale = sqrt(max(1, outputs / inputs)).
+    momentum: Nesterov's, as the formula shows.
     """
 
     state_names = ("m", "v", "velocity")
@@ -137,44 +167,44 @@ class Muon(AdamW):
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0, clip: float | None = None):
         super().__init__(parameters, lr, betas=betas, eps=eps, weight_decay=weight_decay, clip=clip)
         self.muon_lr, self.momentum = muon_lr, momentum
-        chosen = {id(p) for p in matrices}
-        wrong = [p.shape for p in self.parameters if id(p) in chosen and p.ndim < 2]
-        if wrong:
-            raise ValueError(f"Muon: matrices have two axes or more, one here has shape {wrong[0]}")
-        # Each part of flat, with the part of velocity, or of m and v, that belongs to it.
-        self.places: list[tuple[slice, slice, tuple[int, ...]]] = []
-        self.rest: list[tuple[slice, slice, bool]] = []  # and whether it decays
-        at = moved = kept = 0
+        by_muon = {id(p) for p in matrices}
+        vectors = [p.shape for p in self.parameters if id(p) in by_muon and p.ndim < 2]
+        if vectors:
+            raise ValueError(f"Muon: matrices have two axes or more, one here has shape {vectors[0]}")
+        # Parts of flat, each with the part of velocity, or of m and v, that belongs to it: memory that isn't used isn't held.
+        self.matrix_parts: list[tuple[slice, slice, tuple[int, ...]]] = []  # and the shape of the matrix
+        self.other_parts: list[tuple[slice, slice, bool]] = []  # and whether it decays
+        start = velocities = moments = 0
         for p in self.parameters:
-            part = slice(at, at + p.size)
-            if id(p) in chosen:
-                self.places.append((part, slice(moved, moved + p.size), (p.size // p.shape[-1], p.shape[-1])))
-                moved += p.size
+            part = slice(start, start + p.size)
+            if id(p) in by_muon:
+                self.matrix_parts.append((part, slice(velocities, velocities + p.size), (p.size // p.shape[-1], p.shape[-1])))
+                velocities += p.size
             else:
-                decays = at < self.decaying
-                if self.rest and self.rest[-1][0].stop == at and self.rest[-1][2] == decays:  # longer parts, fewer calls
-                    before = self.rest.pop()
-                    self.rest.append((slice(before[0].start, part.stop), slice(before[1].start, kept + p.size), decays))
+                decays = start < self.decaying
+                if self.other_parts and self.other_parts[-1][0].stop == start and self.other_parts[-1][2] == decays:
+                    before = self.other_parts.pop()  # neighbours are updated in one call
+                    self.other_parts.append((slice(before[0].start, part.stop), slice(before[1].start, moments + p.size), decays))
                 else:
-                    self.rest.append((part, slice(kept, kept + p.size), decays))
-                kept += p.size
-            at += p.size
-        if len(self.places) != len(chosen):
+                    self.other_parts.append((part, slice(moments, moments + p.size), decays))
+                moments += p.size
+            start += p.size
+        if len(self.matrix_parts) != len(by_muon):
             raise ValueError("Muon: every one of matrices must be among the parameters")
-        self.velocity = np.zeros(moved, self.flat.dtype)
-        self.m, self.v = (np.zeros(kept, self.flat.dtype) for _ in range(2))
+        self.velocity = np.zeros(velocities, self.flat.dtype)
+        self.m, self.v = (np.zeros(moments, self.flat.dtype) for _ in range(2))
 
     def update(self, lr: float) -> None:
-        for part, kept, decays in self.rest:
-            self._move(part, kept, lr, self.weight_decay if decays else 0.0)
-        muon_lr = self.muon_lr * (lr / self.lr if self.lr else 0.0)  # the same schedule
+        for part, moments, decays in self.other_parts:
+            self._move(part, moments, lr, self.weight_decay if decays else 0.0)
+        muon_lr = self.muon_lr * (lr / self.lr if self.lr else 0.0)  # the same schedule for both rates
         self.velocity *= self.velocity.dtype.type(self.momentum)
         steps = []
-        for part, kept, shape in self.places:
-            velocity = self.velocity[kept]
+        for part, velocities, shape in self.matrix_parts:
+            velocity = self.velocity[velocities]
             velocity += self.grad[part]
             steps.append((self.grad[part] + self.momentum * velocity).reshape(shape))
-        for (part, _, shape), step in zip(self.places, orthogonalise(*steps)):
+        for (part, _, shape), step in zip(self.matrix_parts, orthogonalise(*steps)):
             scale = muon_lr * math.sqrt(max(1.0, shape[1] / shape[0]))
             step *= step.dtype.type(scale)
             p = self.flat[part].reshape(shape)
@@ -183,23 +213,32 @@ class Muon(AdamW):
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         saved = dict(saved)
-        for name, parts in (("m", self.rest), ("v", self.rest), ("velocity", self.places)):
-            found = np.shape(saved.get(name, ()))
-            if found == self.flat.shape:  # as older checkpoints have it: an entry for each of flat, many of them unused
+        for name, parts in (("m", self.other_parts), ("v", self.other_parts), ("velocity", self.matrix_parts)):
+            shape = np.shape(saved.get(name, ()))
+            if shape == self.flat.shape:  # checkpoints of earlier versions have an entry for each of flat, many of them unused
                 saved[name] = np.concatenate([saved[name][part] for part, *_ in parts] or [saved[name][:0]])
-            elif name in saved and found != getattr(self, name).shape:
-                raise ValueError(f"Muon: {name} has shape {found}; here it has {getattr(self, name).shape}")
+            elif name in saved and shape != getattr(self, name).shape:
+                raise ValueError(f"Muon: {name} has shape {shape}; here it has {getattr(self, name).shape}")
         super().restore(saved)
 
 
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # a, b, c as Jordan et al. (2024) publish them
+
+
 def orthogonalise(*matrices: np.ndarray, iterations: int = 5) -> list[np.ndarray]:
-    """About U V^T of each g = U S V^T, by a quintic Newton-Schulz iteration whose coefficients Jordan et al. (2024) chose."""
+    """Approximately U V^T for each matrix g = U S V^T, by Newton-Schulz iterations (Jordan et al. 2024; Bernstein & Newhouse 2024).
+
+    With x = g / |g|, so that no singular value exceeds 1, each iteration is x = (a I + b x x^T + c (x x^T)^2) x.  As x = U S V^T gives
+    x x^T = U S^2 U^T, it changes the singular values alone, each into p(s) = a s + b s^3 + c s^5.  The coefficients make the slope of
+    p at 0 as steep as can be, so that small singular values grow fast, while five iterations still end between about 0.7 and 1.2;
+    they don't converge to 1, and needn't.
+    """
     flat = [np.array(g.T if g.shape[0] > g.shape[1] else g, order="C") for g in matrices]
-    kernels.newton_schulz(flat, (3.4445, -4.7750, 2.0315), iterations)
+    kernels.newton_schulz(flat, NEWTON_SCHULZ, iterations)
     return [x.T if g.shape[0] > g.shape[1] else x for g, x in zip(matrices, flat)]
 
 
-# --- schedules: factor = schedule(step), which multiplies the learning rate; step counts from 0
+# --- schedules: schedule(step), with steps counted from 0, is the factor by which the learning rate is multiplied
 
 Schedule = Callable[[int], float]
 
@@ -209,7 +248,7 @@ def constant(step: int) -> float:
 
 
 def cosine(steps: int, *, warmup: int = 0, floor: float = 0.0) -> Schedule:
-    """Up in a straight line over `warmup` steps, then down along half a cosine to `floor` at `steps`."""
+    """Linear rise over `warmup` steps, then half a cosine down to `floor` at `steps` (Loshchilov & Hutter 2017, eq. 5, one cycle)."""
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -221,7 +260,7 @@ def cosine(steps: int, *, warmup: int = 0, floor: float = 0.0) -> Schedule:
 
 
 def linear_decay(steps: int, *, warmup: int = 0, floor: float = 0.0, hold: float = 0.0) -> Schedule:
-    """Up over `warmup` steps, level until the share `hold` of all steps, then down in a straight line to `floor` at `steps`."""
+    """Linear rise over `warmup` steps, constant up to the fraction `hold` of all steps, then linear fall to `floor` at `steps`."""
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -233,15 +272,16 @@ def linear_decay(steps: int, *, warmup: int = 0, floor: float = 0.0, hold: float
 
 
 def step_decay(boundaries: Iterable[int], factor: float = 0.1) -> Schedule:
-    """Multiplied by `factor` at each boundary."""
-    at = sorted(boundaries)
-    return lambda step: factor ** sum(step >= b for b in at)
+    """1, multiplied by `factor` at each of these steps."""
+    steps = sorted(boundaries)
+    return lambda step: factor ** sum(step >= b for b in steps)
 
 
 class Average:
-    """An exponential moving average of parameters: average = decay average + (1 - decay) value, with a shorter memory at first.
+    """Exponential moving average of parameters: average = d average + (1 - d) value, for evaluation and for the model that is saved.
 
-    decay grows as (1 + n) / (10 + n) up to the one given, so that the beginning is forgotten soon.
+    In the n-th update d = min(decay, (1 + n) / (10 + n)): a short memory at first, so that the initial weights are soon forgotten
+    (the rule of TensorFlow's ExponentialMovingAverage with num_updates).
     """
 
     def __init__(self, parameters: Iterable[Tensor], decay: float = 0.999):
@@ -257,7 +297,7 @@ class Average:
             kernels.move_towards(value, p.data, float(rate))
 
     def swap(self) -> None:
-        """Exchange averages and values: before an evaluation, and again after it."""
+        """Exchange the averages and the parameters' values: once before an evaluation, once after it."""
         for value, p in zip(self.values, self.parameters):
             value[...], p.data[...] = p.data.copy(), value.copy()
 
