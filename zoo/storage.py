@@ -1,9 +1,14 @@
-"""Files: named arrays as safetensors, what they mean as a JSON card, and nothing half-written.
+"""Files: named arrays as safetensors, a JSON card that says what they are, and atomic writes.
 
 A model is a folder with two files: `model.safetensors` (name -> array) and `card.json` (what kind of model, its
-configuration and tokenizer, how it was trained and how good it is). The safetensors format is eight bytes of length, a
-JSON header and plain numbers, so reading a file never runs code from it. It is short enough to be written out here,
-which keeps every error ours; the tests hold it against the safetensors package in both directions.
+configuration and tokenizer, how it was trained and how good it is). A safetensors file is a length in eight bytes, a
+JSON header and the numbers, so reading one never runs code from it. The format is short enough to be implemented here,
+which lets every error name the file and what is wrong with it; tests compare it with the safetensors package in both
+directions.
+
+How a write is made atomic: the content goes to a temporary file in the same folder, which is flushed to the disk (fsync)
+and then renamed over the target. POSIX guarantees that a rename is seen either not at all or completely, so after a crash
+or on a full disk the earlier file is still whole.
 
 Source of the format: https://github.com/huggingface/safetensors#format
 """
@@ -48,35 +53,35 @@ FILE_STARTS = (
 
 
 class WrongFile(ValueError):
-    """A file is not what it should be. The message is one line: the file, what it is, what would be right."""
+    """A file isn't what it should be. The message is one line: the file, what it is, what is expected."""
 
 
 def looks_like(start: bytes) -> str:
-    """What a file is, judged by its first bytes."""
+    """The kind of a file, for an error message, judged by its first bytes."""
     if not start:
         return "empty"
     return next((name for magic, name in FILE_STARTS if start.startswith(magic)), f"something else (it starts with {start[:8]!r})")
 
 
-# ------------------------------------------------------------------------------------------------ writing whole files
+# --- writing files
 
 Content = bytes | Iterable[bytes | memoryview]
 _serial = itertools.count()
 
 
 def atomic_write(path: PathLike, content: Content) -> None:
-    """Write `content` (bytes, or an iterable of them) to `path`: after a crash or on a full disk, the earlier file is whole.
+    """Write `content` (bytes, or an iterable of them) to `path`, replacing an earlier file only when all of it is on the disk.
 
-    Raises OSError naming the file; nothing else is left behind."""
+    Raises OSError that names the file, and leaves no temporary file behind."""
     atomic_writes({path: content})
 
 
 def atomic_writes(files: Mapping[Any, Content]) -> None:
-    """Write several files (path -> content): no file is replaced before all of them are on the disk."""
+    """Write several files (path -> content); none is replaced before the content of all of them is on the disk."""
     staged: list[tuple[Path, Path]] = []
     try:
         for path, content in files.items():
-            target = Path(os.path.realpath(path))              # through a link: the link stays, what it points to is replaced
+            target = Path(os.path.realpath(path))              # of a link, the file that it points to is replaced
             if target.is_dir():
                 raise IsADirectoryError(f"{path}: is a folder; expects the name of a file")
             if not target.parent.is_dir():
@@ -89,12 +94,12 @@ def atomic_writes(files: Mapping[Any, Content]) -> None:
         for temporary, target in staged:
             with _named(target):
                 os.replace(temporary, target)
-    except BaseException:                                      # an interrupt too leaves nothing behind
+    except BaseException:                                      # clean up after an interrupt too
         for temporary, _ in staged:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         raise
-    for folder in {target.parent for _, target in staged}:     # the new names are on the disk as well, where the system can say so
+    for folder in {target.parent for _, target in staged}:     # flush the renames as well, where the system can
         with contextlib.suppress(OSError):
             handle = os.open(folder, os.O_RDONLY)
             try:
@@ -124,7 +129,7 @@ def _write_new(path: Path, content: Content, mode: int) -> None:
 
 
 def _remove_abandoned(target: Path, after: float = 3600.0) -> None:
-    """A killed process cannot tidy up: the next write to the same file removes what is older than an hour."""
+    """Remove temporary files older than an hour that killed processes left for this target."""
     for path in target.parent.glob(f".{_escape_glob(target.name[:180])}.*.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > after:
@@ -135,21 +140,21 @@ def _escape_glob(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
-# ------------------------------------------------------------------------------------------------ safetensors
+# --- safetensors
 
 def write_tensors(path: PathLike, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
-    """Write name -> array to one safetensors file, atomically.
+    """Write named arrays to one safetensors file, atomically.
 
-    Raises ValueError for a name or a dtype that the format cannot hold, OSError where the disk refuses."""
+    Raises ValueError for a name or dtype that the format can't hold, OSError where writing fails."""
     atomic_write(path, _serialise(path, arrays, metadata))
 
 
 def _serialise(path: PathLike, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None) -> list[bytes | memoryview]:
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    parts: list[bytes | memoryview] = [b""]                    # the header's place
+    parts: list[bytes | memoryview] = [b""]                    # the first is the header, filled in at the end
     stored = {name: np.asarray(array) for name, array in arrays.items()}
     start = 0
-    for name, array in sorted(stored.items(), key=lambda item: (-item[1].dtype.itemsize, str(item[0]))):   # widest first keeps all aligned
+    for name, array in sorted(stored.items(), key=lambda item: (-item[1].dtype.itemsize, str(item[0]))):   # widest first keeps every array aligned
         kind = NAMES.get(array.dtype.newbyteorder("<"))
         if not isinstance(name, str) or name == "__metadata__":
             raise ValueError(f"{path}: tensor name {name!r} cannot be stored; expects a string other than '__metadata__'")
@@ -170,9 +175,9 @@ def _serialise(path: PathLike, arrays: Mapping[str, np.ndarray], metadata: Mappi
 
 
 def read_tensors(path: PathLike) -> Arrays:
-    """All tensors of a safetensors file, or of a folder with `model.safetensors` or a sharded `model.safetensors.index.json`.
+    """All arrays of a safetensors file, or of a folder with `model.safetensors` or `model.safetensors.index.json` and its shards.
 
-    bfloat16 arrives as float32; every other dtype as it was stored. Raises WrongFile or OSError, in one line."""
+    bfloat16 is converted to float32; every other dtype is that of the file. Raises WrongFile or OSError, in one line."""
     path = Path(path)
     if not path.is_dir():
         return read_safetensors(path)[0]
@@ -200,7 +205,7 @@ def _read_shards(folder: Path) -> Arrays:
 
 
 def read_safetensors(path: PathLike) -> tuple[Arrays, dict[str, str]]:
-    """(tensors, metadata) of one safetensors file. Every array is new, aligned and writable."""
+    """(arrays, metadata) of one safetensors file. The arrays are aligned and writable."""
     path = Path(path)
     try:
         with open(path, "rb") as file:
@@ -213,7 +218,7 @@ def read_safetensors(path: PathLike) -> tuple[Arrays, dict[str, str]]:
 
 
 def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, tuple[str, list[int], int]], dict[str, str]]:
-    """Checked header: name -> (dtype, shape, bytes), in the order of the file, which then stands at the first number."""
+    """The header, checked: {name: (dtype, shape, bytes)} in the order of the file, and the metadata. The file is then at the first number."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(32)
     length = int.from_bytes(start[:8], "little")
@@ -235,7 +240,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, tuple[str, list[
     for first, last, name, kind, shape in entries:
         if kind not in READABLE:
             raise WrongFile(f"{path}: tensor {name!r} has dtype {kind!r}; can read {', '.join(READABLE)}")
-        extent = math.prod(max(n, 1) for n in shape)           # of what NumPy must be able to address, even where it is empty
+        extent = math.prod(max(n, 1) for n in shape)           # NumPy must be able to address even an empty array
         possible = min(shape, default=0) >= 0 and len(shape) <= 32 and extent < 2**59
         if not possible or first != end or last - first != math.prod(shape) * np.dtype(READABLE[kind]).itemsize:
             raise WrongFile(f"{path}: has a damaged safetensors header (tensor {name!r}, shape {tuple(shape)}, bytes {first} to {last})")
@@ -253,16 +258,16 @@ def _read_entry(file: BinaryIO, kind: str, shape: list[int], size: int) -> np.nd
     if kind == "BF16":
         return np.asarray(array.astype(np.uint32) << 16).view(np.float32)
     if kind == "BOOL":
-        return np.asarray(array.view(np.uint8) != 0)                       # a byte other than 0 or 1 would not be a bool
+        return np.asarray(array.view(np.uint8) != 0)                       # NumPy expects bytes of 0 and 1
     return array
 
 
-# ------------------------------------------------------------------------------------------------ a model's folder
+# --- a model's folder
 
 def save_folder(folder: PathLike, arrays: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> None:
-    """Write `folder/model.safetensors` and `folder/card.json`; the folder is made where it is missing.
+    """Write `folder/model.safetensors` and `folder/card.json`, creating the folder if necessary.
 
-    Both files are on the disk before either replaces an earlier one."""
+    The content of both is on the disk before either replaces an earlier file."""
     folder = Path(folder)
     try:
         text = json.dumps(card, indent=1, default=_plain, ensure_ascii=False).encode() + b"\n"
@@ -304,7 +309,7 @@ def read_json(path: PathLike) -> dict[str, Any]:
 
 
 def check_fit(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]], source: object = "weights") -> None:
-    """Raise one ValueError that lists all missing, unexpected and wrongly shaped tensors; `source` names the file."""
+    """Raise ValueError, in one line, that lists missing, unexpected and wrongly shaped arrays; `source` names the file."""
     missing = [name for name in wanted if name not in arrays]
     unexpected = [name for name in arrays if name not in wanted]
     shapes = [f"{name} is {np.shape(arrays[name])}, wanted {tuple(shape)}" for name, shape in wanted.items()
@@ -320,7 +325,7 @@ def _few(names: list[str], most: int = 4) -> str:
 
 
 def _plain(value: object) -> object:
-    """NumPy's numbers and small arrays, paths and sets of the standard library, as JSON has them."""
+    """NumPy numbers, arrays and paths as JSON's types."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -330,13 +335,13 @@ def _plain(value: object) -> object:
     raise TypeError(f"a {type(value).__name__}")
 
 
-# ------------------------------------------------------------------------------------------------ checkpoints
+# --- checkpoints
 
 def save_checkpoint(path: PathLike, state: Mapping[str, Any]) -> None:
     """Write nested training state to one safetensors file, atomically.
 
     `state` is made of dictionaries with string keys, lists, tuples, arrays, NumPy scalars, strings, numbers of any size,
-    booleans and None. Tuples come back as lists and NumPy scalars as Python numbers; all else as it was."""
+    booleans and None. Tuples are read back as lists and NumPy scalars as Python numbers; everything else unchanged."""
     arrays: Arrays = {}
     tree = json.dumps(_flatten(state, "", arrays))
     write_tensors(path, arrays, {CHECKPOINT: tree})
@@ -354,7 +359,7 @@ def load_checkpoint(path: PathLike) -> dict[str, Any]:
 
 
 def _flatten(value: Any, name: str, arrays: Arrays) -> Any:
-    """`value` with {"$array": name} in the place of every array; the arrays go to `arrays`, named by their path."""
+    """`value` with {"$array": name} in place of every array; the arrays are added to `arrays`, named by their path."""
     if isinstance(value, np.generic):
         return _flatten(value.item(), name, arrays)
     if isinstance(value, np.ndarray):

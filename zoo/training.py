@@ -1,11 +1,13 @@
-"""The loop that all models share.  Training is a stream: iterate over a `Trainer` and each step is a record.
+"""The training loop that all models share.  Training is a stream: iterate over a `Trainer`, and each step is a record.
 
     trainer = Trainer(model, model.loss, data, optimiser, steps=1000, folder="runs/x")
     for record in trainer:              # or trainer.run(), with a progress bar
         record.step, record.losses, record.grad_norm
 
-Every random number of step i comes from a generator seeded with (seed, i), batches included.  So a run that was stopped and resumed
-is the run that was never stopped, and a checkpoint holds no iterator: only weights, the optimiser's memory and the step's number.
+Why a resumed run equals one that was never stopped, bit for bit: step i is a function of the weights, the optimiser's state and i
+alone.  Its random numbers come from a new generator seeded with (seed, i), the order of an epoch's rows from (seed, epoch), and the
+schedule from i.  So a checkpoint needs no state of a generator or iterator.  It holds the number of steps done, the weights and
+buffers, the state of every optimiser, the averaged weights, and the log.
 """
 
 from __future__ import annotations
@@ -36,29 +38,31 @@ Batches = Callable[[int, Generator], Any]
 
 @dataclasses.dataclass
 class TrainingStep:
-    """What happened in one step."""
+    """Record of one training step."""
 
     step: int  # counts from 1
-    losses: dict[str, float]  # the first is the one minimised
+    losses: dict[str, float]  # the first is the one that is minimised
     lr: float
-    grad_norm: float
-    seconds: float  # since training began, resumed time included
+    grad_norm: float  # Euclidean norm of all gradients, before clipping
+    seconds: float  # spent training so far, before a resume too
 
 
 class TrainingFailed(RuntimeError):
-    """A loss or gradient that isn't finite; the last checkpoint is kept."""
+    """A loss or a gradient isn't finite.  The last checkpoint stays as it was."""
 
 
 class Trainer:
-    """Iterating trains.
+    """Iterating over it trains; each step yields a `TrainingStep`.
 
-    objective(batch, rng) -> {name: scalar tensor}, the first of which is minimised; or hand in `update(batch, rng) -> {name: number}`,
-        which does everything itself (two optimisers, several critic steps).
+    objective(batch, rng) -> {name: scalar tensor}, the first of which is minimised.  Or pass `update(batch, rng) -> {name: number}`,
+        which does a whole step by itself (two optimisers, several critic steps).
     batches(step, rng) -> a batch; see `shuffled`.
-    average: an `Average` of the weights, used for evaluation and saved as the model.
-    folder: where log.csv, checkpoint.safetensors, and at the end model.safetensors and card.json go; None keeps nothing.
-    evaluate(model) -> {name: number}, every `evaluate_every` steps and at the end, with the averaged weights.
-    checkpoint_every: seconds.  minutes: after so many, earlier runs' included, no step more.
+    average: an `Average` of the weights, which is what is evaluated and saved as the model.
+    folder: for log.csv, log.json, checkpoint.safetensors, and at the end model.safetensors and card.json; None writes nothing.
+    resume: continue from the folder's checkpoint, if it has one.
+    evaluate(model) -> {name: number}: called every `evaluate_every` steps and at the end, with the averaged weights.
+    checkpoint_every: seconds between checkpoints.
+    minutes: no step begins after this much time, that of earlier runs from the same folder included.
     """
 
     def __init__(self, model: Module, objective: Callable[[Any, Generator], dict[str, Tensor]] | None, batches: Batches,
@@ -80,7 +84,7 @@ class Trainer:
         self.checkpoint_every, self.minutes = checkpoint_every, minutes
         self.folder = None if folder is None else Path(folder)
         self.step, self.seconds = 0, 0.0
-        self.rows: list[dict[str, float]] = []  # the log: one row each `log_every` steps
+        self.rows: list[dict[str, float]] = []  # the log, a row every `log_every` steps
         self.log_every = max(1, steps // 1000)
         self.evaluations: list[dict[str, float]] = []
         if self.folder is not None:
@@ -90,19 +94,19 @@ class Trainer:
 
     def __iter__(self) -> Iterator[TrainingStep]:
         self.model.train()
-        began, before = time.perf_counter(), self.seconds
-        written = time.perf_counter()
+        began, seconds_before = time.perf_counter(), self.seconds
+        last_checkpoint = time.perf_counter()
         while self.step < self.steps and not (self.minutes is not None and self.seconds > 60 * self.minutes):
             rng = np.random.default_rng((self.seed, self.step))
             losses = self.update(self.batches(self.step, rng), rng)
-            bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
-            if bad:
-                name, value = next(iter(bad.items()))
-                raise TrainingFailed(f"step {self.step + 1}: {name} is {value}; training stopped{self._kept()}")
+            not_finite = {name: value for name, value in losses.items() if not math.isfinite(value)}
+            if not_finite:
+                name, value = next(iter(not_finite.items()))
+                raise TrainingFailed(f"step {self.step + 1}: {name} is {value}; training stopped{self._checkpoint_note()}")
             if self.average is not None:
                 self.average.update()
             self.step += 1
-            self.seconds = before + time.perf_counter() - began
+            self.seconds = seconds_before + time.perf_counter() - began
             lr = self.optimiser.lr * self.schedule(self.step - 1)
             record = TrainingStep(self.step, losses, lr, self.optimiser.grad_norm, self.seconds)
             if self.step % self.log_every == 0 or self.step == self.steps:
@@ -110,9 +114,9 @@ class Trainer:
                 self.rows.append({"step": self.step, **losses, "lr": lr, "grad_norm": record.grad_norm, "seconds": seconds})
             if self.evaluate_every and self.step % self.evaluate_every == 0 and self.step < self.steps:
                 self._evaluate()
-            if self.folder is not None and time.perf_counter() - written > self.checkpoint_every:
+            if self.folder is not None and time.perf_counter() - last_checkpoint > self.checkpoint_every:
                 self.checkpoint()
-                written = time.perf_counter()
+                last_checkpoint = time.perf_counter()
             yield record
 
     def _minimise(self, batch: Any, rng: Generator) -> dict[str, float]:
@@ -127,13 +131,14 @@ class Trainer:
         try:
             self.optimiser.step(self.schedule(self.step))
         except FloatingPointError as e:
-            raise TrainingFailed(f"step {self.step + 1}: {e}; training stopped{self._kept()}") from e
+            raise TrainingFailed(f"step {self.step + 1}: {e}; training stopped{self._checkpoint_note()}") from e
         return {name: float(value) for name, value in losses.items()}
 
     def run(self, *, progress: bool = True, title: str = "training") -> dict[str, float]:
-        """Train to the end with a progress bar, write everything, and return the last figures.
+        """Train to the end with a progress bar, write checkpoint and log, and return the last row of the log and the last evaluation.
 
-        Ctrl-C and SIGTERM write a checkpoint after the step that is running and end the run; a second one ends it at once.
+        The first Ctrl-C or SIGTERM lets the current step finish, writes a checkpoint and raises KeyboardInterrupt; a second one
+        raises it at once.
         """
         from tqdm import tqdm
 
@@ -141,12 +146,12 @@ class Trainer:
 
         def stop(number: int, frame: Any) -> None:
             if stopped:
-                raise KeyboardInterrupt(f"stopped in step {self.step + 1}{self._kept()}")
+                raise KeyboardInterrupt(f"stopped in step {self.step + 1}{self._checkpoint_note()}")
             stopped.append(number)
 
         main = threading.current_thread() is threading.main_thread()
         previous = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
-        seconds = 0.5 if sys.stderr.isatty() else 30.0  # between two looks at the bar: in a file all of them stay
+        seconds = 0.5 if sys.stderr.isatty() else 30.0  # between two updates of the bar: in a log file each stays as a line
         bar = tqdm(self, total=self.steps, initial=self.step, desc=title, disable=not progress, file=sys.stderr, dynamic_ncols=True,
                    mininterval=seconds, maxinterval=max(10.0, seconds))
         try:
@@ -156,7 +161,7 @@ class Trainer:
                 if stopped:
                     if self.folder is not None:
                         self.checkpoint()
-                    raise KeyboardInterrupt(f"stopped after step {self.step}{self._kept()}")
+                    raise KeyboardInterrupt(f"stopped after step {self.step}{self._checkpoint_note()}")
         finally:
             bar.close()
             for s, handler in previous.items():
@@ -167,7 +172,7 @@ class Trainer:
         return {**(self.rows[-1] if self.rows else {}), **figures}
 
     def save_model(self, folder: str | Path | None = None, **facts: Any) -> None:
-        """Write the model with the averaged weights and a card."""
+        """Write model.safetensors, with the averaged weights, and card.json; facts become entries of the card."""
         target = folder or self.folder
         if target is None:
             raise ValueError("save_model: this run has no folder; name one")
@@ -195,10 +200,10 @@ class Trainer:
         self.evaluations.append({"step": self.step, "seconds": round(self.seconds, 3), **figures})
         return figures
 
-    # --- what a run leaves on disk
+    # --- what a run writes to disk
 
     def _enter(self, folder: Path, resume: bool) -> None:
-        """Make the folder, or go on from the run that it holds; a run or a model that is there already isn't written over."""
+        """Create the folder, or resume the run that it holds.  Raises FileExistsError rather than overwrite a run or a model."""
         saved = folder / "checkpoint.safetensors"
         if folder.exists() and not folder.is_dir():
             raise FileExistsError(f"{folder}: is a file; expects a folder for the run")
@@ -211,7 +216,7 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
 
     def checkpoint(self) -> None:
-        """Write everything that resuming needs, and the log so far."""
+        """Write everything that resuming needs to checkpoint.safetensors, and the log so far to log.csv and log.json."""
         assert self.folder is not None
         state = {
             "step": self.step, "steps": self.steps, "seed": self.seed, "seconds": self.seconds, "model": self.model.arrays(),
@@ -243,7 +248,8 @@ class Trainer:
             raise storage.WrongFile(f"{source}: doesn't fit this model or optimiser: {reason}") from e
         self.step, self.seconds, self.rows, self.evaluations = state["step"], state["seconds"], state["rows"], state["evaluations"]
 
-    def _kept(self) -> str:
+    def _checkpoint_note(self) -> str:
+        """The end of a message that says why the run ended."""
         if self.folder is None or not (self.folder / "checkpoint.safetensors").exists():
             return ""
         return f"; the last checkpoint is kept in {self.folder}"
@@ -259,9 +265,9 @@ def _csv(rows: list[dict[str, float]]) -> bytes:
 
 
 def shuffled(*arrays: np.ndarray, batch_size: int, seed: int = 0) -> Batches:
-    """Batches of rows that belong together, each row once an epoch, in an order that depends on (seed, epoch) alone.
+    """Batches of corresponding rows of the arrays, each row at most once an epoch, in an order that depends on (seed, epoch) alone.
 
-    The last rows of an epoch that don't fill a batch are left out; the next epoch's order is another one.
+    The last n % batch_size rows of an epoch's order are left out; since every epoch has an order of its own, they differ.
     """
     n = len(arrays[0])
     if any(len(a) != n for a in arrays):
@@ -283,5 +289,5 @@ def shuffled(*arrays: np.ndarray, batch_size: int, seed: int = 0) -> Batches:
 
 
 def minibatches(n: int, size: int) -> Iterable[slice]:
-    """Slices that cover n rows in order: for evaluation."""
+    """Slices of at most `size` rows that cover n rows in order, for evaluation."""
     return (slice(i, min(n, i + size)) for i in range(0, n, size))
