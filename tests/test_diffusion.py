@@ -20,7 +20,7 @@ from zoo.evaluation import Classifier, squared_wasserstein
 from zoo.inspection import figures
 from zoo.model import great_circle
 from zoo.recipes.diffusion import PRESETS, DiffusionTraining, make_trainer, optimal_pairs
-from zoo.storage import WrongFile
+from zoo.storage import WrongFile, save_folder
 from zoo.vae import VAE
 
 SMALL = {"image": (8, 8), "channels": 8, "multipliers": (1, 2)}
@@ -298,6 +298,34 @@ def test_saved_and_loaded_it_draws_the_same(tmp_path, network):
     model.save(tmp_path / "m")
     again = zoo.load(tmp_path / "m")
     np.testing.assert_array_equal(model.eval().sample(2, digit=1, evaluations=3), again.sample(2, digit=1, evaluations=3))
+
+
+OLD_NAMES = {"unet": {"conv_in": "into", "downsample": "shrink", "conv_out": "out"}, "transformer": {"patch_embedding": "into", "patch_output": "out"},
+             "dense": {"linear_in": "into", "linear_out": "out"}}
+
+
+def with_old_names(arrays, network):
+    """Arrays as files of version 0.1.0 have them."""
+    old = OLD_NAMES[network]
+    return {".".join(["network", old.get(name.split(".")[1], name.split(".")[1]), *name.split(".")[2:]]): a for name, a in arrays.items()}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_folders_and_checkpoints_with_old_names_of_arrays_still_load(tmp_path, network):
+    model = small(classes=3, **NETWORKS[network])
+    arrays = model.arrays()
+    renamed = with_old_names(arrays, network)
+    assert len(set(renamed) - set(arrays)) >= 4
+    model.save(tmp_path / "new")
+    save_folder(tmp_path / "old", renamed, json.loads((tmp_path / "new" / "card.json").read_text()))
+    again = zoo.load(tmp_path / "old")
+    assert all(np.array_equal(a, again.arrays()[name]) for name, a in arrays.items())
+    fresh = Diffusion.new(classes=3, **{**SMALL, **NETWORKS[network]})
+    fresh.load_arrays(renamed)  # as a resumed run does
+    assert all(np.array_equal(a, fresh.arrays()[name]) for name, a in arrays.items())
+    first = next(iter(renamed))
+    with pytest.raises(ValueError, match="missing"):
+        fresh.load_arrays({name: a for name, a in renamed.items() if name != first})
 
 
 def test_error_by_t_is_nothing_for_one_who_knows():

@@ -126,6 +126,14 @@ class Model(Module):
                 **self.extras(), **facts}
         storage.save_folder(folder, halved(self.arrays()) if half else self.arrays(), card)
 
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """As `Module.load_arrays`, also from a file written before a module's attribute was renamed: {old name: today's} is its `formerly`."""
+        for path, module in self.modules():
+            for old, new in getattr(module, "formerly", {}).items():
+                before, now = (f"{path}.{name}.".lstrip(".") for name in (old, new))
+                arrays = {now + name.removeprefix(before) if name.startswith(before) else name: a for name, a in arrays.items()}
+        super().load_arrays(arrays)
+
     @classmethod
     def from_folder(cls: type[M], folder: str | Path) -> M:
         arrays, card = storage.load_folder(folder)

@@ -62,10 +62,11 @@ class DiT(Module):
     """
 
     condition: Condition
-    into: Linear  # a patch's pixels -> a token
+    patch_embedding: Linear  # a patch's pixels -> a token
     blocks: list[Block]
     modulation: Linear
-    out: Linear
+    patch_output: Linear
+    formerly = {"into": "patch_embedding", "out": "patch_output"}
 
     def __init__(self, image: tuple[int, int, int], patch: int, channels: int, blocks: int, heads: int, classes: int, *, rng: Generator):
         height, width, colours = image
@@ -75,19 +76,24 @@ class DiT(Module):
             raise ValueError(f"DiT: heads is {heads} and channels {channels}; heads must divide the channels, and so must 4, for positions")
         self.patch = patch
         self.condition = Condition(FREQUENCIES, channels, classes, rng=rng)
-        self.into = Linear(patch * patch * colours, channels, rng=rng)
+        self.patch_embedding = Linear(patch * patch * colours, channels, rng=rng)
         self._positions = positions(height // patch, width // patch, channels)
         self.blocks = [Block(channels, heads, rng=rng) for _ in range(blocks)]
         self.modulation = Linear(channels, 2 * channels, rng=rng, scale=0.0)
-        self.out = Linear(channels, patch * patch * colours, rng=rng, scale=0.0)
+        self.patch_output = Linear(channels, patch * patch * colours, rng=rng, scale=0.0)
+
+    @property
+    def ends(self) -> tuple[Linear, Linear]:
+        """The first layer and the last."""
+        return self.patch_embedding, self.patch_output
 
     def __call__(self, x, t, labels=None):
         e = ops.silu(self.condition(t, labels)).reshape((len(x), 1, -1))
-        h = self.into(patches(x, self.patch)) + self._positions  # (n, tokens, channels)
+        h = self.patch_embedding(patches(x, self.patch)) + self._positions  # (n, tokens, channels)
         for block in self.blocks:
             h = block(h, e)
         shift, scale = ops.split(self.modulation(e), 2, axis=-1)
-        return picture(self.out(modulated(h, shift, scale)), self.patch, x.shape)
+        return picture(self.patch_output(modulated(h, shift, scale)), self.patch, x.shape)
 
 
 def modulated(x, shift, scale):

@@ -120,15 +120,16 @@ class UNet(Module):
     """
 
     condition: Condition
-    into: Conv2d
+    conv_in: Conv2d
     down: list[Level]
-    shrink: list[Conv2d]
+    downsample: list[Conv2d]
     middle1: Residual
     attention: Attention | None
     middle2: Residual
     up: list[Level]  # in the order in which they run, lowest resolution first
     norm: GroupNorm
-    out: Conv2d
+    conv_out: Conv2d
+    formerly = {"into": "conv_in", "shrink": "downsample", "out": "conv_out"}
 
     def __init__(self, colours: int, channels: int, multipliers: tuple[int, ...], blocks: int, heads: int, classes: int, *, rng: Generator):
         if channels % GROUPS:
@@ -136,9 +137,9 @@ class UNet(Module):
         width = 4 * channels
         widths = [channels * m for m in multipliers]
         self.condition = Condition(channels, width, classes, rng=rng)
-        self.into = Conv2d(colours, channels, 3, padding=1, rng=rng)
+        self.conv_in = Conv2d(colours, channels, 3, padding=1, rng=rng)
         self.down = [Level(i, o, blocks, width, rng=rng) for i, o in zip([channels, *widths], widths)]
-        self.shrink = [Conv2d(c, c, 3, stride=2, padding=1, rng=rng) for c in widths]
+        self.downsample = [Conv2d(c, c, 3, stride=2, padding=1, rng=rng) for c in widths]
         low = widths[-1]
         self.middle1 = Residual(low, low, width, rng=rng)
         self.attention = Attention(low, heads, rng=rng) if heads else None
@@ -146,23 +147,28 @@ class UNet(Module):
         below = [low, *widths[:0:-1]]
         self.up = [Level(b + c, c, blocks, width, rng=rng) for b, c in zip(below, reversed(widths))]
         self.norm = GroupNorm(GROUPS, widths[0], activation="silu")
-        self.out = Conv2d(widths[0], colours, 3, padding=1, rng=rng, scale=0.0)
+        self.conv_out = Conv2d(widths[0], colours, 3, padding=1, rng=rng, scale=0.0)
+
+    @property
+    def ends(self) -> tuple[Conv2d, Conv2d]:
+        """The first layer and the last."""
+        return self.conv_in, self.conv_out
 
     def __call__(self, x, t, labels=None):
         e = self.condition(t, labels)
-        h = self.into(x)
+        h = self.conv_in(x)
         skips = []
-        for level, shrink in zip(self.down, self.shrink):
+        for level, downsample in zip(self.down, self.downsample):
             h = level(h, e)
             skips.append(h)
-            h = shrink(h)
+            h = downsample(h)
         h = self.middle1(h, e)
         if self.attention is not None:
             h = self.attention(h)
         h = self.middle2(h, e)
         for level in self.up:
             h = level(ops.join_upsampled(h, skips.pop()), e)
-        return self.out(self.norm(h))
+        return self.conv_out(self.norm(h))
 
 
 class Perceptron(Module):
@@ -186,25 +192,31 @@ class Dense(Module):
     samples of 10,000 left the region that was trained, and grew from step to step without end.
     """
 
-    into: Linear
+    linear_in: Linear
     time: Linear
     labels: Embedding | None
     norms: list[LayerNorm | Sequential]  # one more than there are blocks
     blocks: list[Perceptron]
-    out: Linear
+    linear_out: Linear
+    formerly = {"into": "linear_in", "out": "linear_out"}
 
     def __init__(self, dimensions: int, width: int, blocks: int, classes: int, norms: bool, *, rng: Generator):
-        self.into = Linear(dimensions, width, rng=rng)
+        self.linear_in = Linear(dimensions, width, rng=rng)
         self.time = Linear(1, width, rng=rng)
         self.labels = Embedding(classes + 1, width, rng=rng, deviation=0.5) if classes else None
         self.norms = [LayerNorm(width) if norms else Sequential() for _ in range(blocks + 1)]
         self.blocks = [Perceptron(width, rng=rng) for _ in range(blocks)]
-        self.out = Linear(width, dimensions, rng=rng)
+        self.linear_out = Linear(width, dimensions, rng=rng)
+
+    @property
+    def ends(self) -> tuple[Linear, Linear]:
+        """The first layer and the last."""
+        return self.linear_in, self.linear_out
 
     def __call__(self, x, t, labels=None):  # t (n,) in [0, 1]
-        h = self.into(x) + self.time(t.astype(np.float32)[:, None])
+        h = self.linear_in(x) + self.time(t.astype(np.float32)[:, None])
         if self.labels is not None:
             h = h + self.labels(labels)
         for norm, block in zip(self.norms, self.blocks):
             h = h + block(norm(h))
-        return self.out(self.norms[-1](h))
+        return self.linear_out(self.norms[-1](h))

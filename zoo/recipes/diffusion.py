@@ -97,7 +97,7 @@ def _optimiser(model: Diffusion, t: DiffusionTraining) -> Adam:
     parameters = model.parameters()
     if t.optimiser == "adam":
         return Adam(parameters, t.lr, clip=t.clip)
-    ends = [part.weight for part in (model.network.into, model.network.out)]
+    ends = [layer.weight for layer in model.network.ends]
     matrices = [layer.weight for _, layer in model.modules() if isinstance(layer, (Linear, Conv2d)) and not any(layer.weight is w for w in ends)]
     return Muon(parameters, t.lr, matrices=matrices, muon_lr=t.muon_lr, clip=t.clip)
 
