@@ -25,7 +25,7 @@ TURN = 100  # steps
 
 def run(model: Any, trainer: Any, corpus: Any) -> Iterator[dict[str, float]]:
     """The zoo's side: one turn for each `next`, the last of which gives the loss too."""
-    from zoo.language.corpus import evaluate
+    from zoo.language.evaluation import evaluate
 
     for record in trainer:
         if record.step % TURN == 0 and record.step < trainer.steps:

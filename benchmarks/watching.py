@@ -31,7 +31,7 @@ from zoo.denoising.samplers import SAMPLERS, times
 from zoo.diffusion import Diffusion
 from zoo.gan import GAN
 from zoo.inspection.inspect import inspect
-from zoo.language.model import Sampling, drawn, softmax
+from zoo.language.sampling import Sampling, drawn, softmax
 from zoo.language.tokenizer import CharTokenizer
 from zoo.model import last
 from zoo.recurrent import Recurrent

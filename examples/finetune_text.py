@@ -7,7 +7,8 @@
 import argparse
 
 import zoo
-from zoo.language.corpus import Corpus, evaluate, read_corpus, restrict
+from zoo.language.corpus import Corpus, read_corpus, restrict
+from zoo.language.evaluation import evaluate
 from zoo.language.lora import adapt, merge
 from zoo.recipes.language import LanguageTraining, make_trainer
 
@@ -27,7 +28,7 @@ start = new.split()["valid"][:40]
 
 
 def report(when: str) -> None:
-    losses = {name: evaluate(model, corpus, most=30_000)["valid nats per character"] for name, corpus in (("old", old), ("new", new))}
+    losses = {name: evaluate(model, corpus, max_tokens=30_000)["valid nats per character"] for name, corpus in (("old", old), ("new", new))}
     print(f"\n{when}: {losses['old']:.3f} nats per character on the old text, {losses['new']:.3f} on the new one")
     print(model.generate(start, 200, seed=0, temperature=0.8))
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.explain import attention_maps, induction_scores, previous_token_scores, repeat_accuracy, repeated
 from zoo.inspection import explained
-from zoo.language.corpus import IGNORED
+from zoo.language.windows import IGNORED
 from zoo.optim import Muon, linear_decay
 from zoo.training import Trainer
 from zoo.transformer import Transformer

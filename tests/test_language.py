@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.language.model import LanguageModel, Sampling, _pieces, bigram_loss, drawn, softmax
+from zoo.language.evaluation import bigram_loss
+from zoo.language.model import LanguageModel, _until_stop
+from zoo.language.sampling import Sampling, drawn, softmax
 from zoo.language.tokenizer import BytePairTokenizer, CharTokenizer
 from zoo.model import last
 from zoo.recurrent import Recurrent
@@ -159,7 +161,7 @@ def test_stop_texts_end_the_stream_where_they_begin(pieces, stops):
         if found:
             expected = so_far[: min(found)]
             break
-    assert "".join(_pieces("", iter(pieces), stops)) == expected
+    assert "".join(_until_stop("", iter(pieces), stops)) == expected
 
 
 def test_stop_cuts_what_follows_and_not_the_prompt():
@@ -175,7 +177,7 @@ def test_bytes_of_one_character_are_spelled_together():
     content = "né日!".encode()
     left, texts = b"", []
     for token in model.tokenizer.encode_bytes(content):
-        text, left = model._spelled(int(token), left)
+        text, left = model._text_completed(int(token), left)
         texts.append(text)
     assert texts == ["n", "", "é", "", "", "日", "!"] and left == b""
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from zoo.autograd.runtime import use_kernels
-from zoo.language.corpus import Corpus, evaluate
+from zoo.language.corpus import Corpus
+from zoo.language.evaluation import evaluate
 from zoo.recipes.language import LanguageTraining, batches_of, make_trainer
 from zoo.recurrent import Recurrent
 

@@ -15,9 +15,9 @@ from zoo.autograd import rotate
 from zoo.autograd.runtime import get_threads, kernels_enabled, use_kernels
 from zoo.autograd.runtime import team as crew
 from zoo.language import decoding
-from zoo.language.corpus import Corpus, evaluate, read_corpus, restrict
+from zoo.language.corpus import Corpus, read_corpus, restrict
+from zoo.language.evaluation import bigram_loss, evaluate
 from zoo.language.lora import LAYERS, LowRank, adapt, merge
-from zoo.language.model import bigram_loss
 from zoo.language.tokenizer import BytePairTokenizer, CharTokenizer
 from zoo.loading.hugging_face import read_folder, write_folder
 from zoo.recipes.language import LanguageTraining, batches_of, make_trainer

@@ -135,6 +135,10 @@ class Recurrent(LanguageModel):
             h = every[:, :, : layer.width]
         return self.output(dropout(h, self.config.dropout, rng)), after
 
+    @property
+    def reads_rolls(self) -> bool:  # type: ignore[override]
+        return self.embedding is None
+
     # --- training
 
     def loss(self, batch: Any, rng: Generator) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
-"""What language models share: tokenizers, corpora, sampling of text, the cache, fast decoding and LoRA."""
+"""What language models share: corpora and their windows, tokenizers, sampling, evaluation, the cache, fast decoding and LoRA."""
 
-from .model import LanguageConfig, LanguageModel, Sampling, TextStep, bigram_loss
+from .evaluation import bigram_loss
+from .model import LanguageConfig, LanguageModel, TextStep
+from .sampling import Sampling
 
 __all__ = ["LanguageConfig", "LanguageModel", "Sampling", "TextStep", "bigram_loss"]

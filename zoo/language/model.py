@@ -1,10 +1,10 @@
-"""What all language models share: writing text token by token, each step a record that says why, and beam search.
+"""What all language models share: generating text token by token, each step a record that says why, and beam search.
 
-A language model gives p(next token | tokens so far).  Writing is a loop: ask for the logits, shape them into the probabilities that are
-drawn from, draw, append.  A model answers three questions, and everything here stands on them:
+A language model gives p(next token | tokens so far).  Generation is a loop: ask for the logits, shape them into the probabilities that
+are drawn from, draw, append.  A model answers three questions, and everything here stands on them:
 
     logits, state = model.begin(ids)                 # read a prompt
-    logits, state = model.advance(token, state)      # one token more, from what the state remembers
+    logits, state = model.advance(token, state)      # read one more token, from what the state remembers
     state = model.fork(state)                        # a copy that can be advanced on its own
 """
 
@@ -22,27 +22,29 @@ from numpy.random import Generator
 
 from .. import autograd as ops
 from ..autograd import Tensor, no_grad
-from ..model import Config, Model, Step, last, replayable, stream
+from ..model import Config, Model, Step, last, moved, replayable, stream
 from ..storage import WrongFile
 from . import tokenizer as tokenizers
+from .corpus import Corpus, fit_tokenizer
+from .evaluation import evaluate
 from .sampling import Sampling, drawn, softmax
+from .windows import IGNORED
 
 Prompt = str | Sequence[int] | np.ndarray
-IGNORED = -1  # a target that doesn't count
 
 
 @dataclasses.dataclass
 class TextStep(Step):
-    """One token: what was read, what the model thought, what was drawn from, and what was drawn."""
+    """One token: what was read, the model's logits, the probabilities that were drawn from, and the draw."""
 
     position: int  # of the token in the text, the prompt included
-    given: np.ndarray  # (n,) ids that were read in this step: the prompt, later the last token alone
+    given: np.ndarray  # (n,) ids that were read in this step: the prompt, in later steps the last token alone
     logits: np.ndarray  # (symbols,)
     probabilities: np.ndarray  # (symbols,) softmax(logits)
-    choices: np.ndarray  # (symbols,) what is drawn from: after temperature, top_k, top_p and min_p
+    choices: np.ndarray  # (symbols,) the probabilities to draw from: after temperature, top_k, top_p and min_p
     draw: float | None  # uniform in [0, 1); None where the likeliest token was taken
     token: int
-    text: str  # what the token completes: "" in the midst of a character of several tokens
+    text: str  # what the token completes: "" in the middle of a character of several tokens
     log_probability: float  # ln probabilities[token]
 
 
@@ -77,12 +79,11 @@ class LanguageModel(Model):
     """Subclasses define `__call__`, `begin`, `advance` and `fork`."""
 
     tokenizer: Any = None  # anything with encode, decode and size; None: prompts are ids and the text stays empty
+    reads_rolls = False  # True for a model of piano rolls, which has no tokens
 
     @classmethod
-    def for_data(cls, corpus: Any, *, seed: int = 0, **fields: Any) -> LanguageModel:
-        """A fresh model for a `Corpus`: of its characters, or with `symbols` of so many byte pairs learned from it."""
-        from .corpus import fit_tokenizer
-
+    def for_data(cls, corpus: Corpus, *, seed: int = 0, **fields: Any) -> LanguageModel:
+        """A fresh model for a corpus: of its characters, or with `symbols` of so many byte pairs learned from it."""
         if fields.get("inputs") == "keys":
             return cls.new(seed=seed, **{"symbols": 88, **fields})
         symbols = fields.get("symbols")
@@ -91,16 +92,21 @@ class LanguageModel(Model):
         model.tokenizer = tokenizer
         return model
 
+    @property
+    def context(self) -> int | None:
+        """How many tokens the model sees at once; None where there is no bound."""
+        return getattr(self.config, "window", None)
+
     def __call__(self, ids: Any, *, rng: Generator | None = None) -> Any:
         """ids (batch, time) -> logits (batch, time, symbols).  rng: dropout's, in training."""
         raise NotImplementedError
 
     def begin(self, ids: np.ndarray, room: int = 0) -> tuple[np.ndarray, Any]:
-        """The logits (symbols,) that follow ids (n,), and the state behind them; `room` tokens will follow.  Nothing is recorded."""
+        """The logits (symbols,) after ids (n,), and the state there; `room` tokens will follow.  No gradients are recorded."""
         raise NotImplementedError
 
     def advance(self, token: int, state: Any) -> tuple[np.ndarray, Any]:
-        """The logits that follow one token more, and the new state, which may build on the old one's memory but leaves its content."""
+        """The logits after one more token, and the new state, which may share the old one's memory but doesn't change its content."""
         raise NotImplementedError
 
     def fork(self, state: Any) -> Any:
@@ -133,14 +139,12 @@ class LanguageModel(Model):
                 count += counted
         return total, count
 
-    def evaluate(self, corpus: Any, *, seed: int = 0, **settings: Any) -> dict[str, float]:
-        """Figures on the validation and test parts of a `Corpus`; nothing in them is random."""
-        from .corpus import evaluate
-
+    def evaluate(self, corpus: Corpus, *, seed: int = 0, **settings: Any) -> dict[str, float]:
+        """Figures on the validation and test parts of a corpus; nothing in them is random.  settings: see `evaluate`."""
         parts = ("valid", "test") if corpus.parts or corpus.rolls or self.config.lines else ("valid",)
         return {name: figure for part in parts for name, figure in evaluate(self, corpus, part, **settings).items()}
 
-    # --- writing
+    # --- prompts
 
     def ids(self, prompt: Prompt) -> np.ndarray:
         """(n,) int64.  An empty prompt becomes `config.start`; a symbol that the model doesn't know is a ValueError."""
@@ -163,16 +167,23 @@ class LanguageModel(Model):
         self.check_ids(ids, "prompt")
         return ids.astype(np.int64)
 
+    @property
+    def start_id(self) -> int:
+        """The last id of an empty prompt."""
+        return int(self.ids("")[-1])
+
     def check_ids(self, ids: np.ndarray, name: str = "ids") -> None:
         if ids.dtype.kind not in "iu":
             raise TypeError(f"{name} has dtype {ids.dtype}; ids are integers")
         if ids.size and not (0 <= ids.min() and ids.max() < self.config.symbols):
             raise ValueError(f"{name} goes from {ids.min()} to {ids.max()}; this model's ids go from 0 to {self.config.symbols - 1}")
 
+    # --- generation
+
     @stream(TextStep)
     def steps(self, prompt: Prompt = "", n_tokens: int = 200, *, seed: int = 0, temperature: float = 1.0, top_k: int | None = None,
               top_p: float | None = None, min_p: float | None = None) -> Iterator[TextStep]:
-        """One record a token; see `Sampling` for the settings.  The same seed gives the same text."""
+        """One record per token; see `Sampling` for the settings.  The same seed gives the same text."""
         sampling = Sampling(temperature, top_k, top_p, min_p)
         given = self.ids(prompt)
         if n_tokens < 0:
@@ -187,7 +198,7 @@ class LanguageModel(Model):
             step._replay = functools.partial(self._replayed, state, given, n_tokens, position, bytes_left, sampling, draw)  # type: ignore[attr-defined]
             yield step
             state, bytes_left, given = after, left, np.array([step.token])
-            if self.config.lines and step.text == "\n":  # each line is a text of its own: the next one is read from its start
+            if self.config.lines and step.text == "\n":  # each line is a text of its own: read the next one from its start
                 state, given = None, self.ids("")
 
     def _step(self, state: Any, given: np.ndarray, room: int, position: int, bytes_left: bytes, sampling: Sampling,
@@ -196,14 +207,14 @@ class LanguageModel(Model):
         probabilities = softmax(logits)
         choices = sampling.choices(logits, probabilities)
         token = int(choices.argmax()) if draw is None else drawn(choices, draw)
-        text, bytes_left = self._spelled(token, bytes_left)
+        text, bytes_left = self._text_completed(token, bytes_left)
         log_probability = math.log(max(float(probabilities[token]), 5e-324))
         return TextStep(position, given, logits, probabilities, choices, draw, token, text, log_probability), state, bytes_left
 
     def _replayed(self, state: Any, *rest: Any) -> TextStep:
         return self._step(None if state is None else self.fork(state), *rest)[0]
 
-    def _spelled(self, token: int, bytes_left: bytes) -> tuple[str, bytes]:
+    def _text_completed(self, token: int, bytes_left: bytes) -> tuple[str, bytes]:
         """The text that a token completes, and the bytes of a character that is still incomplete."""
         if self.tokenizer is None or token >= self.tokenizer.size:
             return "", bytes_left
@@ -216,29 +227,29 @@ class LanguageModel(Model):
     def generate(self, prompt: Prompt = "", n_tokens: int = 200, seed: int = 0, temperature: float = 1.0, top_k: int | None = None,
                  top_p: float | None = None, min_p: float | None = None, stop: str | Sequence[str] | None = None,
                  stream: bool = False) -> Any:
-        """The prompt and what follows it; with `stream` an iterator of pieces that join to the same text, each as it is written.
+        """The prompt and its continuation; with `stream` an iterator of pieces that join to the same text, each as soon as it is known.
 
-        stop: a text, or several, before the first of which what follows ends.
-        A text longer than the model's window is read from its last tokens on; see the model.
+        stop: generation ends before the first of these texts.
+        Of a prompt longer than the model's window, only the last tokens are read; see the model.
         """
         steps = self.steps(prompt, n_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
         stops = [stop] if isinstance(stop, str) else list(stop or [])
         if "" in stops:
             raise ValueError("stop: one of the texts is empty, which is found everywhere")
         start = prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt) if self.tokenizer is not None else ""
-        pieces = _pieces(start, (step.text for step in steps), stops)
+        pieces = _until_stop(start, (step.text for step in steps), stops)
         return pieces if stream else "".join(pieces)
 
     # --- the likeliest text
 
     def beam_search(self, prompt: Prompt = "", n_tokens: int = 50, *, beams: int = 4, stop: str | None = None) -> str:
-        """The prompt and the likeliest continuation that a search along `beams` beginnings finds; one beam is greedy."""
+        """The prompt and the likeliest continuation that a search with so many beams finds; one beam is greedy."""
         start = prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
         return start + last(self.beam_steps(prompt, n_tokens, beams=beams, stop=stop)).texts[0]
 
     @stream(BeamStep)
     def beam_steps(self, prompt: Prompt = "", n_tokens: int = 50, *, beams: int = 4, stop: str | None = None) -> Iterator[BeamStep]:
-        """One record a token: the `beams` likeliest beginnings.  A beam ends with the text `stop`, which it keeps."""
+        """One record per token: the `beams` likeliest beginnings.  A beam ends with the text `stop`, which stays in it."""
         ids = self.ids(prompt)
         if beams < 1:
             raise ValueError(f"beams is {beams}; it is at least 1")
@@ -255,16 +266,16 @@ class LanguageModel(Model):
 
     @replayable
     def _beam_step(self, live: tuple[Beam, ...], position: int, beams: int, stop: str | None) -> BeamStep:
-        offers = []  # (score, parent, token): every beam with each of its likeliest tokens
+        candidates = []  # (score, parent, token): every beam with each of its likeliest tokens
         for parent, beam in enumerate(live):
             if beam.ended:
-                offers.append((beam.log_probability, parent, IGNORED))
+                candidates.append((beam.log_probability, parent, IGNORED))
                 continue
             log_p = beam.log_probability + np.log(np.maximum(softmax(beam.logits), 1e-300))
-            offers += [(float(log_p[t]), parent, int(t)) for t in np.argsort(-log_p, kind="stable")[:beams]]
-        offers.sort(key=lambda offer: -offer[0])
+            candidates += [(float(log_p[t]), parent, int(t)) for t in np.argsort(-log_p, kind="stable")[:beams]]
+        candidates.sort(key=lambda candidate: -candidate[0])
         chosen, texts = [], []
-        for score, parent, token in offers[:beams]:
+        for score, parent, token in candidates[:beams]:
             beam = live[parent]
             if token != IGNORED:
                 tokens = (*beam.tokens, token)
@@ -275,7 +286,7 @@ class LanguageModel(Model):
             texts.append("" if self.tokenizer is None else self.tokenizer.decode(beam.tokens))
         longest = max(len(b.tokens) for b in chosen)
         table = np.array([[*b.tokens, *[IGNORED] * (longest - len(b.tokens))] for b in chosen])
-        parents = np.array([parent for _, parent, _ in offers[:beams]])
+        parents = np.array([parent for _, parent, _ in candidates[:beams]])
         step = BeamStep(position, table, parents, np.array([b.log_probability for b in chosen]), texts)
         step._beams = tuple(chosen)  # type: ignore[attr-defined]
         return step
@@ -286,31 +297,24 @@ def cross_entropy(logits: Any, targets: np.ndarray) -> Any:
     return ops.cross_entropy(logits, targets, ignore_index=IGNORED if (targets == IGNORED).any() else None)
 
 
-def _pieces(start: str, texts: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
-    """The texts one after the other, up to a stop text; what may be the beginning of one is held back until it's clear."""
+def _until_stop(start: str, texts: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
+    """`start`, then the texts up to the first stop text; what may be the beginning of a stop text is held back until it is decided."""
     if start:
         yield start
-    held = ""
+    pending = ""
     for text in texts:
-        held += text
-        found = [at for at in (held.find(s) for s in stops) if at >= 0]
-        if found:
-            held = held[: min(found)]
+        pending += text
+        places = [at for at in (pending.find(s) for s in stops) if at >= 0]
+        if places:
+            pending = pending[: min(places)]
             break
-        keep = max((n for s in stops for n in range(1, min(len(s), len(held) + 1)) if held.endswith(s[:n])), default=0)
-        if len(held) > keep:
-            yield held[: len(held) - keep]
-            held = held[len(held) - keep:]
-    if held:
-        yield held
+        undecided = max((n for s in stops for n in range(1, min(len(s), len(pending) + 1)) if pending.endswith(s[:n])), default=0)
+        if len(pending) > undecided:
+            yield pending[: len(pending) - undecided]
+            pending = pending[len(pending) - undecided:]
+    if pending:
+        yield pending
 
 
-def bigram_loss(ids: np.ndarray, symbols: int, *, smoothing: float = 1.0) -> float:
-    """Cross-entropy in nats of the pairs in ids (n,) under the table of their own counts: the least that a model must beat.
-
-    p(b | a) = (count(a, b) + smoothing) / (count(a) + smoothing symbols)
-    """
-    counts = np.full((symbols, symbols), smoothing)
-    np.add.at(counts, (ids[:-1], ids[1:]), 1)
-    logits = np.log(counts / counts.sum(1, keepdims=True))
-    return float(ops.cross_entropy(logits[ids[:-1]], ids[1:]))
+def __getattr__(name: str):
+    return moved(__name__, name, "zoo.language.evaluation", ("bigram_loss",))

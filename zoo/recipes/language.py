@@ -1,16 +1,14 @@
-"""How a language model is trained: settings of a run, the trainer."""
+"""How a language model is trained: settings of a run, batches and the trainer; the same for transformers and recurrent networks."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any, Literal
 
-import numpy as np
-from numpy.random import Generator
-
-from ..data.text import pad
-from ..language.corpus import Corpus, _rolls, _window, evaluate, line_table
+from ..language.corpus import Corpus
+from ..language.evaluation import evaluate
 from ..language.model import LanguageModel
+from ..language.windows import consecutive_windows, line_table, random_lines, random_pieces, random_windows
 from ..model import Config
 from ..optim import AdamW, Average, Muon, Optimiser, cosine, linear_decay
 from ..training import Batches, Trainer
@@ -33,66 +31,23 @@ class LanguageTraining(Config):
     clip: float = 1.0  # greatest norm of the gradient
     average: float = 0.0  # decay of the averaged weights that are evaluated and saved; 0 for none
     evaluate_every: int = 500  # steps
-    evaluate_tokens: int = 120_000  # how much of the validation text
+    evaluate_tokens: int = 120_000  # of the validation text
 
 
 def batches_of(model: LanguageModel, corpus: Corpus, training: LanguageTraining) -> Batches:
-    """What `Trainer` asks for at each step."""
-    n, config = int(training.batch_size), model.config
-    if getattr(config, "inputs", "") == "keys":
-        rolls, most = _rolls(corpus)["train"], training.transpose
-
-        def some_pieces(step: int, rng: Generator) -> Any:
-            chosen, by = rng.integers(len(rolls), size=n), rng.integers(-most, most + 1, size=n)
-            return pad([_transposed(rolls[i], semitones) for i, semitones in zip(chosen, by)])
-
-        return some_pieces
-    text = corpus.split(config.lines)["train"]
-    if config.lines:
-        inputs, targets = line_table(text, model)
-
-        def some_lines(step: int, rng: Generator) -> Any:
-            rows = rng.integers(len(inputs), size=n)
-            used = int((targets[rows] >= 0).sum(1).max())
-            return inputs[rows, :used], targets[rows, :used]
-
-        return some_lines
-    ids, time = model.tokenizer.encode(text), training.window or _window(model, 64)
+    """What the model's loss takes at each step of training."""
+    n = int(training.batch_size)
+    if model.reads_rolls:
+        return random_pieces(corpus.piano_rolls["train"], n, training.transpose)
+    text = corpus.split(model.config.lines)["train"]
+    if model.config.lines:
+        return random_lines(*line_table(text, model.tokenizer, model.start_id, model.context), n)
+    ids, time = model.tokenizer.encode(text), training.window or model.context or 64
     if len(ids) < max(time + 1, 2 * n):
         raise ValueError(f"{corpus.name}: has {len(ids)} tokens to train on; expects at least {max(time + 1, 2 * n)} for windows of {time}")
-    if not hasattr(config, "window"):
-        return _in_order(ids, n, time)
-    places = (len(ids) - time - 1) // config.stride + 1
-
-    def windows(step: int, rng: Generator) -> Any:
-        found = ids[config.stride * rng.integers(places, size=n)[:, None] + np.arange(time + 1)]  # (batch, time + 1)
-        return found[:, :-1], found[:, 1:]
-
-    return windows
-
-
-def _transposed(roll: np.ndarray, semitones: int) -> np.ndarray:
-    """A roll (steps, 88) so many keys higher; as it is where a note would leave the keyboard."""
-    moved = np.roll(roll, semitones, axis=1)
-    return roll if (moved[:, :semitones] if semitones > 0 else moved[:, semitones:] if semitones else roll[:, :0]).any() else moved
-
-
-def _in_order(ids: np.ndarray, rows: int, time: int) -> Batches:
-    """Each row reads its own part of the text, window after window: (inputs, targets, whether they begin anew).
-
-    Each epoch cuts the windows elsewhere.
-    """
-    length = (len(ids) - 1) // rows
-    per_epoch = max(1, (length - 1) // time)
-
-    def windows(step: int, rng: Generator) -> Any:
-        epoch, i = divmod(step, per_epoch)
-        offset = int(np.random.default_rng((epoch, 0x5EED)).integers(max(1, length - per_epoch * time)))
-        at = (np.arange(rows) * length + offset + i * time)[:, None] + np.arange(min(time, length) + 1)
-        found = ids[np.minimum(at, len(ids) - 1)]
-        return found[:, :-1], found[:, 1:], i == 0
-
-    return windows
+    if model.context is None:  # a state is carried from window to window, so they must follow each other
+        return consecutive_windows(ids, n, time)
+    return random_windows(ids, n, time, model.config.stride)
 
 
 def make_trainer(model: LanguageModel, corpus: Corpus, training: LanguageTraining, *, seed: int = 0, folder: Any = None,
@@ -112,4 +67,4 @@ def make_trainer(model: LanguageModel, corpus: Corpus, training: LanguageTrainin
     return Trainer(
         model, model.loss, batches_of(model, corpus, t), optimiser, steps=t.steps, schedule=shape(t.steps, warmup=t.warm_up, floor=t.floor),
         seed=seed, average=Average(parameters.values(), t.average) if t.average else None, folder=folder, resume=resume, minutes=minutes,
-        evaluate=lambda m: evaluate(m, corpus, most=t.evaluate_tokens), evaluate_every=t.evaluate_every)
+        evaluate=lambda m: evaluate(m, corpus, max_tokens=t.evaluate_tokens), evaluate_every=t.evaluate_every)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...autograd.tracing import trace
 from ...explain.circuits import WATCHED, Inside, lens, output_matrix, part_names, pushes, read
-from ...language.model import Sampling, softmax
+from ...language.sampling import Sampling, softmax
 from .gates import gate_panels, gate_parts
 from .recording import Event, Panels, Rows, recorder, watch
 
