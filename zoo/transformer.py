@@ -254,12 +254,7 @@ def _array(x: Any) -> np.ndarray:
     return x.data if isinstance(x, Tensor) else x
 
 
-def from_hugging_face(folder: Any) -> Transformer:
-    """A GPT-2 or Llama folder of Hugging Face's layout; see hugging_face.py."""
-    from .loading.hugging_face import read_folder
-
-    return read_folder(folder)
-
-
 def __getattr__(name: str):
+    if name == "from_hugging_face":
+        return moved(__name__, name, "zoo.loading.hugging_face", (name,))
     return moved(__name__, name, "zoo.recipes.transformer", ("LanguageTraining", "PRESETS", "make_trainer"))

@@ -32,9 +32,9 @@ def load(name_or_folder: str | Path) -> Any:
         ships = ", ".join(shipped()) or "none"
         raise FileNotFoundError(f"load: {str(name_or_folder)!r} is neither a folder nor one of the models that ship: {ships}")
     if not (folder / storage.CARD).exists() and (folder / "config.json").exists():
-        from ..transformer import from_hugging_face
+        from .hugging_face import read_folder
 
-        return from_hugging_face(folder)
+        return read_folder(folder)
     arrays, card = storage.load_folder(folder)
     kind = card.get("kind")
     if kind not in KINDS:

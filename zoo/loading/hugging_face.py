@@ -50,6 +50,9 @@ def read_folder(folder: PathLike) -> Transformer:
     return model.eval()  # type: ignore[return-value]
 
 
+from_hugging_face = read_folder  # what zoo.transformer called it until 0.1
+
+
 def write_folder(model: Transformer, folder: PathLike) -> None:
     """Write config.json and model.safetensors as `transformers` reads them, and tokenizer.json where the tokenizer is byte pairs.
 
