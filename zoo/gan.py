@@ -92,8 +92,11 @@ class GAN(Model):
         if c.clusters and c.classes:
             raise ValueError(f"GANConfig: clusters is {c.clusters} and classes {c.classes}; one takes the place of the other")
         self.shape = c.image if len(c.image) == 1 else (*c.image, 1)[:3]
-        self.generator = Generator(c, self.shape, rng=rng)
-        self.discriminator = Discriminator(c, self.shape, rng=rng)
+        self.generator = Generator(c.latent + c.labels, self.shape, network=c.network, channels=c.channels, hidden=c.hidden,
+                                   norm=c.generator_norm, rng=rng)
+        self.discriminator = Discriminator(self.shape, network=c.network, channels=c.channels, hidden=c.discriminator_hidden,
+                                           norm=c.discriminator_norm, rng=rng, classes=c.labels, conditioning=c.conditioning,
+                                           frequencies=c.frequencies, packing=c.packing)
         if c.clusters:
             self.centres = np.zeros((c.clusters, math.prod(self.shape)), np.float32)  # of the samples in each cluster, as `inside`
             self.shares = np.full(c.clusters, 1 / c.clusters, np.float32)

@@ -1,1 +1,1 @@
-"""Parts of `gan.py`: the two networks, the losses of the game, and clusters in place of labels."""
+"""Parts of `gan.py`: the two networks, the losses and penalties of the game, and clusters in place of labels."""

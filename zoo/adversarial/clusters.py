@@ -10,23 +10,27 @@ from ..training import minibatches
 
 
 def nearest_centre(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """x (n, d), centres (k, d) -> which centre is nearest to each row, (n,)."""
+    """x (n, d), centres (k, d) -> the index of the centre nearest to each row, (n,)."""
     return np.concatenate([squared_distances(x[part], centres).argmin(1) for part in minibatches(len(x), 4096)])
 
 
 def k_means(x: np.ndarray, k: int, rng: Generator, rounds: int = 30) -> np.ndarray:
-    """x (n, d) -> k centres (k, d), each the mean of the rows to which it is nearest, from k different rows on; ValueError if n < k."""
+    """x (n, d) -> centres (k, d), each the mean of the rows to which it is nearest, starting from k different rows; ValueError if n < k.
+
+    Both halves of a round lower the sum of squared distances between rows and their centres: giving each row the nearest centre, and
+    moving each centre to the mean of its rows.  So the rounds end where neither changes anything, or after `rounds`.
+    """
     if not 1 <= k <= len(x):
         raise ValueError(f"k_means: k is {k}; with {len(x)} rows it may go from 1 to {len(x)}")
     centres = x[rng.choice(len(x), k, replace=False)]
     for _ in range(rounds):
-        which = nearest_centre(x, centres)
-        order, counts = np.argsort(which, kind="stable"), np.bincount(which, minlength=k)
-        taken = np.flatnonzero(counts)  # a centre that has lost all its rows stays where it is
-        sums = np.add.reduceat(x[order], np.concatenate([[0], np.cumsum(counts[taken])[:-1]]), axis=0)
-        moved = centres.copy()
-        moved[taken] = sums / counts[taken, None]
-        if np.array_equal(moved, centres):
+        nearest = nearest_centre(x, centres)
+        order, counts = np.argsort(nearest, kind="stable"), np.bincount(nearest, minlength=k)
+        occupied = np.flatnonzero(counts)  # a centre that has lost all its rows stays where it is
+        starts = np.concatenate([[0], np.cumsum(counts[occupied])[:-1]])
+        means = centres.copy()
+        means[occupied] = np.add.reduceat(x[order], starts, axis=0) / counts[occupied, None]
+        if np.array_equal(means, centres):
             break
-        centres = moved
+        centres = means
     return centres

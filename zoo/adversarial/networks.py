@@ -1,19 +1,19 @@
-"""Generators and discriminators, dense and convolutional (DCGAN: Radford et al. 2016)."""
+"""Generators and discriminators, dense and convolutional (DCGAN: Radford et al. 2016).
+
+Either is built for samples of a `shape`: (height, width, colours) of pictures, or (dimensions,) of points.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator as Rng
 
 from .. import autograd as ops
 from ..nn import BatchNorm, Conv2d, ConvTranspose2d, Embedding, GroupNorm, Linear, Module
-
-if TYPE_CHECKING:
-    from ..gan import GANConfig
 
 
 class Stage(NamedTuple):
@@ -25,69 +25,75 @@ class Stage(NamedTuple):
 
 
 class Generator(Module):
-    """z (n, latent + classes) -> (n, height, width, colours) in (-1, 1), or points (n, dimensions).
+    """z with one-hot labels beside it (n, inputs) -> pictures (n, height, width, colours) in (-1, 1), or points (n, dimensions).
 
-    Convolutional: a dense layer to a quarter of the size, and two transposed convolutions that double it (Radford et al. 2016).
+    convolutional: a dense layer to a quarter of the size with 4 * channels, and two transposed convolutions that double it (Radford et al.
+    2016, figure 1).  dense: layers of the widths `hidden`.
     """
 
-    def __init__(self, config: GANConfig, shape: tuple[int, ...], *, rng: Rng):
-        c, batch = config, config.generator_norm == "batch"
-        self.convolutional = c.network == "convolutional"
-        inputs = c.latent + c.labels
+    def __init__(self, inputs: int, shape: tuple[int, ...], *, network: str, channels: int, hidden: Sequence[int], norm: str, rng: Rng):
+        batch_norm = norm == "batch"
+        self.convolutional = network == "convolutional"
 
-        def scale(fan: int, usual: float) -> float:
-            """Under batch norms weights have deviation 0.02 (Radford et al. 2016, section 4): only directions count, small ones turn faster."""
-            return 0.02 * math.sqrt(fan) if batch else usual
+        def scale(fan_in: int, usual: float) -> float:
+            """Under batch norms weights have standard deviation 0.02 (Radford et al. 2016, section 4).
+
+            A norm undoes their length, so only their direction counts, which steps of a given length turn faster where they are short.
+            """
+            return 0.02 * math.sqrt(fan_in) if batch_norm else usual
 
         if self.convolutional:
-            self.small = (shape[0] // 4, shape[1] // 4, 4 * c.channels)
-            self.into = Linear(inputs, math.prod(self.small), rng=rng, bias=not batch, scale=scale(inputs, 1.0))
-            self.grow = [ConvTranspose2d(4 * c.channels, 2 * c.channels, 4, stride=2, padding=1, rng=rng, bias=not batch,
-                                         scale=scale(4 * 4 * c.channels, 1.0))]
-            self.out: Callable = ConvTranspose2d(2 * c.channels, shape[2], 4, stride=2, padding=1, rng=rng, scale=scale(4 * 2 * c.channels, 1.0))
-            widths = [4 * c.channels, 2 * c.channels]
+            widths = [4 * channels, 2 * channels]
+            self.small = (shape[0] // 4, shape[1] // 4, widths[0])
+            self.into = Linear(inputs, math.prod(self.small), rng=rng, bias=not batch_norm, scale=scale(inputs, 1.0))
+            self.grow = [ConvTranspose2d(widths[0], widths[1], 4, stride=2, padding=1, rng=rng, bias=not batch_norm,
+                                         scale=scale(4 * widths[0], 1.0))]
+            self.out: Callable = ConvTranspose2d(widths[1], shape[2], 4, stride=2, padding=1, rng=rng, scale=scale(4 * widths[1], 1.0))
         else:
-            self.layers = [Linear(i, o, rng=rng, bias=not batch, scale=scale(i, math.sqrt(2))) for i, o in zip([inputs, *c.hidden], c.hidden)]
-            self.out = Linear(c.hidden[-1], math.prod(shape), rng=rng, scale=scale(c.hidden[-1], 1.0))
-            widths = list(c.hidden)
-        self.norms = [BatchNorm(w, activation="relu") if batch else None for w in widths]
+            widths = list(hidden)
+            self.layers = [Linear(i, o, rng=rng, bias=not batch_norm, scale=scale(i, math.sqrt(2)))
+                           for i, o in zip([inputs, *widths], widths)]
+            self.out = Linear(widths[-1], math.prod(shape), rng=rng, scale=scale(widths[-1], 1.0))
+        self.norms = [BatchNorm(width, activation="relu") if batch_norm else None for width in widths]
         self.shape, self.pictures = shape, len(shape) > 1
-
-    def stages(self) -> list[Stage]:
-        """The layers in order."""
-        if self.convolutional:
-            layers: list[Any] = [lambda z: self.into(z).reshape((len(z), *self.small)), *self.grow]
-            found = [Stage(f"layer {i}", _FORMULA["first" if i == 0 else "grow", norm is not None], self._layer(layer, norm))
-                     for i, (layer, norm) in enumerate(zip(layers, self.norms))]
-        else:
-            found = [Stage(f"layer {i}", _FORMULA["first", norm is not None], self._layer(layer, norm))
-                     for i, (layer, norm) in enumerate(zip(self.layers, self.norms))]
-        if self.pictures:
-            found.append(Stage("picture", "x = tanh(W h + b)", lambda h: ops.tanh(self.out(h)).reshape((len(h), *self.shape))))
-        else:
-            found.append(Stage("points", "x = W h + b", self.out))
-        return found
-
-    @staticmethod
-    def _layer(layer: Callable, norm: BatchNorm | None) -> Callable:
-        return (lambda h: ops.relu(layer(h))) if norm is None else (lambda h: norm(layer(h)))
 
     def __call__(self, z):
         for stage in self.stages():
             z = stage.run(z)
         return z
 
+    def stages(self) -> list[Stage]:
+        """The layers in order."""
+        layers: Sequence[Callable] = [self._first_maps, *self.grow] if self.convolutional else self.layers
+        stages = [Stage(f"layer {i}", _FORMULAS[self.convolutional and i > 0, norm is not None], _activated(layer, norm))
+                  for i, (layer, norm) in enumerate(zip(layers, self.norms))]
+        last = Stage("picture", "x = tanh(W h + b)", self._picture) if self.pictures else Stage("points", "x = W h + b", self.out)
+        return [*stages, last]
 
-_FORMULA = {
-    ("first", True): "h = max(0, batch norm(W z))", ("first", False): "h = max(0, W z + b)",
-    ("grow", True): "h = max(0, batch norm(transposed convolution of h))", ("grow", False): "h = max(0, transposed convolution of h, + b)",
+    def _first_maps(self, z):
+        return self.into(z).reshape((len(z), *self.small))
+
+    def _picture(self, h):
+        return ops.tanh(self.out(h)).reshape((len(h), *self.shape))
+
+
+_FORMULAS = {  # (is a transposed convolution, has a batch norm)
+    (False, True): "h = max(0, batch norm(W z))", (False, False): "h = max(0, W z + b)",
+    (True, True): "h = max(0, batch norm(transposed convolution of h))", (True, False): "h = max(0, transposed convolution of h, + b)",
 }
+
+
+def _activated(layer: Callable, norm: BatchNorm | None) -> Callable:
+    return (lambda h: ops.relu(layer(h))) if norm is None else (lambda h: norm(layer(h)))  # the batch norm has its relu in it
 
 
 class Spectral(Module):
     """A layer whose weight, as a matrix (inputs, outputs), is divided by its greatest singular value (Miyato et al. 2018, algorithm 1).
 
-    u follows the left singular vector by one step of power iteration a call in training; u and v count as constants.
+    |W h| is at most sigma(W) |h|, so a dense layer divided by sigma(W) stretches no difference between two inputs, nor does leaky ReLU:
+    therefore the whole network's slope is at most 1 (section 2.1, eq. 6 and 7).  Of a convolution this matrix is the paper's stand-in
+    for the larger one that takes a whole picture.
+    u follows the left singular vector by one step of power iteration a call in training; u and v count as constants in the gradient.
     """
 
     layer: Linear | Conv2d
@@ -122,55 +128,61 @@ def _unit(v: np.ndarray) -> np.ndarray:
 class Discriminator(Module):
     """x (n, *shape), labels (n,) -> logits of "real", (n / packing, 1).
 
-    Convolutional: two convolutions that halve the picture, and a dense layer (Radford et al. 2016).  Labels enter as planes beside the
-    picture, or as the product of an embedding with the last features (Miyato & Koyama 2018, eq. 3).  Dense: each coordinate x may come
-    with sin(f x) / f and cos(f x) / f, without which a network is slow to see what is sharp in a low dimension (Tancik et al. 2020).
+    convolutional: two convolutions that halve the picture, of 2 and 4 times `channels`, and a dense layer (Radford et al. 2016).
+    dense: layers of the widths `hidden`.  frequencies: each coordinate x comes with sin(f x) / f and cos(f x) / f too, without which a
+    dense network is slow to see what is sharp in few dimensions (Tancik et al. 2020).
+
+    conditioning: labels, of which there are `classes`, enter by "concatenation", as planes beside the picture, or by "projection".
+    The best logit is ln p(x, y) - ln q(x, y) = [ln p(y|x) - ln q(y|x)] + [ln p(x) - ln q(x)] (Miyato & Koyama 2018, eq. 2).  If p(y|x)
+    and q(y|x) are softmaxes of features h(x), then, but for a function of x alone, the first bracket is the product of h with a vector
+    for each label: so projection adds an embedding of the label times h to a logit that doesn't know the label (eq. 3).
+
+    packing: this many samples are judged as one (Lin et al. 2018).  A generator that never draws a share e of the data differs from it by
+    a total variation of as little as e; but of packs of m, a share 1 - (1 - e)^m holds something that the generator never draws, so for
+    packs the distance is at least that, nearly m times as much (section 3).
     """
 
-    def __init__(self, config: GANConfig, shape: tuple[int, ...], *, rng: Rng):
-        c, kind = config, config.discriminator_norm
-        self.packing, self.shape, self.classes = c.packing, shape, c.labels
-        self.planes = c.labels if c.conditioning == "concatenation" else 0
-        self.convolutional = c.network == "convolutional"
-        entries = shape[-1] if self.convolutional else math.prod(shape)
-        self.frequencies = np.array(c.frequencies, np.float32)
-        entries = entries * c.packing * (1 + 2 * len(c.frequencies)) + self.planes
+    def __init__(self, shape: tuple[int, ...], *, network: str, channels: int, hidden: Sequence[int], norm: str, rng: Rng, classes: int = 0,
+                 conditioning: str = "projection", frequencies: Sequence[float] = (), packing: int = 1):
+        self.packing, self.shape, self.classes = packing, shape, classes
+        self.planes = classes if conditioning == "concatenation" else 0
+        self.convolutional = network == "convolutional"
+        self.frequencies = np.array(frequencies, np.float32)
+        inputs = shape[-1] if self.convolutional else math.prod(shape)
+        inputs = inputs * packing * (1 + 2 * len(frequencies)) + self.planes
 
-        def made(layer: Linear | Conv2d) -> Callable:
-            return Spectral(layer, rng=rng) if kind == "spectral" else layer
+        def normalised(layer: Linear | Conv2d) -> Callable:
+            return Spectral(layer, rng=rng) if norm == "spectral" else layer
 
+        bias = norm != "batch"  # a batch norm takes the mean out and has a bias itself
         if self.convolutional:
-            a, b = 2 * c.channels, 4 * c.channels
-            self.layers = [made(Conv2d(entries, a, 4, stride=2, padding=1, rng=rng, scale=math.sqrt(2))),
-                           made(Conv2d(a, b, 4, stride=2, padding=1, rng=rng, bias=kind != "batch", scale=math.sqrt(2)))]
-            widths, features = [a, b], b * (shape[0] // 4) * (shape[1] // 4)
+            widths = [2 * channels, 4 * channels]
+            self.layers = [normalised(Conv2d(inputs, widths[0], 4, stride=2, padding=1, rng=rng, scale=math.sqrt(2))),
+                           normalised(Conv2d(widths[0], widths[1], 4, stride=2, padding=1, rng=rng, bias=bias, scale=math.sqrt(2)))]
+            features = widths[1] * (shape[0] // 4) * (shape[1] // 4)
         else:
-            widths = list(c.discriminator_hidden)
-            self.layers = [made(Linear(i, o, rng=rng, bias=kind != "batch" or not j, scale=math.sqrt(2)))
-                           for j, (i, o) in enumerate(zip([entries, *widths], widths))]
+            widths = list(hidden)
+            self.layers = [normalised(Linear(i, o, rng=rng, bias=bias or not j, scale=math.sqrt(2)))
+                           for j, (i, o) in enumerate(zip([inputs, *widths], widths))]
             features = widths[-1]
-        self.norms = [None if j == 0 else BatchNorm(w, activation="leaky_relu") if kind == "batch" else GroupNorm(1, w) if kind == "layer" else None
-                      for j, w in enumerate(widths)]  # none on the first, as Radford et al.
-        self.out = made(Linear(features, 1, rng=rng))
-        self.labels = Embedding(c.labels, widths[-1], rng=rng) if c.labels and not self.planes else None
+        self.norms = [_norm_after(norm, width) if j else None for j, width in enumerate(widths)]  # none on the first, as Radford et al.
+        self.out = normalised(Linear(features, 1, rng=rng))
+        self.labels = Embedding(classes, widths[-1], rng=rng) if classes and not self.planes else None
 
     def __call__(self, x, labels=None):
         x = self._packed(x)
         if len(self.frequencies):
-            angles = x.reshape((*x.shape, 1)) * self.frequencies
-            waves = [(wave(angles) / self.frequencies).reshape((len(x), -1)) for wave in (ops.sin, ops.cos)]  # of slopes up to 1
-            x = ops.concatenate([x, *waves], axis=1)
+            x = self._with_waves(x)
         if self.planes:
-            one_hot = np.eye(self.classes, dtype=np.float32)[labels].reshape((len(x),) + (1,) * (x.ndim - 2) + (-1,))
-            x = ops.concatenate([x, np.broadcast_to(one_hot, (*x.shape[:-1], self.classes))], axis=-1)
+            x = self._with_planes(x, labels)
         for layer, norm in zip(self.layers, self.norms):
             x = layer(x) if norm is None else norm(layer(x))
-            x = x if isinstance(norm, BatchNorm) else ops.leaky_relu(x, slope=0.2)  # which a batch norm does by itself
-        verdict = self.out(x.reshape((len(x), -1)))
+            x = x if isinstance(norm, BatchNorm) else ops.leaky_relu(x, slope=0.2)  # which the batch norm has in it
+        logits = self.out(x.reshape((len(x), -1)))
         if self.labels is None:
-            return verdict
+            return logits
         h = x.reshape((len(x), -1, x.shape[-1])).sum(axis=1)  # (n, width), summed over the picture
-        return verdict + (h * self.labels(labels)).sum(axis=1, keepdims=True)
+        return logits + (h * self.labels(labels)).sum(axis=1, keepdims=True)
 
     def _packed(self, x):
         """`packing` samples as one, side by side along the last axis."""
@@ -181,3 +193,18 @@ class Discriminator(Module):
             return x.reshape((n, *self.shape))
         x = ops.transpose(x.reshape((n // m, m, *self.shape)), axes=(0, 2, 3, 1, 4))
         return x.reshape((n // m, *self.shape[:2], m * self.shape[2]))
+
+    def _with_waves(self, x):
+        angles = x.reshape((*x.shape, 1)) * self.frequencies  # (n, coordinates, frequencies)
+        waves = [(wave(angles) / self.frequencies).reshape((len(x), -1)) for wave in (ops.sin, ops.cos)]  # of slopes up to 1
+        return ops.concatenate([x, *waves], axis=1)
+
+    def _with_planes(self, x, labels):
+        one_hot = np.eye(self.classes, dtype=np.float32)[labels].reshape((len(x),) + (1,) * (x.ndim - 2) + (-1,))
+        return ops.concatenate([x, np.broadcast_to(one_hot, (*x.shape[:-1], self.classes))], axis=-1)
+
+
+def _norm_after(norm: str, width: int) -> Any:
+    if norm == "batch":
+        return BatchNorm(width, activation="leaky_relu")
+    return GroupNorm(1, width) if norm == "layer" else None
