@@ -135,7 +135,7 @@ def traces(seconds: float) -> dict[str, dict]:
         "diffusion": lambda m: m.predict(x, np.full(16, 0.5), np.full(16, 3)),
         "VAE": lambda m: m.decode(np.zeros((16, 50), np.float32)),
         "VQ-VAE": lambda m: m.features(x),
-        "GAN": lambda m: m.generator(zoo.Tensor(m.joined(np.zeros((16, 64), np.float32), np.full(16, 3)))),
+        "GAN": lambda m: m.generator(zoo.Tensor(m.with_labels(np.zeros((16, 64), np.float32), np.full(16, 3)))),
     }
     found = {}
     for name, forward in passes.items():

@@ -258,7 +258,7 @@ def test_saliency_is_the_slope(rng):
     g, direction = explain.saliency(f, x), rng.standard_normal(x.shape).astype(np.float32)
     slope = (f(Tensor(x + 1e-3 * direction)).data - f(Tensor(x - 1e-3 * direction)).data) / 2e-3
     np.testing.assert_allclose((g * direction).sum((1, 2)), slope, rtol=2e-2, atol=2e-3)
-    given = model.inside(x)
+    given = model.to_network_range(x)
     np.testing.assert_allclose(g, 2 * model._verdict(given, labels).gradient[..., 0], atol=1e-5)  # dx/dpixel = 2
 
 
@@ -269,9 +269,9 @@ def test_a_discriminator_of_clusters_judges_each_picture_as_its_own(rng):
     assert len(set(own)) > 1
     logits = explain.discriminator_logit(model)(Tensor(x)).data
     model.discriminator.eval()
-    np.testing.assert_allclose(logits, model.discriminator(model.inside(x), own).data[:, 0], atol=1e-6)
+    np.testing.assert_allclose(logits, model.discriminator(model.to_network_range(x), own).data[:, 0], atol=1e-6)
     other = (own + 1) % 3
-    np.testing.assert_allclose(explain.discriminator_logit(model, other)(Tensor(x)).data, model.discriminator(model.inside(x), other).data[:, 0], atol=1e-6)
+    np.testing.assert_allclose(explain.discriminator_logit(model, other)(Tensor(x)).data, model.discriminator(model.to_network_range(x), other).data[:, 0], atol=1e-6)
 
 
 def test_occlusion_is_what_covering_takes_away(rng):

@@ -15,9 +15,9 @@ from zoo.autograd import Tensor
 from zoo.data import digits8x8
 from zoo.data.toys import TOYS, stacked_digits
 from zoo.explain.diagnosis import diagnose
-from zoo.gan import GAN, GANConfig
+from zoo.gan import GAN, AdversarialStep, GANConfig
 from zoo.nn import Conv2d, Linear
-from zoo.recipes.gan import PRESETS, Adversaries, GANTraining, make_trainer
+from zoo.recipes.gan import PRESETS, GANTraining, make_trainer
 from zoo.training import TrainingFailed
 
 SMALL = {"image": (8, 8), "channels": 4, "latent": 5}
@@ -45,7 +45,7 @@ def test_losses_push_the_right_way(name):
     d_real, d_fake = ops.grad(LOSSES[name].discriminator(real, fake), [real, fake])
     assert (d_real.data < 0).all() and (d_fake.data > 0).all()
     generator = LOSSES[name].generator
-    assert (ops.grad(generator(fake, real) if LOSSES[name].middle is None else generator(fake), fake).data < 0).all()
+    assert (ops.grad(generator(fake, real) if LOSSES[name].threshold is None else generator(fake), fake).data < 0).all()
 
 
 def test_minimax_is_twice_jensen_shannon_at_the_best_discriminator():
@@ -184,9 +184,9 @@ def test_saved_and_loaded_it_draws_the_same(tmp_path):
 # --- training
 
 
-def test_penalties_come_every_so_manieth_step_and_fall():
+def test_penalties_come_in_every_nth_step_and_fall():
     settings = GANTraining.make(loss="relativistic", r1=1.0, r2=1.0, penalty_every=2, penalty_end=0.25, steps=4, lr=1e-9, discriminator_lr=1e-9)
-    update = Adversaries(GAN.new(**SMALL, discriminator_norm="none"), settings)
+    update = AdversarialStep(GAN.new(**SMALL, discriminator_norm="none"), settings)
     weights, penalties = [], []
     for _ in range(4):
         weights.append(update.penalty_weight())
@@ -205,7 +205,7 @@ def test_presets_train(preset):
         fields = {**fields, "image": (8, 8, 3)}
     fields = {**fields, "channels": 4, **({"hidden": (8,), "discriminator_hidden": (8,)} if fields.get("network") == "dense" else {})}
     model, settings = GAN.new(**fields), GANTraining.make(**{**training, "batch_size": 8, "steps": 4})
-    update = Adversaries(model, settings)
+    update = AdversarialStep(model, settings)
     n = 8 * settings.critic_steps
     x = TOYS["grid"](n, np.random.default_rng(0)) if len(model.config.image) == 1 else pictures(n, 0, model.config.image)
     batch = (x, np.arange(n) % model.config.labels) if model.config.labels else x
@@ -213,7 +213,7 @@ def test_presets_train(preset):
     for i in range(2):
         figures = update(batch, np.random.default_rng(i))
     assert all(math.isfinite(v) for v in figures.values()), figures
-    assert {"generator", "discriminator", "real", "fake", "generator_norm", "discriminator_norm", "told_apart"} <= figures.keys()
+    assert {"generator", "discriminator", "real", "fake", "generator_norm", "discriminator_norm", "accuracy"} <= figures.keys()
     still = [name for name, p in model.named_parameters().items() if np.array_equal(before[name], p.data)]
     assert still == [name for name in still if name.startswith("discriminator.out")]  # a Wasserstein loss doesn't see the last bias
     assert update.last.gradient.shape == update.last.fake.shape and np.abs(update.last.gradient).max() > 0
@@ -223,7 +223,7 @@ def test_presets_train(preset):
 
 def test_generator_step_leaves_the_discriminator_and_the_other_way_round():
     model = GAN.new(**SMALL, discriminator_norm="none")
-    update = Adversaries(model, GANTraining(batch_size=8, discriminator_lr=0.0))
+    update = AdversarialStep(model, GANTraining(batch_size=8, discriminator_lr=0.0))
     before = model.arrays()
     before = {name: a.copy() for name, a in before.items()}
     update(pictures(8), np.random.default_rng(0))
@@ -304,12 +304,14 @@ def test_a_discriminator_that_has_won_or_died_is_named():
     real = TOYS["grid"](1000, np.random.default_rng(0))
     model = Drawing.new(**POINTS)
     model.samples = TOYS["grid"](1000, np.random.default_rng(1))
-    row = {"real": 5.0, "fake": -5.0, "told_apart": 0.8, "sample_norm": 1.0}
-    won = [row] * 10 + [{**row, "told_apart": 1.0, "sample_norm": 1e-5}] * 5
+    row = {"real": 5.0, "fake": -5.0, "accuracy": 0.8, "sample_norm": 1.0}
+    won = [row] * 10 + [{**row, "accuracy": 1.0, "sample_norm": 1e-5}] * 5
     assert "has won" in diagnose(model, real, history=won)[0]
-    dead = [row] * 10 + [{"real": 0.0, "fake": 0.0, "told_apart": 0.5, "sample_norm": 0.0}] * 5
+    dead = [row] * 10 + [{"real": 0.0, "fake": 0.0, "accuracy": 0.5, "sample_norm": 0.0}] * 5
     assert "is dead" in diagnose(model, real, history=dead)[0]
     assert diagnose(model, real, history=[row] * 20) == []
+    old = [{**{name: value for name, value in r.items() if name != "accuracy"}, "told_apart": r["accuracy"]} for r in won]
+    assert diagnose(model, real, history=old) == diagnose(model, real, history=won)  # logs of 0.1 call it so
 
 
 # --- data and errors
@@ -333,18 +335,18 @@ def bad(message, call, *args, error=ValueError, **kwargs):
 
 def test_bad_input_says_what_is_wrong():
     model = GAN.new(**SMALL)
-    update = Adversaries(model, GANTraining(batch_size=8))
+    update = AdversarialStep(model, GANTraining(batch_size=8))
     rng = np.random.default_rng(0)
     bad("this model takes", update, pictures(8, 0, (9, 9)), rng)
     bad(r"must lie in \[0, 1\]", update, 255 * pictures(8), rng)
-    bad("packing, 3, must divide", Adversaries, GAN.new(**SMALL, packing=3), GANTraining(batch_size=8))
-    bad("needs a multiple of 3", Adversaries(GAN.new(**SMALL, packing=3), GANTraining(batch_size=9)), pictures(8), rng)
+    bad("packing, 3, must divide", AdversarialStep, GAN.new(**SMALL, packing=3), GANTraining(batch_size=8))
+    bad("needs a multiple of 3", AdversarialStep(GAN.new(**SMALL, packing=3), GANTraining(batch_size=9)), pictures(8), rng)
     bad("packing", GAN.new, **SMALL, packing=2, classes=3)
     bad("4 divides", GAN.new, **{**SMALL, "image": (10, 10)})
     for name, value in (("classes", -1), ("clusters", -2), ("latent", 0), ("channels", 0), ("packing", 0)):
         bad(f"GANConfig: {name} is {value}; it is at least", GAN.new, **{**SMALL, name: value})
     bad("truncation is -1.0; it is above 0", GAN.new, **SMALL, truncation=-1.0)
-    bad("smoothing", Adversaries, model, GANTraining(loss="wasserstein", smoothing=0.1))
+    bad("smoothing", AdversarialStep, model, GANTraining(loss="wasserstein", smoothing=0.1))
     bad("truncation", model.sample, 1, truncation=0.0)
     bad("z has shape", model.sample, z=np.zeros((2, 3)))
     bad("digit", model.sample, 2, digit=1)
@@ -353,6 +355,19 @@ def test_bad_input_says_what_is_wrong():
     bad("at least two classes", make_trainer, GAN.new(**SMALL, classes=3), one, GANTraining(batch_size=8))
     bad("has samples of shape", make_trainer, model, "grid", GANTraining(batch_size=8))
     bad("did you mean 'packing'", GAN.new, pakcing=2)
+
+
+def test_names_of_0_1_go_on_working():
+    import zoo.recipes.gan as recipe
+
+    model, x = GAN.new(**SMALL), pictures(2)
+    with pytest.warns(DeprecationWarning, match="to_network_range now"):
+        np.testing.assert_array_equal(model.inside(x), model.to_network_range(x))
+    for module in (recipe, zoo.gan):
+        with pytest.warns(DeprecationWarning, match="AdversarialStep now"):
+            assert module.Adversaries is AdversarialStep
+    with pytest.warns(DeprecationWarning, match="zoo.gan.LastStep now"):
+        assert recipe.Duel is zoo.gan.LastStep
 
 
 # --- clusters

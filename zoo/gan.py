@@ -1,32 +1,45 @@
-"""Generative adversarial networks (Goodfellow et al. 2014): one network draws, the other tells its pictures from real ones.
+"""Generative adversarial networks (Goodfellow et al. 2014): one network draws, the other tells its samples from real ones.
 
-    z ~ N(0, 1)  --G-->  G(z)  --D-->  verdict  <--D--  x from the data
+    z ~ N(0, 1)  --G-->  G(z)  --D-->  logit of "real"  <--D--  x from the data
 
-D's output is a number without bounds, the logit of "real".  Against collapse: packing (Lin et al. 2018), spectral norm (Miyato et al.
-2018), gradient penalties (Gulrajani et al. 2017; Mescheder et al. 2018), clusters (Liu et al. 2020), averaged weights; how both networks
-are trained is in `gan_training`.  `gan_diagnosis.diagnose` says in words what went wrong.
+D raises V(D, G) = E[ln D(x)] + E[ln(1 - D(G(z)))] and G lowers it (eq. 1).  With p the density of the data and q that of G's samples, V is
+the integral of p ln D + q ln(1 - D) over x.  At each x, a ln D + b ln(1 - D) is greatest at D = a / (a + b), so the best discriminator of a
+given G is D* = p / (p + q) (proposition 1, eq. 2).  D is computed from a logit l, a number without bounds, as 1 / (1 + exp(-l)); then
+
+    l* = ln(D* / (1 - D*)) = ln p(x) - ln q(x):
+
+a discriminator learns the log ratio of the two densities.  Put into V, D* gives 2 JSD(p, q) - ln 4 (theorem 1): G's best is q = p.
+
+Below: the configuration, the game (both networks' steps on one screen), and the model with its steps and samples.  The networks, losses
+and penalties are in `adversarial/`, presets and settings of runs in `recipes/gan.py`; `explain.diagnosis.diagnose` says what went wrong.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.random import Generator as Rng
 
 from . import autograd as ops
+from .adversarial.clusters import k_means, nearest_centre
+from .adversarial.losses import LOSSES, gradient_penalty, zero_centred_penalty
 from .adversarial.networks import Discriminator, Generator
 from .autograd import Tensor, no_grad
 from .evaluation import Judge, toy_figures
-from .model import Config, Model, Step, check_images, check_labels, great_circle, moved, replayable, stream
+from .model import Config, Model, Renamed, Step, check_images, check_labels, great_circle, labels_for, moved, replayable, stream
 from .nn import evaluating
-from .training import minibatches
+from .optim import Adam, Schedule, constant
+from .training import TrainingFailed, minibatches
 
 if TYPE_CHECKING:
     from .data.images import Images
+
+
+# --- configuration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +52,171 @@ class GANConfig(Config):
     discriminator_hidden: tuple[int, ...] = (256, 256)  # dense: widths of the discriminator's
     generator_norm: Literal["batch", "none"] = "batch"
     discriminator_norm: Literal["batch", "layer", "spectral", "none"] = "spectral"
-    classes: int = 0  # label-conditional if above 0
-    clusters: int = 0  # or conditional on clusters of like pictures, which it finds by itself and draws by their shares (Liu et al. 2020)
-    conditioning: Literal["projection", "concatenation"] = "projection"  # how the discriminator hears of the label
-    frequencies: tuple[float, ...] = ()  # dense: sin and cos of each coordinate that the discriminator sees too, radians a unit
-    packing: int = 1  # how many samples the discriminator judges together
+    classes: int = 0  # conditional on labels if above 0
+    clusters: int = 0  # or conditional on clusters of like pictures, found by k-means and drawn by their shares (Liu et al. 2020)
+    conditioning: Literal["projection", "concatenation"] = "projection"  # how the discriminator is told the label
+    frequencies: tuple[float, ...] = ()  # dense: of sines and cosines of each coordinate that the discriminator sees too, radians a unit
+    packing: int = 1  # how many samples the discriminator judges as one (Lin et al. 2018)
     truncation: float | None = None  # of z, unless sampling says otherwise; None or infinity for none
 
     @property
     def labels(self) -> int:
-        """How many labels the networks are told of."""
+        """How many labels the networks are told apart by."""
         return self.classes or self.clusters
+
+
+# --- the game
+
+
+@dataclasses.dataclass(frozen=True)
+class GameSettings(Config):
+    """Algorithm 1 of Goodfellow et al. (2014), and what later papers added to keep the game stable; a run's settings are more of these."""
+
+    steps: int = 20_000  # of the generator
+    batch_size: int = 64
+    loss: Literal["minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic"] = "non-saturating"
+    lr: float = 2e-4  # the generator's
+    discriminator_lr: float = 2e-4
+    beta_1: float = 0.5
+    beta_2: float = 0.999
+    critic_steps: int = 1  # steps of the discriminator for each of the generator
+    gradient_penalty: float = 0.0  # weight of (|dD/dx| - 1)^2 between real and fake (Gulrajani et al. 2017, eq. 3)
+    r1: float = 0.0  # weight of |dD/dx|^2 / 2 on real samples (Mescheder et al. 2018, eq. 9)
+    r2: float = 0.0  # and on fake ones
+    penalty_every: int = 1  # r1 and r2 are added in every `penalty_every`-th step, multiplied by it (Karras et al. 2020, section 3.1)
+    penalty_end: float = 1.0  # the share of r1 and r2 that is left at the end; they fall geometrically
+    weight_clip: float = 0.0  # every weight of D stays within this (Arjovsky et al. 2017, algorithm 1)
+    smoothing: float = 0.0  # the target for real samples is 1 - smoothing (Salimans et al. 2016)
+    noise: float = 0.0  # standard deviation at first of noise added to what D sees; it falls to 0 (Sonderby et al. 2017, section 3.2)
+
+
+@dataclasses.dataclass
+class LastStep:
+    """What the last step of training computed for each fake sample."""
+
+    fake: np.ndarray  # (n, ...) in the network's range
+    logits: np.ndarray  # of the discriminator after its step, (n / packing,)
+    gradient: np.ndarray  # of the generator's loss in each fake sample: the step moves samples against it
+    labels: np.ndarray | None
+
+    verdict = Renamed("logits")
+
+
+class AdversarialStep:
+    """One step of both networks: `Trainer(..., update=AdversarialStep(model, settings))`.
+
+    schedule: factor of both learning rates, by steps of the generator.
+    """
+
+    last: LastStep | None = None  # what the step before computed for each fake sample
+
+    def __init__(self, model: GAN, settings: GameSettings, schedule: Schedule = constant):
+        s, name = settings, type(settings).__name__
+        if s.smoothing and s.loss == "wasserstein":
+            raise ValueError(f"{name}: smoothing is {s.smoothing} with loss 'wasserstein', which has no target to smooth")
+        if s.batch_size % model.config.packing:
+            raise ValueError(f"{name}: batch_size is {s.batch_size}; packing, {model.config.packing}, must divide it")
+        self.model, self.settings, self.schedule = model, settings, schedule
+        self.loss = LOSSES[s.loss]
+        self.generator = Adam(model.generator.parameters(), s.lr, betas=(s.beta_1, s.beta_2))
+        self.discriminator = Adam(model.discriminator.parameters(), s.discriminator_lr, betas=(s.beta_1, s.beta_2))
+
+    def __call__(self, batch, rng: Rng) -> dict[str, float]:
+        """batch: critic_steps * batch_size real samples, or (samples, labels).  Returns losses, mean logits, accuracy and gradient norms.
+
+        Fake samples are drawn with the labels of the real ones beside them.  Then labels are as frequent among the fake as among the real
+        ones, and the best logit ln p(x, y) - ln q(x, y) is ln p(x|y) - ln q(x|y): the label alone gives nothing away.
+        """
+        m, k = self.model, self.settings.critic_steps
+        x, labels = self._checked(batch)
+        rows = len(x) // k
+        factor, noise = self.schedule(self.generator.steps), self.noise_deviation()
+
+        def noisy(samples):
+            return samples + noise * rng.standard_normal(samples.shape, np.float32) if noise else samples
+
+        try:
+            for i in range(k):
+                part = slice(i * rows, (i + 1) * rows)
+                real, y = x[part], None if labels is None else labels[part]
+                z = m.with_labels(m.draw_z(rows, rng), y)
+                with ops.enable_grad(i == k - 1):  # the last fake samples serve the generator's step too
+                    fake = m.generator(Tensor(z))
+                figures = self._discriminator_step(noisy(real), noisy(fake.data), y, factor, rng)
+                if not math.isfinite(figures["discriminator"]):
+                    return figures
+            return {**self._generator_step(fake, real, y, factor, noisy), **figures}
+        except FloatingPointError as e:
+            raise TrainingFailed(f"step {self.generator.steps + 1}: {e}; training stopped") from e
+
+    def _discriminator_step(self, real: np.ndarray, fake: np.ndarray, labels: Any, factor: float, rng: Rng) -> dict[str, float]:
+        """(1) D raises E[ln D(x)] + E[ln(1 - D(G(z)))], or lowers another loss: real samples up, fake ones down, and not too steeply."""
+        s, discriminator, weight = self.settings, self.model.discriminator, self.penalty_weight()
+        r1, r2 = weight * s.r1, weight * s.r2
+        x_real, x_fake = Tensor(real, requires_grad=r1 > 0), Tensor(fake, requires_grad=r2 > 0)
+        on_real, on_fake = discriminator(x_real, labels), discriminator(x_fake, labels)
+        loss = self.loss.discriminator(on_real, on_fake, s.smoothing)
+        figures = {"discriminator": float(loss), "real": float(on_real.data.mean()), "fake": float(on_fake.data.mean()),
+                   "accuracy": self.loss.accuracy(on_real.data, on_fake.data)}
+
+        penalties = [r * zero_centred_penalty(x, logits) for r, x, logits in ((r1, x_real, on_real), (r2, x_fake, on_fake)) if r]
+        if s.gradient_penalty:
+            penalties.append(s.gradient_penalty * gradient_penalty(lambda x: discriminator(x, labels), real, fake, rng))
+        if penalties:
+            penalty = sum(penalties[1:], penalties[0])
+            figures["penalty"] = float(penalty)
+            loss = loss + penalty
+
+        if not math.isfinite(float(loss)):
+            return {**figures, "discriminator": float(loss), "discriminator_norm": self.discriminator.grad_norm}
+        self.discriminator.zero_grad()
+        loss.backward()
+        self.discriminator.step(factor)
+        if s.weight_clip:
+            np.clip(self.discriminator.flat, -s.weight_clip, s.weight_clip, out=self.discriminator.flat)
+        return {**figures, "discriminator_norm": self.discriminator.grad_norm}
+
+    def _generator_step(self, fake: Tensor, real: np.ndarray, labels: Any, factor: float, noisy: Callable) -> dict[str, float]:
+        """(2) G raises E[ln D(G(z))], or lowers another loss: through D, which stays as it is, samples move to where they look more real."""
+        discriminator, weights = self.model.discriminator, self.model.generator.parameters()
+        logits = discriminator(noisy(fake), labels)
+        if self.loss.threshold is None:  # a loss of pairs
+            with no_grad():
+                on_real = discriminator(Tensor(noisy(real)), labels)
+            loss = self.loss.generator(logits, on_real)
+        else:
+            loss = self.loss.generator(logits)
+
+        if not math.isfinite(float(loss)):
+            return {"generator": float(loss)}
+        at_fake, *gradients = ops.grad(loss, [fake, *weights])  # without those of the discriminator's weights
+        for p, gradient in zip(weights, gradients):
+            p.grad = gradient.data
+        self.generator.step(factor)
+        self.last = LastStep(fake.data, logits.data[:, 0], at_fake.data, labels)
+        return {"generator": float(loss), "generator_norm": self.generator.grad_norm, "sample_norm": float(np.linalg.norm(at_fake.data))}
+
+    def noise_deviation(self) -> float:
+        """Standard deviation of the noise in this step: `noise` at first, along a parabola to 0 after three fifths of the steps."""
+        left = 1 - self.generator.steps / (0.6 * self.settings.steps)
+        return self.settings.noise * left * left if left > 0 else 0.0
+
+    def penalty_weight(self) -> float:
+        """What r1 and r2 are multiplied by in this step; 0 in the steps that leave them out."""
+        s, step = self.settings, self.generator.steps
+        return 0.0 if step % s.penalty_every else s.penalty_every * s.penalty_end ** (step / s.steps)
+
+    def _checked(self, batch: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """The batch's samples in the network's range, and their labels."""
+        k, c = self.settings.critic_steps, self.model.config
+        x, labels = batch if isinstance(batch, tuple) else (batch, None)
+        x = self.model.to_network_range(x)
+        labels = check_labels(labels, c.labels, len(x)) if c.labels else None
+        rows = len(x) // k
+        if rows == 0 or rows % c.packing:
+            raise ValueError(f"batch: has {len(x)} samples; for {k} critic steps and packing {c.packing} "
+                             f"it needs a multiple of {k * c.packing}")
+        return x, labels
 
 
 # --- the model
@@ -57,13 +224,13 @@ class GANConfig(Config):
 
 @dataclasses.dataclass
 class GANStep(Step):
-    """One step from z to a verdict: `value` is what `name` computed from `given`."""
+    """One step from z to the verdict: `value` is what `name` computed from `given`."""
 
     name: str  # "z", "layer 0", ..., "picture" or "points", "pixels", "verdict"
     formula: str
     given: np.ndarray
     value: np.ndarray  # of "verdict": the probability that D gives to "real", (n,)
-    gradient: np.ndarray | None = None  # of "verdict": d logit / dx, the way in which each picture would look more real to D
+    gradient: np.ndarray | None = None  # of "verdict": d logit / dx, the direction in which each picture would look more real to D
 
 
 class GAN(Model):
@@ -98,7 +265,7 @@ class GAN(Model):
                                            norm=c.discriminator_norm, rng=rng, classes=c.labels, conditioning=c.conditioning,
                                            frequencies=c.frequencies, packing=c.packing)
         if c.clusters:
-            self.centres = np.zeros((c.clusters, math.prod(self.shape)), np.float32)  # of the samples in each cluster, as `inside`
+            self.centres = np.zeros((c.clusters, math.prod(self.shape)), np.float32)  # mean of the samples in each, in the network's range
             self.shares = np.full(c.clusters, 1 / c.clusters, np.float32)
 
     @classmethod
@@ -108,6 +275,7 @@ class GAN(Model):
 
     @property
     def pictures(self) -> bool:
+        """True for a model of pictures, False for one of points."""
         return len(self.config.image) > 1
 
     def draw_z(self, n: int, rng: Rng, truncation: float | None = None) -> np.ndarray:
@@ -120,24 +288,29 @@ class GAN(Model):
                 z[beyond] = rng.standard_normal(int(beyond.sum()), np.float32)
         return z
 
-    def joined(self, z, labels):
+    def with_labels(self, z, labels):
         """z with the labels beside it, one-hot, in a conditional model."""
         return z if labels is None else np.concatenate([z, np.eye(self.config.labels, dtype=np.float32)[labels]], axis=1)
 
-    def find_clusters(self, x: np.ndarray, seed: int = 0) -> None:
-        """Centres and shares of the clusters among these samples: pictures (n, *image) in [0, 1], or points."""
-        from .adversarial.clusters import k_means
+    def labels_for(self, digit, n: int, rng: Rng | None = None) -> np.ndarray | None:
+        """(n,) labels of a conditional model: as asked for, or all classes in turn, or clusters drawn by their shares."""
+        if not self.config.clusters:
+            return labels_for(digit, self.config.classes, n)
+        if digit is None:
+            shares = self.shares.astype(np.float64)
+            return (rng or np.random.default_rng(0)).choice(len(shares), n, p=shares / shares.sum())
+        return check_labels(digit, self.config.clusters, n)
 
-        self.centres[...] = k_means(self.inside(x).reshape(len(x), -1), self.config.clusters, np.random.default_rng(seed))
+    def find_clusters(self, x: np.ndarray, seed: int = 0) -> None:
+        """Take centres and shares of the clusters from these samples: pictures (n, *image) in [0, 1], or points."""
+        self.centres[...] = k_means(self.to_network_range(x).reshape(len(x), -1), self.config.clusters, np.random.default_rng(seed))
         self.shares[...] = np.bincount(self.cluster_of(x), minlength=len(self.centres)) / len(x)
 
     def cluster_of(self, x: np.ndarray) -> np.ndarray:
         """The cluster of each sample, (n,): x pictures (n, *image) in [0, 1], or points."""
-        from .adversarial.clusters import nearest_centre
+        return nearest_centre(self.to_network_range(x).reshape(len(x), -1), self.centres)
 
-        return nearest_centre(self.inside(x).reshape(len(x), -1), self.centres)
-
-    def inside(self, x) -> np.ndarray:
+    def to_network_range(self, x) -> np.ndarray:
         """Pictures in [0, 1] as (n, height, width, colours) in [-1, 1]; points as they are."""
         if not self.pictures:
             x = np.asarray(x, np.float32)
@@ -146,9 +319,11 @@ class GAN(Model):
             return x
         return 2 * check_images(x, self.config.image).reshape(len(x), *self.shape) - 1
 
-    def outside(self, x: np.ndarray) -> np.ndarray:
-        """The generator's output as pictures in [0, 1]."""
+    def to_pictures(self, x: np.ndarray) -> np.ndarray:
+        """The generator's output as pictures in [0, 1]; points as they are."""
         return 0.5 * x.reshape(len(x), *self.config.image) + 0.5 if self.pictures else x
+
+    joined, inside, outside = Renamed("with_labels"), Renamed("to_network_range"), Renamed("to_pictures")
 
     # --- generation
 
@@ -170,7 +345,7 @@ class GAN(Model):
             raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent})")
         labels = self.labels_for(digit, len(z), rng)
         yield self._z(z)
-        h = self.joined(z, labels)
+        h = self.with_labels(z, labels)
         for i in range(len(self.generator.stages())):
             step = self._layer(i, h)
             h = step.value
@@ -193,7 +368,7 @@ class GAN(Model):
 
     @replayable
     def _pixels(self, given: np.ndarray) -> GANStep:
-        return GANStep("pixels", "pixel = (x + 1) / 2", given, self.outside(given))
+        return GANStep("pixels", "pixel = (x + 1) / 2", given, self.to_pictures(given))
 
     @replayable
     def _verdict(self, given: np.ndarray, labels) -> GANStep:
@@ -207,16 +382,17 @@ class GAN(Model):
                batch: int = 500) -> np.ndarray:
         """(n, height, width[, channels]) float32 in [0, 1], or (n, dimensions) points.
 
-        digit: an int or (n,) labels; without it, a conditional model draws all classes in turn, and one of clusters each by its share.
+        digit: an int or (n,) labels; without it, a model of classes draws all in turn, and one of clusters each by its share.
+        truncation, z: as for `steps`.  batch: this many at a time.
         """
         n = n if z is None else len(z)
         labels = None if digit is None and self.config.clusters else self.labels_for(digit, n)
-        found = []
+        samples = []
         for part in minibatches(n, batch):
             steps = self.steps(part.stop - part.start, seed=(seed, part.start) if part.start else seed, truncation=truncation,
                                digit=None if labels is None else labels[part], z=None if z is None else z[part])
-            found.append(next(step.value for step in steps if step.name == ("pixels" if self.pictures else "points")))
-        return np.concatenate(found)
+            samples.append(next(step.value for step in steps if step.name == ("pixels" if self.pictures else "points")))
+        return np.concatenate(samples)
 
     def interpolate(self, z_a: np.ndarray, z_b: np.ndarray, steps: int = 10, digit=None) -> np.ndarray:
         """Pictures on the great circle between two z, (latent,) each: (steps, height, width); the ends are their pictures."""
@@ -226,29 +402,20 @@ class GAN(Model):
             digit = int(self.shares.argmax())  # one cluster all the way
         return self.sample(z=great_circle(np.asarray(z_a, np.float32), np.asarray(z_b, np.float32), steps), digit=digit)
 
-    def labels_for(self, digit, n: int, rng: Rng | None = None):
-        """(n,) labels of a conditional model: as asked for, or all classes in turn, or clusters drawn by their shares."""
-        if not self.config.labels:
-            if digit is not None:
-                raise ValueError("digit: this model isn't conditional (classes is 0), so it takes none")
-            return None
-        if digit is None and self.config.clusters:
-            shares = self.shares.astype(np.float64)
-            return (rng or np.random.default_rng(0)).choice(len(shares), n, p=shares / shares.sum())
-        return check_labels(np.arange(n) % self.config.classes if digit is None else digit, self.config.labels, n)
-
     def evaluate(self, data: Images | str, *, seed: int = 0, n: int = 10_000) -> dict[str, Any]:
         """The judge's figures for n samples, each with its floor; of toys, the modes that are covered."""
         x = self.sample(n, seed=seed)
         if isinstance(data, str):
             return toy_figures(data, x, seed)
-        judge = Judge.of_zoo(data)
-        return judge.evaluate(x, digit=np.arange(n) % self.config.classes if self.config.classes else None)
+        return Judge.of_zoo(data).evaluate(x, digit=np.arange(n) % self.config.classes if self.config.classes else None)
 
 
 def data_shape(data: Images | str) -> tuple[int, ...]:
+    """The shape of one sample: of pictures, or of a toy's points by its name."""
     return ((28, 28, 3) if data == "stacked" else (2,)) if isinstance(data, str) else data.train.shape[1:]
 
 
 def __getattr__(name: str):
-    return moved(__name__, name, "zoo.recipes.gan", ("GANTraining", "PRESETS", "make_trainer", "Adversaries", "load_data"))
+    if name == "Adversaries":
+        return moved(__name__, name, __name__, {name: "AdversarialStep"})
+    return moved(__name__, name, "zoo.recipes.gan", ("GANTraining", "PRESETS", "make_trainer", "load_data"))

@@ -1,7 +1,7 @@
-"""What the two networks of a GAN minimise, each a few lines beside its equation.
+"""What the two networks of a GAN minimise, and the penalties on the discriminator's slope; each a few lines beside its equation.
 
-`real` and `fake` are the discriminator's outputs for real and fake samples, (n, 1): numbers without bounds, and for the first two losses
-logits of D.  The discriminator's loss ends in _d, the generator's in _g.
+`real` and `fake` are the discriminator's outputs for real and fake samples, (n, 1): any numbers, and for the first two losses the logits of
+D.  The discriminator's loss ends in _d, the generator's in _g.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ def minimax_d(real, fake, smoothing: float = 0.0):
 
 
 def minimax_g(fake):
-    """E[ln(1 - D(G(z)))], which is flat where D is sure."""
+    """E[ln(1 - D(G(z)))] = -E[softplus(l)], whose derivative in l is -D: next to nothing where D is sure that a sample is fake."""
     return -ops.softplus(fake).mean()
 
 
 def non_saturating_g(fake):
-    """-E[ln D(G(z))]: Goodfellow et al. (2014), section 3."""
+    """-E[ln D(G(z))]: Goodfellow et al. (2014), section 3.
+
+    It falls where `minimax_g` falls, as D rises, so the game has the same fixed point; but its derivative in l is D - 1, which is -1 where
+    D is sure that a sample is fake.  Early in training D nearly always is, and minimax then tells the generator nothing.
+    """
     return ops.softplus(-fake).mean()
 
 
@@ -48,7 +52,11 @@ def hinge_d(real, fake, smoothing: float = 0.0):
 
 
 def wasserstein_d(real, fake, smoothing: float = 0.0):
-    """E[D(G(z))] - E[D(x)], with D kept smooth by clipping or a penalty: Arjovsky et al. (2017), eq. 2."""
+    """E[D(G(z))] - E[D(x)]: Arjovsky et al. (2017), eq. 2.
+
+    Over all D whose slope is at most 1 the least value is minus the Wasserstein distance of the two distributions (Kantorovich & Rubinstein
+    1958), which falls evenly as they approach each other even where they don't overlap.  Clipping or a penalty bounds the slope.
+    """
     return fake.mean() - real.mean()
 
 
@@ -58,19 +66,25 @@ def wasserstein_g(fake):
 
 
 def relativistic_d(real, fake, smoothing: float = 0.0):
-    """E[softplus(D(G(z)) - D(x))]: only which of a pair looks more real counts (Jolicoeur-Martineau 2019; Huang et al. 2024, eq. 2)."""
+    """E[softplus(D(G(z)) - D(x))]: what counts is which of a pair looks more real (Jolicoeur-Martineau 2019; Huang et al. 2024, eq. 2)."""
     return (ops.softplus(fake - real) + smoothing * (real - fake)).mean()
 
 
 def relativistic_g(fake, real):
-    """E[softplus(D(x) - D(G(z)))]: as each fake sample has a real one to surpass, leaving a mode out has its price."""
+    """E[softplus(D(x) - D(G(z)))]: each fake sample has a real one to surpass, so a mode that is left out has its price."""
     return ops.softplus(real - fake).mean()
 
 
 class Loss(NamedTuple):
     discriminator: Callable
     generator: Callable
-    middle: float | None  # the output between "fake" and "real"; None where the generator's loss is of pairs
+    threshold: float | None  # outputs above it say "real"; None where the loss is of pairs (real, fake)
+
+    def accuracy(self, on_real: np.ndarray, on_fake: np.ndarray) -> float:
+        """The share of the outputs on the right side of the threshold, or of the pairs in the right order."""
+        if self.threshold is None:
+            return float(np.mean(on_real > on_fake))
+        return float((np.mean(on_real > self.threshold) + np.mean(on_fake < self.threshold)) / 2)
 
 
 LOSSES: dict[str, Loss] = {
@@ -84,7 +98,11 @@ LOSSES: dict[str, Loss] = {
 
 
 def gradient_penalty(discriminator: Callable, real: np.ndarray, fake: np.ndarray, rng: Generator):
-    """E[(|dD/dx| - 1)^2] at points between real and fake (Gulrajani et al. 2017, eq. 3): a gradient that is differentiated again."""
+    """E[(|dD/dx| - 1)^2] at random points between real and fake samples (Gulrajani et al. 2017, eq. 3).
+
+    The best critic of slope at most 1 has slope 1 along the lines on which fake mass is moved to real (proposition 1).  To lower this
+    penalty is to differentiate a gradient, hence create_graph.
+    """
     share = rng.random((len(real),) + (1,) * (real.ndim - 1), np.float32)
     x = Tensor(share * real + (1 - share) * fake, requires_grad=True)
     gradient = ops.grad(discriminator(x).sum(), x, create_graph=True).reshape((len(real), -1))
@@ -92,7 +110,12 @@ def gradient_penalty(discriminator: Callable, real: np.ndarray, fake: np.ndarray
     return ((length - 1) * (length - 1)).mean()
 
 
-def zero_centred_penalty(x: Tensor, verdict: Tensor):
-    """E[|dD/dx|^2] / 2 at x, from the verdict that was computed there: R1 on real samples, R2 on fake (Mescheder et al. 2018, eq. 9)."""
-    gradient = ops.grad(verdict.sum(), x, create_graph=True)
+def zero_centred_penalty(x: Tensor, logits: Tensor):
+    """E[|dD/dx|^2] / 2 at x, from D's logits there: R1 on real samples, R2 on fake ones (Mescheder et al. 2018, eq. 9 and 10).
+
+    Where q = p the best D is constant, so its slope is 0 on the data and this penalty leaves the equilibrium where it is.  Without it the
+    two networks circle around that point: the Jacobian of their joint gradient field has eigenvalues on the imaginary axis, and the
+    penalty moves them into the left half plane, so the circles shrink (section 4.1).  A target slope of 1 wouldn't vanish there.
+    """
+    gradient = ops.grad(logits.sum(), x, create_graph=True)
     return 0.5 * (gradient * gradient).sum() / len(x)
