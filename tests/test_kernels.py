@@ -15,7 +15,7 @@ import zoo.autograd as ops
 from zoo.autograd import Tensor, get_threads, set_threads
 from zoo.autograd.random import uniform
 from zoo.autograd.runtime import Native, use_kernels
-from zoo.autograd.runtime.tasks import address_of, inner, row, task
+from zoo.autograd.runtime.tasks import Address, address_of, inner, row, task
 
 
 def normal(rng, *shape):
@@ -178,7 +178,7 @@ def test_an_address_is_where_the_first_element_lies(rng):
 
 
 class Affine(NamedTuple):
-    source: int  # an address
+    source: Address
     factor: float
     shift: int
 

@@ -20,7 +20,7 @@ import inspect
 import itertools
 import struct
 from array import array
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -30,6 +30,8 @@ _rows = "zoo.autograd.runtime.native.rows"
 floats, reals, integers, booleans = (Native(name, _rows) for name in ("floats", "reals", "integers", "booleans"))
 integer_argument, real_argument, call_task = (Native(name, _rows) for name in ("integer_argument", "real_argument", "call_task"))
 minus_in_order = Native("minus_in_order", _rows)
+
+Address = Any  # of an array's first element: in a call the array itself, in a task an integer
 
 
 # --- where things lie: the only place, besides `native`, that knows how many bytes a number takes
@@ -103,7 +105,8 @@ class Task(Separate):
         def read(kind):
             """The expression that reads an argument; of a NamedTuple, field by field."""
             if not hasattr(kind, "_fields"):
-                return f"{'real' if kind is float else 'integer'}_argument(arguments, {next(count)})"
+                value = f"{'real' if kind is float else 'integer'}_argument(arguments, {next(count)})"
+                return f"{value} != 0" if kind is bool else value
             names[kind.__name__] = kind
             return f"{kind.__name__}({', '.join(f'{field}={read(field_kind)}' for field, field_kind in get_type_hints(kind).items())})"
 
@@ -164,7 +167,7 @@ def _word(v) -> int:
 
 
 def task(function) -> Task:
-    """Decorator: a part of a kernel's work. Arrays are addresses, numbers int64, or float64 where annotated `float`.
+    """Decorator: a part of a kernel's work. Arrays are addresses, numbers int64, or as they are annotated: `float` (float64) or `bool`.
 
     An argument that is annotated with a NamedTuple (a struct of sizes, say) is handed over field by field, and is one again inside.
     """
