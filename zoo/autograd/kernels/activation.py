@@ -1,8 +1,8 @@
 """Kernels of the activations and of softmax: the loops over one row, which linear layers and norms use as well.
 
 An activation works in place on a row that has just been computed and lies in the nearest cache. Those whose derivative isn't a
-function of their value (gelu, silu, softplus) leave it in a second row while the exponential is at hand, so that the way back
-is one multiplication.
+function of their value (gelu, silu, softplus) leave it in a second row while the exponential is at hand, so that backward is
+one multiplication. Arrays are contiguous float32; elementwise loops see them flat, softmax as rows of its last axis.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import numpy as np
 
 from ..operations.activation import gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
 from ..runtime.compiling import address, copy_floats, erff, expf, inner, logf, separate, tanhf
-from ..runtime.tasks import CHUNK, floats, is_float32, minus_in_order, part, task, tasks_for
+from ..runtime.tasks import CHUNK, at, floats, is_float32, minus_in_order, part, row, span, task, tasks_for
 from ..tensor import state
 
 f32 = np.float32
 
 CODES = {None: 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "gelu": 5, "silu": 6, "softplus": 7, "gelu_exact": 8}
 LEAKY_SLOPE = 0.2  # of a linear layer's leaky_relu
-KEEPS_SLOPE = 5  # codes from here on keep the derivative; those below compute it from y
+SAVES_DERIVATIVE = 5  # codes from here on save the derivative; for those below it is a function of y
+VECTOR_RUN = 16  # entries are shared out in runs of so many, which fill registers
 
 
 @inner
@@ -36,34 +37,34 @@ def log1p_of_exponential(e):
 
 
 @inner
-def greatest(row):
+def greatest(x):
     top = f32(-np.inf)
-    for j in range(row.size):
-        top = max(row[j], top)
+    for j in range(x.size):
+        top = max(x[j], top)
     return top
 
 
 @inner
-def exponentials(row, top):
-    """row = e^(row - top) in place; returns the sum."""
+def exponentials(x, top):
+    """x = e^(x - top) in place; returns the sum."""
     total = f32(0)
-    for j in range(row.size):
-        e = expf(row[j] - top)
-        row[j] = e
+    for j in range(x.size):
+        e = expf(x[j] - top)
+        x[j] = e
         total += e
     return total
 
 
 @inner
-def scale_row(row, factor):
-    for j in range(row.size):
-        row[j] *= factor
+def scale_row(x, factor):
+    for j in range(x.size):
+        x[j] *= factor
 
 
 @separate("void(intp, intp, intp, intp, float32)")
-def activate(code, place, slopes, n, alpha):
-    """y = activation(y) in place, for n floats; the derivative goes to slopes for the codes that keep it."""
-    y, slope = floats(place, n), floats(slopes, n)
+def activate(code, y_address, derivative_address, n, alpha):
+    """y (n,) = activation(y) in place; the codes that save the derivative write it to the second address."""
+    y, derivative = floats(y_address, n), floats(derivative_address, n)
     if code == 1:
         for j in range(y.size):
             v = y[j]
@@ -85,79 +86,78 @@ def activate(code, place, slopes, n, alpha):
             # 1 + tanh(u) = 2 sigmoid(2 u)
             s = f32(1) / (f32(1) + expf(v * (f32(-1.5957691216) + f32(-0.0713548163) * q)))
             y[j] = v * s
-            slope[j] = s + v * s * (f32(1) - s) * (f32(1.5957691216) + f32(0.2140644488) * q)
+            derivative[j] = s + v * s * (f32(1) - s) * (f32(1.5957691216) + f32(0.2140644488) * q)
     elif code == 6:
         for j in range(y.size):
             v = y[j]
             s = f32(1) / (f32(1) + expf(-v))
             y[j] = v * s
-            slope[j] = s + v * s * (f32(1) - s)
+            derivative[j] = s + v * s * (f32(1) - s)
     elif code == 7:
         for j in range(y.size):
             v = y[j]
             e = expf(-abs(v))
             y[j] = max(f32(0), v) + log1p_of_exponential(e)
-            slope[j] = (f32(1) if v > f32(0) else e) / (f32(1) + e)
+            derivative[j] = (f32(1) if v > f32(0) else e) / (f32(1) + e)
     elif code == 8:
         for j in range(y.size):
             v = y[j]
             p = f32(0.5) + f32(0.5) * erff(v * f32(0.70710678))
             y[j] = v * p
-            slope[j] = p + v * f32(0.39894228) * expf(f32(-0.5) * v * v)
+            derivative[j] = p + v * f32(0.39894228) * expf(f32(-0.5) * v * v)
 
 
 @inner
-def activate_backward(code, g, kept, dx, alpha):
-    """dx = g times the activation's derivative; kept is y, or the derivative itself for the codes that keep it."""
+def activate_backward(code, g, saved, dx, alpha):
+    """dx = g times the activation's derivative; saved is y, or for the codes that save it the derivative itself."""
     if code == 1:
         for j in range(g.size):
-            dx[j] = g[j] if kept[j] > f32(0) else f32(0)
+            dx[j] = g[j] if saved[j] > f32(0) else f32(0)
     elif code == 2:
         for j in range(g.size):
-            dx[j] = g[j] if kept[j] > f32(0) else g[j] * alpha
+            dx[j] = g[j] if saved[j] > f32(0) else g[j] * alpha
     elif code == 3:
         for j in range(g.size):
-            dx[j] = g[j] * (f32(1) - kept[j] * kept[j])
+            dx[j] = g[j] * (f32(1) - saved[j] * saved[j])
     elif code == 4:
         for j in range(g.size):
-            dx[j] = g[j] * (kept[j] * (f32(1) - kept[j]))
+            dx[j] = g[j] * (saved[j] * (f32(1) - saved[j]))
     else:
         for j in range(g.size):
-            dx[j] = g[j] * kept[j]
+            dx[j] = g[j] * saved[j]
 
 
 # --- activations on their own
 
 
 @task
-def activation_forward(t, tasks, code, x, y, slope, n, alpha: float):
-    """slope = 0: the derivative isn't wanted."""
+def activation_forward(t, tasks, code, x, y, derivative, n, alpha: float):
+    """y (n,) = activation(x); derivative (n,), or 0 if it isn't wanted"""
     scratch = np.empty(CHUNK, np.float32)
     last = part(t + 1, tasks, n, CHUNK)
-    for lo in range(part(t, tasks, n, CHUNK), last, CHUNK):
-        count = min(CHUNK, last - lo)
-        copy_floats(y + 4 * lo, x + 4 * lo, count)
-        activate(code, y + 4 * lo, slope + 4 * lo if slope else address(scratch), count, f32(alpha))
+    for i in range(part(t, tasks, n, CHUNK), last, CHUNK):
+        count = min(CHUNK, last - i)
+        copy_floats(at(y, i), at(x, i), count)
+        activate(code, at(y, i), at(derivative, i) if derivative else address(scratch), count, f32(alpha))
 
 
 @task
-def activation_backward(t, tasks, code, g, kept, dx, n, alpha: float):
-    lo = part(t, tasks, n, 16)
-    count = part(t + 1, tasks, n, 16) - lo
-    activate_backward(code, floats(g + 4 * lo, count), floats(kept + 4 * lo, count), floats(dx + 4 * lo, count), f32(alpha))
+def activation_backward(t, tasks, code, g, saved, dx, n, alpha: float):
+    first, last = part(t, tasks, n, VECTOR_RUN), part(t + 1, tasks, n, VECTOR_RUN)
+    activate_backward(code, span(g, first, last), span(saved, first, last), span(dx, first, last), f32(alpha))
 
 
 def run_activation(code: int, x: np.ndarray, alpha: float = 0.0):
-    """y, and its derivative in x where the code keeps it (for a backward pass to come)."""
+    """y, and its derivative in x where the code saves it (for a backward pass to come)."""
     y = np.empty(x.shape, f32)
-    slope = np.empty(x.shape, f32) if code >= KEEPS_SLOPE and state.grad_enabled else None
-    activation_forward(code, x, y, slope, x.size, float(alpha), tasks=tasks_for(x.size))
-    return y, slope
+    derivative = np.empty(x.shape, f32) if code >= SAVES_DERIVATIVE and state.grad_enabled else None
+    activation_forward(code, x, y, derivative, x.size, float(alpha), tasks=tasks_for(x.size))
+    return y, derivative
 
 
-def run_activation_backward(code: int, g: np.ndarray, kept: np.ndarray, alpha: float = 0.0) -> np.ndarray:
+def run_activation_backward(code: int, g: np.ndarray, saved: np.ndarray, alpha: float = 0.0) -> np.ndarray:
     dx = np.empty(g.shape, f32)
-    activation_backward(code, g, kept, dx, g.size, float(alpha), tasks=tasks_for(g.size))
+    activation_backward(code, g, saved, dx, g.size, float(alpha), tasks=tasks_for(g.size))
     return dx
 
 
@@ -174,22 +174,23 @@ def _attach_from_y(operation, code):
 
 
 def _attach(operation, code):
-    """An activation that keeps its derivative."""
+    """An activation that saves its derivative."""
 
     @operation.forward
     def _(x):
-        y, slope = run_activation(code, x)
-        return y, () if slope is None else slope
+        y, derivative = run_activation(code, x)
+        return y, () if derivative is None else derivative
 
     @operation.backward
     def _(g, _y, saved, _x, *, needs):
         return (run_activation_backward(code, g, saved),)
 
 
-for _operation in (relu, tanh, sigmoid):
-    _attach_from_y(_operation, CODES[_operation.__name__])
-for _operation in (silu, softplus):
-    _attach(_operation, CODES[_operation.__name__])
+_attach_from_y(relu, CODES["relu"])
+_attach_from_y(tanh, CODES["tanh"])
+_attach_from_y(sigmoid, CODES["sigmoid"])
+_attach(silu, CODES["silu"])
+_attach(softplus, CODES["softplus"])
 
 
 @leaky_relu.forward
@@ -216,37 +217,38 @@ def _(g, _y, saved, _x, *, needs, approximate):
 
 
 @task
-def softmax_forward(t, tasks, x, y, rows, n, logarithm):
+def softmax_forward(t, tasks, x, y, rows, n, logarithm: bool):
+    """x, y (rows, n): y = e^(x - max) / sum, or its logarithm x - max - ln sum"""
     for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
-        a, b = floats(x + 4 * i * n, n), floats(y + 4 * i * n, n)
-        top = greatest(a)
+        x_row, y_row = row(x, i, n), row(y, i, n)
+        top = greatest(x_row)
         for j in range(n):
-            b[j] = a[j]
-        total = exponentials(b, top)
+            y_row[j] = x_row[j]
+        total = exponentials(y_row, top)
         if logarithm:
-            log_sum = logf(total)
+            log_total = logf(total)
             for j in range(n):
-                b[j] = minus_in_order(a[j], top, log_sum)
+                y_row[j] = minus_in_order(x_row[j], top, log_total)
         else:
-            scale_row(b, f32(1) / total)
+            scale_row(y_row, f32(1) / total)
 
 
 @task
-def softmax_backward(t, tasks, g, y, dx, rows, n, logarithm):
-    """dx = y (g - the sum of g y), or for the logarithm g - e^y times the sum of g"""
+def softmax_backward(t, tasks, g, y, dx, rows, n, logarithm: bool):
+    """dx = y (g - the sum of g y), or for the logarithm g - e^y times the sum of g; all (rows, n)"""
     for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
-        a, b, d = floats(g + 4 * i * n, n), floats(y + 4 * i * n, n), floats(dx + 4 * i * n, n)
+        g_row, y_row, dx_row = row(g, i, n), row(y, i, n), row(dx, i, n)
         total = f32(0)
         if logarithm:
             for j in range(n):
-                total += a[j]
+                total += g_row[j]
             for j in range(n):
-                d[j] = a[j] - total * expf(b[j])
+                dx_row[j] = g_row[j] - total * expf(y_row[j])
         else:
             for j in range(n):
-                total += a[j] * b[j]
+                total += g_row[j] * y_row[j]
             for j in range(n):
-                d[j] = b[j] * (a[j] - total)
+                dx_row[j] = y_row[j] * (g_row[j] - total)
 
 
 def _attach_softmax(operation, logarithm):

@@ -1,186 +1,198 @@
 """Kernels of attention, by blocks, so that no array of queries x keys ever exists (Rabe & Staats 2021; Dao et al. 2022).
 
-Forward: the softmax of a row is carried along over the blocks of keys as its greatest score m and its sum l of e^(score - m); a
-greater m scales down what was added up before. Only m and l are kept for the way back, which makes each block of weights anew:
+Forward: y_i = sum_j e^(s_ij - m) v_j / l with s = scale q k^T, m the greatest score of row i and l its sum of e^(s_ij - m). Both are
+carried along over the blocks of keys: where a block raises m to m', what was added up before is multiplied by e^(m - m'). Only m and
+l are kept for backward, which computes each block of weights once more:
 
-    P = e^(S - m) / l    dV = P^T G    dP = G V^T    dS = P (dP - D), D = the row sums of G Y    dQ = dS K    dK = dS^T Q
+    P = e^(S - m) / l    dV = P^T G    dP = G V^T    dS = P (dP - D), D = the row sums of G Y    dQ = scale dS K    dK = scale dS^T Q
 
-Queries, keys and values are read, and results written, with the strides that they have: slices of one (batch, time, 3, heads,
-width) buffer are not copied.
+Since y = P v, the sum over j of P_ij dP_ij, which softmax's derivative subtracts, is D_i = G_i . y_i and needs no row of P.
+
+All arrays are (batch, heads, time, width) with a contiguous last axis and any strides before it: slices of one (batch, time, 3, heads,
+width) buffer are read, and gradients written, where they lie.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from ..operations.attention import scaled_dot_product_attention
-from ..runtime.compiling import address, expf, gemm, get_threads, inner
-from ..runtime.tasks import floats, integers, is_float32, part, task
+from ..runtime.compiling import address, expf, get_threads, inner
+from ..runtime.tasks import Address, at, is_float32, part, row, span, task
 from ..tensor import Tensor, enable_grad, grad
 from .activation import exponentials, greatest, scale_row
+from .linear import Matrix, matrix_row, multiply, rows_from, transpose
 
 f32 = np.float32
-QUERIES, KEYS = 64, 256  # a block of scores: 64 kB
-KEYS_BACKWARD = 128  # of which the way back has two
+QUERY_BLOCK, KEY_BLOCK = 64, 256  # queries and keys of a block of scores: 64 kB
+BACKWARD_KEY_BLOCK = 128  # where there are two such blocks, P and dS
 MINUS_INFINITY = f32(-np.inf)
 
 
+class Heads(NamedTuple):
+    """An array (batch, heads, time, width) in memory; its rows are contiguous."""
+
+    start: Address  # None where there is no such array
+    batch_pitch: int  # floats from one entry of the batch to the next
+    head_pitch: int
+    row_pitch: int
+
+
+class Sizes(NamedTuple):
+    batch: int
+    heads: int
+    queries: int
+    keys: int
+    width: int  # of a query and a key
+    features: int  # of a value
+    shift: int  # query i looks at keys 0 .. i + shift
+    scale: float  # of the scores
+
+
 @inner
-def block_of_scores(scores, q, q_row, k, k_row, mask, mask_row, first, last, start, stop, width, scale, shift):
+def head_of(a, b, h):
+    """Head h of entry b of the batch: a matrix (time, width)."""
+    return Matrix(at(a.start, b * a.batch_pitch + h * a.head_pitch), a.row_pitch, False)
+
+
+@inner
+def block_of_scores(scores, q, k, mask, first, last, start, stop, sizes):
     """scores (queries first .. last, keys start .. stop) = scale q k^T + mask; -inf from key `query + shift + 1` on."""
     rows, columns = last - first, stop - start
-    these_q, these_k = q + first * q_row, k + start * k_row
-    gemm(False, True, rows, columns, width, scale, these_q, q_row // 4, these_k, k_row // 4, f32(0), address(scores), columns)
+    multiply(f32(sizes.scale), rows_from(q, first), transpose(rows_from(k, start)), f32(0), Matrix(address(scores), columns, False),
+             rows, columns, sizes.width)  # fmt: skip
     for i in range(rows):
-        row = scores[i * columns:(i + 1) * columns]
-        if mask:
-            added = floats(mask + (first + i) * mask_row + 4 * start, columns)
+        s = scores[i * columns:(i + 1) * columns]
+        if mask.start:
+            added = span(at(mask.start, (first + i) * mask.pitch), start, stop)
             for j in range(columns):
-                row[j] += added[j]
-        for j in range(max(0, first + i + shift + 1 - start), columns):
-            row[j] = MINUS_INFINITY
+                s[j] += added[j]
+        for j in range(max(0, first + i + sizes.shift + 1 - start), columns):
+            s[j] = MINUS_INFINITY
 
 
 @inner
-def attend(q, q_row, k, k_row, v, v_row, mask, mask_row, y, y_row, tops, sums, first, last, keys, width, features, scale, shift):
-    """Rows first .. last of y."""
-    rows = last - first
-    scores = np.empty(rows * min(KEYS, keys), np.float32)
+def attend(q, k, v, mask, y, row_max, row_sum, first, last, sizes):
+    """y, row_max, row_sum of queries first .. last of one head; q (queries, width), k (keys, width), v (keys, features) are matrices."""
+    rows, features = last - first, sizes.features
+    scores = np.empty(rows * min(KEY_BLOCK, sizes.keys), np.float32)
     for i in range(rows):
-        tops[i], sums[i] = MINUS_INFINITY, f32(0)
-    seen = min(keys, last + shift)  # keys that the last row may look at
-    for start in range(0, seen, KEYS):
-        stop = min(start + KEYS, seen)
+        row_max[i], row_sum[i] = MINUS_INFINITY, f32(0)
+    visible = min(sizes.keys, last + sizes.shift)  # keys that the last row may look at
+    for start in range(0, visible, KEY_BLOCK):
+        stop = min(start + KEY_BLOCK, visible)
         columns = stop - start
-        block_of_scores(scores, q, q_row, k, k_row, mask, mask_row, first, last, start, stop, width, scale, shift)
+        block_of_scores(scores, q, k, mask, first, last, start, stop, sizes)
         for i in range(rows):
-            row = scores[i * columns:(i + 1) * columns]
-            top = max(greatest(row), tops[i])
-            base = f32(0) if top == MINUS_INFINITY else top  # nothing to look at so far
+            s = scores[i * columns:(i + 1) * columns]
+            new_max = max(greatest(s), row_max[i])
+            base = f32(0) if new_max == MINUS_INFINITY else new_max  # nothing to look at so far
             if start > 0:
-                fade = expf(tops[i] - base)
-                sums[i] *= fade
-                scale_row(floats(y + (first + i) * y_row, features), fade)
-            sums[i] += exponentials(row, base)
-            tops[i] = top
-        already = f32(0) if start == 0 else f32(1)
-        p, these_v = address(scores), v + start * v_row
-        gemm(False, False, rows, features, columns, f32(1), p, columns, these_v, v_row // 4, already, y + first * y_row, y_row // 4)
+                rescale = expf(row_max[i] - base)
+                row_sum[i] *= rescale
+                scale_row(matrix_row(y, first + i, features), rescale)
+            row_sum[i] += exponentials(s, base)
+            row_max[i] = new_max
+        beta = f32(0) if start == 0 else f32(1)
+        multiply(f32(1), Matrix(address(scores), columns, False), rows_from(v, start), beta, rows_from(y, first), rows, features, columns)
     for i in range(rows):
-        scale_row(floats(y + (first + i) * y_row, features), f32(1) / sums[i])
-
-
-@inner
-def place(views, i, b, h):
-    """Where head h of batch entry b starts in array i; views holds an address and three strides in bytes for each array."""
-    view = integers(views + 32 * i, 4)
-    return view[0] + b * view[1] + h * view[2]
-
-
-@inner
-def row_stride(views, i):
-    return integers(views + 32 * i, 4)[3]
+        scale_row(matrix_row(y, first + i, features), f32(1) / row_sum[i])
 
 
 @task
-def attention_forward(t, tasks, views, masked, kept_tops, kept_sums, batch, heads, queries, keys, width, features, shift, scale: float):
-    """views: q, k, v, y, mask. A unit of work is a head's block of queries; kept_tops, kept_sums (batch, heads, queries)."""
-    blocks = (queries + QUERIES - 1) // QUERIES
-    for unit in range(part(t, tasks, batch * heads * blocks, 1), part(t + 1, tasks, batch * heads * blocks, 1)):
+def attention_forward(t, tasks, q: Heads, k: Heads, v: Heads, mask: Heads, y: Heads, row_max, row_sum, sizes: Sizes):
+    """row_max, row_sum (batch, heads, queries). A unit of work is a block of queries of one head."""
+    blocks = (sizes.queries + QUERY_BLOCK - 1) // QUERY_BLOCK
+    units = sizes.batch * sizes.heads * blocks
+    for unit in range(part(t, tasks, units, 1), part(t + 1, tasks, units, 1)):
         head = unit // blocks
-        b, h, first = head // heads, head % heads, unit % blocks * QUERIES
-        last, at = min(first + QUERIES, queries), 4 * (head * queries + first)
-        mask = place(views, 4, b, h) if masked else 0
-        attend(
-            place(views, 0, b, h), row_stride(views, 0), place(views, 1, b, h), row_stride(views, 1),
-            place(views, 2, b, h), row_stride(views, 2), mask, row_stride(views, 4), place(views, 3, b, h), row_stride(views, 3),
-            floats(kept_tops + at, last - first), floats(kept_sums + at, last - first),
-            first, last, keys, width, features, f32(scale), shift,
-        )  # fmt: skip
+        b, h, first = head // sizes.heads, head % sizes.heads, unit % blocks * QUERY_BLOCK
+        last, before = min(first + QUERY_BLOCK, sizes.queries), head * sizes.queries
+        m, l = span(row_max, before + first, before + last), span(row_sum, before + first, before + last)
+        attend(head_of(q, b, h), head_of(k, b, h), head_of(v, b, h), head_of(mask, b, h), head_of(y, b, h), m, l, first, last, sizes)
 
 
 @inner
-def products_of_rows(g, g_row, y, y_row, out, rows, features):
+def row_products(g, y, row_dot, rows, features):
+    """row_dot[i] = g_i . y_i"""
     for i in range(rows):
-        a, b, total = floats(g + i * g_row, features), floats(y + i * y_row, features), f32(0)
+        a, b, total = matrix_row(g, i, features), matrix_row(y, i, features), f32(0)
         for j in range(features):
             total += a[j] * b[j]
-        out[i] = total
+        row_dot[i] = total
 
 
 @inner
-def weights_again(scores, slopes, tops, sums, products, rows, columns, scale):
-    """scores become the weights P, slopes (dP) become scale P (dP - D)."""
+def weights_backward(scores, dweights, row_max, row_sum, row_dot, rows, columns, scale):
+    """scores become the weights P; dweights, which hold dP, become scale dS = scale P (dP - D)."""
     for i in range(rows):
-        s, d = scores[i * columns:(i + 1) * columns], slopes[i * columns:(i + 1) * columns]
-        top, share, own = tops[i], f32(1) / sums[i], products[i]
+        s, d = scores[i * columns:(i + 1) * columns], dweights[i * columns:(i + 1) * columns]
+        m, share, dot = row_max[i], f32(1) / row_sum[i], row_dot[i]
         for j in range(columns):
-            p = expf(s[j] - top) * share
+            p = expf(s[j] - m) * share
             s[j] = p
-            d[j] = scale * p * (d[j] - own)
+            d[j] = scale * p * (d[j] - dot)
 
 
 @inner
-def attend_backward(g, g_row, q, q_row, k, k_row, v, v_row, mask, mask_row, dq, dq_row, dk, dk_row, dv, dv_row,
-                    tops, sums, products, queries, keys, width, features, scale, shift):
+def attend_backward(g, q, k, v, mask, dq, dk, dv, row_max, row_sum, row_dot, sizes):
     """dq, dk, dv of one head."""
-    scores, slopes = np.empty(QUERIES * KEYS_BACKWARD, np.float32), np.empty(QUERIES * KEYS_BACKWARD, np.float32)
-    s, d = address(scores), address(slopes)
-    none, one = f32(0), f32(1)
-    for start in range(0, keys, KEYS_BACKWARD):
-        stop = min(start + KEYS_BACKWARD, keys)
+    scores, dweights = np.empty(QUERY_BLOCK * BACKWARD_KEY_BLOCK, np.float32), np.empty(QUERY_BLOCK * BACKWARD_KEY_BLOCK, np.float32)
+    zero, one = f32(0), f32(1)
+    for start in range(0, sizes.keys, BACKWARD_KEY_BLOCK):
+        stop = min(start + BACKWARD_KEY_BLOCK, sizes.keys)
         columns = stop - start
-        these_k, these_v = k + start * k_row, v + start * v_row
-        begin = max(0, start - shift) // QUERIES * QUERIES  # the first block with a query that may look here
-        for first in range(begin, queries, QUERIES):
-            last = min(first + QUERIES, queries)
+        p, ds = Matrix(address(scores), columns, False), Matrix(address(dweights), columns, False)
+        begin = max(0, start - sizes.shift) // QUERY_BLOCK * QUERY_BLOCK  # the first block with a query that may look here
+        for first in range(begin, sizes.queries, QUERY_BLOCK):
+            last = min(first + QUERY_BLOCK, sizes.queries)
             rows = last - first
-            these_g, these_q = g + first * g_row, q + first * q_row
-            block_of_scores(scores, q, q_row, k, k_row, mask, mask_row, first, last, start, stop, width, scale, shift)
-            gemm(False, True, rows, columns, features, one, these_g, g_row // 4, these_v, v_row // 4, none, d, columns)
-            weights_again(scores, slopes, tops[first:last], sums[first:last], products[first:last], rows, columns, scale)
-            more = none if first == begin else one
-            gemm(True, False, columns, features, rows, one, s, columns, these_g, g_row // 4, more, dv + start * dv_row, dv_row // 4)
-            gemm(True, False, columns, width, rows, one, d, columns, these_q, q_row // 4, more, dk + start * dk_row, dk_row // 4)
-            more = none if start == 0 else one
-            gemm(False, False, rows, width, columns, one, d, columns, these_k, k_row // 4, more, dq + first * dq_row, dq_row // 4)
+            block_of_scores(scores, q, k, mask, first, last, start, stop, sizes)
+            multiply(one, rows_from(g, first), transpose(rows_from(v, start)), zero, ds, rows, columns, sizes.features)
+            weights_backward(scores, dweights, row_max[first:last], row_sum[first:last], row_dot[first:last], rows, columns, f32(sizes.scale))
+            beta = zero if first == begin else one
+            multiply(one, transpose(p), rows_from(g, first), beta, rows_from(dv, start), columns, sizes.features, rows)
+            multiply(one, transpose(ds), rows_from(q, first), beta, rows_from(dk, start), columns, sizes.width, rows)
+            beta = zero if start == 0 else one
+            multiply(one, ds, rows_from(k, start), beta, rows_from(dq, first), rows, sizes.width, columns)
 
 
 @task
-def attention_backward(t, tasks, views, masked, kept_tops, kept_sums, batch, heads, queries, keys, width, features, shift, scale: float):
-    """views: q, k, v, y, mask, g, dq, dk, dv. A unit of work is a head: its keys add up to dq, its queries to dk and dv."""
-    products = np.empty(queries, np.float32)
-    for head in range(part(t, tasks, batch * heads, 1), part(t + 1, tasks, batch * heads, 1)):
-        b, h = head // heads, head % heads
-        g, g_row = place(views, 5, b, h), row_stride(views, 5)
-        products_of_rows(g, g_row, place(views, 3, b, h), row_stride(views, 3), products, queries, features)
-        at = 4 * head * queries
+def attention_backward(
+    t, tasks, g: Heads, q: Heads, k: Heads, v: Heads, mask: Heads, y: Heads, dq: Heads, dk: Heads, dv: Heads, row_max, row_sum, sizes: Sizes
+):
+    """A unit of work is a head: its keys add up to dq, its queries to dk and dv."""
+    row_dot = np.empty(sizes.queries, np.float32)
+    units = sizes.batch * sizes.heads
+    for head in range(part(t, tasks, units, 1), part(t + 1, tasks, units, 1)):
+        b, h = head // sizes.heads, head % sizes.heads
+        row_products(head_of(g, b, h), head_of(y, b, h), row_dot, sizes.queries, sizes.features)
         attend_backward(
-            g, g_row, place(views, 0, b, h), row_stride(views, 0), place(views, 1, b, h), row_stride(views, 1),
-            place(views, 2, b, h), row_stride(views, 2), place(views, 4, b, h) if masked else 0, row_stride(views, 4),
-            place(views, 6, b, h), row_stride(views, 6), place(views, 7, b, h), row_stride(views, 7),
-            place(views, 8, b, h), row_stride(views, 8), floats(kept_tops + at, queries), floats(kept_sums + at, queries),
-            products, queries, keys, width, features, f32(scale), shift,
+            head_of(g, b, h), head_of(q, b, h), head_of(k, b, h), head_of(v, b, h), head_of(mask, b, h),
+            head_of(dq, b, h), head_of(dk, b, h), head_of(dv, b, h),
+            row(row_max, head, sizes.queries), row(row_sum, head, sizes.queries), row_dot, sizes,
         )  # fmt: skip
 
 
-def _four(a: np.ndarray) -> np.ndarray:
+def _four_axes(a: np.ndarray) -> np.ndarray:
     """(..., time, width) -> (batch, heads, time, width), rows contiguous; a view where there can be one."""
     if a.ndim != 4:
         a = a[(None,) * (4 - a.ndim)] if a.ndim < 4 else a.reshape(-1, *a.shape[-3:])
-    row = 4 * a.shape[3]
-    if (a.strides[3] != 4 and a.shape[3] > 1) or (a.strides[2] < row and a.shape[2] > 1):
+    row = a.itemsize * a.shape[3]
+    if (a.strides[3] != a.itemsize and a.shape[3] > 1) or (a.strides[2] < row and a.shape[2] > 1):
         a = np.ascontiguousarray(a)
     return a
 
 
-def _views(*arrays) -> np.ndarray:
-    """Each one's address and the strides of batch, head and row; the stride of a single row may be anything, BLAS wants a row's length."""
-    return np.array([(0, 0, 0, 0) if a is None else
-                     (a.__array_interface__["data"][0], a.strides[0], a.strides[1], a.strides[2] if a.shape[2] > 1 else 4 * a.shape[3])
-                     for a in arrays], np.int64)
+def _heads(a: np.ndarray | None) -> Heads:
+    """Where an array of four axes lies. The stride of a single row may be anything, but BLAS wants a row's length."""
+    if a is None:
+        return Heads(None, 0, 0, 0)
+    batch, head, row, _ = (stride // a.itemsize for stride in a.strides)
+    return Heads(a, batch, head, row if a.shape[2] > 1 else a.shape[3])
 
 
 def _empty_like(a: np.ndarray, features: int) -> np.ndarray:
@@ -191,13 +203,13 @@ def _empty_like(a: np.ndarray, features: int) -> np.ndarray:
     return np.empty((b, h, t, features), f32)
 
 
-def _four_of_mask(mask, q, k, shape):
+def _additive_mask(mask, q, k, shape):
     """A mask as numbers to be added, (batch, heads, queries, keys) with strides of 0 where it repeats, its rows contiguous."""
     if mask is None:
         return None
     added = np.where(mask, f32(0), MINUS_INFINITY) if mask.dtype == bool else mask.astype(f32, copy=False)
     keys = k.shape[2]
-    if added.ndim == 0 or added.shape[-1] != keys or added.strides[-1] != 4:
+    if added.ndim == 0 or added.shape[-1] != keys or added.strides[-1] != added.itemsize:
         added = np.array(np.broadcast_to(added, (*added.shape[:-1], keys)), order="C")
     added = np.broadcast_to(added, (*shape[:-1], keys))
     return added.reshape(*q.shape[:3], keys) if added.ndim != 4 else added
@@ -207,31 +219,28 @@ def _four_of_mask(mask, q, k, shape):
 def _(query, key, value, mask, *, is_causal, scale):
     if not is_float32(query, key, value) or not query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
         return NotImplemented
-    q, k, v = _four(query), _four(key), _four(value)
+    q, k, v = _four_axes(query), _four_axes(key), _four_axes(value)
     batch, heads, queries, width = q.shape
     keys, features = v.shape[2:]
-    added = _four_of_mask(mask, q, k, query.shape)
+    added = _additive_mask(mask, q, k, query.shape)
     y = _empty_like(q, features)
-    tops, sums = np.empty((2, batch, heads, queries), f32)
-    shift = keys - queries if is_causal else keys
-    scale = 1 / math.sqrt(width) if scale is None else float(scale)
-    blocks = batch * heads * (-(-queries // QUERIES))
-    views, sizes = _views(q, k, v, y, added), (batch, heads, queries, keys, width, features)
-    attention_forward(views, added is not None, tops, sums, *sizes, shift, scale, tasks=min(get_threads(), blocks))
-    return y.reshape(*query.shape[:-1], features), (tops, sums, added, sizes, shift, scale)
+    row_max, row_sum = np.empty((2, batch, heads, queries), f32)
+    sizes = Sizes(batch, heads, queries, keys, width, features,
+                  shift=keys - queries if is_causal else keys, scale=1 / math.sqrt(width) if scale is None else float(scale))  # fmt: skip
+    blocks = batch * heads * (-(-queries // QUERY_BLOCK))
+    attention_forward(*map(_heads, (q, k, v, added, y)), row_max, row_sum, sizes, tasks=min(get_threads(), blocks))
+    return y.reshape(*query.shape[:-1], features), (row_max, row_sum, added, sizes)
 
 
 @scaled_dot_product_attention.backward
 def _(g, y, saved, query, key, value, mask, *, needs, is_causal, scale):
     if needs[3]:
         return _by_definition(g, (query, key, value, mask), needs, is_causal=is_causal, scale=scale)
-    tops, sums, added, sizes, shift, scale = saved
-    q, k, v, y, g = map(_four, (query, key, value, y, g))
-    batch, heads, _queries, _keys, width, features = sizes
-    dq, dk, dv = _empty_like(q, width), _empty_like(k, width), _empty_like(v, features)
-    views = _views(q, k, v, y, added, g, dq, dk, dv)
-    tasks = min(get_threads(), batch * heads)
-    attention_backward(views, added is not None, tops, sums, *sizes, shift, scale, tasks=tasks)
+    row_max, row_sum, added, sizes = saved
+    q, k, v, y, g = map(_four_axes, (query, key, value, y, g))
+    dq, dk, dv = _empty_like(q, sizes.width), _empty_like(k, sizes.width), _empty_like(v, sizes.features)
+    tasks = min(get_threads(), sizes.batch * sizes.heads)
+    attention_backward(*map(_heads, (g, q, k, v, added, y, dq, dk, dv)), row_max, row_sum, sizes, tasks=tasks)
     return dq.reshape(query.shape), dk.reshape(key.shape), dv.reshape(value.shape), None
 
 
@@ -240,5 +249,5 @@ def _by_definition(g, arrays, needs, **settings):
     with enable_grad():
         tensors = [None if a is None else Tensor(a, requires_grad=need) for a, need in zip(arrays, needs)]
         y = scaled_dot_product_attention.definition(*tensors, **settings)
-        found = iter(grad(y, [x for x, need in zip(tensors, needs) if need], g))
-    return [next(found).data if need else None for need in needs]
+        gradients = iter(grad(y, [x for x, need in zip(tensors, needs) if need], g))
+    return [next(gradients).data if need else None for need in needs]

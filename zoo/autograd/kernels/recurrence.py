@@ -15,7 +15,7 @@ from ..runtime.compiling import Native, address, clear_floats, copy_floats, get_
 from ..runtime.tasks import floats, integers, is_float32, part, task
 from ..runtime.tiles import COLUMNS, ROWS, _tile_of_columns, _tile_of_rows, table_size
 from .arithmetic import column_sums
-from .linear import embedding_rows_added
+from .linear import sum_rows_by_id
 
 add_row_times_matrix = Native("add_row_times_matrix", "zoo.autograd.runtime.native.row_vectors")
 
@@ -139,7 +139,7 @@ def _indices(xw, ids):
 
 
 def _gradient_of_products(dxw, xw, ids):
-    return dxw if ids is None else embedding_rows_added(dxw, ids, len(xw))
+    return dxw if ids is None else sum_rows_by_id(dxw, ids, len(xw))
 
 
 # --- Elman
