@@ -14,6 +14,9 @@ import zoo.autograd as ops
 from zoo.autograd import REGISTRY, Tensor, enable_grad, fused, get_threads, grad, no_grad, primitive, set_threads
 from zoo.autograd.checking import arrays, check_gradients, shapes
 from zoo.autograd.runtime import use_kernels
+from zoo.autograd.tensor import gradients
+from zoo.transformer import Transformer
+from zoo.vae import VAE
 
 rule_calls = []
 
@@ -305,11 +308,11 @@ STEPS = {
 }
 
 
-@given(data=st.data())
-def test_any_graph_of_steps_has_the_right_gradients_and_none_alias(data):
-    """Values are used many times, in parts, whole and through views; some gradients asked for are of intermediates."""
-    program = data.draw(st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=8))
-    used = data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=4))
+@st.composite
+def graphs(draw):
+    """A function from two 3 x 3 tensors to all the values of a random program, and which of them are used at its end."""
+    program = draw(st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=8))
+    used = draw(st.lists(st.integers(0, 30), min_size=1, max_size=4))
 
     def run(*inputs):
         values = list(inputs)
@@ -320,6 +323,14 @@ def test_any_graph_of_steps_has_the_right_gradients_and_none_alias(data):
             except (ValueError, IndexError):  # these shapes don't go together
                 continue
         return values
+
+    return run, used
+
+
+@given(graph=graphs())
+def test_any_graph_of_steps_has_the_right_gradients_and_none_alias(graph):
+    """Values are used many times, in parts, whole and through views; some gradients asked for are of intermediates."""
+    run, used = graph
 
     def result(*inputs):
         values = run(*inputs)
@@ -345,6 +356,50 @@ def test_any_graph_of_steps_has_the_right_gradients_and_none_alias(data):
     sources = {id(v.node or v): d for v, d in zip(values, found) if d is not None}  # two views of one value would be one tensor
     distinct = [d.numpy() for d in sources.values()]
     assert not any(np.may_share_memory(d, e) for k, d in enumerate(distinct) for e in distinct[:k])
+
+
+def both_walks(outputs, initial, inputs=None):
+    """The gradients of leaves and intermediates by the fast walk and by its definition, from one and the same graph."""
+    results = []
+    for kernels in (True, False):
+        with use_kernels(kernels):
+            results.append(gradients(outputs, initial, inputs, create_graph=False, retain_graph=True))
+    return results
+
+
+def assert_bit_for_bit(fast, defined):
+    assert fast.keys() == defined.keys()
+    for s in fast:
+        assert fast[s].dtype == defined[s].dtype and fast[s].shape == defined[s].shape
+        assert fast[s].tobytes() == defined[s].tobytes()
+
+
+@given(graph=graphs(), g=st.sampled_from([1.0, -1.0, 0.0, -0.0]), dtype=st.sampled_from([np.float32, np.float64]))
+def test_the_fast_walk_is_its_definition_bit_for_bit(graph, g, dtype):
+    run, used = graph
+    values = [v for v in run(leaf(np.linspace(-1, 1, 9).reshape(3, 3), dtype), leaf(np.linspace(0.5, 2, 9).reshape(3, 3), dtype)) if v.requires_grad]
+    outputs = [values[-1], *(values[i % len(values)] for i in used)]
+    initial = [np.full(y.shape, g, dtype) * np.linspace(-1, 1, y.size, dtype=dtype).reshape(y.shape) for y in outputs]
+    assert_bit_for_bit(*both_walks(outputs, initial))
+    assert_bit_for_bit(*both_walks(outputs, initial, values))
+    assert_bit_for_bit(*both_walks(outputs, initial, values[:1]))
+
+
+def vae_loss(rng):
+    return VAE.new(latent=(3,), hidden=(16,)).loss((rng.random((8, 28, 28), np.float32), None), rng)
+
+
+def transformer_loss(rng):
+    model = Transformer.new(symbols=11, window=8, layers=2, heads=2, width=16, seed=1)
+    return model.loss((rng.integers(0, 11, (3, 8)), rng.integers(0, 11, (3, 8))), rng)
+
+
+@pytest.mark.parametrize("loss", [vae_loss, transformer_loss])
+def test_the_fast_walk_is_its_definition_on_a_model_s_loss(loss):
+    y = loss(np.random.default_rng(0))["loss"]
+    fast, defined = both_walks([y], [np.ones(y.shape, np.float32)])
+    assert len(fast) > 5
+    assert_bit_for_bit(fast, defined)
 
 
 # --- fused operations

@@ -1,4 +1,4 @@
-"""What an operation is: a definition to be read, and where it pays a kernel to be fast.  Tests prove the two are the same.
+"""What an operation is: a definition to be read, and where it pays a kernel to be fast.  Tests hold the two equal.
 
     @primitive                                         @fused
     def exp(x):                                        def silu(x):
@@ -15,7 +15,7 @@ rule works on arrays (fast) and on tensors (when the gradient itself is to be di
 written in operations; it needs no rule.  Either may have a kernel pair, which serves float32.
 
 Positional parameters are arrays, keyword-only ones are settings.  A parameter of a rule whose name starts with an
-underscore isn't read by it: the values behind it aren't kept alive, and the rule gets a `Blank` with shape and dtype.
+underscore isn't read by it: the values behind it aren't kept alive, and the rule gets an `Unread` with shape and dtype.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ import numpy as np
 
 from .operators import ops
 from .runtime.compiling import kernels_enabled
-from .tensor import Blank, Node, Tensor, _backward, source, state
+from .tensor import Node, Source, Tensor, Unread, gradients, source, state
 
 REGISTRY: dict[str, Operation] = {}
-INTEGERS = {"ids", "targets", "indices", "condition", "mask"}  # names of arguments that a kernel may take as integers or bool
+MAY_BE_INTEGERS = {"ids", "targets", "indices", "condition", "mask"}  # arguments that a kernel takes as integers or bool
 
 
 class Operation:
@@ -50,11 +50,12 @@ class Operation:
         self.arguments = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         self.optional = {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty}
         self.settings = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        self.checker: Callable | None = None
         self.kernel_forward: Callable | None = None
         self.kernel_backward: Callable | None = None
-        self.strided = False
-        self.checker: Callable | None = None
-        self.reads_y = False
+        self.strided = False  # the forward kernel takes views as they are
+        self.reads_y = False  # a rule or the backward kernel does
+        self.part_read: Callable | None = None
         if self.__name__ in REGISTRY:
             raise ValueError(f"there is an operation called {self.__name__} already")
         REGISTRY[self.__name__] = self
@@ -83,7 +84,15 @@ class Operation:
     def backward(self, function: Callable) -> Callable:
         """The kernel of the derivative: (g, y, saved, *arguments, needs=..., **settings) -> a gradient for each argument."""
         self.kernel_backward = function
-        self.reads_y |= not _reads(function)[1].startswith("_")
+        self.reads_y |= not _parameter_names(function)[1].startswith("_")
+        return function
+
+    def reads_part(self, function: Callable) -> Callable:
+        """For an operation that copies a part of its only input: settings -> the index of that part, or None if an entry may repeat.
+
+        The walk then adds the gradient to that part alone, where the rule would give an array full of zeros around it.
+        """
+        self.part_read = function
         return function
 
     # --- what happens at a call
@@ -92,7 +101,7 @@ class Operation:
         if len(args) != len(self.arguments) or settings.keys() != self.settings.keys() or self.variadic:
             args, settings = bind(self, args, settings)  # type: ignore[assignment]
         if state.watchers:
-            return state.watchers[-1].observe(self, args, settings)
+            return state.watchers[-1].run_watched(self, args, settings)
         return self.apply(args, settings)
 
     def apply(self, args: Sequence[Any], settings: dict[str, Any]) -> Any:
@@ -100,48 +109,52 @@ class Operation:
         arrays = [a.data if isinstance(a, Tensor) else float(a) if isinstance(a, np.float64) else a for a in args]  # a lone float64 doesn't promote
         if self.checker is not None:
             self.checker(*arrays, **settings)
-        if self.kernel_forward is not None and kernels_enabled() and _served(self.arguments, arrays):
+        if self.kernel_forward is not None and kernels_enabled() and _kernel_accepts(self.arguments, arrays):
             if not self.strided:
                 arrays = [_contiguous(a) if isinstance(a, np.ndarray) else a for a in arrays]
-            done = self.kernel_forward(*arrays, **settings)
-            if done is not NotImplemented:
-                y, saved = done
+            result = self.kernel_forward(*arrays, **settings)
+            if result is not NotImplemented:
+                y, saved = result
                 return self.record(y, saved, args, arrays, settings)
-        return self.define(args, arrays, settings)
+        return self.run_definition(args, arrays, settings)
 
-    def define(self, args: Sequence, arrays: Sequence, settings: dict) -> Any:
+    def run_definition(self, args: Sequence, arrays: Sequence, settings: dict) -> Any:
         raise NotImplementedError
 
     def record(self, y: np.ndarray, saved: Any, args: Sequence, arrays: Sequence, settings: dict) -> Any:
         """y itself if only arrays came in; else a tensor, which remembers this call if a gradient may be asked for."""
-        tensors = False
-        inputs: list = []
-        needed = False
+        any_tensor = needs_gradient = False
+        inputs: list[Source | None] = []
         for a in args:
             if isinstance(a, Tensor):
-                tensors = True
+                any_tensor = True
                 if a.node is not None or a._leaf:
                     inputs.append(a if a.node is None else a.node)
-                    needed = True
+                    needs_gradient = True
                     continue
             inputs.append(None)
-        if not tensors:
+        if not any_tensor:
             return y
         y = np.asarray(y)
-        if not needed or not state.grad_enabled or y.dtype.kind != "f":
+        if not needs_gradient or not state.grad_enabled or y.dtype.kind != "f":
             return Tensor(y)
-        return Tensor(y, node=Node(self, inputs, self.kept(arrays, saved), settings, y if self.reads_y else Blank(y), saved, y))
+        return Tensor(y, node=Node(self, inputs, self.saved_arguments(arrays), settings, y if self.reads_y else Unread(y), saved, y))
 
-    def kept(self, arrays: Sequence, saved: Any) -> Sequence:
+    def saved_arguments(self, arrays: Sequence) -> Sequence:
+        """What backward is given of the arguments."""
         return arrays
 
-    def gradients(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> Sequence:
-        if not create_graph and self.kernel_backward is not None and node.saved is not None:
-            g = _contiguous(g)
-            return self.kernel_backward(g, node.y, node.saved, *node.args, needs=needs, **node.settings)
-        return self.rules_applied(g, node, needs, create_graph)
+    # --- what happens on the way back
 
-    def rules_applied(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> Sequence:
+    def gradients(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> list:
+        """For each input that needs one, its gradient, of its shape and dtype."""
+        if not create_graph and self.kernel_backward is not None and node.saved is not None:
+            given = self.kernel_backward(_contiguous(g), node.y, node.saved, *node.args, needs=needs, **node.settings)
+        else:
+            given = self.apply_rules(g, node, needs, create_graph)
+        return [_fitted(d, s) if need and d is not None else None for d, s, need in zip(given, node.inputs, needs)]
+
+    def apply_rules(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> Sequence:
         raise NotImplementedError
 
 
@@ -151,23 +164,23 @@ class Primitive(Operation):
     def __init__(self, definition: Callable):
         super().__init__(definition)
         self.rules: tuple[Callable | None, ...] = ()
-        self.reads: tuple[bool, ...] = ()
+        self.argument_is_read: tuple[bool, ...] = ()
 
     def derivatives(self, *rules: Callable | None) -> None:
         """rule(g, y, *arguments, **settings) -> the gradient of that argument; None for one that has none (an index, a mask)."""
         if not self.variadic and len(rules) != len(self.arguments):
             raise ValueError(f"{self.__name__} has {len(self.arguments)} arguments but {len(rules)} rules")
         self.rules = rules
-        names = [_reads(rule) for rule in rules if rule is not None]
+        names = [_parameter_names(rule) for rule in rules if rule is not None]
         self.reads_y |= any(not n[1].startswith("_") for n in names)
-        self.reads = tuple(any(not n[2 + i].startswith("_") for n in names) for i in range(len(self.arguments)))
+        self.argument_is_read = tuple(any(not n[2 + i].startswith("_") for n in names) for i in range(len(self.arguments)))
 
     def backward(self, function: Callable) -> Callable:
-        names = _reads(super().backward(function))[3:]
-        self.reads = tuple(r or not n.startswith("_") for r, n in zip(self.reads, names))
+        names = _parameter_names(super().backward(function))[3:]
+        self.argument_is_read = tuple(read or not n.startswith("_") for read, n in zip(self.argument_is_read, names))
         return function
 
-    def define(self, args, arrays, settings):
+    def run_definition(self, args, arrays, settings):
         try:
             y = self.definition(*arrays, **settings)
         except (ValueError, IndexError) as e:
@@ -177,12 +190,12 @@ class Primitive(Operation):
             raise type(e)(f"{self.__name__}: {e} (given shapes {shapes})") from None
         return self.record(y, None, args, arrays, settings)
 
-    def kept(self, arrays, saved):
+    def saved_arguments(self, arrays):
         if self.variadic:
             return arrays
-        return [a if read or not isinstance(a, np.ndarray) else Blank(a) for a, read in zip(arrays, self.reads)]
+        return [a if read or not isinstance(a, np.ndarray) else Unread(a) for a, read in zip(arrays, self.argument_is_read)]
 
-    def rules_applied(self, g, node, needs, create_graph):
+    def apply_rules(self, g, node, needs, create_graph):
         y, args = node.y, node.args
         if create_graph:
             y = Tensor(y, node=node) if isinstance(y, np.ndarray) else y
@@ -194,24 +207,24 @@ class Primitive(Operation):
 
 
 class Fused(Operation):
-    """A definition in operations.  It runs unless a kernel serves; it runs too when somebody looks inside, and for gradients of gradients."""
+    """A definition in operations.  It runs unless a kernel serves, while a trace or patch is on, and for gradients of gradients."""
 
-    def define(self, args, arrays, settings):
+    def run_definition(self, args, arrays, settings):
         return self.definition(*args, **settings)
 
-    def rules_applied(self, g, node, needs, create_graph):
+    def apply_rules(self, g, node, needs, create_graph):
         """The gradient of the definition, in tensors.
 
-        Each argument is replaced by a stand-in of its own, which the walk doesn't look behind: one argument may have been
-        made from another, or be the same tensor, and each must get its own share only.
+        Each argument is replaced by a stand-in of its own, younger than all that the argument was made from, so that the walk
+        ends there: one argument may have been made from another, or be the same tensor, and each must get its own share only.
         """
         if not create_graph:
             raise RuntimeError(f"{self.__name__}: has a forward kernel but no backward kernel")
         stand_ins = [identity(a) if need else a for a, need in zip(_as_tensors(node), needs)]
         y = self.definition(*stand_ins, **node.settings)
         inputs = [a for a, need in zip(stand_ins, needs) if need]
-        found = _backward([y], [g], inputs, True, True, stop=frozenset(id(source(a)) for a in inputs))
-        return [found[id(source(a))][1] if need and id(source(a)) in found else None for a, need in zip(stand_ins, needs)]
+        of_source = gradients([y], [g], inputs, create_graph=True, retain_graph=True)
+        return [of_source.get(source(a)) if need else None for a, need in zip(stand_ins, needs)]
 
 
 def primitive(definition: Callable) -> Primitive:
@@ -251,10 +264,7 @@ def attachable(definition: Callable) -> Attachable:
     return Attachable(definition)
 
 
-def _as_tensors(node: Node) -> list:
-    """The arguments of a call as the tensors that they were."""
-    return [a if s is None or not isinstance(a, np.ndarray) else s if isinstance(s, Tensor) else Tensor(a, node=s)
-            for a, s in zip(node.args, node.inputs)]
+# --- how the arguments of a call find their names, as they would in NumPy, and what is said when they don't
 
 
 def bind(operation: Operation, args: Sequence, settings: dict) -> tuple[Sequence, dict]:
@@ -290,26 +300,44 @@ def _signature(operation: Operation) -> str:
     return str(inspect.signature(operation.definition))
 
 
+# --- helpers
+
+
+def _kernel_accepts(names: Sequence[str], arrays: Sequence) -> bool:
+    """Kernels serve float32 with indices and masks; float64, the dtype of gradient checks, always runs the definition."""
+    any_float32 = False
+    for name, a in zip(names or itertools.repeat(""), arrays):
+        if isinstance(a, np.ndarray):
+            if a.dtype == np.float32:
+                any_float32 = True
+            elif a.dtype.kind == "f" or name not in MAY_BE_INTEGERS:
+                return False
+            if a.size == 0:
+                return False
+    return any_float32
+
+
+def _fitted(g: Any, s: Any) -> Any:
+    """The gradient that a rule gives, of the shape and dtype of the input that it's for: what was broadcast is added up again."""
+    if g.shape != s.shape:
+        g = ops.sum_to(g, shape=s.shape)
+    if g.dtype != s.dtype or isinstance(g, np.generic):  # what NumPy makes of arrays without axes has no memory to hand on
+        g = g.astype(s.dtype) if isinstance(g, Tensor) else np.asarray(g, s.dtype)
+    return g
+
+
+def _as_tensors(node: Node) -> list:
+    """The arguments of a call as the tensors that they were."""
+    return [a if s is None or not isinstance(a, np.ndarray) else s if isinstance(s, Tensor) else Tensor(a, node=s)
+            for a, s in zip(node.args, node.inputs)]
+
+
 def _contiguous(a: np.ndarray) -> np.ndarray:
     return a if a.flags.c_contiguous else np.ascontiguousarray(a)
 
 
-def _reads(function: Callable) -> list[str]:
+def _parameter_names(function: Callable) -> list[str]:
     return list(inspect.signature(function).parameters)
-
-
-def _served(names: Sequence[str], arrays: Sequence) -> bool:
-    """Kernels serve float32 with indices and masks; float64, the dtype of gradient checks, always runs the definition."""
-    found = False
-    for name, a in zip(names or itertools.repeat(""), arrays):
-        if isinstance(a, np.ndarray):
-            if a.dtype == np.float32:
-                found = True
-            elif a.dtype.kind == "f" or name not in INTEGERS:
-                return False
-            if a.size == 0:
-                return False
-    return found
 
 
 @primitive

@@ -1,15 +1,15 @@
 """A Tensor is an array that remembers the operation that made it; `backward` walks that memory.
 
 The whole of reverse-mode differentiation is in this file and `operation.py`.  A node stands for one operation that
-ran: which operation, what it was given, and which nodes its inputs came from.  `backward` visits the nodes youngest
-first, hands each one the gradient of its output, and asks its operation for the gradients of its inputs.
+ran: which operation, what it was given, and which nodes its inputs came from.  Its rule turns the gradient of its output
+into gradients of its inputs; where a value was used several times, the chain rule adds up what comes back from each use.
 
 Why the order matters (the question that every small engine is asked):
 
     b = a + a
     c = b + b          # c uses b twice: both contributions must have reached b before b passes them on to a
 
-A walk that follows each path as it finds it would send b's gradient on before it is complete, or would walk b once
+A walk that follows each path as it meets it would send b's gradient on before it is complete, or would walk b once
 for every path, which takes exponential time in a stream of residual blocks.  An operation is always younger than what it
 was given, so visiting by age, youngest first, is enough: no recursion, no limit on depth, each node once.
 """
@@ -20,12 +20,33 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
 
 from .operators import Operators, ops
+from .runtime.compiling import kernels_enabled
+
+Source: TypeAlias = Union["Node", "Tensor"]  # where a gradient arrives: the node that made a tensor, or the tensor itself if it's a leaf
+
+
+def walk(outputs: Sequence[Tensor], initial_gradients: Sequence, path: dict[Source, None], create_graph: bool) -> dict[Source, Any]:
+    """The gradient of every node and leaf on the path, which goes from what is asked for to the outputs, oldest first.
+
+    This is the definition of backward.  It runs without kernels; `fast_walk` below is held equal to it, bit for bit.
+    """
+    arrived: dict[Source, Any] = {}  # what has come back from the uses of each so far, added up
+    for y, g in zip(outputs, initial_gradients):
+        arrived[source(y)] = arrived[source(y)] + g if source(y) in arrived else g
+    for s in reversed(path):  # youngest first: all that used s was visited before it, so that its gradient is complete
+        if isinstance(s, Node) and s in arrived:
+            needs = tuple(parent in path for parent in s.inputs)
+            for parent, g in zip(s.inputs, s.op.gradients(arrived[s], s, needs, create_graph)):
+                if g is not None:
+                    arrived[parent] = arrived[parent] + g if parent in arrived else g
+    return arrived
+
 
 _births = itertools.count()
 
@@ -34,14 +55,14 @@ class _State(threading.local):
     """What is switched on in this thread."""
 
     grad_enabled = True
-    watchers: tuple = ()  # tracing.py: whoever looks at each operation while it runs
+    watchers: tuple = ()  # tracing.py: the traces and patches that are on
     scope: tuple = ()  # tracing.py: the dotted path of the module and the fused operation that is running
 
 
 state = _State()
 
 
-class Blank:
+class Unread:
     """What a rule is given for an argument that it doesn't read: its shape and dtype, so that the values can be freed."""
 
     __slots__ = ("dtype", "shape")
@@ -143,9 +164,9 @@ class Tensor(Operators):
         return self.node.kept_grad[-1] if self.node is not None and self.node.kept_grad else None
 
     def __repr__(self) -> str:
-        made = f", made by {self.node.op.__name__}" if self.node is not None and self.node.op is not None else ""
+        origin = f", made by {self.node.op.__name__}" if self.node is not None and self.node.op is not None else ""
         grad = ", requires_grad=True" if self._leaf else ""
-        return f"Tensor({np.array2string(self.data, precision=4, threshold=20, separator=', ')}, {self.data.dtype}{grad}{made})"
+        return f"Tensor({np.array2string(self.data, precision=4, threshold=20, separator=', ')}, {self.data.dtype}{grad}{origin})"
 
     def __len__(self) -> int: return len(self.data)
     def __bool__(self) -> bool: return bool(self.data)
@@ -168,8 +189,8 @@ class Tensor(Operators):
         """
         if not self.requires_grad:
             raise ValueError("backward: this tensor doesn't depend on any tensor with requires_grad=True")
-        for leaf, g in _backward([self], [_first(self, grad)], None, False, retain_graph).values():
-            leaf.grad = g if leaf.grad is None else leaf.grad + g
+        for leaf, g in gradients([self], [_initial_gradient(self, grad)], None, False, retain_graph).items():
+            leaf.grad = g if leaf.grad is None else leaf.grad + g  # type: ignore[union-attr]
 
 
 def no_grad() -> AbstractContextManager[None]:
@@ -211,22 +232,22 @@ def grad(outputs, inputs, grad_outputs=None, create_graph: bool = False, retain_
     for i, x in enumerate(inputs):
         if not isinstance(x, Tensor) or not x.requires_grad:
             raise ValueError(f"grad: inputs[{i}] doesn't require a gradient")
-    firsts = [_first(y, g, create_graph) for y, g in zip(outputs, grad_outputs)]
-    found = _backward(outputs, firsts, inputs, create_graph, create_graph if retain_graph is None else retain_graph)
-    grads = [found[id(source(x))][1] if id(source(x)) in found else None for x in inputs]
-    for i, g in enumerate(grads):
+    initial_gradients = [_initial_gradient(y, g, create_graph) for y, g in zip(outputs, grad_outputs)]
+    of_source = gradients(outputs, initial_gradients, inputs, create_graph, create_graph if retain_graph is None else retain_graph)
+    of_inputs = [of_source.get(source(x)) for x in inputs]
+    for i, g in enumerate(of_inputs):
         if g is None and not allow_unused:
             raise ValueError(f"grad: the outputs don't depend on inputs[{i}] (allow_unused=True returns None there)")
-    wrapped = [g if g is None or isinstance(g, Tensor) else Tensor(g) for g in grads]
-    return wrapped[0] if single else tuple(wrapped)
+    tensors = [g if g is None or isinstance(g, Tensor) else Tensor(g) for g in of_inputs]
+    return tensors[0] if single else tuple(tensors)
 
 
-def source(t: Tensor) -> Node | Tensor:
-    """Where a gradient for t is collected: the node that made it, or the leaf itself."""
+def source(t: Tensor) -> Source:
+    """Where a gradient for t arrives: at the node that made it, or at the leaf itself."""
     return t if t.node is None else t.node
 
 
-def _first(y: Tensor, g: Any, create_graph: bool = False) -> Any:
+def _initial_gradient(y: Tensor, g: Any, create_graph: bool = False) -> Any:
     if g is None:
         if y.size != 1:
             raise ValueError(f"backward: this tensor has shape {y.shape}; a gradient to start from is needed unless it's a single number")
@@ -239,102 +260,123 @@ def _first(y: Tensor, g: Any, create_graph: bool = False) -> Any:
     return array.astype(y.dtype, copy=False)
 
 
-def _backward(outputs: list[Tensor], firsts: list, inputs: list[Tensor] | None, create_graph: bool, retain: bool,
-              stop: frozenset[int] = frozenset()) -> dict[int, tuple[Any, Any]]:
-    """Walk from outputs, youngest node first.  Returns {id(source): (source, gradient)}.
+def gradients(outputs: Sequence[Tensor], initial_gradients: Sequence, inputs: Sequence[Tensor] | None, create_graph: bool,
+              retain_graph: bool) -> dict[Source, Any]:
+    """The gradient of each input (None: of each leaf) that the outputs depend on, by its source."""
+    path = path_between(inputs, outputs)
+    asked: set[Source] = {s for s in path if isinstance(s, Tensor)} if inputs is None else set(map(source, inputs))
+    with _switched(grad_enabled=create_graph, watchers=()):
+        if kernels_enabled():
+            return fast_walk(outputs, initial_gradients, path, asked, create_graph, retain_graph)
+        arrived = walk(outputs, initial_gradients, path, create_graph)
+    for s in path:
+        if isinstance(s, Node) and s in arrived:
+            if s.kept_grad is not None:
+                s.kept_grad.append(_copy(arrived[s]))
+            if not retain_graph and any(parent in path for parent in s.inputs):
+                s.free()
+    return {s: arrived[s] if create_graph else _copy(arrived[s]) for s in path if s in asked and s in arrived}
 
-    inputs: whose gradients are wanted; None for every leaf.  stop: sources that the walk doesn't look behind.
-    """
-    reached = {id(s): s for s in map(source, outputs)}
-    stack = list(reached.values())
-    while stack:
-        s = stack.pop()
-        if id(s) in stop or not isinstance(s, Node):
+
+def path_between(inputs: Sequence[Tensor] | None, outputs: Sequence[Tensor]) -> dict[Source, None]:
+    """What outputs were made from and inputs lead to (None: every leaf), oldest first: a dictionary, which is a set with an order."""
+    oldest = -1 if inputs is None else min(source(x).birth for x in inputs)  # what is older than that, no input leads to
+    reached = set(map(source, outputs))
+    to_visit = list(reached)
+    while to_visit:
+        s = to_visit.pop()
+        if not isinstance(s, Node) or s.birth <= oldest:
             continue
         if s.op is None:
             raise RuntimeError("backward: this graph was freed by an earlier backward; pass retain_graph=True there to use it twice")
         for parent in s.inputs:
-            if parent is not None and id(parent) not in reached:
-                reached[id(parent)] = parent
-                stack.append(parent)
-    order = sorted(reached.values(), key=lambda s: s.birth)
-    wanted = None if inputs is None else {id(source(x)) for x in inputs}
-    useful: set[int] = set()  # what leads to an input that is wanted
-    if wanted is not None:
-        for s in order:  # oldest first
-            if id(s) in wanted or (isinstance(s, Node) and id(s) not in stop and any(id(p) in useful for p in s.inputs)):
-                useful.add(id(s))
-
-    flow: dict[int, Any] = {}
-    ours: set[int] = set()  # gradients that we added up ourselves: nobody else holds them, so more is added in place
-    for y, g in zip(outputs, firsts):
-        _collect(flow, ours, source(y), g)
-    found: dict[int, tuple[Any, Any]] = {}
-    taken = {id(g) for g in firsts}  # memory that somebody else holds: no two gradients may share any
-    with _switched(grad_enabled=create_graph, watchers=()):
-        while order:
-            s = order.pop()
-            g = flow.get(id(s))
-            if g is None:
-                continue
-            if isinstance(s, Node) and s.kept_grad is not None:
-                s.kept_grad.append(np.array(g.data if isinstance(g, Tensor) else g))
-            if (id(s) in wanted) if wanted is not None else isinstance(s, Tensor):
-                found[id(s)] = (s, g if create_graph else _own(g, taken, id(s) in ours))
-            if not isinstance(s, Node) or id(s) in stop:
-                continue
-            del flow[id(s)]
-            needs = tuple([p is not None and (wanted is None or id(p) in useful) for p in s.inputs])
-            if any(needs):
-                if s.op is ops.getitem and not create_graph:
-                    _collect_part(flow, ours, s.inputs[0], g, s.settings["index"])
-                    grads: Any = ()
-                else:
-                    grads = s.op.gradients(g, s, needs, create_graph)  # type: ignore[union-attr]
-                for parent, need, gp in zip(s.inputs, needs, grads):
-                    if need and gp is not None:
-                        _collect(flow, ours, parent, gp)
-                if not retain:
-                    s.free()
-            ours.discard(id(s))
-    return found
+            if parent is not None and parent not in reached:
+                reached.add(parent)
+                to_visit.append(parent)
+    by_age = sorted(reached, key=lambda s: s.birth)
+    if inputs is None:
+        return dict.fromkeys(by_age)
+    asked, leads_from_input = set(map(source, inputs)), dict[Source, None]()
+    for s in by_age:
+        if s in asked or (isinstance(s, Node) and any(parent in leads_from_input for parent in s.inputs)):
+            leads_from_input[s] = None
+    return leads_from_input
 
 
-def _collect(flow: dict[int, Any], ours: set[int], s: Any, g: Any) -> None:
-    """Add g to what has arrived at s: undo broadcasting, keep the dtype, add in place where nobody else looks."""
-    shape, dtype = s.shape, s.dtype
-    if g.shape != shape:
-        g = ops.sum_to(g, shape=shape)
-    if g.dtype != dtype or isinstance(g, np.generic):  # what NumPy makes of arrays without axes has no memory to hand on
-        g = g.astype(dtype) if isinstance(g, Tensor) else np.asarray(g, dtype)
-    i = id(s)
-    if i not in flow:
-        flow[i] = g
-    elif isinstance(g, Tensor) or isinstance(flow[i], Tensor):
-        flow[i] = flow[i] + g
-    elif i in ours:
-        ops.add_into(flow[i], g)
-    else:
-        flow[i] = np.asarray(ops.add(flow[i], g))
-        ours.add(i)
+def fast_walk(outputs: Sequence[Tensor], initial_gradients: Sequence, path: dict[Source, None], asked: set[Source], create_graph: bool,
+              retain_graph: bool) -> dict[Source, Any]:
+    """The same as `walk`, in less time and memory: it adds up in place, frees what it has passed, and copies only what is shared."""
+    sums = _Sums()
+    for y, g in zip(outputs, initial_gradients):
+        sums.add(source(y), g)
+    shared_memory = {id(g) for g in initial_gradients}  # arrays that somebody else holds: no two gradients may be the same memory
+    gradients: dict[Source, Any] = {}
+    while path:
+        s, _ = path.popitem()
+        g = sums.arrived.pop(s, None)
+        if g is None:
+            continue
+        if isinstance(s, Node) and s.kept_grad is not None:
+            s.kept_grad.append(_copy(g))
+        if s in asked:
+            gradients[s] = g if create_graph else _unshared(g, shared_memory, s in sums.writable)
+        needs = tuple([parent in path for parent in s.inputs]) if isinstance(s, Node) else ()
+        if True not in needs:
+            continue
+        part = None if s.op.part_read is None or create_graph else s.op.part_read(**s.settings)  # type: ignore[union-attr]
+        if part is not None:
+            sums.add_to_part(s.inputs[0], part, g)  # type: ignore[union-attr]
+        else:
+            for parent, gp in zip(s.inputs, s.op.gradients(g, s, needs, create_graph)):  # type: ignore[union-attr]
+                if gp is not None:
+                    sums.add(parent, gp)
+        if not retain_graph:
+            s.free()  # type: ignore[union-attr]
+    return gradients
 
 
-def _collect_part(flow: dict[int, Any], ours: set[int], s: Any, g: np.ndarray, index: Any) -> None:
-    """Add g to a part of what has arrived at s, in place: the slices of one array need one sum, not one full of zeros each."""
-    i = id(s)
-    if i not in ours:
-        flow[i] = np.array(flow[i]) if i in flow else np.zeros(s.shape, s.dtype)
-        ours.add(i)
-    ops.add_at(flow[i], index, g)
+class _Sums:
+    """What has arrived at each node and leaf, added up in place where nobody else holds the array."""
+
+    __slots__ = ("arrived", "from_zeros", "writable")
+
+    def __init__(self) -> None:
+        self.arrived: dict[Source, Any] = {}
+        self.writable: set[Source] = set()  # whose sum is an array of the walk's own
+        self.from_zeros: set[Source] = set()  # whose sum holds no -0.0, to which adding 0.0 would make a difference
+
+    def add(self, s: Source, g: Any) -> None:
+        arrived = self.arrived.get(s)
+        if arrived is None:
+            self.arrived[s] = g
+        elif isinstance(g, Tensor) or isinstance(arrived, Tensor):
+            self.arrived[s] = arrived + g
+        elif s in self.writable:
+            ops.add_into(arrived, g)
+        else:
+            self.arrived[s] = np.asarray(ops.add(arrived, g))
+            self.writable.add(s)
+
+    def add_to_part(self, s: Source, part: Any, g: np.ndarray) -> None:
+        """Add g to a part, and so zeros to the rest: the slices of one array need one sum, not one full of zeros each."""
+        if s not in self.from_zeros:
+            self.arrived[s] = np.asarray(self.arrived[s] + 0.0) if s in self.arrived else np.zeros(s.shape, s.dtype)
+            self.writable.add(s)
+            self.from_zeros.add(s)
+        self.arrived[s][part] += g
 
 
-def _own(g: np.ndarray, taken: set[int], fresh: bool) -> np.ndarray:
+def _unshared(g: np.ndarray, shared_memory: set[int], writable: bool) -> np.ndarray:
     """A gradient that shares memory with nothing that was handed out before, and can be written to."""
     base = g
     while isinstance(base.base, np.ndarray):
         base = base.base
-    if not fresh and (base is not g or id(base) in taken or not g.flags.owndata or not g.flags.writeable):
+    if not writable and (base is not g or id(base) in shared_memory or not g.flags.owndata or not g.flags.writeable):
         g = np.array(g)
         base = g
-    taken.add(id(base))
+    shared_memory.add(id(base))
     return g
+
+
+def _copy(g: Any) -> np.ndarray:
+    return np.array(g.data if isinstance(g, Tensor) else g)

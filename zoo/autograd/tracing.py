@@ -70,7 +70,7 @@ class Seen:
 
 
 class Watcher:
-    """Sees every operation while it is on; `saw` may return another value than the one that was computed."""
+    """Sees every operation while it is on; `see` may return another value than the one that was computed."""
 
     def __init__(self, model: Any = None):
         self.model = model
@@ -103,7 +103,7 @@ class Watcher:
         finally:
             state.scope = before
 
-    def observe(self, operation: Operation, args: Any, settings: dict) -> Any:
+    def run_watched(self, operation: Operation, args: Any, settings: dict) -> Any:
         """Run an operation, opened into its definition, and show the result to everybody who looks."""
         before = state.scope
         module, fused = before or ("", "")
@@ -122,15 +122,15 @@ class Watcher:
         took = time.perf_counter() - began
         short = f"{module}.{operation.__name__}" if module else operation.__name__
         for w in state.watchers:
-            y = w.met(path, short, operation, y, took, settings)
+            y = w.number(path, short, operation, y, took, settings)
         return y
 
-    def met(self, path: str, short: str, operation: Operation, y: Any, seconds: float, settings: dict) -> Any:
+    def number(self, path: str, short: str, operation: Operation, y: Any, seconds: float, settings: dict) -> Any:
         n = self.counts[path] = self.counts.get(path, 0) + 1
         suffix = f"#{n}" if n > 1 else ""
-        return self.saw(path + suffix, short + suffix, operation, y, seconds, settings)
+        return self.see(path + suffix, short + suffix, operation, y, seconds, settings)
 
-    def saw(self, name: str, short: str, operation: Operation, y: Any, seconds: float, settings: dict) -> Any:
+    def see(self, name: str, short: str, operation: Operation, y: Any, seconds: float, settings: dict) -> Any:
         raise NotImplementedError
 
 
@@ -149,7 +149,7 @@ class Trace(Watcher, Mapping[str, Seen]):
         self._taken = False
         self._wanted = re.compile("|".join(map(fnmatch.translate, self.at))).match
 
-    def saw(self, name, short, operation, y, seconds, settings):
+    def see(self, name, short, operation, y, seconds, settings):
         if name in self._missed:
             return y
         if not (self._wanted(name) or self._wanted(short)):
@@ -218,7 +218,7 @@ class Patch(Watcher):
         self.used: dict[str, int] = dict.fromkeys(self.changes, 0)
         self._names: set[str] = set()
 
-    def saw(self, name, short, operation, y, seconds, settings):
+    def see(self, name, short, operation, y, seconds, settings):
         self._names.update((name, short))
         for pattern, change in self.changes.items():
             if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(short, pattern):

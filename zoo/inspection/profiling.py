@@ -62,7 +62,7 @@ class Profile:
             raise RuntimeError("profile: another profile is running")
         self._replace(Operation, "apply", self._forward)
         self._replace(Operation, "gradients", self._backward)
-        self._replace(tensor, "_collect", lambda run, *args: self._timed("gathering of gradients", run, args))
+        self._replace(tensor._Sums, "add", lambda run, *args: self._timed("gathering of gradients", run, args))
         self._replace(Optimiser, "step", lambda run, *args: self._timed("optimiser", run, args))
         self._began = time.perf_counter()
         return self

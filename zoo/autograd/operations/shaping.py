@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..operation import attachable, primitive
+from ..operation import primitive
 from ..tensor import Tensor
 
 
@@ -77,18 +77,18 @@ def getitem(x, *, index):
 def getitem_adjoint(g, *, index, shape):
     """Zeros of the shape with g added at index; an entry that was read twice gets both"""
     out = np.zeros(shape, g.dtype)
-    add_at(out, index, g)
+    index = _plain(index)
+    if _repeats(index):
+        np.add.at(out, index, g)
+    else:
+        out[index] += g
     return out
 
 
-@attachable
-def add_at(total: np.ndarray, index, g: np.ndarray) -> None:
-    """total[index] += g, where an entry that is named twice gets both."""
-    index = _plain(index)
-    if _repeats(index):
-        np.add.at(total, index, g)
-    else:
-        total[index] += g
+@getitem.reads_part
+def _(index):
+    plain = _plain(index)
+    return None if _repeats(plain) else plain
 
 
 getitem.derivatives(lambda g, _y, _x, *, index: getitem_adjoint(g, index=index, shape=_x.shape))
