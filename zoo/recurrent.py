@@ -1,13 +1,18 @@
-"""Recurrent networks that write text and music: Elman (1990), GRU (Cho et al. 2014) and LSTM (Hochreiter & Schmidhuber 1997).
+"""Recurrent networks that generate text and music: Elman (1990), GRU (Cho et al. 2014) and LSTM (Hochreiter & Schmidhuber 1997).
 
     x_t  -->  state_t = cell(x_t, state_{t-1})  -->  logits of x_{t+1}
 
-A state of fixed size stands for everything that was read, so writing costs the same for every token, and there is no window.
+A state of fixed size stands for everything that was read, so generation costs the same for every token, and there is no window.
 Training reads windows in order and hands the state at the end of one to the next, but gradients stop there (truncated
 backpropagation through time, Williams & Peng 1990).
 
-`inputs="symbols"` reads and writes ids, as every language model here; `inputs="keys"` reads piano rolls, 88 keys down or up at each step,
-and writes each key as a coin of its own (Boulanger-Lewandowski et al. 2012).
+Why gates: through T steps, an Elman network's gradient is a product of T factors diag(1 - h_t^2) W^T, which shrinks or grows
+geometrically with T.  An LSTM adds instead, c_t = f_t c_{t-1} + i_t g_t, so along the cell dc_T / dc_0 contains the product of the forget
+gates, with no matrix and no squashing in it: where they stay near 1, the gradient arrives as it left (the "constant error carousel" of the
+paper's section 4, whose f is 1; Gers et al. 2000 made it a gate).  The GRU's h_t = z_t h_{t-1} + (1 - z_t) n_t does the same with z_t.
+
+`inputs="symbols"` reads and generates ids, as every language model here; `inputs="keys"` reads piano rolls, 88 keys down or up at each
+step, and draws each key as a coin of its own (Boulanger-Lewandowski et al. 2012).
 """
 
 from __future__ import annotations
@@ -29,6 +34,9 @@ from .nn import Embedding, Linear, Module, dropout, parameter
 GATES = {"elman": 1, "gru": 3, "lstm": 4}
 
 
+# --- configuration
+
+
 @dataclasses.dataclass(frozen=True)
 class RecurrentConfig(LanguageConfig):
     inputs: Literal["symbols", "keys"] = "symbols"
@@ -47,18 +55,7 @@ class RecurrentConfig(LanguageConfig):
         return dataclasses.replace(c, embedding=c.embedding or c.width)
 
 
-
-
-@dataclasses.dataclass
-class RollStep(Step):
-    """One step of a piano roll: each key is down where its draw is below its probability."""
-
-    position: int
-    given: np.ndarray  # (n, 88) the steps that were read: the prompt, later the last one alone
-    logits: np.ndarray  # (88,)
-    probabilities: np.ndarray  # (88,) sigmoid(logits / temperature)
-    draw: np.ndarray  # (88,) uniform in [0, 1)
-    keys: np.ndarray  # (88,) 0 or 1
+# --- parts
 
 
 class Recurrence(Module):
@@ -75,15 +72,36 @@ class Recurrence(Module):
         self.weight = parameter(np.concatenate([_orthogonal(width, rng) for _ in range(gates)], axis=1))
         self.bias = parameter(np.zeros(gates * width)) if cell == "gru" else None
         if cell == "lstm" and self.input.bias is not None:
-            self.input.bias.data[width : 2 * width] = 1  # a forget gate that starts open (Gers et al. 2000)
+            self.input.bias.data[width : 2 * width] = 1  # a forget gate that starts open: f = sigmoid(1) = 0.73 (Jozefowicz et al. 2015)
 
     def __call__(self, x, state, ids=None):
-        """ids (batch, time): what is read is x[ids], x (symbols, inputs), of which each row is then multiplied once, not at every place."""
+        """With ids (batch, time), x (symbols, inputs) is a table and x[ids] is read: each row is multiplied once, not at every place."""
         arguments = (self.input(x), state, self.weight, *([] if self.bias is None else [self.bias]), ids)
         return getattr(ops, self.cell)(*arguments)
 
-    def fresh(self, batch: int) -> np.ndarray:
+    def initial_state(self, batch: int) -> np.ndarray:
         return np.zeros((batch, self.width * (2 if self.cell == "lstm" else 1)), np.float32)
+
+
+def _orthogonal(width: int, rng: Generator) -> np.ndarray:
+    """A random orthogonal matrix, which neither shrinks nor stretches a state (Saxe et al. 2014)."""
+    q, r = np.linalg.qr(rng.standard_normal((width, width)))
+    return q * np.sign(np.diag(r))
+
+
+# --- model
+
+
+@dataclasses.dataclass
+class RollStep(Step):
+    """One step of a piano roll: each key is down where its draw is below its probability."""
+
+    position: int
+    given: np.ndarray  # (n, 88) the steps that were read: the prompt, in later steps the last one alone
+    logits: np.ndarray  # (88,)
+    probabilities: np.ndarray  # (88,) sigmoid(logits / temperature)
+    draw: np.ndarray  # (88,) uniform in [0, 1)
+    keys: np.ndarray  # (88,) 0 or 1
 
 
 class Recurrent(LanguageModel):
@@ -108,7 +126,7 @@ class Recurrent(LanguageModel):
         self._carried: list[np.ndarray] | None = None  # the states at the end of training's last window
 
     def __call__(self, x: Any, *, rng: Generator | None = None, states: list | None = None) -> Any:
-        """ids (batch, time), or with keys rolls (batch, time, symbols) -> logits (batch, time, symbols); from fresh states."""
+        """ids (batch, time), or with keys rolls (batch, time, symbols) -> logits (batch, time, symbols); states: zeros unless given."""
         return self.read(x, states, rng=rng)[0]
 
     def read(self, x: Any, states: Sequence | None = None, *, rng: Generator | None = None) -> tuple[Any, list]:
@@ -127,13 +145,13 @@ class Recurrent(LanguageModel):
                 h, ids = self.embedding.weight, x
             else:
                 h = self.embedding(x)
-        states = [layer.fresh(len(x)) for layer in self.layers] if states is None else states
-        after = []
+        states = [layer.initial_state(len(x)) for layer in self.layers] if states is None else states
+        last_states = []
         for layer, state in zip(self.layers, states):
-            every, ids = layer(dropout(h, self.config.dropout, rng), state, ids), None
-            after.append(every[:, -1])
-            h = every[:, :, : layer.width]
-        return self.output(dropout(h, self.config.dropout, rng)), after
+            sequence, ids = layer(dropout(h, self.config.dropout, rng), state, ids), None  # (batch, time, width), an LSTM's twice as wide
+            last_states.append(sequence[:, -1])
+            h = sequence[:, :, : layer.width]
+        return self.output(dropout(h, self.config.dropout, rng)), last_states
 
     @property
     def reads_rolls(self) -> bool:  # type: ignore[override]
@@ -145,19 +163,19 @@ class Recurrent(LanguageModel):
         """Nats per token, or with keys nats per step.
 
         symbols: batch is (inputs, targets) or (inputs, targets, first), ids (batch, time); the state is carried on from the last call
-            unless `first`.  keys: batch is (rolls, true), (batch, time, keys) and a mask (batch, time) of the steps that aren't padding.
+            unless `first`.  keys: batch is (rolls, mask), (batch, time, keys) and (batch, time), True where a step isn't padding.
         """
         if self.embedding is None:
-            rolls, true = batch
-            return {"loss": -ops.sum(self._roll_log_likelihoods(rolls, rng) * true.astype(np.float32)) / float(true.sum())}
+            rolls, mask = batch
+            return {"loss": -ops.sum(self._roll_log_likelihoods(rolls, rng) * mask.astype(np.float32)) / float(mask.sum())}
         inputs, targets, first = (*batch, True)[:3]
         carried = None if first or self._carried is None or len(self._carried[0]) != len(inputs) else self._carried
-        logits, after = self.read(inputs, carried, rng=rng)
-        self._carried = [state.data if isinstance(state, Tensor) else state for state in after]
+        logits, states = self.read(inputs, carried, rng=rng)
+        self._carried = [_array(state) for state in states]
         return {"loss": cross_entropy(logits, targets)}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """In training with the carried states, so that a run that was resumed is the run that was never stopped."""
+        """In training the carried states too, so that a resumed run equals one that was never stopped."""
         carried = self._carried if self.training and self._carried is not None else []
         return {**super().arrays(), **{f"carried.{i}": state for i, state in enumerate(carried)}}
 
@@ -175,7 +193,7 @@ class Recurrent(LanguageModel):
         finally:
             self.train(training)
 
-    # --- writing text
+    # --- generating text
 
     def begin(self, ids: np.ndarray, room: int = 0) -> tuple[np.ndarray, list]:
         return self._after(ids, None)
@@ -188,18 +206,18 @@ class Recurrent(LanguageModel):
 
     def _after(self, x: np.ndarray, state: list | None) -> tuple[np.ndarray, list]:
         with no_grad():
-            logits, after = self.read(x[None], state)
-        return _array(logits)[0, -1], [_array(s) for s in after]
+            logits, states = self.read(x[None], state)
+        return _array(logits)[0, -1], [_array(s) for s in states]
 
     def steps(self, prompt: Any = "", n_tokens: int = 200, **settings: Any) -> Iterator[TextStep]:
         if self.embedding is None:
             raise ValueError("steps: this model reads piano rolls; it has roll_steps and compose")
         return super().steps(prompt, n_tokens, **settings)
 
-    # --- writing music
+    # --- generating music
 
     def roll_log_likelihood(self, pieces: Sequence[np.ndarray]) -> np.ndarray:
-        """ln p of each piece (steps, 88) in nats, its first step included, of which nothing is known but the model."""
+        """ln p of each piece (steps, 88) in nats; the first step counts too, predicted from silence."""
         with no_grad():
             return np.array([float(_array(self._roll_log_likelihoods(piece[None], None)).sum()) for piece in pieces])
 
@@ -211,7 +229,7 @@ class Recurrent(LanguageModel):
     @stream(RollStep)
     def roll_steps(self, n_steps: int = 64, *, prompt: np.ndarray | None = None, seed: int = 0,
                    temperature: float = 1.0) -> Iterator[RollStep]:
-        """One record a step of music; prompt: a roll (steps, 88) to continue."""
+        """One record per step of music; prompt: a roll (steps, 88) to continue."""
         if self.embedding is not None:
             raise ValueError("roll_steps: this model reads symbols; it has steps and generate")
         if not temperature > 0:
@@ -239,16 +257,10 @@ class Recurrent(LanguageModel):
         return RollStep(position, given, logits, probabilities, draw, (draw < probabilities).astype(np.float32)), state
 
     def compose(self, n_steps: int = 64, *, prompt: np.ndarray | None = None, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
-        """A roll (steps, 88) of 0 and 1: the prompt and what follows it."""
+        """A roll (steps, 88) of 0 and 1: the prompt and its continuation."""
         steps = self.roll_steps(n_steps, prompt=prompt, seed=seed, temperature=temperature)
         start = np.zeros((0, self.config.symbols), np.float32) if prompt is None else np.asarray(prompt, np.float32)
         return np.concatenate([start, *(step.keys[None] for step in steps)])
-
-
-def _orthogonal(width: int, rng: Generator) -> np.ndarray:
-    """A rotation, which neither shrinks nor stretches a state (Saxe et al. 2014)."""
-    q, r = np.linalg.qr(rng.standard_normal((width, width)))
-    return q * np.sign(np.diag(r))
 
 
 def _array(x: Any) -> np.ndarray:

@@ -1,17 +1,20 @@
-"""A transformer that writes: one decoder, which by configuration is GPT-2 (Radford et al. 2019) or Llama (Touvron et al. 2023).
+"""A transformer that generates text: one decoder, which by configuration is GPT-2 (Radford et al. 2019) or Llama (Touvron et al. 2023).
 
     ids --embedding (+ learned positions)--> x
-    x = x + attention(norm(x))          each token looks at itself and at those before it; Llama turns queries and keys by their position
+    x = x + attention(norm(x))          each token looks at itself and at those before it; Llama rotates queries and keys by their position
     x = x + mlp(norm(x))                each token by itself
     norm(x) --output--> logits of the token that follows each
 
                     positions   norm     mlp                  biases   key/value heads   output
     GPT-2           learned     layer    GELU, 4 width        yes      heads             tied to the embedding
-    Llama           rotary      rms      SwiGLU, 8/3 width    no       fewer             its own
+    Llama           rotary      rms      SwiGLU, 8/3 width    no       fewer             its own matrix
 
-While writing, keys and values of the tokens read are kept in a `Cache`, so a token costs one row of each matrix product; `decoding.py`
-does the whole row in one kernel.  When the window is full, the model reads the later half of it again from position 0 and goes
-on, so that it always sees at least half a window.
+Why the mask makes a language model: the row of x at position t is computed from ids 0 ... t alone, in every layer, so its logits are
+p(next | ids 0 ... t), and by the chain rule the sum of their logarithms is the log-likelihood of the whole text.  One pass yields all terms.
+
+While generating, keys and values of the tokens that were read stay in a `Cache`, so a token costs one row of each matrix product;
+`language/decoding.py` computes the whole row in one kernel.  When the window is full, the model reads the later half of it again from
+position 0 and goes on, so that it always sees at least half a window.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ from .nn import Embedding, LayerNorm, Linear, Module, RMSNorm, Sequential, dropo
 
 Norm = LayerNorm | RMSNorm | Sequential
 
+# --- configuration
+
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig(LanguageConfig):
@@ -40,7 +45,7 @@ class TransformerConfig(LanguageConfig):
     layers: int = 4
     heads: int = 4
     width: int = 128  # of the residual stream
-    key_value_heads: int = 0  # each serves heads / key_value_heads heads; 0: as many as heads
+    key_value_heads: int = 0  # each is shared by heads / key_value_heads heads; 0: as many as heads
     head_width: int = 0  # 0: width / heads
     hidden: int = 0  # width of the mlp; 0: 4 width, or with swiglu 8/3 width rounded up to a multiple of 32
     positions: Literal["learned", "rotary"] = "learned"
@@ -69,16 +74,18 @@ class TransformerConfig(LanguageConfig):
         return dataclasses.replace(c, key_value_heads=kv, head_width=d, hidden=hidden)
 
 
-class Read(NamedTuple):
-    """What `advance` goes on from: the first `length` tokens of a cache."""
-
-    cache: Cache
-    length: int
-    decoder: decoding.Decoder | None = None  # a kernel for it
+# --- parts
 
 
 class Attention(Module):
-    """Causal multi-head self-attention (Vaswani et al. 2017, section 3.2), with grouped keys and values (Ainslie et al. 2023)."""
+    """Causal multi-head self-attention (Vaswani et al. 2017, section 3.2), with grouped keys and values (Ainslie et al. 2023).
+
+        attention(q, k, v) = softmax(q k^T / sqrt(d)) v                                                                   (equation 1)
+
+    Why sqrt(d): if the d components of q and k are independent with mean 0 and variance 1, then q . k = sum of q_i k_i has mean 0 and
+    variance d.  Divided by sqrt(d), scores have variance 1 whatever the head's width; otherwise the softmax of a wide head puts nearly
+    everything on one key, where its derivative p (1 - p) vanishes and nothing is learned.
+    """
 
     query_key_value: Linear  # width -> (heads + 2 key_value_heads) head_width
     output: Linear  # heads head_width -> width
@@ -93,12 +100,12 @@ class Attention(Module):
         packed = self.query_key_value(x)  # (batch, time, (heads + 2 key_value_heads) head_width)
         if cache is None:
             return self.output(ops.self_attention(packed, heads=h, key_value_heads=g, rotation=rotation, is_causal=True))
-        q, k, v = ops.unpack(packed, h, g)  # each (batch, its heads, time, head_width)
+        q, k, v = ops.unpack(packed, h, g)  # (batch, heads, time, head_width), k and v with key_value_heads
         if rotation is not None:
             q, k = ops.rotate(q, *rotation), ops.rotate(k, *rotation)
         keys, values = cache  # (batch, key_value_heads, room, head_width)
         keys[:, :, start : start + t], values[:, :, start : start + t] = _array(k), _array(v)
-        k, v = (ops.repeat_heads(z[:, :, : start + t], h) for z in cache)
+        k, v = (ops.repeat_heads(z[:, :, : start + t], h) for z in cache)  # (batch, heads, start + time, head_width)
         return self.output(ops.merge_heads(ops.scaled_dot_product_attention(q, k, v, is_causal=True)))
 
 
@@ -120,6 +127,8 @@ class MLP(Module):
 
 
 class Block(Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)): norms before each part (Radford et al. 2019, section 2.3)."""
+
     norm1: Norm
     attention: Attention
     norm2: Norm
@@ -135,6 +144,32 @@ class Block(Module):
         if self.mlp is None:
             return x
         return x + dropout(self.mlp(self.norm2(x)), self.dropout, rng)
+
+
+def _linear(inputs: int, outputs: int, c: TransformerConfig, *, rng: Generator, residual: bool = False,
+            activation: str | None = None) -> Linear:
+    """GPT-2's initialisation: N(0, 0.02^2), and 0.02 / sqrt(2 layers) for the two matrices of a layer that add to the residual stream:
+    2 layers independent terms of variance 0.02^2 / (2 layers) add up to the variance of one (Radford et al. 2019, section 2.3).
+    """
+    deviation = 0.02 / math.sqrt(2 * c.layers) if residual else 0.02
+    return Linear(inputs, outputs, rng=rng, bias=c.bias, activation=activation, scale=deviation * math.sqrt(inputs))
+
+
+def _norm(c: TransformerConfig) -> Norm:
+    if c.norm == "none":
+        return Sequential()  # without layers: x unchanged
+    return RMSNorm(c.width, eps=c.eps) if c.norm == "rms" else LayerNorm(c.width, bias=c.bias, eps=c.eps)
+
+
+# --- model
+
+
+class DecodingState(NamedTuple):
+    """What `advance` goes on from: the first `length` tokens of a cache."""
+
+    cache: Cache
+    length: int
+    decoder: decoding.Decoder | None = None  # a kernel for this cache
 
 
 class Transformer(LanguageModel):
@@ -164,7 +199,8 @@ class Transformer(LanguageModel):
     def __call__(self, ids: Any, *, rng: Generator | None = None, cache: Cache | None = None, start: int = 0) -> Any:
         """ids (batch, time) -> logits (batch, time, symbols).
 
-        rng: dropout's; without it nothing is dropped.  cache: keys and values of the `start` tokens before ids, to which these add theirs.
+        rng: for dropout; without it nothing is dropped.  cache: keys and values of the `start` tokens before ids, to which those of ids
+        are added; then only the logits after the last token are computed, (batch, 1, symbols).
         """
         c = self.config
         ids = np.asarray(ids)
@@ -183,15 +219,19 @@ class Transformer(LanguageModel):
             x = block(x, rotation, None if cache is None else (cache.keys[i], cache.values[i]), start, rng)
         if cache is not None:
             cache.ids[start : start + t] = ids[0]
-            x = x[:, -1:]  # while writing, only what follows the last token is asked for
+            x = x[:, -1:]  # generation needs only the logits after the last token
         return self.logits(self.norm(x))
 
     def logits(self, x):
-        """What the output matrix makes of a residual stream after the last norm: (..., width) -> (..., symbols)."""
+        """Logits of a residual stream after the last norm: (..., width) -> (..., symbols)."""
         return ops.linear(x, ops.swapaxes(self.embedding.weight)) if self.output is None else self.output(x)
 
     def rotation(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Cosines and sines of n positions, each (n or more, head_width / 2)."""
+        """Cosines and sines of the rotary angles of n positions, each (n or more, head_width / 2) (Su et al. 2021, equation 15).
+
+        Position m rotates the pair i of a query or key by the angle m theta^(-2i / head_width): q -> R_m q, a rotation.  Rotations add
+        up, R_m^T R_n = R_(n - m), so the score (R_m q) . (R_n k) = q . R_(n - m) k depends on the distance n - m alone (equation 16).
+        """
         if len(self._rotation[0]) < n:
             c = self.config
             room = min(c.window, max(n, 2 * len(self._rotation[0])))
@@ -200,20 +240,20 @@ class Transformer(LanguageModel):
             self._rotation = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
         return self._rotation
 
-    # --- writing
+    # --- generation
 
-    def begin(self, ids: np.ndarray, room: int = 0) -> tuple[np.ndarray, Read]:
+    def begin(self, ids: np.ndarray, room: int = 0) -> tuple[np.ndarray, DecodingState]:
         """Of a prompt longer than the window, the last `window` tokens are read."""
         ids = ids[-self.config.window:]
         cache = Cache.empty(self.config, min(self.config.window, len(ids) + room))
         decoder = decoding.decoder(self, cache)
         if decoder is not None and len(ids) == 1:
-            return self.advance(int(ids[0]), Read(cache, 0, decoder))
-        return self._last_logits(ids, cache, 0), Read(cache, len(ids), decoder)
+            return self.advance(int(ids[0]), DecodingState(cache, 0, decoder))
+        return self._last_logits(ids, cache, 0), DecodingState(cache, len(ids), decoder)
 
-    def advance(self, token: int, state: Read) -> tuple[np.ndarray, Read]:
+    def advance(self, token: int, state: DecodingState) -> tuple[np.ndarray, DecodingState]:
         cache, n, decoder = state
-        if n == self.config.window:  # full: read the later half again, with this token behind it
+        if n == self.config.window:  # full: read the later half again, and this token after it
             return self.begin(np.append(cache.ids[n - n // 2:], token) if n > 1 else np.array([token]), room=n)
         if n == cache.room:
             state = self._resized(state, min(self.config.window, 2 * n))
@@ -221,33 +261,20 @@ class Transformer(LanguageModel):
         if decoder is not None and not decoder.plan.holds():
             decoder = decoding.decoder(self, cache)
         if decoder is None or not decoding.serves():
-            return self._last_logits(np.array([token]), cache, n), Read(cache, n + 1, decoder)
+            return self._last_logits(np.array([token]), cache, n), DecodingState(cache, n + 1, decoder)
         cache.ids[n] = token
-        return decoder(token, n), Read(cache, n + 1, decoder)
+        return decoder(token, n), DecodingState(cache, n + 1, decoder)
 
     def _last_logits(self, ids: np.ndarray, cache: Cache, start: int) -> np.ndarray:
         with no_grad():
             return _array(self(ids[None], cache=cache, start=start))[0, -1]
 
-    def fork(self, state: Read) -> Read:
+    def fork(self, state: DecodingState) -> DecodingState:
         return self._resized(state, state.cache.room)
 
-    def _resized(self, state: Read, room: int) -> Read:
+    def _resized(self, state: DecodingState, room: int) -> DecodingState:
         cache = state.cache.resized(state.length, room)
-        return Read(cache, state.length, None if state.decoder is None else decoding.decoder(self, cache))
-
-
-def _linear(inputs: int, outputs: int, c: TransformerConfig, *, rng: Generator, residual: bool = False,
-            activation: str | None = None) -> Linear:
-    """GPT-2's initialisation: N(0, 0.02^2), less for what adds to the residual stream twice a layer."""
-    deviation = 0.02 / math.sqrt(2 * c.layers) if residual else 0.02
-    return Linear(inputs, outputs, rng=rng, bias=c.bias, activation=activation, scale=deviation * math.sqrt(inputs))
-
-
-def _norm(c: TransformerConfig) -> Norm:
-    if c.norm == "none":
-        return Sequential()  # of no layers: x as it is
-    return RMSNorm(c.width, eps=c.eps) if c.norm == "rms" else LayerNorm(c.width, bias=c.bias, eps=c.eps)
+        return DecodingState(cache, state.length, None if state.decoder is None else decoding.decoder(self, cache))
 
 
 def _array(x: Any) -> np.ndarray:

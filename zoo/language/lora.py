@@ -1,9 +1,12 @@
-"""Low-rank adaptation (Hu et al. 2022): a trained model learns something new through a few numbers beside each matrix.
+"""Low-rank adaptation (Hu et al. 2022, equation 3): a trained model learns something new through a few numbers beside each matrix.
 
-    y = x W + b  becomes  y = x W + b + (alpha / rank) (x A) B      A (in, rank) random, B (rank, out) 0; W and b stay as they are
+    y = x W + b  becomes  y = x W + b + (alpha / rank) (x A) B      A (in, rank) random, B (rank, out) 0; W and b are frozen
+
+B = 0 makes the adapted model the old one at first, and a random A gives B a gradient, A^T x^T dy, from the first step on; if both
+were 0, neither would ever move.
 
     adapt(model, rank=8)      # only A and B are trained, and only they are in checkpoints of the run
-    merge(model)              # W + (alpha / rank) A B in the place of W: the same outputs at the old cost
+    merge(model)              # W + (alpha / rank) A B replaces W: the same outputs at the old cost
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ LAYERS = ("attention.query_key_value", "attention.output", "mlp.gate", "mlp.up",
 
 
 class LowRank(Module):
-    """A linear layer that stays as it is, and a correction of low rank that learns."""
+    """A frozen linear layer, and a correction of low rank that is trained."""
 
     base: Linear
     down: Tensor  # (inputs, rank), A in the paper
@@ -44,9 +47,9 @@ class LowRank(Module):
 
 
 def adapt(model: Any, rank: int = 8, *, layers: Sequence[str] = LAYERS, alpha: float | None = None, seed: int = 0) -> Any:
-    """Put a correction beside each linear layer whose name ends with one of `layers`, and hold everything else still.
+    """Put a correction beside each linear layer whose name ends with one of `layers`, and freeze everything else.
 
-    alpha: the correction counts alpha / rank; twice the rank unless given.  Returns the model, which computes what it did before.
+    alpha: the correction is multiplied by alpha / rank; twice the rank unless given.  Returns the model, whose outputs haven't changed.
     """
     if rank < 1:
         raise ValueError(f"rank is {rank}; it is at least 1")
@@ -54,8 +57,8 @@ def adapt(model: Any, rank: int = 8, *, layers: Sequence[str] = LAYERS, alpha: f
         raise ValueError("adapt: the model has low-rank layers already; merge them first")
     chosen = [place for place in _places(model, Linear) if place[0].endswith(tuple(layers))]
     if not chosen:
-        there = ", ".join(name for name, *_ in _places(model, Linear))
-        raise ValueError(f"adapt: no linear layer's name ends with {' or '.join(layers)}; there are {there}")
+        names = ", ".join(name for name, *_ in _places(model, Linear))
+        raise ValueError(f"adapt: no linear layer's name ends with {' or '.join(layers)}; there are {names}")
     rng = np.random.default_rng(seed)
     for tensor in model.parameters():
         tensor.requires_grad = False
