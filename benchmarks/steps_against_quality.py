@@ -34,7 +34,7 @@ def tasks(model: Diffusion, samplers: list[str], evaluations: list[int]) -> list
     found = []
     for count in sorted(evaluations):
         for sampler in samplers:
-            if sampler != ADAPTIVE and 1 <= SAMPLERS[sampler].most(count) <= model.config.T:
+            if sampler != ADAPTIVE and 1 <= SAMPLERS[sampler].max_steps(count) <= model.config.T:
                 found.append({"sampler": sampler, "evaluations": count})
     return found + [{"sampler": ADAPTIVE, "tolerance": t} for t in TOLERANCES if ADAPTIVE in samplers]
 
@@ -46,7 +46,7 @@ def draw(model: Diffusion, n: int, digits, batch: int, seed: int, **settings) ->
         size = part.stop - part.start
         for step in model.steps(size, seed=(seed, part.start), digit=None if digits is None else digits[part], **settings):
             asked += size * step.evaluations
-        found.append(model.outside(step.x_previous))
+        found.append(model.to_pictures(step.x_previous))
     return np.concatenate(found), asked / n
 
 

@@ -15,6 +15,7 @@ from zoo.__main__ import main
 from zoo.data import Images
 from zoo.data.toys import TOYS, moons
 from zoo.denoising import dit, samplers
+from zoo.denoising.paths import make_path
 from zoo.diffusion import Diffusion, DiffusionConfig, Pairs
 from zoo.evaluation import Classifier, squared_wasserstein
 from zoo.inspection import figures
@@ -45,7 +46,7 @@ class Knowing(Diffusion):
     picture: np.ndarray
 
     def predict(self, x_t, t, labels=None):
-        x_t, alpha, sigma = np.asarray(x_t), self._wide(self.path.alpha(t)), self._wide(self.path.sigma(t))
+        x_t, alpha, sigma = np.asarray(x_t), self._per_sample(self.path.alpha(t)), self._per_sample(self.path.sigma(t))
         return self.target(self.picture, (x_t - alpha * self.picture) / sigma, t)
 
 
@@ -53,10 +54,10 @@ class Normal(Diffusion):
     """Its network is the best there is for data from N(0, 0.5^2)."""
 
     def predict(self, x_t, t, labels=None):
-        alpha, sigma = self._wide(self.path.alpha(t)), self._wide(self.path.sigma(t))
+        alpha, sigma = self._per_sample(self.path.alpha(t)), self._per_sample(self.path.sigma(t))
         x_0 = x_t * (alpha * 0.25 / (alpha * alpha * 0.25 + sigma * sigma))
         noise = x_t * (sigma / (alpha * alpha * 0.25 + sigma * sigma))
-        m, n = (self._wide(part) for part in self.path.v_parts(t))
+        m, n = (self._per_sample(part) for part in self.path.v_weights(t))
         return m * x_0 + n * noise
 
 
@@ -71,7 +72,7 @@ def test_what_is_implied_by_the_target_is_the_picture_and_the_noise(schedule, pr
     x_0, noise = rng.uniform(-1, 1, (5, 8, 8)).astype(np.float32), rng.standard_normal((5, 8, 8), np.float32)
     t = np.array([0.05, 0.3, 0.5, 0.9, 1.0])
     x_t = model.noised(x_0, noise, t)
-    found_x_0, found_noise = model.implied(model.target(x_0, noise, t), x_t, t)
+    found_x_0, found_noise = model.x_0_and_noise(model.target(x_0, noise, t), x_t, t)
     np.testing.assert_allclose(found_x_0, x_0, atol=1e-2 if prediction == "noise" else 1e-4)  # at t = 1 little of x_0 is left
     np.testing.assert_allclose(found_noise, noise, atol=1e-4)
 
@@ -82,7 +83,7 @@ def test_with_the_truth_as_predictor_every_sampler_returns_the_picture(schedule,
     model = Knowing.new(**SMALL, schedule=schedule, prediction=prediction)
     model.picture = np.random.default_rng(2).uniform(0, 1, (1, 8, 8)).astype(np.float32) * 2 - 1
     found = model.sample(3, seed=3, sampler=sampler, evaluations=12)
-    np.testing.assert_allclose(found, np.repeat(model.outside(model.picture), 3, 0), atol=2e-4)
+    np.testing.assert_allclose(found, np.repeat(model.to_pictures(model.picture), 3, 0), atol=2e-4)
 
 
 @pytest.mark.parametrize("sampler", [*ALL, "dopri5"])
@@ -101,7 +102,7 @@ def test_last_step_draws_nothing_and_steps_replay_to_the_bit(sampler, schedule):
             np.testing.assert_array_equal(step.x_previous, step.mean + np.float32(step.deviation) * step.draw)
         else:
             np.testing.assert_array_equal(step.x_previous, step.mean)
-    np.testing.assert_array_equal(model.outside(steps[-1].x_previous), model.sample(
+    np.testing.assert_array_equal(model.to_pictures(steps[-1].x_previous), model.sample(
         2, seed=4, digit=1, sampler=sampler, evaluations=5, guidance=2.0, tolerance=1.0))
 
 
@@ -115,8 +116,8 @@ def test_every_t_that_is_sampled_is_trained(schedule, sampler):
     for evaluations in (2, 7, 30):
         model.sample(1, sampler=sampler, evaluations=evaluations, tolerance=0.1, spacing=2.0)
     drawn = model.draw_times(1000, np.random.default_rng(0))
-    assert model.path.least <= min(asked) and max(asked) <= 1
-    assert model.path.least <= drawn.min() and drawn.max() <= 1
+    assert model.path.t_min <= min(asked) and max(asked) <= 1
+    assert model.path.t_min <= drawn.min() and drawn.max() <= 1
     for low in np.linspace(0, 0.98, 50):  # no gap in what is drawn
         assert ((drawn >= low) & (drawn < low + 0.02)).any()
 
@@ -156,7 +157,7 @@ def test_ddim_is_euler(schedule):
 
 
 def test_the_linear_schedule_is_that_of_ho_et_al():
-    path = samplers.make_path("linear", 1000, 1e-4, 0.02)
+    path = make_path("linear", 1000, 1e-4, 0.02)
     alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
     t = np.arange(1, 1001) / 1000
     assert np.abs(path.alpha(t) ** 2 - alpha_bar).max() < 2e-3
@@ -164,11 +165,11 @@ def test_the_linear_schedule_is_that_of_ho_et_al():
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
 def test_rates_and_determinant_of_the_paths(schedule):
-    path = samplers.make_path(schedule, 1000, 1e-4, 0.02)
+    path = make_path(schedule, 1000, 1e-4, 0.02)
     t, d = np.linspace(0.05, 0.95, 19), 1e-6
-    for value, rate in zip((path.alpha, path.sigma), path.rates(t)):
+    for value, rate in zip((path.alpha, path.sigma), path.derivatives(t)):
         np.testing.assert_allclose(rate, (value(t + d) - value(t - d)) / (2 * d), atol=1e-5)
-    m, n = path.v_parts(t)
+    m, n = path.v_weights(t)
     np.testing.assert_allclose(path.alpha(t) * n - path.sigma(t) * m, 1, atol=1e-12)
     assert path.alpha(0.0) == 1 and path.sigma(0.0) == 0
     a, b = path.transition(0.3, 0.8)
@@ -187,8 +188,8 @@ def test_order_of_the_solvers(sampler, order):
     for n in (8, 16):
         grid, x, before = np.linspace(t, s, n + 1), x_1, None
         for a, b in pairwise(grid):
-            move = samplers.SAMPLERS[sampler].step(lambda x, at: model.denoise(x, at), model.path, a, b, x, before=before)
-            x, before = move.mean, (a, move.belief.x_0)
+            move = samplers.SAMPLERS[sampler].step(lambda x, at: model.denoise(x, at), model.path, a, b, x, previous=before)
+            x, before = move.mean, (a, move.estimate.x_0)
         errors.append(np.abs(x - exact).max())
     assert errors[0] / errors[1] > 0.6 * 2**order, errors
 
@@ -212,7 +213,7 @@ def test_likelihood_of_normal_data_is_the_density(exact):
 def test_bits_per_dimension_of_normal_pictures_are_those_of_the_density():
     model = Normal.new(image=(4, 4), channels=8, multipliers=(1,), schedule="straight")
     x = np.random.default_rng(12).integers(0, 256, (2, 4, 4)).astype(np.float32) / 255
-    x_0 = model.inside(x, np.random.default_rng((0, 2)))  # the same dequantisation
+    x_0 = model.to_network_range(x, np.random.default_rng((0, 2)))  # the same dequantisation
     nats = (-2 * x_0 * x_0 - 0.5 * math.log(2 * math.pi * 0.25)).mean((1, 2))
     np.testing.assert_allclose(model.bits_per_dimension(x, tolerance=1e-5), -nats / math.log(2) + 7, atol=1e-2)
 
@@ -231,7 +232,7 @@ def test_inpainting_keeps_what_is_known():
     mask[:, :4] = True
     y = model.inpaint(x, mask, digit=[0, 1], evaluations=4, repeats=2)
     np.testing.assert_allclose(y[:, mask], x[:, mask], atol=1e-6)
-    steps = list(model.steps(2, digit=1, sampler="ddim", eta=1.0, evaluations=3, known=model.inside(x),
+    steps = list(model.steps(2, digit=1, sampler="ddim", eta=1.0, evaluations=3, known=model.to_network_range(x),
                              mask=np.broadcast_to(mask, x.shape), repeats=2))
     assert [s.sampler for s in steps].count("back") == 2
     assert all(s.equals(s.replay()) for s in steps)
@@ -436,11 +437,11 @@ def latent(tmp_path_factory):
 
 def test_latents_are_the_means_of_the_vae_with_mean_0_and_deviation_1(latent):
     model, data = latent
-    x_0 = model.inside(data.train)
+    x_0 = model.to_network_range(data.train)
     mean = zoo.load(model.config.autoencoder).encode(data.train)[0].data
     np.testing.assert_allclose(x_0, (mean - mean.mean(0)) / np.maximum(mean.std(0), 0.1), atol=1e-5)
     assert model.config.image == (3,) and np.abs(x_0.mean(0)).max() < 1e-5
-    np.testing.assert_allclose(model.outside(x_0), zoo.load(model.config.autoencoder).reconstruct(data.train), atol=1e-5)
+    np.testing.assert_allclose(model.to_pictures(x_0), zoo.load(model.config.autoencoder).reconstruct(data.train), atol=1e-5)
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "heun", "dopri5"])
@@ -449,10 +450,10 @@ def test_steps_over_latents_show_the_decoded_picture_and_replay(latent, sampler)
     steps = list(model.steps(2, seed=1, digit=1, sampler=sampler, evaluations=5, guidance=2.0, tolerance=1.0))
     for step in steps:
         assert step.x_t.shape == (2, 3) and step.picture.shape == (2, 8, 8)
-        np.testing.assert_array_equal(step.picture, model.outside(step.x_0_predicted))
+        np.testing.assert_array_equal(step.picture, model.to_pictures(step.x_0_predicted))
         assert step.equals(step.replay())
     sample = model.sample(2, seed=1, digit=1, sampler=sampler, evaluations=5, guidance=2.0, tolerance=1.0)
-    np.testing.assert_array_equal(sample, model.outside(steps[-1].x_previous))
+    np.testing.assert_array_equal(sample, model.to_pictures(steps[-1].x_previous))
     assert sample.min() >= 0 and sample.max() <= 1
 
 
@@ -467,7 +468,7 @@ def test_a_model_of_latents_trains_finds_its_vae_again_and_edits(latent, tmp_pat
     assert not [name for name in again.arrays() if "vae" in name] and {"latents.mean", "latents.deviation"} <= set(again.arrays())
     assert again.edit(data.test, 0.5, digit=0, evaluations=3).shape == data.test.shape
     assert again.interpolate(data.test[0], data.test[1], 4, digit=0, evaluations=3).shape == (4, 8, 8)
-    np.testing.assert_allclose(again.log_likelihood(again.inside(data.test), digit=0, tolerance=1e-2).shape, (9,))
+    np.testing.assert_allclose(again.log_likelihood(again.to_network_range(data.test), digit=0, tolerance=1e-2).shape, (9,))
 
 
 def test_what_latents_cannot_do_is_said(latent, tmp_path):
@@ -476,7 +477,7 @@ def test_what_latents_cannot_do_is_said(latent, tmp_path):
     bad("inpaint: this is a model of latents", model.inpaint, x, np.ones((8, 8), bool))
     bad("no grey levels", model.bits_per_dimension, x)
     bad("likelihoods: is 3", model.evaluate, data, likelihoods=3)
-    bad(r"this model takes \(n, 8, 8\)", model.inside, x[:, :4])
+    bad(r"this model takes \(n, 8, 8\)", model.to_network_range, x[:, :4])
     bad("'moons' are points", Diffusion.for_data, "moons", autoencoder=folder, network="dense")
     bad("'unet' and image", Diffusion.for_data, data, autoencoder=folder)
     bad(r"latents of '.*' are \(3,\)", Diffusion.new, image=(4,), autoencoder=folder, network="dense")

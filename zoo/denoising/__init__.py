@@ -1,1 +1,1 @@
-"""Parts of `diffusion.py`: samplers, the networks that predict the noise, latents, and editing of pictures."""
+"""Parts of `diffusion.py`: paths of noise, samplers, the networks that predict it, latents, and the uses of a trained model."""

@@ -65,7 +65,7 @@ def _digits(model: Any, title: str, seed: int) -> tuple[dict[str, Any], np.ndarr
         if array is not None:
             flow.append({"name": name_of(step), "array": pack(array, "float16", scale=scale_of(array))})
     if hasattr(steps[-1], "x_previous"):
-        flow.append({"name": "picture", "array": pack(model.outside(steps[-1].x_previous)[0], "float16", scale="ink")})
+        flow.append({"name": "picture", "array": pack(model.to_pictures(steps[-1].x_previous)[0], "float16", scale="ink")})
     note = f"One of them, on its way: {len(steps)} steps" + (f", {len(chosen)} shown" if len(chosen) < len(steps) else "")
     parts.append({"kind": "flow", "steps": flow, "note": note})
     return {"title": title, "note": facts_of(model), "shows": "digits", "parts": parts}, images
@@ -106,7 +106,7 @@ def picture_of(step: Any, model: Any) -> np.ndarray | None:
     for name in ("value", "x_t", "x", "images"):
         a = getattr(step, name, None)
         if isinstance(a, np.ndarray) and a.size > 1:
-            a = in_image_shape(model.outside(a)[0] if name == "x_t" else unbatched(a), model)
+            a = in_image_shape(model.to_pictures(a)[0] if name == "x_t" else unbatched(a), model)
             return mosaic(a) if a.ndim == 3 and a.shape[-1] > 3 else a
     return None
 

@@ -197,7 +197,7 @@ def denoising_gif(path: str | Path, model: Any, steps: Iterable[Any], *, scale: 
     pairs = _noisy_and_seen(model, kept)
     if not pairs:
         raise ValueError("denoising_gif: no record of this stream has an x_0 predicted")
-    final = model.outside(kept[-1].x_previous)
+    final = model.to_pictures(kept[-1].x_previous)
     drawn = [np.concatenate([grid(x, background=0.0), grid(x_0, background=0.0)], axis=1) for x, x_0 in [*pairs, (final, final)]]
     _write_gif(path, [to_bytes(1 - a).repeat(scale, 0).repeat(scale, 1) for a in drawn], seconds, hold)
 
@@ -207,10 +207,10 @@ def _noisy_and_seen(model: Any, steps: Iterable[Any]) -> list[tuple[np.ndarray, 
     found = []
     for step in steps:
         if getattr(step, "x_0_predicted", None) is not None:
-            x_0 = model.outside(step.x_0_predicted)
+            x_0 = model.to_pictures(step.x_0_predicted)
             if x_0.ndim < 3:
                 raise ValueError(f"denoising: this model draws points, {x_0.shape[1:]}; `flow` and `trajectories` show those of the plane")
-            found.append((model.outside(step.x_t), x_0))
+            found.append((model.to_pictures(step.x_t), x_0))
     return found
 
 

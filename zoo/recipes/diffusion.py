@@ -114,7 +114,7 @@ def _coupled(model: Diffusion, draw: Callable[[int, int], Any], t: DiffusionTrai
             batch = draw(pool, parts * t.batch_size)
             x_0, labels = batch if isinstance(batch, tuple) else (batch, None)
             noise = model.draw_source(len(x_0), np.random.default_rng((seed, pool, 0x07)))
-            kept[pool] = Pairs(x_0, noise[optimal_pairs(model.inside(x_0), noise)], labels)
+            kept[pool] = Pairs(x_0, noise[optimal_pairs(model.to_network_range(x_0), noise)], labels)
         rows = slice(i * t.batch_size, (i + 1) * t.batch_size)
         p = kept[pool]
         return Pairs(p.x_0[rows], p.noise[rows], None if p.labels is None else p.labels[rows])

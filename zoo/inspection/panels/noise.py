@@ -32,7 +32,7 @@ def diffusion(model: Any, *, every: int | None = None, images: Any = None, mask:
 
 def _pictures(model: Any, steps: Iterator, stride: int) -> Iterator[Event]:
     """stride: how many steps each column of the strip stands for.  Latents are shown as what they decode to; their noise is no picture."""
-    shown = lambda x: model.outside(x)[0]  # in [0, 1]
+    shown = lambda x: model.to_pictures(x)[0]  # in [0, 1]
     panels: Panels = {
         "picture": {"kind": "picture", "title": "After this step", "stage": True, "pictures": []},
         "seen": {"kind": "picture", "title": "What the network sees (x_0 predicted)", "stage": True, "pictures": []},
