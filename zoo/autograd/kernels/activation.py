@@ -11,7 +11,7 @@ import numpy as np
 
 from ..operations.activation import gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
 from ..runtime.compiling import address, copy_floats, erff, expf, inner, logf, separate, tanhf
-from ..runtime.tasks import CHUNK, at, floats, is_float32, minus_in_order, part, row, span, task, tasks_for
+from ..runtime.tasks import CHUNK_FLOATS, RUN_FLOATS, at, floats, is_float32, minus_in_order, part, row, span, task, tasks_for
 from ..tensor import state
 
 f32 = np.float32
@@ -19,7 +19,6 @@ f32 = np.float32
 CODES = {None: 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "gelu": 5, "silu": 6, "softplus": 7, "gelu_exact": 8}
 LEAKY_SLOPE = 0.2  # of a linear layer's leaky_relu
 SAVES_DERIVATIVE = 5  # codes from here on save the derivative; for those below it is a function of y
-VECTOR_RUN = 16  # entries are shared out in runs of so many, which fill registers
 
 
 @inner
@@ -133,17 +132,17 @@ def activate_backward(code, g, saved, dx, alpha):
 @task
 def activation_forward(t, tasks, code, x, y, derivative, n, alpha: float):
     """y (n,) = activation(x); derivative (n,), or 0 if it isn't wanted"""
-    scratch = np.empty(CHUNK, np.float32)
-    last = part(t + 1, tasks, n, CHUNK)
-    for i in range(part(t, tasks, n, CHUNK), last, CHUNK):
-        count = min(CHUNK, last - i)
+    scratch = np.empty(CHUNK_FLOATS, np.float32)
+    last = part(t + 1, tasks, n, CHUNK_FLOATS)
+    for i in range(part(t, tasks, n, CHUNK_FLOATS), last, CHUNK_FLOATS):
+        count = min(CHUNK_FLOATS, last - i)
         copy_floats(at(y, i), at(x, i), count)
         activate(code, at(y, i), at(derivative, i) if derivative else address(scratch), count, f32(alpha))
 
 
 @task
 def activation_backward(t, tasks, code, g, saved, dx, n, alpha: float):
-    first, last = part(t, tasks, n, VECTOR_RUN), part(t + 1, tasks, n, VECTOR_RUN)
+    first, last = part(t, tasks, n, RUN_FLOATS), part(t + 1, tasks, n, RUN_FLOATS)
     activate_backward(code, span(g, first, last), span(saved, first, last), span(dx, first, last), f32(alpha))
 
 

@@ -1,7 +1,7 @@
 """Kernels of large sums: a + b, and what undoes its broadcasting, the sum over neighbouring axes.
 
 NumPy does these on one thread, and its sum over all axes but the last (the gradient of a bias) at a fifth of the memory's speed.
-An array is seen as (outer, rows, inner), where `rows` are the axes that are broadcast or summed.
+A contiguous float32 array is seen as (outer, rows, width), where `rows` are the axes that are broadcast or summed.
 """
 
 from __future__ import annotations
@@ -12,67 +12,74 @@ import numpy as np
 
 from ..operations import arithmetic as operations
 from ..runtime.compiling import address, copy_floats, get_threads, inner, keep_alive
-from ..runtime.tasks import floats, is_float32, part, task, tasks_for
+from ..runtime.tasks import RUN_FLOATS, at, floats, is_float32, part, row, row_address, span, task, tasks_for
 
 f32 = np.float32
-LEAST = 1 << 17  # entries below which NumPy is as fast, for a kernel's call takes 10 us
-WIDE = 1024  # entries of rows that are taken as one
-NARROW = 8  # below so many neighbours in a row, no register is filled
+MIN_ENTRIES = 1 << 17  # below so many NumPy is as fast, for a kernel's call takes 10 us
+MIN_ROW_FLOATS = 8  # rows of fewer fill no register
+JOINED_ROW_FLOATS = 1024  # short rows are taken together up to so many floats
+ROWS_PER_SUM = 64  # rows are added up by so many, then those sums: float32 would lose what is added to a large sum
+
+
+# --- loops over rows, which other kernels use as well
 
 
 @inner
-def add_to(total, more):
+def add_to(total, x):
     for j in range(total.size):
-        total[j] += more[j]
+        total[j] += x[j]
 
 
 @inner
-def column_sums(g, n, m, out, left, width):
-    """Sums of `width` columns of g (n, m), 64 rows at a time so that rounding doesn't pile up."""
-    partial, total = np.empty(width, np.float32), floats(out + 4 * left, width)
+def column_sums(x, rows, n, y, left, width):
+    """y[left : left + width] = the sums of these columns of x (rows, n)"""
+    partial, total = np.empty(width, np.float32), floats(at(y, left), width)
     for j in range(width):
         total[j] = f32(0)
-    for first in range(0, n, 64):
+    for first in range(0, rows, ROWS_PER_SUM):
         for j in range(width):
             partial[j] = f32(0)
-        for i in range(first, min(first + 64, n)):
-            add_to(partial, floats(g + 4 * (i * m + left), width))
+        for i in range(first, min(first + ROWS_PER_SUM, rows)):
+            add_to(partial, floats(at(x, i * n + left), width))
         add_to(total, partial)
-
-
-@task
-def add_entries(t, tasks, a, b, y, n):
-    """y = a + b; y may be a."""
-    first, count = part(t, tasks, n, 16), part(t + 1, tasks, n, 16) - part(t, tasks, n, 16)
-    x, z, total = floats(a + 4 * first, count), floats(b + 4 * first, count), floats(y + 4 * first, count)
-    for i in range(count):
-        total[i] = x[i] + z[i]
 
 
 @inner
 def joined_rows(rows, width):
     """How many rows of a contiguous array are taken as one: a loop over few entries costs more to enter than to run."""
-    return max(1, min(rows, WIDE // width))
+    return max(1, min(rows, JOINED_ROW_FLOATS // width))
+
+
+# --- the kernels
+
+
+@task
+def add_entries(t, tasks, a, b, y, n):
+    """y = a + b, all (n,); y may be a."""
+    first, last = part(t, tasks, n, RUN_FLOATS), part(t + 1, tasks, n, RUN_FLOATS)
+    a_part, b_part, y_part = span(a, first, last), span(b, first, last), span(y, first, last)
+    for i in range(y_part.size):
+        y_part[i] = a_part[i] + b_part[i]
 
 
 @task
 def add_rows(t, tasks, a, b, y, outer, rows, width):
     """y[o, r] = a[o, r] + b[o]: a, y (outer, rows, width), b (outer, width)"""
     joined = joined_rows(rows, width)
-    repeated = np.empty(joined * width, np.float32)
-    first, last = part(t, tasks, outer * rows, 1), part(t + 1, tasks, outer * rows, 1)
-    made = -1  # which row of b is repeated
-    while first < last:
-        o = first // rows
-        count = min(last - first, (o + 1) * rows - first, joined)
-        if o != made:
+    repeated = np.empty(joined * width, np.float32)  # one row of b, several times
+    repeated_row = -1  # which
+    i, last = part(t, tasks, outer * rows, 1), part(t + 1, tasks, outer * rows, 1)
+    while i < last:
+        o = i // rows
+        count = min(last - i, (o + 1) * rows - i, joined)
+        if o != repeated_row:
             for j in range(joined):
-                copy_floats(address(repeated) + 4 * j * width, b + 4 * o * width, width)
-            made = o
-        x, total = floats(a + 4 * first * width, count * width), floats(y + 4 * first * width, count * width)
-        for j in range(total.size):
-            total[j] = x[j] + repeated[j]
-        first += count
+                copy_floats(row_address(address(repeated), j, width), row_address(b, o, width), width)
+            repeated_row = o
+        a_rows, y_rows = span(a, i * width, (i + count) * width), span(y, i * width, (i + count) * width)
+        for j in range(y_rows.size):
+            y_rows[j] = a_rows[j] + repeated[j]
+        i += count
     keep_alive(repeated)
 
 
@@ -81,98 +88,92 @@ def sum_rows(t, tasks, x, y, outer, rows, width, shares):
     """y[s, o] = the sum over share s of the rows of x[o]: x (outer, rows, width), y (shares, outer, width)"""
     for unit in range(part(t, tasks, outer * shares, 1), part(t + 1, tasks, outer * shares, 1)):
         o, s = unit % outer, unit // outer
-        first = part(s, shares, rows, 64)
-        count, place = part(s + 1, shares, rows, 64) - first, x + 4 * (o * rows + first) * width
-        total = floats(y + 4 * unit * width, width)
+        first, last = part(s, shares, rows, ROWS_PER_SUM), part(s + 1, shares, rows, ROWS_PER_SUM)
+        count, start = last - first, row_address(x, o * rows + first, width)
+        y_row = row(y, unit, width)
         joined = joined_rows(count, width)
         sums = np.empty(joined * width, np.float32)
-        column_sums(place, count // joined, joined * width, address(sums), 0, joined * width)
-        rest = count - count % joined
-        column_sums(place + 4 * rest * width, count - rest, width, address(total), 0, width)
+        column_sums(start, count // joined, joined * width, address(sums), 0, joined * width)
+        left_over = count % joined
+        column_sums(row_address(start, count - left_over, width), left_over, width, row_address(y, unit, width), 0, width)
         for j in range(joined):
-            add_to(total, floats(address(sums) + 4 * j * width, width))
+            add_to(y_row, row(address(sums), j, width))
         keep_alive(sums)
 
 
-def view(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """(outer, rows, inner) if the axes, those of length 1 apart, are neighbours."""
+def outer_rows_width(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """The shape as (outer, rows, width) with the axes as rows, if they are neighbours and width isn't too small; else None."""
     axes = tuple(i for i in axes if shape[i] > 1)
     if not axes:
         return None
     first, last = axes[0], axes[-1]
     if any(shape[i] > 1 and i not in axes for i in range(first, last)):
         return None
-    return math.prod(shape[:first]), math.prod(shape[first : last + 1]), math.prod(shape[last + 1 :])
+    width = math.prod(shape[last + 1 :])
+    return None if width < MIN_ROW_FLOATS else (math.prod(shape[:first]), math.prod(shape[first : last + 1]), width)
 
 
-def add(a: np.ndarray, b: np.ndarray):
-    """a + b for large contiguous float32 arrays, of which one may be repeated along neighbouring axes; else NotImplemented."""
-    if not is_float32(a, b):
-        return NotImplemented
-    if a.size < b.size:
-        a, b = b, a
-    if a.size < LEAST or not (a.flags.c_contiguous and b.flags.c_contiguous):
-        return NotImplemented
-    if a.shape == b.shape:
-        y = np.empty(a.shape, f32)
-        add_entries(a, b, y, a.size, tasks=tasks_for(a.size))
-        return y
-    if b.ndim > a.ndim:
-        return NotImplemented
-    wide = (1,) * (a.ndim - b.ndim) + b.shape
-    if any(n != m and n != 1 for n, m in zip(wide, a.shape)):
-        return NotImplemented
-    found = view(a.shape, tuple(i for i, n in enumerate(wide) if n != a.shape[i]))
-    if found is None or found[2] < NARROW:
-        return NotImplemented
-    y = np.empty(a.shape, f32)
-    add_rows(a, b, y, *found, tasks=tasks_for(a.size))
-    return y
-
-
-@operations.add_into.forward  # type: ignore[has-type]
+@operations.add_into.forward
 def _(total: np.ndarray, gradient: np.ndarray):
-    if total.size < LEAST or not is_float32(total, gradient) or not (total.flags.c_contiguous and gradient.flags.c_contiguous):
+    if total.size < MIN_ENTRIES or not is_float32(total, gradient) or not (total.flags.c_contiguous and gradient.flags.c_contiguous):
         return NotImplemented
     add_entries(total, gradient, total, total.size, tasks=tasks_for(total.size))
     return total
 
 
+@operations.add.forward(strided=True)
+def _(a, b):
+    if not is_float32(a, b):
+        return NotImplemented
+    if a.size < b.size:
+        a, b = b, a
+    if a.size < MIN_ENTRIES or not (a.flags.c_contiguous and b.flags.c_contiguous):
+        return NotImplemented
+    if a.shape == b.shape:
+        y = np.empty(a.shape, f32)
+        add_entries(a, b, y, a.size, tasks=tasks_for(a.size))
+        return y, None
+    if b.ndim > a.ndim:
+        return NotImplemented
+    b_shape = (1,) * (a.ndim - b.ndim) + b.shape
+    if any(n != m and n != 1 for n, m in zip(b_shape, a.shape)):
+        return NotImplemented
+    sizes = outer_rows_width(a.shape, tuple(i for i, n in enumerate(b_shape) if n != a.shape[i]))
+    if sizes is None:
+        return NotImplemented
+    y = np.empty(a.shape, f32)
+    add_rows(a, b, y, *sizes, tasks=tasks_for(a.size))
+    return y, None
+
+
 def sum_over(x, axes: tuple[int, ...]):
     """x added up over the axes, which are left out; NotImplemented unless x is large and they are neighbours, not the last ones."""
-    if not is_float32(x) or x.size < LEAST or not x.flags.c_contiguous:
+    if not is_float32(x) or x.size < MIN_ENTRIES or not x.flags.c_contiguous:
         return NotImplemented
-    found = view(x.shape, axes)
-    if found is None or found[2] < NARROW:
+    sizes = outer_rows_width(x.shape, axes)
+    if sizes is None:
         return NotImplemented
-    outer, rows, width = found
+    outer, rows, width = sizes
     threads = get_threads()
-    shares = 1 if outer >= threads else min(threads, -(-rows // 64))
+    shares = 1 if outer >= threads else min(threads, -(-rows // ROWS_PER_SUM))
     y = np.empty((shares, outer, width), f32)
     sum_rows(x, y, outer, rows, width, shares, tasks=min(tasks_for(x.size), outer * shares))
     return (y[0] if shares == 1 else y.sum(0)).reshape([n for i, n in enumerate(x.shape) if i not in axes])
 
 
-def _unless_refused(y):
-    return y if y is NotImplemented else (y, None)
-
-
-@operations.add.forward(strided=True)  # type: ignore[has-type]
-def _(a, b):
-    return _unless_refused(add(a, b))
-
-
-@operations.sum.forward(strided=True)  # type: ignore[has-type]
+@operations.sum.forward(strided=True)
 def _(x, *, axis, keepdims):
     try:
         axes = operations.reduced_axes(axis, x.ndim)
     except ValueError:
         return NotImplemented  # NumPy says what is wrong with it
     y = sum_over(x, axes) if len(set(axes)) == len(axes) else NotImplemented
-    return _unless_refused(y if y is NotImplemented else operations.restore(y, x.shape, axis, False) if keepdims else y)
+    if y is NotImplemented:
+        return NotImplemented
+    return operations.restore(y, x.shape, axis, False) if keepdims else y, None
 
 
-@operations.sum_to.forward(strided=True)  # type: ignore[has-type]
+@operations.sum_to.forward(strided=True)
 def _(x, *, shape):
     y = sum_over(x, operations.summed_axes(x.shape, shape))
-    return _unless_refused(y if y is NotImplemented else y.reshape(shape))
+    return NotImplemented if y is NotImplemented else (y.reshape(shape), None)

@@ -16,13 +16,13 @@ import numpy as np
 
 from ..operations.linear import embedding, embedding_adjoint, linear, matmul
 from ..runtime.compiling import address, clear_floats, copy_floats, gemm, get_threads, inner
-from ..runtime.tasks import Address, address_of, at, floats, integers, is_float32, part, row_address, span, task, tasks_for
+from ..runtime.tasks import RUN_FLOATS, Address, address_of, at, floats, integers, is_float32, part, row_address, span, task, tasks_for
 from ..tensor import state
 from .activation import CODES, LEAKY_SLOPE, SAVES_DERIVATIVE, activate, run_activation_backward
 from .arithmetic import add_to, column_sums
 
 f32 = np.float32
-ROW_RUN, COLUMN_RUN = 8, 16  # rows and columns of a product are shared out in runs of so many, for BLAS works in such tiles
+RUN_ROWS = 8  # rows of a product are shared out in runs of so many, columns in RUN_FLOATS: BLAS works in such tiles
 MIN_SHARED_PRODUCTS = 1 << 18  # multiplications that are worth waking the other threads: a few microseconds of work
 
 
@@ -65,9 +65,9 @@ def multiply_part(t, tasks, a, b, c, m, n, k):
     """Part t of C = A B with A (m, k), B (k, n) and C (m, n) contiguous at address c.  Returns the rows and columns of the part."""
     top, bottom, left, right = 0, m, 0, n
     if m >= n:
-        top, bottom = part(t, tasks, m, ROW_RUN), part(t + 1, tasks, m, ROW_RUN)
+        top, bottom = part(t, tasks, m, RUN_ROWS), part(t + 1, tasks, m, RUN_ROWS)
     else:
-        left, right = part(t, tasks, n, COLUMN_RUN), part(t + 1, tasks, n, COLUMN_RUN)
+        left, right = part(t, tasks, n, RUN_FLOATS), part(t + 1, tasks, n, RUN_FLOATS)
     if bottom > top and right > left:
         a_rows = at(a.start, top if a.transposed else top * a.pitch)
         b_columns = at(b.start, left * b.pitch if b.transposed else left)
@@ -114,8 +114,8 @@ def linear_backward(t, tasks, g, x: Matrix, weight: Matrix, dx, dweight, dbias, 
         else:
             multiply_part(t, tasks, transpose(x), gradient, dweight, k, m, rows)
     if dbias:
-        left = part(t, tasks, m, COLUMN_RUN)
-        column_sums(g, rows, m, dbias, left, part(t + 1, tasks, m, COLUMN_RUN) - left)
+        left = part(t, tasks, m, RUN_FLOATS)
+        column_sums(g, rows, m, dbias, left, part(t + 1, tasks, m, RUN_FLOATS) - left)
 
 
 def as_stored(weight: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -262,7 +262,7 @@ def gather_rows(t, tasks, weight, ids, y, rows, width):
 @task
 def scatter_rows(t, tasks, g, ids, y, rows, symbols, width):
     """y[ids[i]] += g[i]: g (rows, width), y (symbols, width). Each task adds up its own columns, in the order of the rows."""
-    left, right = part(t, tasks, width, COLUMN_RUN), part(t + 1, tasks, width, COLUMN_RUN)
+    left, right = part(t, tasks, width, RUN_FLOATS), part(t + 1, tasks, width, RUN_FLOATS)
     index = integers(ids, rows)
     for s in range(symbols):
         clear_floats(at(y, s * width + left), right - left)

@@ -2,7 +2,7 @@
 
     @task
     def double(t, tasks, x, y, n, factor: float):          # part t of tasks; x and y are addresses, n an integer
-        first, last = part(t, tasks, n, 16), part(t + 1, tasks, n, 16)
+        first, last = part(t, tasks, n, RUN_FLOATS), part(t + 1, tasks, n, RUN_FLOATS)
         source, target = span(x, first, last), span(y, first, last)
         for i in range(source.size):
             target[i] = factor * source[i]
@@ -37,6 +37,9 @@ Address = Any  # of an array's first element: in a call the array itself, in a t
 # --- where things lie: the only place, besides `native`, that knows how many bytes a number takes
 
 FLOAT_BYTES, WORD_BYTES = 4, 8  # of a float32; of an int64, a float64 or an address
+L1_FLOATS = 1 << 13  # what the nearest cache holds, 32 kB
+CHUNK_FLOATS = L1_FLOATS // 2  # what a pass over memory takes at a time, so that there is room for as much besides
+RUN_FLOATS = 16  # a row is shared out in runs of so many, which fill registers
 
 
 @inner
@@ -174,12 +177,9 @@ def task(function) -> Task:
     return Task(function)
 
 
-CHUNK = 4096  # entries that a pass over memory takes at a time: 16 kB, half of the nearest cache
-
-
 def tasks_for(entries: int) -> int:
-    """How many threads a pass over so many entries is worth."""
-    return min(get_threads(), 1 + entries // (2 * CHUNK))
+    """How many threads a pass over so many entries is worth: one for each cacheful."""
+    return min(get_threads(), 1 + entries // L1_FLOATS)
 
 
 def is_float32(*arrays) -> bool:
