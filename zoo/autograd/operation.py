@@ -148,6 +148,8 @@ class Operation:
 
     def gradients(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> list:
         """For each input that needs one, its gradient, of its shape and dtype."""
+        if isinstance(g, np.generic):  # what NumPy makes of the sum of two arrays without axes
+            g = np.asarray(g)
         if not create_graph and self.kernel_backward is not None and node.saved is not None:
             given = self.kernel_backward(_contiguous(g), node.y, node.saved, *node.args, needs=needs, **node.settings)
         else:
