@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.language import tokenizer
-from zoo.language.tokenizer import GPT2_PATTERN, BytePairTokenizer, CharTokenizer
+from zoo.language.patterns import GPT2_PATTERN, compile_pattern, split
+from zoo.language.tokenizer import BytePairTokenizer, CharTokenizer
 from zoo.storage import WrongFile
 
 quick = settings(max_examples=60, deadline=None)
@@ -110,17 +111,17 @@ def categories_pattern(text):
 @settings(max_examples=200, deadline=None)
 @given(any_text | st.text(" \t\n'stſ\x1c\x1f\x85\u2003½٣一a1!_\u0301"))
 def test_pieces_are_those_of_the_pattern(text):
-    assert tokenizer._split(text, [tokenizer._compile(GPT2_PATTERN)]) == [m.group() for m in categories_pattern(text).finditer(text)]
+    assert split(text, [compile_pattern(GPT2_PATTERN)]) == [m.group() for m in categories_pattern(text).finditer(text)]
 
 
 def test_llama3_pattern_cuts_as_its_own_library_does():
-    pieces = tokenizer._split("I'LL\t'ſo pay 12345é\n\n x=1;\r\n  y", [tokenizer._compile(LLAMA3_PATTERN)])
+    pieces = split("I'LL\t'ſo pay 12345é\n\n x=1;\r\n  y", [compile_pattern(LLAMA3_PATTERN)])
     assert pieces == ["I", "'LL", "\t", "'ſ", "o", " pay", " ", "123", "45", "é", "\n\n", " x", "=", "1", ";\r\n", " ", " y"]
 
 
 def slow_pairs(text, size):
     """The textbook: count all pairs afresh, merge the commonest, again."""
-    words = [([bytes([b]) for b in piece.encode()], n) for piece, n in Counter(tokenizer._split(text, [tokenizer._compile(GPT2_PATTERN)])).items()]
+    words = [([bytes([b]) for b in piece.encode()], n) for piece, n in Counter(split(text, [compile_pattern(GPT2_PATTERN)])).items()]
     order = [bytes([b]) for b in range(256)]
     while len(order) < size:
         counts = Counter()
@@ -159,7 +160,7 @@ def slow_encode(t, piece):
 @quick
 @given(st.text("theca sn", max_size=40))
 def test_merging_takes_the_earliest_pair_first(text):
-    expected = [i for piece in tokenizer._split(text, [tokenizer._compile(GPT2_PATTERN)]) for i in slow_encode(SMALL, piece)]
+    expected = [i for piece in split(text, [compile_pattern(GPT2_PATTERN)]) for i in slow_encode(SMALL, piece)]
     assert SMALL.encode(text).tolist() == expected
 
 

@@ -1,12 +1,12 @@
 """Music: Bach's chorales as text for a sequence model and as piano rolls, and notes as MIDI, WAV and pictures.
 
 A chorale on its grid of sixteenths is (steps, 4) pitches, soprano first, and (steps, 4) onsets. As text it is four
-characters a step, one a voice, so that every text model and tokenizer of the zoo can learn, continue and write it:
+characters a step, one per voice, so that every text model and tokenizer of the zoo can learn, continue and generate it:
 
     chr(pitch + 12)   the voice strikes this MIDI pitch (60, middle C, is H)
     -                 it holds the pitch that it sings
     .                 it rests
-    newline           the chorale is over
+    newline           the chorale has ended
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Note(NamedTuple):
     length: int
 
 
-# ------------------------------------------------------------------------------------------------ what there is to learn from
+# ------------------------------------------------------------------------------------------------ data sets
 
 def chorales() -> list[Chorale]:
     """363 four-part chorales by J. S. Bach (the corpus of music21), on a grid of sixteenths."""
@@ -59,14 +59,14 @@ def chorales() -> list[Chorale]:
 
 
 def _sung(pitch: np.ndarray, onset: np.ndarray) -> np.ndarray:
-    """Onsets that agree with the pitches: a rest is not struck, a new pitch always is."""
+    """Onsets consistent with the pitches: a rest is not struck, a new pitch always is."""
     changed = np.ones_like(onset)
     changed[1:] = pitch[1:] != pitch[:-1]
     return (onset | changed) & (pitch >= 0)
 
 
 def split_chorales(pieces: Sequence[Chorale]) -> dict[str, list[Chorale]]:
-    """'train', 'valid', 'test', about 8 : 1 : 1. A chorale's own notes decide where it goes, so that two copies stay together."""
+    """'train', 'valid', 'test', about 8 : 1 : 1, by a checksum of each chorale's pitches, so that two copies land in the same part."""
     parts: dict[str, list[Chorale]] = {"train": [], "valid": [], "test": []}
     for piece in pieces:
         place = zlib.crc32(np.ascontiguousarray(piece.pitch, dtype=np.int8).tobytes()) % 10
@@ -92,7 +92,7 @@ def load_jsb(path: PathLike) -> dict[str, list[list[list[int]]]]:
 
 
 def piano_roll(chords: Sequence[Sequence[int]]) -> np.ndarray:
-    """(steps, 88) float32 of 0 and 1 from chords of MIDI pitches. `zoo.data.pad` joins rolls, with the mask of true steps."""
+    """(steps, 88) float32 of 0 and 1 from chords of MIDI pitches. `zoo.data.pad` joins rolls into a batch with a mask."""
     roll = np.zeros((len(chords), KEYS), np.float32)
     for step, chord in enumerate(chords):
         for pitch in chord:
@@ -112,7 +112,7 @@ def chords_of(roll: np.ndarray) -> list[list[int]]:
 # ------------------------------------------------------------------------------------------------ a chorale as text
 
 def to_text(piece: Chorale) -> str:
-    """Four characters a step, without the newline that ends it. `from_text` gives the chorale back."""
+    """Four characters a step, without the newline that ends it. `from_text` is the inverse."""
     pitch = piece.pitch.astype(np.int32)
     _check_range(pitch, "piece: has")
     onset = _sung(piece.pitch, piece.onset)
@@ -122,7 +122,7 @@ def to_text(piece: Chorale) -> str:
 def from_text(text: str) -> Chorale:
     """The chorale that a text spells, up to its first newline. A last step with fewer than four voices is left out.
 
-    A hold after a rest, which a model may write, is a rest. Any other character is a ValueError."""
+    A hold after a rest, which a model may generate, is a rest. Any other character is a ValueError."""
     text = text.split(END)[0]
     symbols = np.array([ord(c) for c in text[:len(text) // 4 * 4]], dtype=np.int64).reshape(-1, 4)
     struck = (symbols >= ord("0")) & (symbols <= 126)
@@ -137,7 +137,7 @@ def from_text(text: str) -> Chorale:
 
 
 def transpose(piece: Chorale, semitones: int) -> Chorale:
-    """The same chorale, higher or lower: eleven more pieces to learn from."""
+    """The same chorale, higher or lower by so many semitones."""
     pitch = np.where(piece.pitch >= 0, piece.pitch.astype(np.int32) + semitones, -1)
     _check_range(pitch, f"semitones: {semitones} leads to")
     return Chorale(pitch.astype(np.int8), piece.onset, piece.name, piece.sharps, piece.time)
@@ -149,7 +149,7 @@ def _check_range(pitch: np.ndarray, subject: str) -> None:
         raise ValueError(f"{subject} pitches from {sung.min()} to {sung.max()}; expects 36 to 114, which have a character each")
 
 
-# ------------------------------------------------------------------------------------------------ notes, and files to hear
+# ------------------------------------------------------------------------------------------------ notes, MIDI and sound
 
 def notes_of(piece: Chorale) -> list[Note]:
     """Every note with its length: it ends where its voice strikes again or rests. In order of start."""
@@ -162,7 +162,7 @@ def notes_of(piece: Chorale) -> list[Note]:
 
 
 def notes_of_chords(chords: Sequence[Sequence[int]]) -> list[Note]:
-    """Notes of a list of chords (a piano roll, which does not tell held from struck again): what stays is held."""
+    """Notes of a list of chords; a pitch in successive chords is one held note, for a piano roll can't tell held from struck again."""
     notes: list[Note] = []
     sounding: dict[int, int] = {}                                      # pitch -> start
     for step, chord in enumerate([*chords, []]):

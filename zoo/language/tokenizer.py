@@ -16,7 +16,6 @@ import codecs
 import heapq
 import json
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -26,17 +25,17 @@ from typing import Any
 
 import numpy as np
 
-from zoo.storage import PathLike, WrongFile, atomic_write, read_json
-
-GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+from ..storage import PathLike, WrongFile, atomic_write
+from .patterns import GPT2_PATTERN, compile_pattern, shorten, split
+from .tokenizer_files import printable, read_gpt2, read_hugging_face, unprintable
 
 
 class CharTokenizer:
     """One id for each symbol of `text`, in the order of their code points.
 
-    An empty text is a ValueError, as is any later symbol that was not in it."""
+    An empty text is a ValueError, and so is encoding a symbol that was not in it."""
 
-    symbols: str                 # all that is known, sorted; the id is the place
+    symbols: str                 # sorted; the id of a symbol is its index
     kind = "characters"
 
     def __init__(self, text: str):
@@ -56,7 +55,7 @@ class CharTokenizer:
         if (unknown := self._codes[ids] != codes).any():
             at = int(unknown.argmax())
             raise ValueError(f"text: symbol {text[at]!r} (U+{ord(text[at]):04X}) at position {at} is not among the {self.size} known: "
-                             f"{_shorten(repr(self.symbols))}")
+                             f"{shorten(repr(self.symbols))}")
         return ids.astype(np.int64)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
@@ -75,7 +74,7 @@ class CharTokenizer:
     def from_dict(cls, saved: Mapping[str, Any]) -> CharTokenizer:
         symbols = saved.get("symbols")
         if not isinstance(symbols, str) or list(symbols) != sorted(set(symbols)):
-            raise ValueError(f"tokenizer: 'symbols' is {_shorten(repr(symbols))}; expects a string of different symbols in order")
+            raise ValueError(f"tokenizer: 'symbols' is {shorten(repr(symbols))}; expects a string of different symbols in order")
         return cls(symbols)
 
 
@@ -92,7 +91,7 @@ class BytePairTokenizer:
                  patterns: Sequence[str] = (GPT2_PATTERN,), whole: bool = False):
         self.special = dict(special or {})
         self.patterns, self.whole = tuple(patterns), whole
-        self._compiled = [_compile(pattern) for pattern in self.patterns]
+        self._compiled = [compile_pattern(pattern) for pattern in self.patterns]
         self._bytes = {**{i: text.encode() for text, i in self.special.items()}, **tokens}     # id -> bytes
         self.size = max(self._bytes) + 1
         ids = {content: i for i, content in tokens.items()}
@@ -151,7 +150,7 @@ class BytePairTokenizer:
     def _encode_plain(self, text: str) -> list[int]:
         ids: list[int] = []
         encode = self._encode_piece
-        for piece in _split(text, self._compiled):
+        for piece in split(text, self._compiled):
             ids += encode(piece)
         return ids
 
@@ -191,7 +190,7 @@ class BytePairTokenizer:
             raise ValueError(f"size: is {size}; expects at least {least} (256 bytes and {len(special)} special tokens)")
         tokens = [bytes([b]) for b in range(256)]
         merges: list[tuple[int, int]] = []
-        pairs = _learn_pairs(Counter(_split(text, [_compile(p) for p in patterns])), tokens)
+        pairs = _learn_pairs(Counter(split(text, [compile_pattern(p) for p in patterns])), tokens)
         while len(tokens) + len(special) < size and (pair := next(pairs, None)):
             merges.append(pair)
         return cls(dict(enumerate(tokens)), merges, {name: len(tokens) + i for i, name in enumerate(special)}, patterns)
@@ -199,13 +198,13 @@ class BytePairTokenizer:
     # -- files
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "tokens": {_printable(content): i for i, content in self._tokens.items()},
+        return {"kind": self.kind, "tokens": {printable(content): i for i, content in self._tokens.items()},
                 "merges": [list(pair) for pair in self._merged], "special": self.special, "patterns": list(self.patterns), "whole": self.whole}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> BytePairTokenizer:
         try:
-            tokens = {int(i): _unprintable(name) for name, i in saved["tokens"].items()}
+            tokens = {int(i): unprintable(name) for name, i in saved["tokens"].items()}
             return cls(tokens, [(int(a), int(b)) for a, b in saved["merges"]], saved["special"], saved["patterns"], saved["whole"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"tokenizer: is damaged ({type(error).__name__}: {error}); expects tokens, merges, special, patterns, whole") from error
@@ -216,17 +215,25 @@ class BytePairTokenizer:
         or with GPT-2's `encoder.json` and `vocab.bpe`. What is not byte-level byte-pair encoding is a WrongFile that says so."""
         path = Path(path)
         if not path.is_dir():
-            return _read_hugging_face(path)
+            return cls._from_file(path, read_hugging_face(path))
         for vocabulary, merges in (("tokenizer.json", ""), ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
-            if (path / vocabulary).exists() and (path / merges).exists():
-                return _read_gpt2(path / vocabulary, path / merges) if merges else _read_hugging_face(path / vocabulary)
+            file = path / vocabulary
+            if file.exists() and (path / merges).exists():
+                return cls._from_file(file, read_gpt2(file, path / merges) if merges else read_hugging_face(file))
         raise FileNotFoundError(f"{path}: has no tokenizer.json, vocab.json with merges.txt, or encoder.json with vocab.bpe")
+
+    @classmethod
+    def _from_file(cls, path: Path, arguments: dict[str, Any]) -> BytePairTokenizer:
+        try:
+            return cls(**arguments)
+        except ValueError as error:
+            raise WrongFile(f"{path}: is not a byte-level BPE vocabulary with its merges ({type(error).__name__}: {error})") from error
 
     def write(self, path: PathLike) -> None:
         """Write `path` as a Hugging Face tokenizer.json, which `read` and other libraries read."""
         cuts = [{"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated", "invert": False} for p in self.patterns]
         level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-        vocabulary = {_printable(content): i for i, content in self._tokens.items()}
+        vocabulary = {printable(content): i for i, content in self._tokens.items()}
         names = {i: name for name, i in vocabulary.items()}
         added = [{"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
                  for text, i in self.special.items()]
@@ -247,64 +254,6 @@ def from_dict(saved: Mapping[str, Any]) -> Tokenizer:
         if saved.get("kind") == tokenizer.kind:
             return tokenizer.from_dict(saved)
     raise ValueError(f"tokenizer: kind is {saved.get('kind')!r}; expects {CharTokenizer.kind!r} or {BytePairTokenizer.kind!r}")
-
-
-# ------------------------------------------------------------------------------------------------ cutting text into pieces
-
-LONG_S = 0x17F
-
-
-class _Categories(dict):
-    """str.translate table: every non-ASCII character becomes an ASCII one of its category, so that `re` alone can split.
-
-    Space here is Unicode's White_Space, which of the control characters lacks U+001C to U+001F (str.isspace has them).
-    The long s alone stays as it is: a pattern that ignores case takes it for an s."""
-
-    def __missing__(self, code: int) -> int:
-        category = unicodedata.category(chr(code))
-        stand_in = code if code < 128 or code == LONG_S else ord({"L": "A", "N": "0", "Z": "\t"}.get(category[0], "\t" if code == 0x85 else "!"))
-        self[code] = stand_in
-        return stand_in
-
-
-_categories = _Categories()
-
-
-def _compile(pattern: str) -> re.Pattern[str]:
-    """A pattern with \\p{L} and \\p{N}, for text that `_categories` has translated."""
-    if not pattern.isascii():
-        raise ValueError(f"pattern: {_shorten(pattern)!r} has characters beyond ASCII; can cut by ASCII, \\s, \\p{{L}} and \\p{{N}}")
-    ascii_pattern, inside = "", False
-    for part in re.findall(r"\\p\{\w+\}|\\.|.", pattern.replace("(?i:'s|", "(?i:'s|'\u017f|"), re.DOTALL):
-        inside = part == "[" or (inside and part != "]")
-        known = {r"\p{L}": "A-Za-z\u017f", r"\p{N}": "0-9"}.get(part)
-        if part[:2] in (r"\p", r"\P") and not known:
-            raise ValueError(f"pattern: {part} in {_shorten(pattern)!r} is not supported; can cut by \\p{{L}} and \\p{{N}}")
-        ascii_pattern += part if not known else known if inside else f"[{known}]"
-    try:
-        return re.compile(ascii_pattern, re.ASCII)
-    except re.error as error:
-        raise ValueError(f"pattern: {_shorten(pattern)!r} is not a regular expression ({error})") from error
-
-
-def _split(text: str, patterns: Sequence[re.Pattern[str]]) -> list[str]:
-    """Pieces that joined are `text`: what each pattern matches, and what lies between."""
-    pieces = [text] if text else []
-    for pattern in patterns:
-        cut: list[str] = []
-        for piece in pieces:
-            end = 0
-            for match in pattern.finditer(piece if piece.isascii() else piece.translate(_categories)):
-                start = match.start()
-                if start > end:
-                    cut.append(piece[end:start])
-                if match.end() > start:
-                    cut.append(piece[start:match.end()])
-                end = match.end()
-            if end < len(piece):
-                cut.append(piece[end:])
-        pieces = cut
-    return pieces
 
 
 # ------------------------------------------------------------------------------------------------ learning pairs
@@ -367,71 +316,6 @@ def _learn_pairs(pieces: Mapping[str, int], tokens: list[bytes]) -> Iterator[tup
                 heapq.heappush(waiting, (-counts[pair], pair))
 
 
-# ------------------------------------------------------------------------------------------------ files of others
-
-def _bytes_to_symbols() -> dict[int, str]:
-    """GPT-2's table: a printable character for every byte; the 68 that are not printable are moved beyond U+0100."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    moved = [b for b in range(256) if b not in printable]
-    return {**{b: chr(b) for b in printable}, **{b: chr(256 + n) for n, b in enumerate(moved)}}
-
-
-SYMBOL = _bytes_to_symbols()
-BYTE = {symbol: b for b, symbol in SYMBOL.items()}
-
-
-def _printable(content: bytes) -> str:
-    return "".join([SYMBOL[b] for b in content])
-
-
-def _unprintable(name: str) -> bytes:
-    return bytes([BYTE[symbol] for symbol in name])
-
-
-def _read_gpt2(vocabulary: Path, merges: Path) -> BytePairTokenizer:
-    lines = merges.read_text(encoding="utf-8").split("\n")
-    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    return _from_names(vocabulary, read_json(vocabulary), pairs, {}, [GPT2_PATTERN], False)
-
-
-def _read_hugging_face(path: Path) -> BytePairTokenizer:
-    content = read_json(path)
-    model = content.get("model")
-    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or "merges" not in model:
-        kind = model.get("type") if isinstance(model, dict) else None
-        raise WrongFile(f"{path}: is a tokenizer of type {kind!r}; can read byte-level 'BPE'")
-    steps = content.get("pre_tokenizer") or {}
-    patterns, byte_level = [], False
-    for step in steps.get("pretokenizers", [steps]):
-        kind = step.get("type")
-        if kind == "ByteLevel" and not step.get("add_prefix_space"):
-            patterns += [GPT2_PATTERN] if step.get("use_regex", True) else []
-            byte_level = True
-        elif kind == "Split" and step.get("behavior") == "Isolated" and "Regex" in step.get("pattern", {}):
-            patterns.append(step["pattern"]["Regex"])
-        elif kind == "Digits":
-            patterns.append(r"\p{N}" if step.get("individual_digits") else r"\p{N}+")
-        else:
-            raise WrongFile(f"{path}: cuts text by {kind!r} ({_shorten(json.dumps(step))}); can read byte-level BPE as of GPT-2 and Llama 3")
-    if not byte_level or content.get("normalizer"):
-        raise WrongFile(f"{path}: is BPE over characters or with a normalizer; can read byte-level BPE as of GPT-2 and Llama 3")
-    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-    special = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
-    return _from_names(path, model["vocab"], pairs, special, patterns, bool(model.get("ignore_merges")))
-
-
-def _from_names(path: Path, vocabulary: dict[str, int], pairs: list[list[str]], special: dict[str, int], patterns: list[str],
-                whole: bool) -> BytePairTokenizer:
-    """From tokens written as printable characters; the ones that no merge makes and that are no byte are special."""
-    try:
-        made = set(SYMBOL.values()) | {a + b for a, b in pairs}
-        special = {**{name: i for name, i in vocabulary.items() if name not in made and not whole}, **special}
-        tokens = {i: _unprintable(name) for name, i in vocabulary.items() if name not in special}
-        return BytePairTokenizer(tokens, [(vocabulary[a], vocabulary[b]) for a, b in pairs], special, patterns, whole)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WrongFile(f"{path}: is not a byte-level BPE vocabulary with its merges ({type(error).__name__}: {error})") from error
-
-
 # ------------------------------------------------------------------------------------------------ small checks
 
 def _code_points(text: str) -> np.ndarray:
@@ -447,7 +331,3 @@ def _checked_ids(ids: Sequence[int] | np.ndarray, size: int) -> np.ndarray:
     if array.min() < 0 or array.max() >= size:
         raise ValueError(f"ids: {int(array.min() if array.min() < 0 else array.max())} is not a token; expects 0 to {size - 1}")
     return array
-
-
-def _shorten(text: str, most: int = 120) -> str:
-    return text if len(text) <= most else text[:most] + "..."
