@@ -16,6 +16,7 @@ from zoo.autograd.runtime import (
     gemm,
     get_threads,
     kernel,
+    kernels_enabled,
     logf,
     matmul,
     matmul_transposed_a,
@@ -27,7 +28,6 @@ from zoo.autograd.runtime import (
     uniform,
     use_kernels,
 )
-from zoo.autograd.runtime import compiling as runtime
 
 
 @kernel
@@ -192,13 +192,13 @@ def test_a_wrong_number_of_threads_is_refused(n):
 
 
 def test_kernels_can_be_switched_off_and_on():
-    before = runtime.kernels_enabled()
+    before = kernels_enabled()
     with use_kernels(False):
-        assert not runtime.kernels_enabled()
+        assert not kernels_enabled()
         with use_kernels(True):
-            assert runtime.kernels_enabled()
-        assert not runtime.kernels_enabled()
-    assert runtime.kernels_enabled() == before
+            assert kernels_enabled()
+        assert not kernels_enabled()
+    assert kernels_enabled() == before
 
 
 # --- in processes of their own ------------------------------------------------------------------------------------------------
@@ -288,15 +288,15 @@ print(x[0])
 def test_a_fork_while_the_first_kernel_is_made_goes_on_without_kernels(tmp_path):
     code = """
 import os
-from zoo.autograd import runtime
-start_pool = runtime._start_pool
+from zoo.autograd.runtime import threads
+start_pool = threads._start_pool
 def fork_amidst():
     child = os.fork()
     if child == 0:
         os._exit(kernels_enabled())
     assert os.waitpid(child, 0)[1] == 0
     start_pool()
-runtime._start_pool = fork_amidst
+threads._start_pool = fork_amidst
 scaled(x)
 print(x[0])
 """
@@ -307,13 +307,13 @@ def test_a_fork_waits_for_the_kernel_that_another_thread_makes(tmp_path):
     (tmp_path / "imported_slowly.py").write_text("import time\n__main__ = __import__('__main__')\n__main__.amidst.set()\ntime.sleep(0.5)\n")
     code = f"""
 import os, signal, threading
-from zoo.autograd import runtime
+from zoo.autograd.runtime import threads
 sys.path.insert(0, {str(tmp_path)!r})
-hold_blas, amidst = runtime._hold_blas, threading.Event()
+hold_blas, amidst = threads._hold_blas, threading.Event()
 def slow():
     import imported_slowly
     hold_blas()
-runtime._hold_blas = slow
+threads._hold_blas = slow
 maker = threading.Thread(target=lambda: scaled(x))
 maker.start()
 amidst.wait()

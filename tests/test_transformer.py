@@ -12,8 +12,7 @@ import pytest
 
 import zoo
 from zoo.autograd import rotate
-from zoo.autograd.runtime import get_threads, kernels_enabled, use_kernels
-from zoo.autograd.runtime import team as crew
+from zoo.autograd.runtime import get_threads, kernels_enabled, team, use_kernels
 from zoo.language import decoding
 from zoo.language.corpus import Corpus, read_corpus, restrict
 from zoo.language.evaluation import bigram_loss, evaluate
@@ -113,11 +112,11 @@ def test_how_many_threads_write_does_not_change_a_bit(fields, rng, monkeypatch):
 
     def in_turn(_decoder, place, tasks):
         for t in reversed(range(tasks)):
-            task.alone(t, tasks, place)
+            task.on_this_thread(t, tasks, place)
 
     def at_once(decoder, place, tasks):
-        decoder.words[[0, crew.LINE]] = 1, crew.TOGETHER  # as if the first had come, and had seen the others
-        list(pool.map(lambda t: task.alone(t, tasks, place), range(tasks)))
+        decoder.words[[0, team.LINE_WORDS]] = 1, team.TOGETHER  # as if the first had come, and had seen the others
+        list(pool.map(lambda t: task.on_this_thread(t, tasks, place), range(tasks)))
 
     with ThreadPoolExecutor(8) as pool:
         alone = written(1, None)

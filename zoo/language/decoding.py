@@ -5,7 +5,7 @@ some fifty of arithmetic.  So the row goes through all layers in one call.  It r
 to the cache, and computes what `Transformer.__call__` defines: `test_decoded_logits_equal_the_definition`.
 
 What is left is the time to read the weights, and each thread reads a part of them: its columns of one matrix, and the same rows of the
-next (Shoeybi et al. 2019, section 3).  So a crew meets twice a layer.  Sums are cut into the same pieces whatever its size, and added
+next (Shoeybi et al. 2019, section 3).  So a thread team has two barriers a layer.  Sums are cut into the same pieces whatever its size, and added
 up in the same order: no result depends on it.
 """
 
@@ -20,19 +20,18 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..autograd.kernels.activation import CODES, activate
-from ..autograd.runtime.compiling import Native, clear_floats, copy_floats, expf, get_threads, inner, kernels_enabled, separate
+from ..autograd.runtime.compiling import inner, separate
+from ..autograd.runtime.native import add_row_times_matrix, clear_floats, copy_floats, expf, row_times_narrow_matrix, row_times_rows
+from ..autograd.runtime.switch import kernels_enabled
 from ..autograd.runtime.tasks import address_of, floats, integers, task
 from ..autograd.runtime.tasks import part as part_of
-from ..autograd.runtime.team import WORDS, gather, meet
+from ..autograd.runtime.team import WORDS, barrier, join
+from ..autograd.runtime.threads import get_threads
 from ..autograd.tensor import state as watched
 from ..nn import LayerNorm, Linear, RMSNorm
 from .cache import Cache
 
 Transformer = Any  # zoo.transformer's, which imports this module
-
-_rows = "zoo.autograd.runtime.native.row_vectors"
-add_row_times_matrix, row_times_rows = Native("add_row_times_matrix", _rows), Native("row_times_rows", _rows)
-row_times_narrow_matrix = Native("row_times_narrow_matrix", _rows)
 
 f32 = np.float32
 # Floats between the rows that a token is computed in.  Where two rows begin within a few registers of each other, LLVM takes them
@@ -168,8 +167,8 @@ class Decoder:
 
 @task
 def _decode(t, tasks, table, layers, eps: float, cosines, sines, turned, keys, values, room, scratch, own, words, token, position, logits):
-    me, crew = gather(t, tasks, words)
-    if me >= crew:
+    member, team = join(t, tasks, words)
+    if member >= team:
         return
     sizes, ends = integers(table, 8), integers(table + 8 * COLUMNS, 5)
     width, heads, groups, d, hidden, symbols, rms, code = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6] != 0, sizes[7]
@@ -177,7 +176,7 @@ def _decode(t, tasks, table, layers, eps: float, cosines, sines, turned, keys, v
     # What all share: the pieces of a sum, of attention and of MLP.  What each has for itself: all rows.
     attended = scratch // 64 * 64 + 4 * APART
     passed = attended + 4 * PIECES * rounded(width)
-    x = passed + 4 * PIECES * rounded(width) + 4 * me * own
+    x = passed + 4 * PIECES * rounded(width) + 4 * member * own
     normal = behind(x, width)
     packed = behind(normal, width)
     mixed = behind(packed, packed_width)
@@ -195,7 +194,7 @@ def _decode(t, tasks, table, layers, eps: float, cosines, sines, turned, keys, v
         norm2, norm2_bias, gate, gate_bias, up, up_bias = weights[6], weights[7], weights[8], weights[9], weights[10], weights[11]
         down, down_bias = weights[12], weights[13]
         normalise(x, norm1, norm1_bias, rms, f32(eps), normal, width)
-        begin, end = head_pieces * me // crew, head_pieces * (me + 1) // crew
+        begin, end = head_pieces * member // team, head_pieces * (member + 1) // team
         first, last = part_of(begin, head_pieces, groups, 1), part_of(end, head_pieces, groups, 1)  # of the groups of heads
         multiply(normal, packing, packing_bias, packed, width, packed_width, each * first * d, each * last * d)
         multiply(normal, packing, packing_bias, packed, width, packed_width, (heads + first) * d, (heads + last) * d)
@@ -215,11 +214,11 @@ def _decode(t, tasks, table, layers, eps: float, cosines, sines, turned, keys, v
         for p in range(begin, end):
             first, last = each * d * part_of(p, head_pieces, groups, 1), each * d * part_of(p + 1, head_pieces, groups, 1)
             multiply(mixed + 4 * first, output + 4 * first * width, 0, attended + 4 * p * rounded(width), last - first, width, 0, width)
-        meet(crew, words, 2 * i + 1)
+        barrier(team, words, 2 * i + 1)
         add_pieces(x, output_bias, attended, head_pieces, width)
 
         normalise(x, norm2, norm2_bias, rms, f32(eps), normal, width)
-        begin, end = hidden_pieces * me // crew, hidden_pieces * (me + 1) // crew
+        begin, end = hidden_pieces * member // team, hidden_pieces * (member + 1) // team
         first, last = part_of(begin, hidden_pieces, hidden, 64), part_of(end, hidden_pieces, hidden, 64)
         multiply(normal, gate if gate else up, gate_bias if gate else up_bias, h, width, hidden, first, last)
         if gate:
@@ -230,10 +229,10 @@ def _decode(t, tasks, table, layers, eps: float, cosines, sines, turned, keys, v
             if gate:
                 times(floats(h + 4 * first, last - first), floats(other + 4 * first, last - first))
             multiply(h + 4 * first, down + 4 * first * width, 0, passed + 4 * p * rounded(width), last - first, width, 0, width)
-        meet(crew, words, 2 * i + 2)
+        barrier(team, words, 2 * i + 2)
         add_pieces(x, down_bias, passed, hidden_pieces, width)
     normalise(x, ends[2], ends[3], rms, f32(eps), normal, width)
-    first, last = part_of(me, crew, symbols, 16), part_of(me + 1, crew, symbols, 16)
+    first, last = part_of(member, team, symbols, 16), part_of(member + 1, team, symbols, 16)
     if ends[4]:
         multiply(normal, ends[4], 0, logits, width, symbols, first, last)
     else:

@@ -18,14 +18,14 @@ import numpy as np
 
 from ..operations import convolution as operations
 from ..operations.convolution import pair
-from ..runtime.compiling import Native, address, clear_floats, gemm, get_threads, keep_alive
+from ..runtime.native import address, clear_floats, gemm, keep_alive, row_times_rows
 from ..runtime.tasks import floats, part, task
+from ..runtime.threads import get_threads
 from ..runtime.tiles import multiply_columns, multiply_rows, pad, table_size
 from .winograd import stride_two as winograd_strided
 from .winograd import unit_stride as winograd
 
 f32 = np.float32
-row_times_rows = Native("row_times_rows", "zoo.autograd.runtime.native.row_vectors")
 SLAB_FLOATS = 1 << 16           # of an image that are padded at a time: a quarter of a second-level cache of 1 MB
 
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..operations.recurrence import elman, gru, lstm
-from ..runtime.compiling import Native, address, clear_floats, copy_floats, get_threads, inner, keep_alive, sigmoidf, tanhf
+from ..runtime.compiling import address, clear_floats, copy_floats, get_threads, inner, keep_alive, sigmoidf, tanhf
+from ..runtime.native import add_row_times_matrix
 from ..runtime.tasks import floats, integers, is_float32, part, task
 from ..runtime.tiles import COLUMNS, ROWS, _tile_of_columns, _tile_of_rows, table_size
 from .arithmetic import column_sums
 from .linear import sum_rows_by_id
-
-add_row_times_matrix = Native("add_row_times_matrix", "zoo.autograd.runtime.native.row_vectors")
 
 f32 = np.float32
 FEW = 4  # products with the weight that aren't worth packing it

@@ -20,16 +20,14 @@ import inspect
 import itertools
 import struct
 from array import array
+from collections.abc import Callable
 from typing import Any, get_type_hints
 
 import numpy as np
 
-from .compiling import Compiled, Native, Separate, get_threads, inner, kernel, prange
-
-_rows = "zoo.autograd.runtime.native.rows"
-floats, reals, integers, booleans = (Native(name, _rows) for name in ("floats", "reals", "integers", "booleans"))
-integer_argument, real_argument, call_task = (Native(name, _rows) for name in ("integer_argument", "real_argument", "call_task"))
-minus_in_order = Native("minus_in_order", _rows)
+from .compiling import Compiled, Separate, inner, kernel
+from .native import booleans, call_task, floats, integer_argument, integers, minus_in_order, prange, real_argument, reals  # noqa: F401
+from .threads import get_threads
 
 Address = Any  # of an array's first element: in a call the array itself, in a task an integer
 
@@ -103,7 +101,8 @@ class Task(Separate):
 
     def __init__(self, function):
         name, count = function.__name__, itertools.count()  # of the words read so far
-        names = {"body": _Body(function), "integer_argument": integer_argument, "real_argument": real_argument, "__name__": function.__module__}
+        names: dict[str, Any] = {"body": _Body(function), "__name__": function.__module__,
+                                 "integer_argument": integer_argument, "real_argument": real_argument}
 
         def read(kind):
             """The expression that reads an argument; of a NamedTuple, field by field."""
@@ -116,38 +115,37 @@ class Task(Separate):
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())[2:]
         expressions = ", ".join(read(p.annotation) for p in parameters)
         exec(f"def {name}(t, tasks, arguments):\n    body(t, tasks, {expressions})", names)
-        shim = names[name]
-        shim.__doc__ = function.__doc__
-        super().__init__(shim, "void(int64, int64, int64)")
+        reader: Any = names[name]
+        reader.__doc__ = function.__doc__
+        super().__init__(reader, "void(int64, int64, int64)")
         self.reads, self.takes_tuples = next(count), any(hasattr(p.annotation, "_fields") for p in parameters)
-        self.alone = None
+        self.on_this_thread: Callable[[int, int, int], None] | None = None
 
     def build(self):
-        found = super().build()
-        self.alone = self.keep_alive.ctypes
-        self.address = self.keep_alive.address
-        return found
+        symbol = super().build()
+        self.on_this_thread, self.address = self.keep_alive.ctypes, self.keep_alive.address
+        return symbol
 
     def __call__(self, *values, tasks=None):
         """tasks: into how many parts the work is cut; as many as there are threads unless given."""
         arguments = self.arguments(*values)
         self.run(arguments.buffer_info()[0], tasks or get_threads())
 
-    def arguments(self, *values):
+    def arguments(self, *values: Any) -> array:
         """A call's arguments as the task reads them.  Who keeps them for many calls keeps what they are the addresses of, too."""
         if self.takes_tuples:
-            values = [field for v in values for field in (v if isinstance(v, tuple) else (v,))]
+            values = tuple(field for v in values for field in (v if isinstance(v, tuple) else (v,)))
         assert len(values) == self.reads, (self.__name__, len(values), self.reads)
         return array("q", [v if type(v) is int else _word(v) for v in values])
 
-    def run(self, place, tasks):
+    def run(self, arguments: int, tasks: int) -> None:
         """Call it with the arguments that lie at an address."""
-        if self.alone is None:
+        if self.on_this_thread is None:
             self.build()
         if tasks == 1:
-            self.alone(0, 1, place)
+            self.on_this_thread(0, 1, arguments)  # type: ignore[misc]
         else:
-            _run_tasks(self.address, tasks, place)
+            _run_tasks(self.address, tasks, arguments)
 
 
 def address_of(array: np.ndarray) -> int:
@@ -157,7 +155,7 @@ def address_of(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
-_bytes_of = (ctypes.c_char * 0).from_buffer
+_bytes_of: Any = (ctypes.c_char * 0).from_buffer
 
 
 def _word(v) -> int:

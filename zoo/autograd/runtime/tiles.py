@@ -5,11 +5,10 @@ their addresses, so that the rows may be patches of an image that overlap, and t
 ROWS x COLUMNS sums stays in registers (Goto & van de Geijn 2008). All strides are in bytes, all matrices are addresses of float32.
 """
 
-from .compiling import Native, clear_floats, copy_floats, inner, separate
-
-_vectors = "zoo.autograd.runtime.native.vectors"
-ROWS, COLUMNS, WIDTH = Native("ROWS", _vectors), Native("COLUMNS", _vectors), Native("WIDTH", _vectors)
-_rows, _columns = Native("multiply_rows", _vectors), Native("multiply_columns", _vectors)
+from .compiling import inner, separate
+from .native import COLUMNS, ROWS, WIDTH, clear_floats, copy_floats  # noqa: F401
+from .native import tile_of_columns as _columns
+from .native import tile_of_rows as _rows
 
 
 @separate(f"void({', '.join(['intp'] * 11)})")

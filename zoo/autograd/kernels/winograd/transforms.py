@@ -13,8 +13,8 @@ import itertools
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from ...runtime.native.decorators import intrinsic
 from ...runtime.native.vectors import FLOAT, VECTOR, WIDTH, load, mask, store, word, zeros
 
 

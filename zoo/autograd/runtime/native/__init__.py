@@ -1,1 +1,25 @@
-"""What a kernel may call, written for LLVM: BLAS, float32 mathematics, vectors, barriers. Importing these imports Numba."""
+"""What a kernel may call: BLAS, mathematics, random numbers, memory, registers, and how threads wait for each other.
+
+The modules beside this one import Numba and SciPy, half a second's work.  So kernels take the names from here, and each module is imported
+when the first kernel that uses it is built.
+"""
+
+from ..compiling import Native
+
+
+def _names(module, *names):
+    return (Native(name, f"{__name__}.{module}") for name in names)
+
+
+# prange(n): a loop in parallel.  call_task and the arguments are for `tasks` alone.
+prange, call_task, integer_argument, real_argument = _names("calls", "prange", "call_task", "integer_argument", "real_argument")
+address, keep_alive, copy_floats, clear_floats = _names("memory", "address", "keep_alive", "copy_floats", "clear_floats")
+floats, reals, integers, booleans = _names("memory", "floats", "reals", "integers", "booleans")
+gemm, matmul, matmul_transposed_a, matmul_transposed_b = _names("blas", "gemm", "matmul", "matmul_transposed_a", "matmul_transposed_b")
+expf, tanhf, sigmoidf, logf, erff, minus_in_order = _names("mathematics", "expf", "tanhf", "sigmoidf", "logf", "erff", "minus_in_order")
+random_bits, uniform = _names("random", "random_bits", "uniform")
+# A register holds WIDTH floats, a tile of sums ROWS x COLUMNS; `tiles` says what the two products of tiles compute.
+WIDTH, ROWS, COLUMNS, tile_of_rows, tile_of_columns = _names("vectors", "WIDTH", "ROWS", "COLUMNS", "tile_of_rows", "tile_of_columns")
+row_times_rows, add_row_times_matrix, row_times_narrow_matrix = _names(
+    "row_vectors", "row_times_rows", "add_row_times_matrix", "row_times_narrow_matrix")
+count_arrival, publish, look, wait_until = _names("team", "count_arrival", "publish", "look", "wait_until")

@@ -1,14 +1,14 @@
 """One row against many, in registers: what decoding a token is made of.  All arguments are addresses of float32, or counts.
 
-Like `vectors`, it is written instruction by instruction and imports Numba; it is reached by `runtime.Native`.  In which order things
-are added up depends on the counts alone, never on where in memory they lie.
+Like `vectors`, it is written instruction by instruction.  In which order things are added up depends on the counts alone, never on where
+in memory they lie.
 """
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from .decorators import intrinsic
 from .vectors import FLOAT, VECTOR, WIDTH, WORD, broadcast, load, store, word, zeros
 
 GROUP = 8  # rows that are read at a time: as many sums that don't wait for each other

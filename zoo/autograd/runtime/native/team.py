@@ -3,7 +3,7 @@
 A parallel loop takes some microseconds to begin and end; within one, a word that another core writes is seen after a tenth of one.  Nobody
 may wait for a thread that hasn't come yet, since a pool may run its tasks one after the other.
 
-Like `native`, it imports Numba; it is reached by `runtime.Native`.
+Like all of this folder but its own file, it imports Numba.
 """
 
 import os
@@ -12,11 +12,11 @@ import platform
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from .decorators import intrinsic
 from .vectors import WORD, word
 
-PATIENCE = 1 << 14  # looks at a word before the core is offered to others: half a millisecond, longer than anybody at work takes
+LOOKS_BEFORE_YIELD = 1 << 14  # at a word, before the core is offered to others: half a millisecond, longer than anybody at work takes
 
 
 def _at(builder, place):
@@ -24,13 +24,13 @@ def _at(builder, place):
 
 
 @intrinsic
-def arrive(typing_context, place):
+def count_arrival(typing_context, place):
     """Count 1 more in the word; how many had come before."""
     return types.intp(types.intp), lambda context, builder, signature, args: builder.atomic_rmw("add", _at(builder, args[0]), word(1), "acq_rel")
 
 
 @intrinsic
-def tell(typing_context, place, value):
+def publish(typing_context, place, value):
     """Write the word; who sees it sees all that was written before it."""
 
     def generate(context, builder, signature, args):
@@ -47,7 +47,7 @@ def look(typing_context, place):
 
 
 @intrinsic
-def wait_for(typing_context, place, least):
+def wait_until(typing_context, place, least):
     """Wait until the word is at least so much; what it is then."""
 
     def generate(context, builder, signature, args):
@@ -62,7 +62,7 @@ def wait_for(typing_context, place, least):
         builder.position_at_end(idle)
         builder.store(builder.add(builder.load(looks), word(1)), looks)
         _rest(builder)
-        with builder.if_then(builder.icmp_signed(">", builder.load(looks), word(PATIENCE))):
+        with builder.if_then(builder.icmp_signed(">", builder.load(looks), word(LOOKS_BEFORE_YIELD))):
             _offer_the_core(builder)
         builder.branch(waiting)
         builder.position_at_end(done)

@@ -1,6 +1,4 @@
 """Registers of floats in machine code that is written instruction by instruction, for the few loops that LLVM doesn't find by itself.
-
-Importing this file imports Numba; like `native`, it is reached by `runtime.Native`.
 """
 
 import platform
@@ -9,7 +7,8 @@ import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from .decorators import intrinsic
 
 _features = llvmlite.binding.get_host_cpu_features()
 WIDTH = 16 if _features.get("avx512f") else 8 if _features.get("avx") else 4        # floats in a register
@@ -92,7 +91,7 @@ def _sums(builder):
 
 
 @intrinsic
-def multiply_rows(typing_context, sources, skip, segments, length, stride, b, row, targets, shift, columns, start):
+def tile_of_rows(typing_context, sources, skip, segments, length, stride, b, row, targets, shift, columns, start):
     """targets[r][:columns] = start + sum over s, l of sources[r][s stride + l] b[s length + l, :columns], for ROWS rows."""
 
     def generate(context, builder, signature, args):
@@ -128,7 +127,7 @@ def multiply_rows(typing_context, sources, skip, segments, length, stride, b, ro
 
 
 @intrinsic
-def multiply_columns(typing_context, a, offsets, count, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns):
+def tile_of_columns(typing_context, a, offsets, count, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns):
     """c[r, :columns] += sum over lines and steps of a[line, step, offsets[r]] b[line, step, :columns], for r < count <= ROWS."""
 
     def generate(context, builder, signature, args):

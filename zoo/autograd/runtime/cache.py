@@ -1,0 +1,90 @@
+"""Compiled kernels on disk: compile time is the user's time, so each kernel is compiled once for each machine.
+
+A kernel is found by the digest of all its source, so that what lies on disk is never older than the source.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import pathlib
+import sys
+import tempfile
+
+from .messages import warn
+
+
+def cache_for(function, digest, options):
+    """Numba's cache of one function, found by the digest of all its source rather than by the stamp of one file.
+
+    options: a text that, besides the versions of Python, Numba and LLVM, decides what machine code a source becomes.
+    """
+    from numba.core import caching
+
+    class Locator(caching._CacheLocator):
+        @classmethod
+        def from_function(cls, function, file):
+            return cls()
+
+        def get_cache_path(self):
+            return str(_folder(options))
+
+        def get_source_stamp(self):
+            return digest
+
+        def get_disambiguator(self):
+            return digest[:16]
+
+    class Implementation(caching.CompileResultCacheImpl):
+        _locator_classes = [Locator]  # type: ignore[list-item]
+
+    class Cache(caching.FunctionCache):
+        _impl_class = Implementation
+
+        def load_overload(self, *arguments):
+            try:
+                machine_code = super().load_overload(*arguments)
+            except Exception:       # whatever unpickling raises for a file that was cut short: it is written anew
+                machine_code = None
+                with contextlib.suppress(OSError):
+                    self.flush()
+            if machine_code is None:
+                _announce_once()
+            return machine_code
+
+        def save_overload(self, *arguments):
+            try:
+                super().save_overload(*arguments)
+            except OSError as error:
+                _warn_once(f"cannot keep compiled kernels in {_folder(options)} ({error.strerror}); the next start compiles them again")
+
+    return Cache(function)
+
+
+@functools.cache
+def _folder(options):
+    """Where compiled kernels live: one folder for each combination of versions, under the user's cache."""
+    import llvmlite
+    import numba
+
+    versions = f"{sys.version} {numba.__version__} {llvmlite.__version__} {options}".encode()
+    home = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    root = pathlib.Path(home) if home else pathlib.Path.home() / ".cache"
+    folder = root / "numpy-zoo" / hashlib.sha256(versions).hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="numpy-zoo-"))
+        warn(f"cannot keep compiled kernels in {root} ({error.strerror}); they go to {folder} for this run")
+    return folder
+
+
+@functools.cache
+def _announce_once():
+    warn("compiling kernels for this machine, once ...")
+
+
+@functools.cache
+def _warn_once(message):
+    warn(message)

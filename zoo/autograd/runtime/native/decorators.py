@@ -1,0 +1,12 @@
+"""The two decorators of the functions in this folder."""
+
+import typing
+
+import numba.extending
+
+# A function written in Python, whose floating point stays in the order in which it is written: without `reassoc`, since range reductions,
+# and the shifts by a large constant, rely on the order of the operations.
+in_order = numba.njit(fastmath={"contract", "arcp", "nsz"}, error_model="numpy", nogil=True)
+
+# A function that writes LLVM's instructions.  Numba's types count the typing context among its arguments.
+intrinsic: typing.Any = numba.extending.intrinsic

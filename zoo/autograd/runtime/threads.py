@@ -1,0 +1,146 @@
+"""The one pool of threads that kernels run on: how many there are, how it starts, and what becomes of it when a process forks.
+
+Two pools fight: NumPy's BLAS and Numba's loops each spin while the other works.  So there is one, OpenMP's, and BLAS is called inside its
+loops, on the thread that calls it.
+"""
+
+import contextlib
+import os
+import pathlib
+import sys
+import threading
+import typing
+
+from .messages import warn
+
+lock = threading.RLock()            # held while a kernel is compiled and while the pool starts
+one_at_a_time = None                # a lock where the pool can't be entered by two Python threads
+forked = False                      # whether this process is the child of one whose pool had started
+_pool_starting = _pool_ready = False
+_told_to_numba = threading.local()  # .count: how many threads Numba was told to use by this Python thread
+
+
+# --- how many
+
+
+def _available_threads():
+    if "numba" in sys.modules:
+        return _numba_config().NUMBA_NUM_THREADS
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return _number_in_environment("NUMBA_NUM_THREADS") or usable
+
+
+def _numba_config() -> typing.Any:      # its names are set while it runs
+    return sys.modules["numba"].config
+
+
+def _number_in_environment(variable):
+    """The number that an environment variable gives; 0 where it gives none, or what isn't a number (Numba and OpenMP say so)."""
+    text = os.environ.get(variable, "").split(",")[0]
+    return int(text) if text.isdecimal() else 0
+
+
+def _default_threads():
+    return min(_number_in_environment("OMP_NUM_THREADS") or _available_threads(), _available_threads())
+
+
+_count = _default_threads()
+
+
+def get_threads():
+    """How many threads a kernel runs on."""
+    return _count
+
+
+def set_threads(n):
+    """Let kernels run on n threads, 1 up to the number of cores."""
+    global _count
+    available = _available_threads()
+    if isinstance(n, bool) or not hasattr(n, "__index__") or not 1 <= n <= available:
+        raise ValueError(f"set_threads: n must be an integer from 1 to {available} (this machine's cores), got {n!r}")
+    _count = int(n)
+
+
+def tell_numba():
+    """Hand the number of threads to Numba, which keeps it for each Python thread."""
+    if getattr(_told_to_numba, "count", None) != _count:
+        import numba
+
+        numba.set_num_threads(min(_count, _numba_config().NUMBA_NUM_THREADS))
+        _told_to_numba.count = _count
+
+
+# --- the pool
+
+
+def start():
+    """Start the pool, once, and hold the BLAS that kernels call at one thread."""
+    global _pool_starting, _pool_ready
+    with lock:
+        if not _pool_ready:
+            _pool_starting = True
+            _let_forks_wait()
+            _start_pool()
+            _hold_blas()
+            _pool_ready = True
+
+
+def _start_pool():
+    global one_at_a_time
+    import numba
+    from numba.np.ufunc import parallel
+
+    if not parallel._is_initialized:
+        config = _numba_config()
+        layer_asked_for = config.THREADING_LAYER
+        for layer in ("omp", "tbb", "workqueue") if layer_asked_for == "default" else (layer_asked_for, "workqueue"):
+            config.THREADING_LAYER = layer
+            with contextlib.suppress(ValueError, ImportError):
+                parallel._launch_threads()
+                break
+        config.THREADING_LAYER = layer_asked_for
+    if numba.threading_layer() == "workqueue":
+        one_at_a_time = lock
+        warn("no OpenMP here: kernels run on Numba's own threads, which start more slowly (install libomp or libgomp)")
+
+
+def _hold_blas():
+    """One thread for SciPy's BLAS, which only kernels and SciPy itself call; NumPy's stays as the user has it."""
+    import scipy.linalg.cython_blas  # noqa: F401  (loads the library that is held)
+    from threadpoolctl import ThreadpoolController
+
+    libraries = [x for x in ThreadpoolController().lib_controllers if x.user_api == "blas"]
+    of_scipy = [x for x in libraries if "scipy" in pathlib.Path(x.filepath).parent.name]
+    for library in of_scipy or libraries:
+        library.set_num_threads(1)
+
+
+# --- forks
+
+
+def _let_forks_wait():
+    """From now on a fork waits for a kernel that another thread is compiling: a child forked in mid-import would deadlock on the import lock.
+
+    These two modules hold locks while a fork is made, which the compiling thread may need; of several such hooks the last to be registered
+    goes first.
+    """
+    import concurrent.futures.thread  # noqa: F401
+    import logging  # noqa: F401
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lambda: lock.acquire(timeout=60), after_in_parent=_release)
+
+
+def _release():
+    with contextlib.suppress(RuntimeError):     # the wait timed out, so the lock isn't ours
+        lock.release()
+
+
+def _after_fork():
+    global lock, forked
+    lock = threading.RLock()        # whoever held it stayed in the parent
+    forked = _pool_starting         # OpenMP doesn't survive a fork
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
