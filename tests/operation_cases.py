@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from zoo.autograd.checking import arrays, broadcastable, shapes
+from zoo.autograd.operations import quantised
 
 
 class Case(NamedTuple):
@@ -605,3 +606,41 @@ extreme("scaled_dot_product_attention", ROWS[:2] * 1e-26, ROWS[:3] * 1e-26, ROWS
 extreme("elman", FAR.reshape(1, 11, 1), np.ones((1, 1)), np.full((1, 1), 100.0))
 extreme("lstm", np.repeat(FAR.reshape(1, 11, 1), 4, axis=2), np.ones((1, 2)), np.full((1, 4), 100.0))
 extreme("gru", np.repeat(FAR.reshape(1, 11, 1), 3, axis=2), np.ones((1, 1)), np.full((1, 3), 100.0), np.full(3, -100.0))
+
+
+# --- weights of 4 and 8 bits
+
+def blocks(rng, kind, outputs, inputs):
+    """Random weights of about 0.1, as a file's blocks and then side by side."""
+    n = inputs // quantised.BLOCK
+    scales = (0.02 * rng.random((outputs, n, 1)) * (15 / 127 if kind == "Q8_0" else 1)).astype(np.float16)
+    heads = [scales, (-0.15 * rng.random((outputs, n, 1))).astype(np.float16)][: quantised.HEAD[kind]]
+    numbers = rng.integers(0, 256, (outputs, n, 32 if kind == "Q8_0" else 16), np.uint8)
+    raw = np.concatenate([*(h.view(np.uint8) for h in heads), numbers], axis=2).reshape(outputs, -1)
+    return quantised.side_by_side(raw, kind)
+
+
+@drawn("dequantise")
+def _(draw):
+    kind, outputs = draw(one_of(*quantised.BYTES)), draw(st.integers(1, 20))
+    return Case((blocks(np.random.default_rng(draw(st.integers(0, 9))), kind, outputs, 32 * draw(st.integers(1, 2))),), {"kind": kind, "outputs": outputs})
+
+
+@drawn("quantised_linear")
+def _(draw):
+    kind, outputs, inputs = draw(one_of(*quantised.BYTES)), draw(st.integers(1, 20)), 32 * draw(st.integers(1, 2))
+    x = draw(arrays(shapes(min_dims=0, max_dims=2).map(lambda s: (*s, inputs))))
+    return Case((x, blocks(np.random.default_rng(draw(st.integers(0, 9))), kind, outputs, inputs)), {"kind": kind, "outputs": outputs})
+
+
+@drawn("quantised_embedding")
+def _(draw):
+    kind, outputs = draw(one_of(*quantised.BYTES)), draw(st.integers(1, 20))
+    ids = draw(hnp.arrays(np.int64, shapes(min_dims=0, max_dims=2), elements=st.integers(0, outputs - 1)))
+    return Case((blocks(np.random.default_rng(draw(st.integers(0, 9))), kind, outputs, 32), ids), {"kind": kind, "outputs": outputs})
+
+
+LARGE["quantised_linear"] = [
+    lambda rng, kind=kind, rows=rows, outputs=outputs, inputs=inputs: Case(
+        (rng.standard_normal((rows, inputs)), blocks(rng, kind, outputs, inputs)), {"kind": kind, "outputs": outputs})
+    for kind in quantised.BYTES for rows, outputs, inputs in ((1, 300, 96), (5, 17, 576), (6, 1000, 224), (7, 523, 96), (70, 300, 160))]

@@ -33,7 +33,7 @@ from .runtime.compiling import kernels_enabled
 from .tensor import Node, Source, Tensor, Unread, gradients, source, state
 
 REGISTRY: dict[str, Operation] = {}
-MAY_BE_INTEGERS = {"ids", "targets", "indices", "condition", "mask"}  # arguments that a kernel takes as integers or bool
+MAY_BE_INTEGERS = {"blocks", "ids", "targets", "indices", "condition", "mask"}  # arguments that a kernel takes as integers or bool
 
 
 class Operation:

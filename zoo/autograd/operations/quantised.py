@@ -1,0 +1,138 @@
+"""Weights of 4 and 8 bits: products with matrices that stay quantised in memory.
+
+A matrix of `outputs` rows and `inputs` columns is cut into blocks of 32 columns, which share a scale d, and for 4 bits a minimum m:
+
+    Q4_1    w = d q + m,   q from 0 to 15          20 bytes for 32 weights, 5 bits a weight
+    Q8_0    w = d q,       q from -127 to 127      34 bytes, 8.5 bits
+
+The format is GGML's, but sixteen rows lie side by side ("side by side" below), so that a vector of sixteen floats takes a number from each.
+Only weights are rounded; products and activations are float32's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..operation import fused, primitive
+from .linear import matmul
+from .shaping import swapaxes
+
+BLOCK = 32  # columns that share a scale
+GROUP = 16  # rows side by side
+HEAD = {"Q4_1": 2, "Q8_0": 1}  # float16 numbers before a row's block: scale, minimum
+BYTES = {"Q4_1": 20, "Q8_0": 34}  # of a row's block
+
+
+def side_by_side(raw: np.ndarray, kind: str) -> np.ndarray:
+    """A file's blocks, (outputs, bytes of a row) uint8, as the operations here read them: (groups, blocks, bytes of sixteen rows).
+
+    In a group's block come sixteen scales, for Q4_1 sixteen minima, and then for Q8_0 the sixteen bytes of each column, for Q4_1 four times
+    sixteen words of 32 bits, whose half byte k is column 8 p + k.  Rows of zeros fill the last group.
+    """
+    outputs, head = len(raw), 2 * HEAD[kind]
+    groups = -(-outputs // GROUP)
+    if outputs % GROUP:
+        raw = np.concatenate([raw, np.zeros((groups * GROUP - outputs, raw.shape[1]), np.uint8)])
+    b = raw.reshape(groups, GROUP, -1, BYTES[kind]).swapaxes(1, 2)  # (groups, blocks, 16, bytes)
+    blocks = b.shape[1]
+    out = np.empty((groups, blocks, GROUP * BYTES[kind]), np.uint8)
+    for i in range(HEAD[kind]):
+        out[:, :, 2 * GROUP * i : 2 * GROUP * (i + 1)].reshape(groups, blocks, GROUP, 2)[...] = b[..., 2 * i : 2 * i + 2]
+    numbers = out[:, :, GROUP * head :]
+    if kind == "Q8_0":
+        numbers.reshape(groups, blocks, BLOCK, GROUP)[...] = b[..., head:].swapaxes(2, 3)
+    else:
+        low, high = b[..., head:] & 15, b[..., head:] >> 4  # columns 0 to 15 and 16 to 31
+        words = numbers.reshape(groups, blocks, 4, GROUP, 4)  # byte k of word p: columns 8 p + 2 k and 8 p + 2 k + 1
+        for half, q in enumerate((low, high)):
+            pairs = (q[..., ::2] | (q[..., 1::2] << 4)).reshape(groups, blocks, GROUP, 2, 4)
+            words[:, :, 2 * half : 2 * half + 2] = pairs.swapaxes(2, 3)
+    return out
+
+
+def as_in_a_file(blocks: np.ndarray, kind: str, outputs: int) -> np.ndarray:
+    """What `side_by_side` was given, (outputs, bytes of a row)."""
+    groups, count, _ = blocks.shape
+    head = 2 * HEAD[kind]
+    out = np.empty((groups, GROUP, count, BYTES[kind]), np.uint8)
+    b = out.swapaxes(1, 2)
+    for i in range(HEAD[kind]):
+        b[..., 2 * i : 2 * i + 2] = blocks[:, :, 2 * GROUP * i : 2 * GROUP * (i + 1)].reshape(groups, count, GROUP, 2)
+    numbers = blocks[:, :, GROUP * head :]
+    if kind == "Q8_0":
+        b[..., head:] = numbers.reshape(groups, count, BLOCK, GROUP).swapaxes(2, 3)
+    else:
+        pairs = numbers.reshape(groups, count, 4, GROUP, 4).swapaxes(2, 3).reshape(groups, count, GROUP, 16)
+        q = np.empty((groups, count, GROUP, BLOCK), np.uint8)
+        q[..., ::2], q[..., 1::2] = pairs & 15, pairs >> 4
+        b[..., head:] = q[..., :16] | (q[..., 16:] << 4)
+    return out.reshape(groups * GROUP, -1)[:outputs]
+
+
+@primitive
+def dequantise(blocks, *, kind, outputs):
+    """w = d q + m of each block: (groups, blocks, bytes) uint8 -> (outputs, inputs) float32"""
+    groups, count, _ = blocks.shape
+    head = 2 * GROUP
+    scales = np.ascontiguousarray(blocks[:, :, :head]).view("<f2").astype(np.float32)[:, :, None]  # (groups, blocks, 1, 16)
+    if kind == "Q8_0":
+        w = blocks[:, :, head:].view(np.int8).reshape(groups, count, BLOCK, GROUP).astype(np.float32) * scales
+    else:
+        minima = np.ascontiguousarray(blocks[:, :, head : 2 * head]).view("<f2").astype(np.float32)[:, :, None]
+        pairs = blocks[:, :, 2 * head :].reshape(groups, count, 4, GROUP, 4).transpose(0, 1, 2, 4, 3)  # (..., p, k, 16)
+        q = np.stack([pairs & 15, pairs >> 4], axis=4).reshape(groups, count, BLOCK, GROUP)
+        w = scales * q.astype(np.float32) + minima
+    return w.transpose(0, 3, 1, 2).reshape(groups * GROUP, count * BLOCK)[:outputs]
+
+
+dequantise.derivatives(None)
+
+
+@fused
+def quantised_linear(x, blocks, *, kind, outputs):
+    """y = x W^T, W (outputs, inputs) as blocks of 4 or 8 bits: x (..., inputs) -> (..., outputs)"""
+    return matmul(x, swapaxes(dequantise(blocks, kind=kind, outputs=outputs)))
+
+
+@fused
+def quantised_embedding(blocks, ids, *, kind, outputs):
+    """y = W[ids], W (outputs, inputs) as blocks of 4 or 8 bits: ids integers (...) -> (..., inputs) float32"""
+    ids = np.asarray(ids)
+    groups, places = np.unique(ids // GROUP, return_inverse=True)
+    w = np.asarray(dequantise(blocks[groups], kind=kind, outputs=GROUP * len(groups)))
+    return w[GROUP * places.reshape(ids.shape) + ids % GROUP]
+
+
+def _check_blocks(name: str, blocks, kind, outputs) -> int:
+    """Raises unless these are blocks of that kind with so many rows; returns the number of columns."""
+    if kind not in BYTES:
+        raise ValueError(f"{name}: kind is {kind!r}; it may be {' or '.join(map(repr, BYTES))}")
+    if not isinstance(blocks, np.ndarray) or blocks.dtype != np.uint8 or blocks.ndim != 3 or blocks.shape[2] != GROUP * BYTES[kind]:
+        what = f"{getattr(blocks, 'dtype', type(blocks).__name__)} of shape {np.shape(blocks)}"
+        raise ValueError(f"{name}: blocks are {what}; {kind} is uint8 of shape (groups, blocks, {GROUP * BYTES[kind]})")
+    if isinstance(outputs, bool) or not isinstance(outputs, (int, np.integer)) or -(-outputs // GROUP) != len(blocks) or outputs < 1:
+        most = GROUP * len(blocks)
+        raise ValueError(f"{name}: outputs is {outputs!r}; {len(blocks)} groups hold from {most - GROUP + 1} to {most} rows")
+    return BLOCK * blocks.shape[1]
+
+
+@dequantise.check
+def _(blocks, *, kind, outputs):
+    _check_blocks("dequantise", blocks, kind, outputs)
+
+
+@quantised_linear.check
+def _(x, blocks, *, kind, outputs):
+    inputs = _check_blocks("quantised_linear", blocks, kind, outputs)
+    if np.ndim(x) == 0 or x.shape[-1] != inputs:
+        raise ValueError(f"quantised_linear: x has shape {np.shape(x)}; its last axis has to have the {inputs} columns of the blocks")
+
+
+@quantised_embedding.check
+def _(blocks, ids, *, kind, outputs):
+    _check_blocks("quantised_embedding", blocks, kind, outputs)
+    ids = np.asarray(ids)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"quantised_embedding: ids have dtype {ids.dtype}; they are integers")
+    if ids.size and (ids.min() < 0 or ids.max() >= outputs):
+        raise IndexError(f"quantised_embedding: ids go from {ids.min()} to {ids.max()}; they are 0 to {outputs - 1}")
