@@ -156,6 +156,13 @@ class Linear(Module):
         self.bias = parameter(np.zeros(outputs)) if bias else None
         self.activation = activation
 
+    @classmethod
+    def of(cls, weight: np.ndarray, bias: Tensor | None = None, *, activation: str | None = None) -> Linear:
+        """A layer with these weights (inputs, outputs)."""
+        layer = cls.__new__(cls)
+        layer.weight, layer.bias, layer.activation = parameter(weight), bias, activation
+        return layer
+
     def __call__(self, x):
         return ops.linear(x, self.weight, self.bias, activation=self.activation)
 
@@ -208,8 +215,50 @@ class Embedding(Module):
     def __init__(self, symbols: int, width: int, *, rng: Generator, deviation: float = 0.02):
         self.weight = parameter(rng.normal(0, deviation, (symbols, width)))
 
+    @classmethod
+    def of(cls, weight: np.ndarray) -> Embedding:
+        """A table with these rows (symbols, width)."""
+        layer = cls.__new__(cls)
+        layer.weight = parameter(weight)
+        return layer
+
     def __call__(self, ids):
         return ops.embedding(self.weight, ids)
+
+    def scores(self, x):
+        """x (..., width) against every row: (..., symbols), where the table is the output matrix too."""
+        return ops.linear(x, ops.swapaxes(self.weight))
+
+
+class QuantisedLinear(Module):
+    """y = activation(x W^T + b) with W as blocks of 4 or 8 bits, which stay so: x (..., inputs) -> (..., outputs).  W isn't trained."""
+
+    blocks: np.ndarray  # (groups, inputs / 32, bytes) uint8, as `autograd.side_by_side` lays them
+    bias: Tensor | None  # (outputs,)
+
+    def __init__(self, blocks: np.ndarray, kind: str, outputs: int, *, bias: Tensor | None = None, activation: str | None = None):
+        self.blocks, self.quantisation, self.outputs = blocks, kind, outputs
+        self.bias, self.activation = bias, activation
+
+    def __call__(self, x):
+        y = ops.quantised_linear(x, self.blocks, kind=self.quantisation, outputs=self.outputs)
+        return activate(y if self.bias is None else y + self.bias, self.activation)
+
+
+class QuantisedEmbedding(Module):
+    """Rows of a table of 4 or 8 bits: ids (...) -> (..., width)."""
+
+    blocks: np.ndarray  # (groups, width / 32, bytes) uint8
+
+    def __init__(self, blocks: np.ndarray, kind: str, symbols: int):
+        self.blocks, self.quantisation, self.symbols = blocks, kind, symbols
+
+    def __call__(self, ids):
+        return ops.quantised_embedding(self.blocks, ids, kind=self.quantisation, outputs=self.symbols)
+
+    def scores(self, x):
+        """x (..., width) against every row: (..., symbols)."""
+        return ops.quantised_linear(x, self.blocks, kind=self.quantisation, outputs=self.symbols)
 
 
 class LayerNorm(Module):

@@ -90,10 +90,10 @@ class Attention(Module):
     query_key_value: Linear  # width -> (heads + 2 key_value_heads) head_width
     output: Linear  # heads head_width -> width
 
-    def __init__(self, c: TransformerConfig, *, rng: Generator):
+    def __init__(self, c: TransformerConfig, layers: Layers, name: str):
         self.heads, self.key_value_heads = c.heads, c.key_value_heads
-        self.query_key_value = _linear(c.width, (c.heads + 2 * c.key_value_heads) * c.head_width, c, rng=rng)
-        self.output = _linear(c.heads * c.head_width, c.width, c, rng=rng, residual=True)
+        self.query_key_value = layers.linear(f"{name}.query_key_value", c.width, (c.heads + 2 * c.key_value_heads) * c.head_width)
+        self.output = layers.linear(f"{name}.output", c.heads * c.head_width, c.width, residual=True)
 
     def __call__(self, x, rotation=None, cache=None, start: int = 0):  # x (batch, time, width)
         h, g, t = self.heads, self.key_value_heads, x.shape[1]
@@ -116,11 +116,11 @@ class MLP(Module):
     up: Linear
     down: Linear
 
-    def __init__(self, c: TransformerConfig, *, rng: Generator):
+    def __init__(self, c: TransformerConfig, layers: Layers, name: str):
         swiglu = c.mlp == "swiglu"
-        self.gate = _linear(c.width, c.hidden, c, rng=rng, activation="silu") if swiglu else None
-        self.up = _linear(c.width, c.hidden, c, rng=rng, activation=None if swiglu else c.mlp)
-        self.down = _linear(c.hidden, c.width, c, rng=rng, residual=True)
+        self.gate = layers.linear(f"{name}.gate", c.width, c.hidden, activation="silu") if swiglu else None
+        self.up = layers.linear(f"{name}.up", c.width, c.hidden, activation=None if swiglu else c.mlp)
+        self.down = layers.linear(f"{name}.down", c.hidden, c.width, residual=True)
 
     def __call__(self, x):
         return self.down(self.up(x) if self.gate is None else self.gate(x) * self.up(x))
@@ -134,10 +134,10 @@ class Block(Module):
     norm2: Norm
     mlp: MLP | None  # None where there is attention only
 
-    def __init__(self, c: TransformerConfig, *, rng: Generator):
+    def __init__(self, c: TransformerConfig, layers: Layers, name: str):
         self.dropout = c.dropout
-        self.norm1, self.attention = _norm(c), Attention(c, rng=rng)
-        self.norm2, self.mlp = (Sequential(), None) if c.mlp == "none" else (_norm(c), MLP(c, rng=rng))
+        self.norm1, self.attention = layers.norm(f"{name}.norm1"), Attention(c, layers, f"{name}.attention")
+        self.norm2, self.mlp = (Sequential(), None) if c.mlp == "none" else (layers.norm(f"{name}.norm2"), MLP(c, layers, f"{name}.mlp"))
 
     def __call__(self, x, rotation=None, cache=None, start: int = 0, rng: Generator | None = None):
         x = x + dropout(self.attention(self.norm1(x), rotation, cache, start), self.dropout, rng)
@@ -146,19 +146,30 @@ class Block(Module):
         return x + dropout(self.mlp(self.norm2(x)), self.dropout, rng)
 
 
-def _linear(inputs: int, outputs: int, c: TransformerConfig, *, rng: Generator, residual: bool = False,
-            activation: str | None = None) -> Linear:
-    """GPT-2's initialisation: N(0, 0.02^2), and 0.02 / sqrt(2 layers) for the two matrices of a layer that add to the residual stream:
-    2 layers independent terms of variance 0.02^2 / (2 layers) add up to the variance of one (Radford et al. 2019, section 2.3).
+class Layers:
+    """Makes the layers that a transformer is put together from, each under its dotted name; a reader of files has its own.
+
+    These are fresh, as GPT-2 begins: N(0, 0.02^2), and less for what is added to the residual stream, twice a layer.
     """
-    deviation = 0.02 / math.sqrt(2 * c.layers) if residual else 0.02
-    return Linear(inputs, outputs, rng=rng, bias=c.bias, activation=activation, scale=deviation * math.sqrt(inputs))
 
+    def __init__(self, c: TransformerConfig, rng: Generator):
+        self.config, self.rng = c, rng
 
-def _norm(c: TransformerConfig) -> Norm:
-    if c.norm == "none":
-        return Sequential()  # without layers: x unchanged
-    return RMSNorm(c.width, eps=c.eps) if c.norm == "rms" else LayerNorm(c.width, bias=c.bias, eps=c.eps)
+    def embedding(self, name: str, rows: int) -> Embedding:
+        return Embedding(rows, self.config.width, rng=self.rng)
+
+    def linear(self, name: str, inputs: int, outputs: int, *, residual: bool = False, activation: str | None = None,
+               bias: bool | None = None) -> Any:
+        c = self.config
+        deviation = 0.02 / math.sqrt(2 * c.layers) if residual else 0.02
+        return Linear(inputs, outputs, rng=self.rng, bias=c.bias if bias is None else bias, activation=activation,
+                      scale=deviation * math.sqrt(inputs))
+
+    def norm(self, name: str) -> Norm:
+        c = self.config
+        if c.norm == "none":
+            return Sequential()  # of no layers: x as it is
+        return RMSNorm(c.width, eps=c.eps) if c.norm == "rms" else LayerNorm(c.width, bias=c.bias, eps=c.eps)
 
 
 # --- model
@@ -185,15 +196,16 @@ class Transformer(LanguageModel):
     norm: Norm
     output: Linear | None  # None where tied
 
-    def __init__(self, config: TransformerConfig, *, rng: Generator):
+    def __init__(self, config: TransformerConfig, *, rng: Generator, layers: Layers | None = None):
         config = config.make(**config.to_dict())
         super().__init__(config, rng=rng)
         c = config
-        self.embedding = Embedding(c.symbols, c.width, rng=rng)
-        self.position = Embedding(c.window, c.width, rng=rng) if c.positions == "learned" else None
-        self.blocks = [Block(c, rng=rng) for _ in range(c.layers)]
-        self.norm = _norm(c)
-        self.output = None if c.tied else _linear(c.width, c.symbols, dataclasses.replace(c, bias=False), rng=rng)
+        layers = layers or Layers(c, rng)
+        self.embedding = layers.embedding("embedding", c.symbols)
+        self.position = layers.embedding("position", c.window) if c.positions == "learned" else None
+        self.blocks = [Block(c, layers, f"blocks.{i}") for i in range(c.layers)]
+        self.norm = layers.norm("norm")
+        self.output = None if c.tied else layers.linear("output", c.width, c.symbols, bias=False)
         self._rotation = (np.zeros((0, 0), np.float32),) * 2
 
     def __call__(self, ids: Any, *, rng: Generator | None = None, cache: Cache | None = None, start: int = 0) -> Any:
@@ -224,7 +236,7 @@ class Transformer(LanguageModel):
 
     def logits(self, x):
         """Logits of a residual stream after the last norm: (..., width) -> (..., symbols)."""
-        return ops.linear(x, ops.swapaxes(self.embedding.weight)) if self.output is None else self.output(x)
+        return self.embedding.scores(x) if self.output is None else self.output(x)
 
     def rotation(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Cosines and sines of the rotary angles of n positions, each (n or more, head_width / 2) (Su et al. 2021, equation 15).
