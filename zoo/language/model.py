@@ -78,6 +78,9 @@ class LanguageConfig(Config):
 class LanguageModel(Model):
     """Subclasses define `__call__`, `begin`, `advance` and `fork`."""
 
+    begin_id: int | None = None  # the token that every text begins with, where the model was trained so
+    end_ids: tuple[int, ...] = ()  # tokens that end a text
+    template: Any = None  # a `chat.Template`, for models that were trained on conversations
     tokenizer: Any = None  # anything with encode, decode and size; None: prompts are ids and the text stays empty
     reads_rolls = False  # True for a model of piano rolls, which has no tokens
 

@@ -95,10 +95,8 @@ class BytePairTokenizer:
         self._bytes = {**{i: text.encode() for text, i in self.special.items()}, **tokens}     # id -> bytes
         self.size = max(self._bytes) + 1
         ids = {content: i for i, content in tokens.items()}
-        if missing := [b for b in range(256) if bytes([b]) not in ids]:
-            raise ValueError(f"tokens: has no token for the byte 0x{missing[0]:02x} ({256 - len(missing)} of 256 are there)")
         self._tokens, self._ids = dict(tokens), ids
-        self._single = [ids[bytes([b])] for b in range(256)]
+        self._single = [ids.get(bytes([b]), -1) for b in range(256)]  # a byte without a token is left out, as by Hugging Face's library
         self._merged: dict[tuple[int, int], tuple[int, int]] = {}                              # pair -> (rank, id)
         for rank, (a, b) in enumerate(merges):
             joined = ids.get(tokens.get(a, b"") + tokens.get(b, b""))
@@ -176,6 +174,14 @@ class BytePairTokenizer:
                 if 0 <= left and right < end and (pair := (ids[left], ids[right])) in merged:
                     heapq.heappush(waiting, (*merged[pair], left))
         return [i for i in ids if i >= 0]
+
+    def merges(self) -> list[tuple[int, int]]:
+        """Pairs of ids, earliest learned first."""
+        return list(self._merged)
+
+    def printable_tokens(self) -> dict[int, str]:
+        """id -> the token's bytes as the printable characters that files of others write them with; without the special tokens."""
+        return {i: printable(content) for i, content in self._tokens.items()}
 
     # -- learning
 

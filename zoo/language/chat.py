@@ -1,0 +1,127 @@
+"""Conversations: how messages become the tokens that a chat model was trained on, and a model's answer.
+
+A chat model's file holds a template, a program in Jinja.  No program from a file is run here: the few kinds of template that most models
+share are recognised by their markers and rendered by `Template`; another one is refused by name.
+
+    ChatML     <|im_start|>user\\nHello<|im_end|>\\n<|im_start|>assistant\\n
+    Llama 3    <|start_header_id|>user<|end_header_id|>\\n\\nHello<|eot_id|><|start_header_id|>assistant<|end_header_id|>\\n\\n
+    Gemma      <start_of_turn>user\\nHello<end_of_turn>\\n<start_of_turn>model\\n
+
+Markers become their ids; what a user writes is always plain text, even where it spells a marker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Message = Mapping[str, str]  # {"role": "user", "content": "..."}
+ROLES = ("system", "user", "assistant")
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """How one kind of chat model writes a conversation."""
+
+    kind: str  # "chatml", "llama3" or "gemma"
+    start: str  # the marker before a role
+    between: str  # marker, or plain text, between role and content
+    end: str  # the marker behind a message, with which an answer ends
+    after: str  # plain text behind it
+    system: str | None = None  # what the model is told where the conversation has no system message
+    assistant: str = "assistant"  # the name of the model's role
+    begin: str = ""  # the marker before everything
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        return tuple(m for m in (self.begin, self.start, self.between, self.end) if m.startswith("<"))
+
+    def parts(self, messages: Sequence[Message], answer: bool = True) -> Iterable[tuple[str, bool]]:
+        """(text, whether it is a marker) of the conversation, and with `answer` of the beginning of the model's turn."""
+        messages = checked(messages)
+        if self.kind == "gemma" and messages[0]["role"] == "system":  # Gemma is told within the first turn
+            if len(messages) == 1 or messages[1]["role"] != "user":
+                raise ValueError("messages: Gemma's system message stands in the user's first one; there is none behind it")
+            first = {"role": "user", "content": f"{messages[0]['content']}\n\n{messages[1]['content'].strip()}"}
+            messages = [first, *messages[2:]]
+        elif self.system is not None and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self.system}, *messages]
+        if self.begin:
+            yield self.begin, True
+        for message in messages:
+            role = self.assistant if message["role"] == "assistant" else message["role"]
+            content = message["content"] if self.kind == "chatml" else message["content"].strip()
+            yield from self._turn(role)
+            yield content, False
+            yield self.end, True
+            yield self.after, False
+        if answer:
+            yield from self._turn(self.assistant)
+
+    def _turn(self, role: str) -> Iterable[tuple[str, bool]]:
+        yield self.start, True
+        yield role, False
+        if self.between.startswith("<"):
+            yield self.between, True
+            yield "\n\n", False
+        else:
+            yield self.between, False
+
+    def text(self, messages: Sequence[Message], answer: bool = True) -> str:
+        """The conversation as its template would write it."""
+        return "".join(text for text, _ in self.parts(messages, answer))
+
+    def ids(self, messages: Sequence[Message], tokenizer: Any, answer: bool = True) -> np.ndarray:
+        """(n,) int64: markers by their ids, everything between two of them as one plain text."""
+        missing = [m for m in self.markers if m not in tokenizer.special]
+        if missing:
+            raise ValueError(f"chat: the tokenizer has no token {missing[0]!r}, which a {self.kind} conversation needs")
+        ids: list[int] = []
+        plain = ""
+        for text, marker in [*self.parts(messages, answer), ("", True)]:
+            if not marker:
+                plain += text
+                continue
+            ids += tokenizer.encode(plain).tolist() if plain else []
+            ids += [tokenizer.special[text]] if text else []
+            plain = ""
+        return np.array(ids, np.int64)
+
+
+CHATML = Template("chatml", "<|im_start|>", "\n", "<|im_end|>", "\n")
+LLAMA3 = Template("llama3", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "", begin="<|begin_of_text|>")
+GEMMA = Template("gemma", "<start_of_turn>", "\n", "<end_of_turn>", "\n", assistant="model", begin="<bos>")
+OTHERS = {"[INST]": "Mistral or Llama 2", "<|user|>": "Phi-3 or Zephyr", "<\uff5cUser\uff5c>": "DeepSeek", "### Instruction": "Alpaca",
+          "<|START_OF_TURN_TOKEN|>": "Command R", "<|start|>": "harmony"}
+
+
+def recognise(template: str) -> Template:
+    """The kind of a Jinja template, by its markers; ValueError names what it seems to be where no kind here renders it."""
+    for known in (CHATML, LLAMA3, GEMMA):
+        if known.start in template and known.end in template:
+            return dataclasses.replace(known, system=_default_system(template)) if known is CHATML else known
+    seems = next((name for marker, name in OTHERS.items() if marker in template), None)
+    what = f"one of {seems}" if seems else f"unknown (it begins with {template[:40]!r})"
+    raise ValueError(f"chat template: is {what}; can render ChatML, Llama 3 and Gemma")
+
+
+def _default_system(template: str) -> str | None:
+    """The system message that a ChatML template writes where the conversation has none, if it writes one."""
+    spelled = re.search(r"<\|im_start\|>system(?:\\n|\n)([^<{}'\"|]{1,400})<\|im_end\|>", template)
+    return spelled.group(1).replace("\\n", "\n") if spelled else None
+
+
+def checked(messages: Sequence[Message]) -> list[Message]:
+    """The messages, if a model can answer them: ValueError says which isn't one."""
+    if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence) or not messages:
+        raise ValueError(f"messages: is {messages!r:.60}; it is a list of {{'role': ..., 'content': ...}} with at least one")
+    for i, m in enumerate(messages):
+        if not isinstance(m, Mapping) or not isinstance(m.get("content"), str) or m.get("role") not in ROLES:
+            raise ValueError(f"messages: number {i} is {m!r:.80}; it has a role, {', '.join(ROLES)}, and a content of text")
+        if m["role"] == "system" and i:
+            raise ValueError(f"messages: number {i} is a system message; only the first may be one")
+    return list(messages)
