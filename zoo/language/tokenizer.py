@@ -88,15 +88,18 @@ class BytePairTokenizer:
     kind = "byte pairs"
 
     def __init__(self, tokens: Mapping[int, bytes], merges: Iterable[tuple[int, int]], special: Mapping[str, int] | None = None,
-                 patterns: Sequence[str] = (GPT2_PATTERN,), whole: bool = False):
+                 patterns: Sequence[str] = (GPT2_PATTERN,), whole: bool = False,
+                 may_lack_bytes: bool = False):
         self.special = dict(special or {})
         self.patterns, self.whole = tuple(patterns), whole
         self._compiled = [compile_pattern(pattern) for pattern in self.patterns]
         self._bytes = {**{i: text.encode() for text, i in self.special.items()}, **tokens}     # id -> bytes
         self.size = max(self._bytes) + 1
         ids = {content: i for i, content in tokens.items()}
+        if not may_lack_bytes and (missing := [b for b in range(256) if bytes([b]) not in ids]):
+            raise ValueError(f"tokens: has no token for the byte 0x{missing[0]:02x} ({256 - len(missing)} of 256 are there)")
         self._tokens, self._ids = dict(tokens), ids
-        self._single = [ids.get(bytes([b]), -1) for b in range(256)]  # a byte without a token is left out, as by Hugging Face's library
+        self._single = [ids.get(bytes([b]), -1) for b in range(256)]  # -1: a byte that is left out of texts
         self._merged: dict[tuple[int, int], tuple[int, int]] = {}                              # pair -> (rank, id)
         for rank, (a, b) in enumerate(merges):
             joined = ids.get(tokens.get(a, b"") + tokens.get(b, b""))

@@ -204,7 +204,7 @@ def _tokenizer(file: gguf.File) -> BytePairTokenizer:
         tokens = {i: unprintable(name) for i, (name, t) in enumerate(zip(names, types.tolist())) if t not in (CONTROL, ADDED, BYTE)}
         ids = {name: i for i, name in enumerate(names)}
         pairs = [(ids[a], ids[b]) for a, b in (merge.split(" ") for merge in merges)]
-        return BytePairTokenizer(tokens, pairs, special, PRE_TOKENIZERS[cut])
+        return BytePairTokenizer(tokens, pairs, special, PRE_TOKENIZERS[cut], may_lack_bytes=True)  # as Hugging Face's library reads it
     except (KeyError, ValueError) as error:
         raise WrongFile(f"{file.path}: the vocabulary isn't one of byte-level pairs ({type(error).__name__}: {str(error)[:80]})") from error
 
