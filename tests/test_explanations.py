@@ -408,7 +408,7 @@ def test_bad_input_is_named(rng):
     vae, classifier = VAE.new(latent=(2,), hidden=(4,)), Classifier.new(channels=2, features=4)
     f, x = explain.class_logit(classifier, 3), rng.random((2, 28, 28), np.float32)
     for call, message in (
-        (lambda: explain.attention_maps(vae, PROMPT), "model is a VAE; this looks into transformers"),
+        (lambda: explain.attention_maps(vae, PROMPT), "model is a VAE; this function takes a transformer"),
         (lambda: explain.logit_lens(model, [1] * 9), "prompt is 9 tokens long; this model's window is 8"),
         (lambda: explain.logit_lens(model, [11]), "ids go from 0 to 10"),
         (lambda: explain.attention_rollout(np.zeros((2, 3, 3))), r"maps have shape \(2, 3, 3\)"),
@@ -416,7 +416,7 @@ def test_bad_input_is_named(rng):
         (lambda: explain.activation_patching(model, PROMPT, [1], measure), "other is 1 tokens long, prompt 6"),
         (lambda: explain.activation_patching(model, PROMPT, OTHER, measure, at="neurons"), "at is 'neurons'; it may be 'streams', 'heads' or 'mlps'"),
         (lambda: explain.activation_patching(made({"mlp": "none"}), PROMPT, OTHER, measure, at="mlps"), "has none"),
-        (lambda: explain.patch_path(model, PROMPT, OTHER, "blocks.2.mlp", "blocks.1.head.0"), "sender is 'blocks.2.mlp'; before blocks.1.head.0 there are"),
+        (lambda: explain.patch_path(model, PROMPT, OTHER, "blocks.2.mlp", "blocks.1.head.0"), "sender is 'blocks.2.mlp'; blocks.1.head.0 reads from"),
         (lambda: explain.patch_path(model, PROMPT, OTHER, "embedding", "blocks.7.mlp"), "receiver is 'blocks.7.mlp'; it may be logits, blocks.0.head.0"),
         (lambda: explain.induction_scores(model, 5), "length is 5; with a window of 8 it may go from 2 to 4"),
         (lambda: explain.repeat_accuracy(vae), "model is a VAE"),

@@ -15,7 +15,7 @@ from zoo.gan import GAN
 from zoo.inspection.demo import write_demo
 from zoo.inspection.inspect import inspect
 from zoo.inspection.page import pack, unpack
-from zoo.inspection.panels.text import WATCHED, _last, _pushes, read
+from zoo.inspection.panels.text import WATCHED, _contributions, _last, read
 from zoo.language.tokenizer import CharTokenizer
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
@@ -237,13 +237,13 @@ def test_attention_on_the_page_is_the_attention(browser, tmp_path):
 
 @pytest.mark.parametrize("fields", [{}, {"norm": "rms", "positions": "rotary", "mlp": "swiglu", "bias": False, "tied": False, "key_value_heads": 1},
                                     {"norm": "none", "mlp": "relu"}, {"mlp": "none"}])
-def test_the_pushes_of_all_parts_add_up_to_the_logit(rng, fields):
+def test_the_contributions_of_all_parts_add_up_to_the_logit(rng, fields):
     model = text_model(layers=3, heads=2, width=16, window=8, **fields)
     for parameter in model.parameters():
         parameter.data += 0.3 * rng.standard_normal(parameter.shape).astype(np.float32)
     with trace(model, at=WATCHED) as seen:
         for step in model.steps(PROMPT, 6, seed=1):
-            pushes = _pushes(model, step.token, _last(read(model, seen.take(), slice(-1, None))))
+            pushes = _contributions(model, step.token, _last(read(model, seen.take(), slice(-1, None))))
             assert np.isclose(pushes.sum(), step.logits[step.token] - step.logits.mean(), atol=1e-3)
 
 
@@ -292,7 +292,7 @@ def test_the_demo_shows_the_digits_that_the_model_draws(browser, tmp_path, capsy
     write_demo(path, models=[str(tmp_path / "mine"), str(tmp_path / "words")])
     assert capsys.readouterr().out.strip()
     opened(browser, path)
-    assert browser.execute_script("return [...document.querySelectorAll('h2')].map(h => h.textContent)") == ["mine", "words", "Go on"]
+    assert browser.execute_script("return [...document.querySelectorAll('h2')].map(h => h.textContent)") == ["mine", "words", "Next steps"]
     held = browser.execute_script("return Array.from(values(page.sections[0].parts[0].pictures))")
     assert np.abs(np.reshape(held, (40, 28, 28)) - model.sample(40, seed=0)).max() <= 0.5 / 255 + 1e-6
     painted = browser.execute_script("return document.querySelector('.digits canvas').toDataURL()")

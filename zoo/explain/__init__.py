@@ -1,11 +1,12 @@
 """Explanations: plain functions over `zoo.trace` and `zoo.patch` that answer what a model does with its input.
 
     circuits    a transformer as a sum of parts: attention maps and rollout, logit lens, direct logit attribution
-    patching    which of them matter: activations of one prompt put into the run on another, along all ways or along one
-    induction   repeated random tokens: how well they are foretold, and by which heads
+    patching    which of them matter: activations of one prompt put into the run on another, along all paths or along one
+    induction   repeated random tokens: how well they are predicted, and by which heads
     gradients   saliency, integrated gradients, occlusion: of a digit, of a prompt, of a discriminator
-    latents     where an autoencoder puts pictures, and what lies there
-    modular     grokking of a + b mod p, and its Fourier picture
+    latents     where an autoencoder places pictures, and what lies between them
+    modular     grokking of a + b mod p, and its Fourier transform
+    diagnosis   what went wrong in the training of a GAN
 
 `zoo.inspection.explained` draws each; `examples/explain_*.py`, `induction.py` and `grokking.py` show them at work.
 """

@@ -1,8 +1,12 @@
-"""One pass of a transformer as the sum that it is (Elhage et al. 2021): a stream, to which every head and every mlp adds its part.
+"""One pass of a transformer as a sum (Elhage et al. 2021): every head and every mlp adds its part to the residual stream.
 
-    stream = embedding + what the heads of block 0 wrote + what its mlp wrote + ... + biases        logits = output(norm(stream))
+    stream = embedding + what the heads of block 0 write + what its mlp writes + ... + biases        logits = output(norm(stream))
 
-Parts are called by their place: "embedding", "blocks.0.head.3", "blocks.0.mlp", and "biases" for those of the attentions' outputs.
+This holds because each block computes x + attention(norm(x)) and then x + mlp(norm(x)), and because an attention's output matrix, applied
+to the concatenated heads, is the sum of its rows applied to each head.  So if the last norm's scale is taken as a constant, a logit is a
+sum as well, with one term per part: that is direct logit attribution.
+
+Parts have dotted names: "embedding", "blocks.0.head.3", "blocks.0.mlp", and "biases" for the biases of the attentions' outputs.
 """
 
 from __future__ import annotations
@@ -22,15 +26,15 @@ MLP = "blocks.{}.mlp.down.linear"  # (batch, time, width)
 WATCHED = ("blocks.*.attention.softmax", HEADS.format("*"), MLP.format("*"), "blocks.*.add", "blocks.*.add#2", "add", "embedding.embedding")
 
 
-class Inside(NamedTuple):
-    """What a pass over one text looked like; time is that of the positions that were asked for."""
+class Activations(NamedTuple):
+    """What one pass over a text computed, at the positions that were asked for."""
 
     attention: np.ndarray  # (layers, heads, time, keys)
-    streams: np.ndarray  # (layers + 1, time, width) before, between and behind the blocks, float64 as the parts
+    streams: np.ndarray  # (layers + 1, time, width) before, between and after the blocks, float64 like the parts
     parts: np.ndarray  # (parts, time, width) what each part wrote: they sum to streams[-1]
 
 
-def look(model: Any, prompt: Prompt) -> Inside:
+def look(model: Any, prompt: Prompt) -> Activations:
     """One pass over a text, or over ids (time,)."""
     ids = checked(model, prompt)
     with no_grad(), trace(model, at=WATCHED) as seen:
@@ -38,10 +42,10 @@ def look(model: Any, prompt: Prompt) -> Inside:
     return read(model, seen.records)
 
 
-def read(model: Any, met: Iterable[Seen], positions: slice = slice(None)) -> Inside:
-    """The same from what a trace met in one pass, at some positions of it."""
+def read(model: Any, records: Iterable[Seen], positions: slice = slice(None)) -> Activations:
+    """The same from the records of a trace of one pass, at these positions."""
     c = model.config
-    by_name = {seen.short: seen.value for seen in met}
+    by_name = {seen.short: seen.value for seen in records}
 
     def written(name: str) -> np.ndarray:  # (time, width)
         return by_name[name][0, positions].astype(np.float64)
@@ -56,7 +60,7 @@ def read(model: Any, met: Iterable[Seen], positions: slice = slice(None)) -> Ins
             parts.append(written(MLP.format(i)))
     parts = [streams[0], *parts]
     parts.append(streams[-1] - np.sum(parts, axis=0))
-    return Inside(np.stack(attention), np.stack(streams), np.stack(parts))
+    return Activations(np.stack(attention), np.stack(streams), np.stack(parts))
 
 
 def part_names(model: Any) -> list[str]:
@@ -65,8 +69,13 @@ def part_names(model: Any) -> list[str]:
     return ["embedding", *(f"blocks.{i}.{part}" for i in range(c.layers) for part in (*(f"head.{h}" for h in range(c.heads)), *mlp)), "biases"]
 
 
+def stream_titles(model: Any) -> list[str]:
+    """What figures and pages call the streams (layers + 1): each by the block that wrote to it last."""
+    return ["embedding", *(f"blocks.{i}" for i in range(model.config.layers))]
+
+
 def stream_name(model: Any, i: int) -> str:
-    """Under which name a trace has the stream before block i (or behind the last)."""
+    """The name in a trace of the stream before block i, or after the last block."""
     if i == 0:
         return "embedding.embedding" if model.position is None else "add"
     return f"blocks.{i - 1}.add" if model.config.mlp == "none" else f"blocks.{i - 1}.add#2"
@@ -89,7 +98,7 @@ def checked(model: Any, prompt: Prompt) -> np.ndarray:
 
 def check_transformer(model: Any) -> None:
     if getattr(model, "kind", None) != "transformer":
-        raise ValueError(f"model is a {type(model).__name__}; this looks into transformers")
+        raise ValueError(f"model is a {type(model).__name__}; this function takes a transformer")
 
 
 # --- where heads look
@@ -101,27 +110,27 @@ def attention_maps(model: Any, prompt: Prompt) -> np.ndarray:
 
 
 def attention_rollout(maps: np.ndarray) -> np.ndarray:
-    """How much of each position's stream comes from which token, if attention were all (Abnar & Zuidema 2020, section 3).
+    """How much of each position's stream comes from which token, if nothing but attention moved information (Abnar & Zuidema 2020, section 3).
 
-    A layer's heads are averaged and stand half and half with the residual connection; layers multiply.
-    maps (layers, heads, time, time) -> (layers, time, time), behind each layer.
+    A layer is half the mean of its heads and half the residual connection; layers multiply.
+    maps (layers, heads, time, time) -> (layers, time, time), after each layer.
     """
     if maps.ndim != 4 or maps.shape[2] != maps.shape[3]:
         raise ValueError(f"attention_rollout: maps have shape {maps.shape}; they are (layers, heads, time, time), as attention_maps gives them")
-    rolled, found = np.eye(maps.shape[-1]), []
+    rollout, after_layers = np.eye(maps.shape[-1]), []
     for layer in maps.astype(np.float64):
-        rolled = (0.5 * layer.mean(0) + 0.5 * np.eye(len(rolled))) @ rolled
-        found.append(rolled)
-    return np.stack(found)
+        rollout = (0.5 * layer.mean(0) + 0.5 * np.eye(len(rollout))) @ rollout
+        after_layers.append(rollout)
+    return np.stack(after_layers)
 
 
-# --- what the stream says
+# --- what the stream predicts
 
 
 def logit_lens(model: Any, prompt: Prompt) -> np.ndarray:
-    """The stream between the blocks, read as if it were the last (nostalgebraist 2020): logits (layers + 1, time, symbols).
+    """The stream after each block, read as if it were the last (nostalgebraist 2020): logits (layers + 1, time, symbols).
 
-    The last of them are the model's own.
+    The last of them are the model's output.
     """
     return lens(model, look(model, prompt).streams)
 
@@ -134,46 +143,46 @@ def lens(model: Any, streams: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class LogitAttribution:
-    """A logit as the sum of what each part of the model added to it."""
+    """A logit as the sum of what each part of the model added to it.  names: the parts; values: what each added."""
 
     names: list[str]
     values: np.ndarray  # (parts,)
     token: int
     against: int | None
-    logit: float  # that of token, or by how much it is above that of `against`: what the values sum to
+    logit: float  # of token, or its difference from the logit of `against`: what the values sum to
 
 
 def direct_logit_attribution(model: Any, prompt: Prompt, token: int | None = None, *, against: int | None = None) -> LogitAttribution:
-    """What each part added to the logit of `token` behind the prompt, or to its difference from `against` (Elhage et al. 2021).
+    """What each part added to the logit of `token` after the prompt, or to its difference from `against` (Elhage et al. 2021).
 
-    token: the likeliest if not given.  The last norm is taken at the scale that it had, so that it is linear.
+    token: the most likely one unless given.  The scale of the last norm is taken as a constant, which makes the norm linear.
     """
-    inside = look(model, prompt)
-    logits = lens(model, inside.streams[-1, -1]).astype(np.float64)
+    activations = look(model, prompt)
+    logits = lens(model, activations.streams[-1, -1]).astype(np.float64)
     token = int(logits.argmax()) if token is None else token
     model.check_ids(np.array([token] if against is None else [token, against]), "token")
     matrix = output_matrix(model)
     direction, logit = matrix[:, token].astype(np.float64), logits[token]
     if against is not None:
         direction, logit = direction - matrix[:, against], logit - logits[against]
-    values = pushes(model, inside.streams[-1, -1], inside.parts[:, -1], direction)
+    values = contributions(model, activations.streams[-1, -1], activations.parts[:, -1], direction)
     return LogitAttribution(part_names(model), values, token, against, float(logit))
 
 
-def pushes(model: Any, stream: np.ndarray, parts: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """How far each of the parts (n, width), which sum to stream (width,), goes along a direction of the normed stream: (n,).
+def contributions(model: Any, stream: np.ndarray, parts: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """The component of each part (n, width) along a direction of the normalised stream: (n,).  The parts sum to stream (width,).
 
-    The norm's own bias goes to the last part.
+    The norm's bias is counted with the last part.
     """
     norm, kind = model.norm, model.config.norm
     if kind == "none":
         return parts @ direction
     if kind == "layer":
         parts = parts - parts.mean(-1, keepdims=True)
-        deviation = np.sqrt(stream.var() + norm.eps)
+        scale = np.sqrt(stream.var() + norm.eps)
     else:
-        deviation = np.sqrt((stream**2).mean() + norm.eps)
-    scaled = norm.gain.data.astype(np.float64) * parts / deviation
+        scale = np.sqrt((stream**2).mean() + norm.eps)
+    scaled = norm.gain.data.astype(np.float64) * parts / scale
     if getattr(norm, "bias", None) is not None:
         scaled[-1] += norm.bias.data
     return scaled @ direction

@@ -1,7 +1,11 @@
-"""Which numbers of an input does an output hang on?  By its gradient, by the gradients on the way from a baseline, or by covering parts.
+"""Which numbers of an input does an output depend on?  By its gradient, by gradients along a path from a baseline, or by covering parts.
 
 Everything here takes a function f from inputs (n, ...), a Tensor, to one number each, (n,): `class_logit(classifier, 7)`,
-`discriminator_logit(gan)`, or for a prompt what `on_embeddings` gives.
+`discriminator_logit(gan)`, or for a prompt what `on_embeddings` returns.
+
+Why integrate?  A saturated f has no gradient at x although x decides its value.  Along the straight line from a baseline to x, the chain rule
+gives f(x) - f(baseline) = integral over a in [0, 1] of sum_i (x_i - baseline_i) df/dx_i(baseline + a (x - baseline)) da, so the terms of
+that sum share out the whole difference among the inputs: completeness (Sundararajan et al. 2017, proposition 1).
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ def saliency(f: Function, x: Any) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Attribution:
-    """How much of f(x) - f(baseline) each number of x makes up."""
+    """The share of f(x) - f(baseline) that each number of x accounts for."""
 
     values: np.ndarray  # (n, ...)
     x: np.ndarray
@@ -39,14 +43,14 @@ class Attribution:
 
     @property
     def gap(self) -> np.ndarray:
-        """What the values of each input lack of f(x) - f(baseline), (n,): it goes to 0 with more steps."""
+        """Sum of each input's values minus (f(x) - f(baseline)), (n,): goes to 0 with more steps."""
         return self.values.reshape(len(self.values), -1).sum(1, dtype=np.float64) - (self.f_x - self.f_baseline)
 
 
 def integrated_gradients(f: Function, x: Any, baseline: Any = 0.0, *, steps: int = 64, at_once: int = 32) -> Attribution:
-    """(x - baseline) times the mean gradient on the straight way from baseline to x (Sundararajan et al. 2017, eq. 1).
+    """(x - baseline) times the mean gradient along the straight line from baseline to x (Sundararajan et al. 2017, eq. 1).
 
-    x (n, ...); baseline broadcasts to it.  The mean is taken in the middles of `steps` equal parts, `at_once` of them together.
+    x (n, ...); baseline broadcasts to it.  The mean is taken at the midpoints of `steps` equal intervals, `at_once` of them per pass.
     """
     if steps < 1 or at_once < 1:
         raise ValueError(f"integrated_gradients: steps is {steps}, at_once {at_once}; each is at least 1")
@@ -56,17 +60,17 @@ def integrated_gradients(f: Function, x: Any, baseline: Any = 0.0, *, steps: int
     except ValueError:
         raise ValueError(f"integrated_gradients: baseline has shape {np.shape(baseline)}; it must broadcast to x, {x.shape}") from None
     total = np.zeros(x.shape)
-    along = ((np.arange(steps) + 0.5) / steps).astype(np.float32)
-    for part in np.split(along, range(at_once, steps, at_once)):
-        way = baseline + part.reshape(-1, *[1] * x.ndim) * (x - baseline)  # (parts, n, ...)
-        total += saliency(f, way.reshape(-1, *x.shape[1:])).reshape(way.shape).sum(0, dtype=np.float64)
+    midpoints = ((np.arange(steps) + 0.5) / steps).astype(np.float32)
+    for part in np.split(midpoints, range(at_once, steps, at_once)):
+        path = baseline + part.reshape(-1, *[1] * x.ndim) * (x - baseline)  # (points, n, ...)
+        total += saliency(f, path.reshape(-1, *x.shape[1:])).reshape(path.shape).sum(0, dtype=np.float64)
     with no_grad():
         f_x, f_baseline = (_checked(f(Tensor(a)), a).data.astype(np.float64) for a in (x, baseline))
     return Attribution((x - baseline) * total / steps, x, baseline, f_x, f_baseline)
 
 
 def occlusion(f: Function, x: Any, *, size: int = 5, fill: float = 0.0) -> np.ndarray:
-    """By how much f falls when a square about each pixel is covered (Zeiler & Fergus 2014).
+    """How much f falls when a square centred on each pixel is covered (Zeiler & Fergus 2014).
 
     x (n, height, width[, channels]) -> (n, height, width)
     """
@@ -76,16 +80,16 @@ def occlusion(f: Function, x: Any, *, size: int = 5, fill: float = 0.0) -> np.nd
     if not 1 <= size <= max(x.shape[1:3]):
         raise ValueError(f"occlusion: size is {size}; it may go from 1 to {max(x.shape[1:3])}")
     height, width = x.shape[1:3]
-    found = np.empty(x.shape[:3])
+    drop = np.empty(x.shape[:3])
     with no_grad():
-        plain = _checked(f(Tensor(x)), x).data
+        uncovered = _checked(f(Tensor(x)), x).data
         for i in range(height):
-            covered = np.repeat(x[None], width, 0)  # a row of places at once: (width, n, ...)
+            covered = np.repeat(x[None], width, 0)  # a row of positions per pass: (width, n, ...)
             top, bottom = max(0, i - size // 2), i - size // 2 + size
             for j in range(width):
                 covered[j, :, top:bottom, max(0, j - size // 2) : j - size // 2 + size] = fill
-            found[:, i] = plain[:, None] - f(Tensor(covered.reshape(-1, *x.shape[1:]))).data.reshape(width, -1).T
-    return found
+            drop[:, i] = uncovered[:, None] - f(Tensor(covered.reshape(-1, *x.shape[1:]))).data.reshape(width, -1).T
+    return drop
 
 
 def _checked(y: Any, x: Any) -> Tensor:
@@ -110,13 +114,13 @@ def class_logit(classifier: Any, label: int) -> Function:
 
 
 def discriminator_logit(gan: Any, digit: Any = None) -> Function:
-    """x (n, height, width) in [0, 1], or points -> the discriminator's logit of "real".  digit: of a conditional one, as for `sample`."""
+    """x (n, height, width) in [0, 1], or points -> the discriminator's logit of "real".  digit: for a conditional GAN, as in `sample`."""
     if gan.config.packing > 1:
-        raise ValueError(f"packing is {gan.config.packing}: this discriminator judges so many samples as one, none by itself")
+        raise ValueError(f"packing is {gan.config.packing}: this discriminator judges that many samples together, none by itself")
 
     def f(x: Tensor) -> Any:
         if digit is None and gan.config.clusters:
-            labels = gan.cluster_of(np.asarray(x.data))  # each one's own
+            labels = gan.cluster_of(np.asarray(x.data))
         else:
             labels = gan.labels_for(np.resize(digit, len(x)) if np.ndim(digit) else digit, len(x))
         with evaluating(gan.discriminator):
@@ -126,9 +130,9 @@ def discriminator_logit(gan: Any, digit: Any = None) -> Function:
 
 
 def on_embeddings(model: Any, prompt: Prompt, token: int, *, against: int | None = None) -> tuple[Function, np.ndarray]:
-    """f and x for a prompt: f takes embeddings (n, time, width) to the logit of `token` behind them, x (1, time, width) are the prompt's own.
+    """f and x for a prompt: f maps embeddings (n, time, width) to the logit of `token` after them, x (1, time, width) are the prompt's embeddings.
 
-    against: f is the difference to this token's logit.
+    against: f is the difference from this token's logit.
     """
     ids = checked(model, prompt)
     model.check_ids(np.array([token] if against is None else [token, against]), "token")

@@ -1,7 +1,8 @@
-"""Induction (Elhage et al. 2021; Olsson et al. 2022): "... A B ... A" is continued with B, by two heads one after the other.
+"""Induction (Elhage et al. 2021; Olsson et al. 2022): "... A B ... A" is continued with B, by two heads in succession.
 
-A head of the first layer writes at B which token stood before it; a head of a later layer looks from the second A for a place before which
-A stood, finds B and copies it.  On random tokens that come twice, nothing else helps.
+A head of the first layer writes at B which token comes before it; a head of a later layer searches from the second A for a position whose
+previous token was A, finds B and copies it.  One layer can't do this: its queries and keys know only the token at their position.
+On a sequence of random tokens that is repeated, no other rule predicts better than chance.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ from .circuits import check_transformer
 
 
 def repeated(n: int, length: int, symbols: int, rng: Generator, *, time: int | None = None) -> np.ndarray:
-    """ids (n, 2 length): random tokens, and the same again; or (n, time), as often as they fit."""
+    """ids (n, 2 length): random tokens, repeated once; or (n, time), repeated as often as they fit."""
     once = rng.integers(symbols, size=(n, length))
     return np.resize(once.T, (time or 2 * length, n)).T
 
 
 @dataclasses.dataclass(frozen=True)
 class Repeats:
-    """How a model foretells random tokens that come twice: place i is the prediction of token i + 1."""
+    """How well a model predicts a repeated sequence of random tokens: entry i is the prediction of token i + 1."""
 
     right: np.ndarray  # (2 length - 1,) share of sequences
-    nats: np.ndarray  # (2 length - 1,) mean surprise
+    nats: np.ndarray  # (2 length - 1,) mean cross-entropy
 
     @property
     def accuracy(self) -> float:
-        """Of the second half, from its second token on: the first can't be foretold."""
+        """In the repetition, from its second token on: its first can't be predicted."""
         return float(self.right[len(self.right) // 2 + 1:].mean())
 
 
 def repeat_accuracy(model: Any, length: int = 0, *, n: int = 64, seed: int = 0) -> Repeats:
-    """length: of what is repeated; half the window unless given."""
+    """Accuracy and cross-entropy on n repeated sequences.  length: of the part that is repeated; half the window unless given."""
     ids = _sequences(model, length, n, seed)
     with no_grad():
         logits = np.asarray(model(ids))[:, :-1]
@@ -48,7 +49,7 @@ def repeat_accuracy(model: Any, length: int = 0, *, n: int = 64, seed: int = 0) 
 
 
 def induction_scores(model: Any, length: int = 0, *, n: int = 16, seed: int = 0) -> np.ndarray:
-    """How much each head looks, from the second time a token comes, at what followed it the first time: (layers, heads), from 0 to 1."""
+    """How much each head attends, at a token's second occurrence, to what followed its first: (layers, heads), from 0 to 1."""
     length = _length(model, length)
     maps = _maps(model, length, n, seed)
     queries = np.arange(length, 2 * length)
@@ -56,7 +57,7 @@ def induction_scores(model: Any, length: int = 0, *, n: int = 16, seed: int = 0)
 
 
 def previous_token_scores(model: Any, length: int = 0, *, n: int = 16, seed: int = 0) -> np.ndarray:
-    """How much each head looks at the token before, on the same sequences: (layers, heads)."""
+    """How much each head attends to the previous token, on the same sequences: (layers, heads)."""
     maps = _maps(model, length, n, seed)
     queries = np.arange(1, maps.shape[-1])
     return maps[..., queries, queries - 1].mean((1, -1))

@@ -1,7 +1,9 @@
-"""Grokking (Power et al. 2022) of a + b mod p, in the set-up of Nanda et al. (2023): "a b =" is read, the answer stands behind "=".
+"""Grokking (Power et al. 2022) of a + b mod p, in the set-up of Nanda et al. (2023): the model reads "a b =" and answers after "=".
 
-A transformer of one layer without norms first knows by heart the pairs it's trained on, and only thousands of steps later, where weight
-decay asks for less, computes: it turns a and b into waves of a few frequencies and adds their angles.  `fourier_power` shows which.
+A transformer of one layer without norms first memorises the pairs that it is trained on.  Only thousands of steps later, under the pressure
+of weight decay, does it compute: with w = 2 pi k / p for a few frequencies k, the embedding holds cos(wa) and sin(wa), products of them give
+cos(w(a + b)) and sin(w(a + b)) by the addition theorems, and the logit of c is a sum of cos(w(a + b - c)), largest where c = a + b mod p.
+`fourier_power` shows which frequencies the embedding uses.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from ..transformer import Transformer
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """All pairs of numbers below p, some to learn from; each as ids (n, 3), "=" being p, with its answer (n,)."""
+    """All pairs of numbers below p, split into training and test pairs: ids (n, 3) of a, b and "=", which is p, with answers (n,)."""
 
     p: int
     train: np.ndarray
@@ -37,7 +39,7 @@ def modular_addition(p: int = 113, share: float = 0.3, seed: int = 0) -> Pairs:
 
 
 def new_model(p: int = 113, *, width: int = 128, heads: int = 4, hidden: int = 512, seed: int = 0) -> Transformer:
-    """Every weight is drawn from N(0, 1 / width), as Nanda et al. do: from smaller ones it learns at once, and there is nothing to grok."""
+    """A model whose weights are all from N(0, 1 / width), as in Nanda et al.: with smaller ones it generalises at once, without grokking."""
     model = Transformer.new(symbols=p + 1, window=3, layers=1, heads=heads, width=width, hidden=hidden, mlp="relu", norm="none", bias=False,
                             tied=False, seed=seed)
     rng = np.random.default_rng(seed)
@@ -47,18 +49,18 @@ def new_model(p: int = 113, *, width: int = 128, heads: int = 4, hidden: int = 5
 
 
 def last_logits(model: Transformer, ids: np.ndarray) -> Any:
-    """`model(ids)[:, -1]` of one layer with learned positions, many times faster: ids (n, time), which end alike -> (n, symbols).
+    """`model(ids)[:, -1]` of one layer with learned positions, many times faster: ids (n, time) with equal last tokens -> (n, symbols).
 
-    A token's key, value, and score with the last query depend on its symbol and place alone: each is computed once, not in every row of ids.
+    A token's key, value, and score with the last query depend only on its symbol and position, so each is computed once, not in every row.
     """
     c = model.config
     if c.layers != 1 or model.position is None:
-        raise ValueError(f"last_logits: the model has {c.layers} layers and {c.positions} positions; this is for one layer, learned ones")
+        raise ValueError(f"last_logits: the model has {c.layers} layers and {c.positions} positions; it must have 1 layer and learned positions")
     if (ids[:, -1] != ids[0, -1]).any():
         raise ValueError("last_logits: ids end in different tokens; all must end in the same")
     (block,) = model.blocks
     n, time = ids.shape
-    d, rows = c.head_width, ids + c.symbols * np.arange(time)  # of each token in the tables
+    d, rows = c.head_width, ids + c.symbols * np.arange(time)  # rows: where each token's entry is in the tables below
     table = (model.embedding.weight + model.position.weight[:time].reshape((time, 1, c.width))).reshape((time * c.symbols, c.width))
     q, k, v = ops.unpack(block.attention.query_key_value(block.norm1(table)).reshape((1, time * c.symbols, -1)), c.heads, c.key_value_heads)
     last = int(rows[0, -1])
@@ -73,9 +75,9 @@ def last_logits(model: Transformer, ids: np.ndarray) -> Any:
 
 
 def loss(model: Transformer, ids: np.ndarray, answers: np.ndarray) -> dict[str, Tensor]:
-    """Cross-entropy in nats of the answers, and the share that is right.
+    """Cross-entropy of the answers in nats, and the share that is right.
 
-    In float64, as Nanda et al. compute it: once the loss is 1e-7, float32 leaves rounding errors, of which Adam makes steps as long as any.
+    In float64, as Nanda et al. compute it: at a loss of 1e-7 float32 leaves only rounding errors, and Adam scales them to steps of full length.
     """
     logits = last_logits(model, ids)
     right = np.mean(np.asarray(logits.data).argmax(1) == answers)
@@ -83,23 +85,23 @@ def loss(model: Transformer, ids: np.ndarray, answers: np.ndarray) -> dict[str, 
 
 
 def fourier_power(rows: np.ndarray) -> np.ndarray:
-    """How much of the rows for 0 .. p - 1, (p, width), is a wave of each frequency along the numbers: shares (p // 2 + 1,) that sum to 1.
+    """The share of each frequency in the power of the rows (p, width) for the numbers 0 to p - 1: (p // 2 + 1,), sums to 1.
 
-    Frequency k is cos and sin of 2 pi k a / p together; the first share is that of the mean.
+    Frequency k is cos and sin of 2 pi k a / p together; frequency 0 is the mean.
     """
     p = len(rows)
     power = (np.abs(np.fft.rfft(rows, axis=0, norm="ortho")) ** 2).sum(1)
-    power[1 : (p + 1) // 2] *= 2  # each stands for its conjugate too
+    power[1 : (p + 1) // 2] *= 2  # rfft leaves out the conjugate of each
     return power / power.sum()
 
 
 def embedding_power(model: Transformer) -> np.ndarray:
-    """`fourier_power` of the embedding's rows of the numbers, without that of "="."""
+    """`fourier_power` of the embedding's rows for the numbers, without the row for "="."""
     return fourier_power(model.embedding.weight.data[:-1])
 
 
 def evaluate(model: Transformer, pairs: Pairs) -> dict[str, float]:
-    """How it does on the pairs that it isn't trained on, and how much of the embedding is in its five strongest frequencies."""
-    found = loss(model, pairs.test, pairs.test_answers)
+    """Loss and accuracy on the test pairs, and the share of the embedding's power in its five strongest frequencies."""
+    test = loss(model, pairs.test, pairs.test_answers)
     strongest = np.sort(embedding_power(model)[1:])[-5:]
-    return {"test loss": float(found["loss"]), "test right": float(found["right"]), "power in five frequencies": float(strongest.sum())}
+    return {"test loss": float(test["loss"]), "test right": float(test["right"]), "power in five frequencies": float(strongest.sum())}

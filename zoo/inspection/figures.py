@@ -1,8 +1,8 @@
-"""Figures: each function draws on Axes, its own if none are given, and returns them.
+"""Figures: each function draws on the Axes that it is given, or on new ones, and returns them.
 
     ax = figures.digits(model.sample(20)); ax.figure.savefig("digits.png")
 
-`gif` turns any stream of records with pictures into an animation.
+`gif` turns any stream of records into an animation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DIGITS = ("#e15759", "#f28e2b", "#c9a800", "#59a14f", "#2ba58f", "#4e9bd1", "#5b
 
 
 def axes(ax: Axes | None = None, size: tuple[float, float] = (6, 3.4), title: str = "") -> Axes:
-    """The Axes to draw on, styled as all figures here are."""
+    """The Axes to draw on, in the style that all figures here share."""
     if ax is None:
         from matplotlib.figure import Figure
 
@@ -39,7 +39,7 @@ def axes(ax: Axes | None = None, size: tuple[float, float] = (6, 3.4), title: st
 
 
 def picture(image: Any, ax: Axes | None = None, *, title: str = "") -> Axes:
-    """One array: ink for numbers in [0, 1], orange and blue for numbers of both signs; a layer with channels as tiles."""
+    """One array: grey for numbers in [0, 1], orange and blue for numbers of either sign; a layer with channels as tiles."""
     a = np.asarray(image, np.float32)
     if a.ndim == 3 and a.shape[-1] == 1:
         a = a[..., 0]
@@ -68,7 +68,7 @@ def digits(images: Any, ax: Axes | None = None, *, columns: int = 10, title: str
 
 
 def bars(values: Any, labels: Sequence[str] | None = None, ax: Axes | None = None, *, title: str = "") -> Axes:
-    """Numbers as horizontal bars, the first on top; those below 0 in blue."""
+    """Numbers as horizontal bars, the first on top; negative ones in blue."""
     values = np.asarray(values, float).reshape(-1)
     ax = axes(ax, (4, 0.22 * len(values) + 0.7), title)
     colours = [NEGATIVE if v < 0 else POSITIVE for v in values] if (values < 0).any() else ACCENT
@@ -79,11 +79,11 @@ def bars(values: Any, labels: Sequence[str] | None = None, ax: Axes | None = Non
 
 
 def candidates(step: Any, decode: Any = str, ax: Axes | None = None, *, n: int = 10) -> Axes:
-    """The likeliest tokens of a `TextStep`: what the model gave them, and what was drawn from.  decode: id -> text."""
+    """The most likely tokens of a `TextStep`: their probabilities before and after the filters.  decode: id -> text."""
     ids = np.argsort(-step.probabilities, kind="stable")[:n]
     ax = axes(ax, (4, 0.26 * len(ids) + 0.9), f"token {step.position}: {step.text!r}")
-    ax.barh(np.arange(len(ids)) - 0.19, step.probabilities[ids], height=0.36, color="#b9b3a8", label="the model")
-    ax.barh(np.arange(len(ids)) + 0.19, step.choices[ids], height=0.36, color=ACCENT, label="drawn from")
+    ax.barh(np.arange(len(ids)) - 0.19, step.probabilities[ids], height=0.36, color="#b9b3a8", label="model")
+    ax.barh(np.arange(len(ids)) + 0.19, step.choices[ids], height=0.36, color=ACCENT, label="after the filters")
     ax.set_yticks(range(len(ids)), [repr(decode(int(i))) for i in ids])
     ax.invert_yaxis()
     ax.legend(frameon=False, fontsize=8)
@@ -91,7 +91,7 @@ def candidates(step: Any, decode: Any = str, ax: Axes | None = None, *, n: int =
 
 
 def attention(weights: Any, tokens: Sequence[str] | None = None, ax: Axes | None = None, *, title: str = "") -> Axes:
-    """One head: (queries, keys), a row a query."""
+    """One head: (queries, keys), one row per query."""
     weights = np.asarray(weights)
     if weights.ndim != 2:
         raise ValueError(f"attention: weights have shape {weights.shape}; it is (queries, keys): choose a head")
@@ -131,7 +131,7 @@ def scatter(points: Any, labels: Any = None, ax: Axes | None = None, *, title: s
 
 
 def latent_map(model: Any, images: Any, labels: Any = None, ax: Axes | None = None) -> Axes:
-    """Where an autoencoder puts pictures: their codes in the plane in which they differ most."""
+    """Where an autoencoder places pictures: their codes in the plane of the first two principal components."""
     from ..explain.latents import codes, plane
 
     return scatter(plane(codes(model, images, labels)).points, labels, ax, title="codes of pictures")
@@ -139,10 +139,10 @@ def latent_map(model: Any, images: Any, labels: Any = None, ax: Axes | None = No
 
 def decision_surface(model: Any, real: Any, fake: Any = None, gradient: Any = None, ax: Axes | None = None, *, labels: Any = None,
                      title: str = "") -> Axes:
-    """What a GAN of the plane thinks: the discriminator's verdict everywhere, real points grey, fake ones orange and where they are pulled.
+    """A GAN of the plane: the discriminator's logit as colour, real points grey, fake ones orange, with the direction that each is pulled in.
 
-    real (n, 2); fake (m, 2); gradient (m, 2), of the generator's loss in each fake point: arrows go against it, all of one length.
-    labels: what a conditional one is told of each of 161 x 161 points; without them, the cluster of each in a model of clusters.
+    real (n, 2); fake (m, 2); gradient (m, 2), of the generator's loss at each fake point: arrows point against it and have equal length.
+    labels: for a conditional discriminator, one per point of the 161 x 161 grid; a model of clusters uses each point's cluster unless given.
     """
     from ..autograd import no_grad
     from ..nn import evaluating
@@ -156,7 +156,7 @@ def decision_surface(model: Any, real: Any, fake: Any = None, gradient: Any = No
     plane = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     if model.config.clusters and labels is None:
         labels = model.cluster_of(plane)
-    with no_grad(), evaluating(model.discriminator):  # packed: as if all samples of a pack were there
+    with no_grad(), evaluating(model.discriminator):  # packed: as if all samples of a pack were at the same point
         verdict = np.asarray(model.discriminator(plane.repeat(model.config.packing, axis=0), labels).data).reshape(161, 161)
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -180,42 +180,42 @@ def decision_surface(model: Any, real: Any, fake: Any = None, gradient: Any = No
 
 
 def denoising(model: Any, steps: Iterable[Any], ax: Axes | None = None, *, columns: int = 10) -> Axes:
-    """From noise to picture, two rows a sample: x_t above, and below it the x_0 that the network sees; a column for some of the steps."""
-    pairs = _noisy_and_seen(model, steps)
+    """From noise to picture, two rows per sample: x_t, and below it x_0 predicted; columns are steps, evenly spaced."""
+    pairs = _noisy_and_predicted(model, steps)
     if not pairs:
         raise ValueError("denoising: no record of this stream has an x_0 predicted")
     chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, columns).round().astype(int))]
     n = len(chosen[0][0])
     ax = digits(np.stack([pair[row][i] for i in range(n) for row in (0, 1) for pair in chosen]), ax, columns=len(chosen))
-    ax.set_title("noise to picture: x_t, and below it x_0 as the network sees it", fontsize=8, loc="left")
+    ax.set_title("noise to picture: x_t, and below it x_0 predicted", fontsize=8, loc="left")
     return ax
 
 
 def denoising_gif(path: str | Path, model: Any, steps: Iterable[Any], *, scale: int = 4, seconds: float = 0.12, hold: float = 2.0) -> None:
-    """An animation of a generation: x_t on the left, the x_0 that the network sees on the right; the last frame is what came out."""
-    kept = list(steps)
-    pairs = _noisy_and_seen(model, kept)
+    """An animation of a generation: x_t on the left, x_0 predicted on the right; the last frame is the result."""
+    records = list(steps)
+    pairs = _noisy_and_predicted(model, records)
     if not pairs:
         raise ValueError("denoising_gif: no record of this stream has an x_0 predicted")
-    final = model.to_pictures(kept[-1].x_previous)
-    drawn = [np.concatenate([grid(x, background=0.0), grid(x_0, background=0.0)], axis=1) for x, x_0 in [*pairs, (final, final)]]
-    _write_gif(path, [to_bytes(1 - a).repeat(scale, 0).repeat(scale, 1) for a in drawn], seconds, hold)
+    final = model.to_pictures(records[-1].x_previous)
+    sheets = [np.concatenate([grid(x, background=0.0), grid(x_0, background=0.0)], axis=1) for x, x_0 in [*pairs, (final, final)]]
+    _write_gif(path, [to_bytes(1 - a).repeat(scale, 0).repeat(scale, 1) for a in sheets], seconds, hold)
 
 
-def _noisy_and_seen(model: Any, steps: Iterable[Any]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pictures (n, height, width[, channels]) in [0, 1] of x_t and of x_0 predicted for each record that predicts; latents are decoded."""
-    found = []
+def _noisy_and_predicted(model: Any, steps: Iterable[Any]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pictures (n, height, width[, channels]) in [0, 1] of x_t and x_0 predicted, for each record with a prediction; latents are decoded."""
+    pairs = []
     for step in steps:
         if getattr(step, "x_0_predicted", None) is not None:
             x_0 = model.to_pictures(step.x_0_predicted)
             if x_0.ndim < 3:
                 raise ValueError(f"denoising: this model draws points, {x_0.shape[1:]}; `flow` and `trajectories` show those of the plane")
-            found.append((model.to_pictures(step.x_t), x_0))
-    return found
+            pairs.append((model.to_pictures(step.x_t), x_0))
+    return pairs
 
 
 def flow(model: Any, t: float, ax: Axes | None = None, *, reach: float = 7.0, arrows: int = 22, digit: int | None = None) -> Axes:
-    """Where a model of the plane moves points at t, on the way from noise to data: minus dx/dt of the probability-flow ODE, as arrows."""
+    """How a model of the plane moves points at time t on the way from noise to data: minus dx/dt of the probability-flow ODE, as arrows."""
     if model.config.image != (2,):
         raise ValueError(f"flow: this model's data have shape {model.config.image}; arrows are drawn for points of the plane, (2,)")
     side = np.linspace(-reach, reach, arrows, dtype=np.float32)
@@ -230,18 +230,18 @@ def flow(model: Any, t: float, ax: Axes | None = None, *, reach: float = 7.0, ar
 
 
 def trajectories(steps: Iterable[Any], ax: Axes | None = None, *, most: int = 300, title: str = "") -> Axes:
-    """The ways of points of the plane through a stream of steps: grey where they start, in colour where they end."""
+    """The paths of points of the plane through a stream of steps: grey where they start, orange where they end."""
     rows: list[np.ndarray] = []
     for step in steps:
         rows += [step.x_t] if not rows else []
         rows.append(step.x_previous)
     if not rows or rows[0].ndim != 2 or rows[0].shape[1] != 2:
-        raise ValueError(f"trajectories: the steps hold {rows[0].shape if rows else 'nothing'}; they are of points of the plane, (n, 2)")
-    ways = np.stack(rows)[:, :most]  # (times, points, 2)
+        raise ValueError(f"trajectories: the steps hold {rows[0].shape if rows else 'nothing'}; they must hold points of the plane, (n, 2)")
+    paths = np.stack(rows)[:, :most]  # (times, points, 2)
     ax = axes(ax, (4.2, 4.2), title)
-    ax.plot(ways[..., 0], ways[..., 1], color="#c9c4ba", lw=0.6, alpha=0.7, zorder=1)
-    ax.scatter(ways[0, :, 0], ways[0, :, 1], s=5, c=MUTED, linewidths=0, alpha=0.6, zorder=2)
-    ax.scatter(ways[-1, :, 0], ways[-1, :, 1], s=7, c=POSITIVE, linewidths=0, zorder=3)
+    ax.plot(paths[..., 0], paths[..., 1], color="#c9c4ba", lw=0.6, alpha=0.7, zorder=1)
+    ax.scatter(paths[0, :, 0], paths[0, :, 1], s=5, c=MUTED, linewidths=0, alpha=0.6, zorder=2)
+    ax.scatter(paths[-1, :, 0], paths[-1, :, 1], s=7, c=POSITIVE, linewidths=0, zorder=3)
     ax.set_aspect("equal")
     return ax
 
@@ -250,8 +250,8 @@ def trajectories(steps: Iterable[Any], ax: Axes | None = None, *, most: int = 30
 
 
 def frames(steps: Iterable[Any], field: str | None = None) -> list[np.ndarray]:
-    """One picture in [0, 1] for each record that has one: `field`, or the first of value, x_previous, x, picture that looks like one."""
-    found = []
+    """One picture in [0, 1] for each record that has one: `field`, or the first of value, x_previous, x, images, picture with 3 axes or more."""
+    pictures = []
     for step in steps:
         names = [field] if field else ["value", "x_previous", "x", "images", "picture"]
         name = next((n for n in names if isinstance(v := getattr(step, n, None), np.ndarray) and v.ndim >= 3), None)
@@ -259,16 +259,16 @@ def frames(steps: Iterable[Any], field: str | None = None) -> list[np.ndarray]:
             continue
         a = getattr(step, name)
         if hasattr(step, "x_previous") and name != "picture":
-            a = (a + 1) / 2  # inside, diffusion has pictures in [-1, 1]
+            a = (a + 1) / 2  # diffusion's records hold pictures in [-1, 1]
         low, high = min(0.0, float(a.min())), max(1.0, float(a.max()))
         a = a[..., 0] if a.ndim == 4 and a.shape[-1] == 1 else a
         a = np.clip(a, 0, 1) if hasattr(step, "x_previous") else (a - low) / (high - low)
-        found.append(grid(a) if a.ndim == 3 or a.shape[-1] == 3 else mosaic(a[0]))
-    return found
+        pictures.append(grid(a) if a.ndim == 3 or a.shape[-1] == 3 else mosaic(a[0]))
+    return pictures
 
 
 def record(step: Any, decode: Any = str, *, text: str = "") -> Axes:
-    """A record of any stream, on Axes of one size: a token's candidates (decode: id -> text) under the text so far, or its largest array."""
+    """A record of any stream, on Axes of a fixed size: a token's candidates (decode: id -> text) under the text so far, or its largest array."""
     ax = axes(None, (4.4, 3.6))
     if isinstance(getattr(step, "choices", None), np.ndarray):
         candidates(step, decode, ax)
@@ -284,18 +284,18 @@ def record(step: Any, decode: Any = str, *, text: str = "") -> Axes:
 
 def gif(path: str | Path, steps: Iterable[Any], *, field: str | None = None, decode: Any = str, scale: int = 4, seconds: float = 0.08,
         hold: float = 1.5) -> None:
-    """An animation of any stream: each record `seconds` long, the last one `hold`.
+    """An animation of any stream: each record for `seconds`, the last one for `hold`.
 
-    Where every record has a picture of one size (diffusion), or `field` names one, these are the frames, each pixel scale x scale;
+    If every record has a picture of the same size (diffusion), or `field` names one, these are the frames, each pixel scale x scale;
     other records are drawn by `record`.
     """
-    kept = list(steps)
-    if not kept:
+    records = list(steps)
+    if not records:
         raise ValueError("gif: the stream was empty")
-    pictures = [to_bytes(1 - np.nan_to_num(frame)).repeat(scale, 0).repeat(scale, 1) for frame in frames(kept, field)]
-    if field is None and (len(pictures) < len(kept) or len({p.shape for p in pictures}) > 1):
-        texts = accumulate(getattr(step, "text", "") for step in kept)
-        film(path, (record(step, decode, text=text) for step, text in zip(kept, texts)), seconds=seconds, hold=hold)
+    pictures = [to_bytes(1 - np.nan_to_num(frame)).repeat(scale, 0).repeat(scale, 1) for frame in frames(records, field)]
+    if field is None and (len(pictures) < len(records) or len({p.shape for p in pictures}) > 1):
+        texts = accumulate(getattr(step, "text", "") for step in records)
+        film(path, (record(step, decode, text=text) for step, text in zip(records, texts)), seconds=seconds, hold=hold)
         return
     if not pictures:
         raise ValueError(f"gif: no record of this stream has a picture called {field!r}")
@@ -303,7 +303,7 @@ def gif(path: str | Path, steps: Iterable[Any], *, field: str | None = None, dec
 
 
 def film(path: str | Path, drawn: Iterable[Axes], *, seconds: float = 0.1, hold: float = 1.5) -> None:
-    """An animation of figures of one size, each given by one of its Axes, drawn as the stream of them goes on."""
+    """An animation of figures of equal size, each given by one of its Axes."""
     from io import BytesIO
 
     from PIL import Image
