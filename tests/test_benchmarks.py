@@ -73,7 +73,7 @@ def test_a_profile_leaves_no_trace_and_is_alone(capsys):
     with zoo.profile(), pytest.raises(RuntimeError, match="another profile"), zoo.profile():
         pass
     assert (Operation.apply, Operation.gradients, Adam.step) == before
-    assert "together" in capsys.readouterr().out
+    assert "total" in capsys.readouterr().out
 
 
 def test_a_profile_is_a_picture_too(tmp_path, rng):

@@ -44,4 +44,4 @@ def test_each_buffer_is_counted_once_for_what_holds_it():
 
 def test_the_report_reads_as_a_table():
     text = str(zoo.memory_report())
-    assert text.splitlines()[0].split() == ["what", "holds", "it", "MB", "buffers"] and "together" in text
+    assert text.splitlines()[0].split() == ["what", "holds", "it", "MB", "buffers"] and "total" in text

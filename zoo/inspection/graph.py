@@ -1,11 +1,11 @@
-"""What was recorded, as a drawing: operations from the top down, each with its shape, leaves with their names.
+"""The recorded graph as a drawing: operations from the top down, each with its shape, and leaves with their names.
 
     zoo.graph(loss)                          # every operation, fused ones as one
     with zoo.trace(model) as seen:           # or opened into their definitions, and named by module
         loss = model.loss(x, rng)["loss"]
-    zoo.graph(loss, seen, depth=2)           # what runs in one module, two names deep, is one box
+    zoo.graph(loss, seen, depth=2)           # everything that runs in a module two names deep becomes one box
 
-An SVG that stands for itself: in a notebook it draws itself, `.save("graph.svg")` writes it.
+The result is a self-contained SVG: a notebook displays it, `.save("graph.svg")` writes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WIDTH, HEIGHT, ACROSS, DOWN = 168, 40, 22, 34  # of a box, and the gaps between 
 
 
 class Box:
-    """One operation, or all those that share a name; or a leaf."""
+    """One operation, several that are drawn as one, or a leaf."""
 
     def __init__(self, title: str, kind: str, birth: int):
         self.title, self.kind, self.birth = title, kind, birth
@@ -34,7 +34,7 @@ class Box:
 
 
 class Graph:
-    """Boxes by name, and their picture: `str(graph)` is the SVG."""
+    """Boxes by name; `str(graph)` is the SVG."""
 
     def __init__(self, boxes: dict[str, Box]):
         self.boxes = boxes
@@ -50,14 +50,14 @@ class Graph:
 
 
 def graph(y: Tensor, seen: Trace | None = None, *, depth: int | None = None, most: int = 500) -> Graph:
-    """Draw what y was made from.
+    """Draw the graph that y was computed by.
 
-    seen: a trace that was on while y was made; it gives the names.
-    depth: what runs in a module so many dotted parts deep becomes one box, its parameters with it; so does each fused operation.
-    most: a larger graph is a ValueError, which says what to do.
+    seen: a trace that was on while y was computed; it gives the names.
+    depth: everything that runs in a module this many dotted parts deep becomes one box, with its parameters; so does each fused operation.
+    most: boxes; a larger graph is a ValueError that says what to do.
     """
     if not isinstance(y, Tensor) or y.node is None:
-        raise ValueError("graph: y is no tensor that an operation recorded; make it from one with requires_grad=True, outside of no_grad")
+        raise ValueError("graph: y is no tensor that an operation recorded; compute it from one with requires_grad=True, outside of no_grad")
     if depth is not None and depth < 1:
         raise ValueError(f"graph: depth is {depth}; it is at least 1")
     names = {} if seen is None else _names(seen, depth)
@@ -68,7 +68,7 @@ def graph(y: Tensor, seen: Trace | None = None, *, depth: int | None = None, mos
     for node in sorted(nodes, key=lambda n: n.birth):
         if isinstance(node, Node):
             if node.op is None:
-                raise RuntimeError("graph: backward has freed what was recorded; draw before it, or pass it retain_graph=True")
+                raise RuntimeError("graph: backward has freed the graph; draw it before, or call backward(retain_graph=True)")
             title, kind = names.get(node.birth, node.op.__name__), "operation"
             key = title if depth is not None and node.birth in names else f"{title} {node.birth}"
         else:
@@ -87,15 +87,15 @@ def graph(y: Tensor, seen: Trace | None = None, *, depth: int | None = None, mos
     for box in boxes.values():
         box.inputs &= boxes.keys()
     if len(boxes) > most:
-        raise ValueError(f"graph: {len(boxes)} boxes are too many to look at; pass a trace and a depth: graph(y, seen, depth=2)")
+        raise ValueError(f"graph: {len(boxes)} boxes are too many to read; pass a trace and a depth: graph(y, seen, depth=2)")
     _place(boxes)
     return Graph(boxes)
 
 
 def _names(seen: Trace, depth: int | None) -> dict[int, str]:
-    """What the boxes are called, by the birth of what they hold."""
+    """The titles of the boxes, by the birth number of the nodes in them."""
     titles: dict[int, str] = {}
-    outer: dict[str, str] = {}  # a fused operation is seen after what it's made of: going back, it comes first
+    outer: dict[str, str] = {}  # a trace has a fused operation after the operations inside it: read backwards, it comes first
     for record in reversed(seen.records):
         if record.birth is None:
             continue
@@ -116,24 +116,24 @@ def _names(seen: Trace, depth: int | None) -> dict[int, str]:
 
 
 def _reached(y: Tensor) -> list:
-    """Every node and leaf that y was made from."""
+    """Every node and leaf that y was computed from."""
     first = source(y)
-    found, stack = {id(first): first}, [first]
+    reached, stack = {id(first): first}, [first]
     while stack:
         for parent in getattr(stack.pop(), "inputs", ()):
-            if parent is not None and id(parent) not in found:
-                found[id(parent)] = parent
+            if parent is not None and id(parent) not in reached:
+                reached[id(parent)] = parent
                 stack.append(parent)
-    return list(found.values())
+    return list(reached.values())
 
 
 def _place(boxes: dict[str, Box]) -> None:
-    """Levels from the top down, longest path first; within a level, near the mean of what a box is made from."""
+    """A box's level is the longest path to it; within a level, boxes are sorted by the mean position of their inputs."""
     order = sorted(boxes, key=lambda key: boxes[key].birth)
     age = {key: i for i, key in enumerate(order)}
-    for key in order:  # a box never stands above what it's made from; a loop between boxes that were merged is cut by age
+    for key in order:  # a box is never above its inputs; a loop between merged boxes is cut by age
         boxes[key].level = max((boxes[i].level + 1 for i in boxes[key].inputs if age[i] < age[key]), default=0)
-    for key in reversed(order):  # what is made from nothing stands right above its first use
+    for key in reversed(order):  # a box without inputs goes right above its first use
         uses = [boxes[k].level for k in boxes if key in boxes[k].inputs]
         if not boxes[key].inputs and uses:
             boxes[key].level = max(0, min(uses) - 1)
@@ -167,23 +167,23 @@ def _svg(boxes: dict[str, Box]) -> str:
             a = boxes[key]
             x1, y1, x2, y2 = a.x - left, top(a) + HEIGHT, box.x - left, top(box)
             bend = max(abs(y2 - y1) / 2, DOWN / 2)
-            aside = 130 if box.level - a.level > 1 and abs(x1 - x2) < WIDTH else 0  # past the boxes between
-            points = [(x1, y1), (x1 + aside, y1 + bend), (x2 + aside, y2 - bend), (x2, y2)]
+            detour = 130 if box.level - a.level > 1 and abs(x1 - x2) < WIDTH else 0  # around the boxes in between
+            points = [(x1, y1), (x1 + detour, y1 + bend), (x2 + detour, y2 - bend), (x2, y2)]
             start, *rest = (f"{px:.0f} {py:.0f}" for px, py in points)
             curve = " ".join(rest)
             parts.append(f'<path d="M{start}C{curve}"/>')
     for box in boxes.values():
         x, y = box.x - left, top(box)
         corner = HEIGHT / 2 if box.kind == "leaf" else 7
-        what = " × ".join(map(str, box.shape)) or "number"
+        label = " × ".join(map(str, box.shape)) or "number"
         if box.operations > 1:
-            what = f"{box.operations} operations → {what}"
+            label = f"{box.operations} operations → {label}"
         name = box.title if len(box.title) < 26 else "…" + box.title[-24:]
         left_edge = x - WIDTH / 2
-        parts.append(f'<g class="{box.kind}"><title>{html.escape(box.title)}: {html.escape(what)}</title>'
+        parts.append(f'<g class="{box.kind}"><title>{html.escape(box.title)}: {html.escape(label)}</title>'
                      f'<rect x="{left_edge:.0f}" y="{y:.0f}" width="{WIDTH}" height="{HEIGHT}" rx="{corner:.0f}"/>'
                      f'<text x="{x:.0f}" y="{y + 17:.0f}" class="name">{html.escape(name)}</text>'
-                     f'<text x="{x:.0f}" y="{y + 31:.0f}">{html.escape(what)}</text></g>')
+                     f'<text x="{x:.0f}" y="{y + 31:.0f}">{html.escape(label)}</text></g>')
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="graph of {len(boxes)} boxes"><style>{STYLE}</style>'
     return head + "".join(parts) + "</svg>"

@@ -1,12 +1,12 @@
-"""What lives in memory, and why: `print(zoo.memory_report())`.
+"""What is in memory, and why: `print(zoo.memory_report())`.
 
-    weights                      tensors that collect gradients
-    gradients                    what they have collected
+    weights                      leaf tensors with requires_grad
+    gradients                    their gradients
     optimiser                    the flat gradient, moments, and averages of the weights
-    recorded by linear           what the graph keeps until backward has passed: arguments, results, and what a kernel put by
+    recorded by linear           what the graph keeps until backward: arguments, results, and what a kernel saved
     other tensors
 
-Each buffer counts once, for the first of these that holds it; an array that no tensor, graph or optimiser knows isn't seen.
+Each buffer counts once, for the first of these that holds it; an array that belongs to no tensor, graph or optimiser isn't counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..optim import Average, Optimiser
 
 @dataclasses.dataclass
 class Memory:
-    """`bytes` and `buffers` by what holds them, most first; `resident` and `peak` are the process's, bytes, or None where unknown."""
+    """`bytes` and `buffers` by what holds them, most first; `resident` and `peak`: bytes of the whole process, None where unknown."""
 
     bytes: dict[str, int]
     buffers: dict[str, int]
@@ -39,14 +39,14 @@ class Memory:
     def __str__(self) -> str:
         lines = [f"{'what holds it':32} {'MB':>9} {'buffers':>8}"]
         lines += [f"{name:32} {size / 1e6:9.2f} {self.buffers[name]:8}" for name, size in self.bytes.items()]
-        lines.append(f"{'together':32} {self.total / 1e6:9.2f} {sum(self.buffers.values()):8}")
-        lines += [f"{title:32} {size / 1e6:9.2f}" for title, size in (("the process", self.resident), ("the process at its peak", self.peak))
+        lines.append(f"{'total':32} {self.total / 1e6:9.2f} {sum(self.buffers.values()):8}")
+        lines += [f"{title:32} {size / 1e6:9.2f}" for title, size in (("process", self.resident), ("process, peak", self.peak))
                   if size is not None]
         return "\n".join(lines)
 
 
 def memory_report() -> Memory:
-    """Walks every object that Python's collector knows: for looking at, not for inner loops."""
+    """Count the arrays in memory.  Visits every object that Python's garbage collector knows, so keep it out of inner loops."""
     seen: set[int] = set()
     sizes: dict[str, int] = {}
     counts: dict[str, int] = {}
@@ -64,7 +64,7 @@ def memory_report() -> Memory:
 
 
 def _held(objects: list[Any]) -> Iterator[tuple[str, np.ndarray]]:
-    """(what holds it, array), the most telling first."""
+    """(what holds it, array), in order of precedence."""
     tensors = [o for o in objects if isinstance(o, Tensor)]
     leaves = [t for t in tensors if t.node is None and t.requires_grad]
     yield from (("weights", t.data) for t in leaves)

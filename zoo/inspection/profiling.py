@@ -1,11 +1,11 @@
-"""Where the time goes: every operation by time, calls, GFLOP/s and bytes, as a table and as a picture.
+"""Where the time goes: time, calls, GFLOP/s and bytes of every operation, as a table and as a chart.
 
     with zoo.profile() as seen:              # prints the table at the end; zoo.profile(show=False) doesn't
         for _ in zip(range(20), trainer): ...
     seen.rows["linear"].seconds
     seen.plot("profile.png")
 
-Operations run as they always do, by their kernels.  An operation's time is its own: what it calls in turn has rows of its own.
+Operations run by their kernels, as without a profile.  An operation's time doesn't include operations that it calls: they have their rows.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ..autograd import tensor
 from ..autograd.operation import Operation
 from ..optim import Optimiser
 
-REST = "Python and NumPy around"
+REST = "Python and NumPy between operations"
 
 
 @dataclasses.dataclass
 class Row:
-    """What was spent in one operation, or in its derivative."""
+    """What one operation, or its derivative, took in all."""
 
     calls: int = 0
     seconds: float = 0.0
     flops: float = 0.0  # of matrix products and convolutions (a multiplication and an addition are two); 0 for everything else
-    bytes: float = 0.0  # of the arrays that went in and came out, each counted once
+    bytes: float = 0.0  # of arguments and results, each counted once
 
     @property
     def gflops(self) -> float:
@@ -48,13 +48,13 @@ class Row:
 
 
 class Profile:
-    """What ran between `with` and its end, in all threads of this process; one at a time."""
+    """The operations that ran within `with`, in all threads of this process; one profile at a time."""
 
     def __init__(self, show: bool = True):
         self.show = show
         self.rows: dict[str, Row] = {}
         self.seconds = 0.0
-        self._inner: list[list[float]] = []  # seconds and flops of what ran inside each call that is open
+        self._inner: list[list[float]] = []  # for each call in progress: seconds and FLOPs of the operations that it called
         self._before: list[tuple[Any, str, Callable]] = []
 
     def __enter__(self) -> Profile:
@@ -62,7 +62,7 @@ class Profile:
             raise RuntimeError("profile: another profile is running")
         self._replace(Operation, "apply", self._forward)
         self._replace(Operation, "gradients", self._backward)
-        self._replace(tensor._Sums, "add", lambda run, *args: self._timed("gathering of gradients", run, args))
+        self._replace(tensor._Sums, "add", lambda run, *args: self._timed("adding up gradients", run, args))
         self._replace(Optimiser, "step", lambda run, *args: self._timed("optimiser", run, args))
         self._began = time.perf_counter()
         return self
@@ -99,34 +99,34 @@ class Profile:
                            lambda _: times * products(name, shapes, settings, shape))
 
     def _timed(self, name: str, run: Callable, call: Sequence, arrays: Sequence = (), flops: Callable | None = None) -> Any:
-        inner = [0.0, 0.0]  # seconds and FLOPs of what runs inside, which have rows of their own
+        inner = [0.0, 0.0]
         self._inner.append(inner)
         began = time.perf_counter()
         try:
-            found = run(*call)
+            result = run(*call)
         finally:
             seconds = time.perf_counter() - began
             self._inner.pop()
-        done = max(flops(found), inner[1]) if flops else inner[1]
+        total_flops = max(flops(result), inner[1]) if flops else inner[1]
         if self._inner:
             self._inner[-1][0] += seconds
-            self._inner[-1][1] += done
+            self._inner[-1][1] += total_flops
         row = self.rows.setdefault(name, Row())
         row.calls += 1
         row.seconds += seconds - inner[0]
-        row.flops += done - inner[1]
+        row.flops += total_flops - inner[1]
         if arrays:
-            row.bytes += sum(_bytes(a) for a in (*arrays, *(found if isinstance(found, (tuple, list)) else (found,))))
-        return found
+            row.bytes += sum(_bytes(a) for a in (*arrays, *(result if isinstance(result, (tuple, list)) else (result,))))
+        return result
 
-    # --- what is shown
+    # --- how it is displayed
 
     @property
     def flops(self) -> float:
         return sum(row.flops for row in self.rows.values())
 
     def shares(self) -> list[tuple[str, Row]]:
-        """The rows, most time first, and what is left between them."""
+        """The rows, most time first, with one for the time between operations."""
         rest = Row(seconds=max(0.0, self.seconds - sum(row.seconds for row in self.rows.values())))
         return sorted([*self.rows.items(), (REST, rest)], key=lambda item: -item[1].seconds)
 
@@ -136,10 +136,10 @@ class Profile:
             calls = f"{row.calls:7} {row.seconds / row.calls * 1e6:9.1f}" if row.calls else " " * 17
             rates = f"{row.gflops or '':8.4} {row.gbytes or '':6.3}" if row.calls else ""
             lines.append(f"{name:36} {row.seconds * 1e3:9.2f} {row.seconds / self.seconds:6.1%} {calls} {rates}".rstrip())
-        return "\n".join([*lines, f"{'together':36} {self.seconds * 1e3:9.2f} {1:6.0%}   {self.flops / self.seconds / 1e9:.1f} GFLOP/s"])
+        return "\n".join([*lines, f"{'total':36} {self.seconds * 1e3:9.2f} {1:6.0%}   {self.flops / self.seconds / 1e9:.1f} GFLOP/s"])
 
     def plot(self, file: str | Path, most: int = 20) -> None:
-        """The table as bars."""
+        """The table as a bar chart."""
         from matplotlib.figure import Figure
 
         rows = self.shares()[:most][::-1]
@@ -154,15 +154,15 @@ class Profile:
 
 
 def profile(show: bool = True) -> Profile:
-    """`with zoo.profile():` prints what the operations inside took."""
+    """`with zoo.profile():` prints what each operation inside took."""
     return Profile(show)
 
 
-# --- how much arithmetic a product is
+# --- FLOPs of matrix products and convolutions
 
 
 def products(name: str, shapes: Sequence[tuple[int, ...]], settings: dict, y: tuple[int, ...]) -> float:
-    """FLOPs of the matrix products in an operation, from its arguments' shapes and its result's; 0 where there are none."""
+    """FLOPs of the matrix products in an operation, from the shapes of its arguments and its result y; 0 where there are none."""
     if name == "matmul":
         return 2.0 * math.prod(y) * shapes[0][-1]
     if name == "linear":
@@ -195,7 +195,7 @@ RECURRENT = ("elman", "lstm", "gru")
 
 
 def passes_back(name: str, needs: tuple[bool, ...]) -> float:
-    """The FLOPs of a derivative in those of the operation: as many products again for each factor that needs a gradient."""
+    """FLOPs of a derivative as a multiple of the operation's: one product for each factor that needs a gradient."""
     if name in (*RECURRENT, "self_attention"):
         return 2.0
     if name == "scaled_dot_product_attention":
@@ -204,4 +204,4 @@ def passes_back(name: str, needs: tuple[bool, ...]) -> float:
 
 
 def _bytes(a: Any) -> int:
-    return getattr(getattr(a, "data", None), "nbytes", 0)  # of a tensor's array, or of an array's buffer
+    return getattr(getattr(a, "data", None), "nbytes", 0)  # `data` is a tensor's array, or an array's buffer
