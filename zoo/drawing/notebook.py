@@ -1,4 +1,4 @@
-"""How a record looks in a notebook: a small table, pictures as pictures."""
+"""Records in a notebook: an HTML table, with arrays as pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .terminal import draw_value, is_picture
 
 
 def image_html(images, scale: int = 3) -> str:
-    """Pictures as an <img> that holds its own bytes."""
+    """Pictures as one <img> with its data in the page."""
     low, high = float(images.min()), float(images.max())
     shown = (images - low) / (high - low) if low < 0 or high > 1 else images
     picture = grid(shown, columns=min(8, len(shown)), gap=1)
@@ -24,7 +24,7 @@ def image_html(images, scale: int = 3) -> str:
 
 
 def vector_html(values: np.ndarray, height: int = 14) -> str:
-    """Numbers in a row, as a picture: the darker, the larger in size."""
+    """Numbers side by side as a picture: the larger the magnitude, the darker."""
     top = float(np.abs(values).max()) or 1.0
     content = base64.b64encode(png(np.nan_to_num(1 - np.abs(values) / top)[None])).decode()
     return (f'<img alt="{len(values)} numbers" style="image-rendering:pixelated;width:{min(480, 4 * len(values))}px;height:{height}px" '

@@ -1,4 +1,4 @@
-"""Arrays as picture files, without matplotlib: a PNG is a header, deflated rows and two checksums."""
+"""Arrays as picture files, without matplotlib: a PNG is a header and deflated rows, each chunk with a checksum."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..storage import atomic_write
 
 
 def to_bytes(image) -> np.ndarray:
-    """Numbers in [0, 1] (others are clipped, NaN is black) as bytes from 0 to 255."""
+    """Numbers in [0, 1] as bytes from 0 to 255; numbers outside are clipped, NaN becomes 0."""
     return (np.nan_to_num(np.clip(np.asarray(image, np.float32), 0, 1)) * 255 + 0.5).astype(np.uint8)
 
 
@@ -38,22 +38,22 @@ def png(image) -> bytes:
 
 
 def grid(images, columns: int | None = None, gap: int = 2, background: float = 1.0) -> np.ndarray:
-    """Pictures side by side: (n, height, width[, channels]) -> (rows * (height + gap) + gap, ...), in rows of `columns`."""
+    """Pictures side by side, `columns` per row: (n, height, width[, channels]) -> (rows * (height + gap) + gap, ...)."""
     images = np.asarray(images, np.float32)
     if images.ndim not in (3, 4) or len(images) == 0:
         raise ValueError(f"grid: images have shape {images.shape}; it is (n, height, width) or (n, height, width, channels), n at least 1")
     n, h, w, *rest = images.shape
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
-    out = np.full((rows * (h + gap) + gap, columns * (w + gap) + gap, *rest), background, np.float32)
+    sheet = np.full((rows * (h + gap) + gap, columns * (w + gap) + gap, *rest), background, np.float32)
     for i, image in enumerate(images):
         y, x = gap + i // columns * (h + gap), gap + i % columns * (w + gap)
-        out[y : y + h, x : x + w] = image
-    return out
+        sheet[y : y + h, x : x + w] = image
+    return sheet
 
 
 def mosaic(features, most: int = 64) -> np.ndarray:
-    """The channels of (height, width, channels) as tiles, with a gap of NaN between them: (rows * (height + 1) - 1, ...)."""
+    """The channels of (height, width, channels) as tiles with gaps of NaN: (rows * (height + 1) - 1, ...)."""
     tiles = np.moveaxis(np.asarray(features, np.float32), -1, 0)[:most]
     return grid(tiles, columns=math.ceil(math.sqrt(2 * len(tiles))), gap=1, background=np.nan)[1:-1, 1:-1]
 

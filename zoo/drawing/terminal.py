@@ -1,4 +1,4 @@
-"""Pictures and numbers as text: a digit is half-block characters, two pixels each; probabilities are bars."""
+"""Pictures and numbers as text for a terminal: pictures in half-block characters, two pixels each; numbers as bars."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHADES = " .:-=+*#%@"
 def draw_image(image, *, colour: bool | None = None) -> str:
     """A grey picture (height, width) in [0, 1] as lines of text, two pixels a character.
 
-    In a terminal these are half blocks in 24-bit colour, elsewhere ASCII shades.
+    In a terminal these are half blocks in 24-bit colour, elsewhere shades of ASCII characters.
     """
     image = np.asarray(image, np.float32)
     if image.ndim == 3:
@@ -42,7 +42,7 @@ def draw_images(images, columns: int = 8, **options) -> str:
 
 
 def draw_bars(values, labels=None, width: int = 40) -> str:
-    """Numbers of at least 0 as bars, the greatest of `width` characters."""
+    """Non-negative numbers as bars, the largest `width` characters long."""
     values = np.asarray(values, np.float64).reshape(-1)
     labels = [str(label) for label in (range(len(values)) if labels is None else labels)]
     top = max(float(values.max(initial=0)), 1e-12)
@@ -56,7 +56,7 @@ def draw_bars(values, labels=None, width: int = 40) -> str:
 
 
 def draw_value(value: Any) -> str:
-    """A field of a record: a number as it is, a few numbers as a row, pictures drawn, everything else by shape and statistics."""
+    """A field of a record in one line: a text or number, up to 8 numbers, or the shape and statistics of a larger array."""
     if value is None or isinstance(value, (str, int, float, bool)):
         return str(value)
     a = np.asarray(value)
@@ -66,7 +66,7 @@ def draw_value(value: Any) -> str:
         return np.array2string(a, precision=4, separator=", ")
     kind = f"{a.dtype} {a.shape}"
     if a.dtype.kind in "fiu":
-        kind += f", mean {a.mean():.4g}, deviation {a.std():.4g}, from {a.min():.4g} to {a.max():.4g}"
+        kind += f", mean {a.mean():.4g}, standard deviation {a.std():.4g}, from {a.min():.4g} to {a.max():.4g}"
     return kind
 
 
@@ -76,7 +76,7 @@ def is_picture(a: Any) -> bool:
 
 
 def draw_step(step: Any) -> str:
-    """A record as text: one line a field, and its last picture drawn."""
+    """A record as text: one line per field, then its last picture, or the most likely tokens."""
     lines = [type(step).__name__]
     picture = None
     for field in dataclasses.fields(step):
@@ -88,7 +88,7 @@ def draw_step(step: Any) -> str:
         likely = np.argsort(-step.probabilities, kind="stable")[:6]
         if step.token not in likely:
             likely = np.append(likely, step.token)
-        lines.append("  the likeliest:")
+        lines.append("  most likely:")
         lines.append(draw_bars(step.probabilities[likely], [f"  {'>' if i == step.token else ' '} {i}" for i in likely], width=30))
     if picture is not None:
         shown = picture[:8] if picture.ndim == 3 else picture[None]

@@ -1,1 +1,1 @@
-"""Ways of looking: pictures, the terminal, notebooks.  Nothing in the models imports this at run time unless somebody looks."""
+"""Ways of looking at models: pages (`inspect`, `play`, `demo`), figures, graphs, profiles, memory.  No model imports anything from here."""
