@@ -21,7 +21,7 @@ from zoo.gan import GAN
 from zoo.inspection.changes import read_change
 from zoo.inspection.controls import controls_for, describe_tool, read_request
 from zoo.inspection.page import unpack
-from zoo.inspection.play import CONNECTIONS, MOST_BYTES, Models, Server
+from zoo.inspection.play import MAX_BODY_BYTES, MAX_CONNECTIONS, Models, Server
 from zoo.inspection.runs import make_run, stream_run
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
@@ -129,7 +129,7 @@ def test_there_are_no_files(server):
 @pytest.mark.parametrize(("status", "raw", "headers"), [
     (400, b"", {}), (400, b"{", {}), (400, b"[]", {}), (400, b"\xff", {}), (400, b"[" * 100_000, {}), (400, b'{"seed": NaN}', {}), (400, b"3", {}),
     (400, b'{"seed": ' + b"9" * 10_000 + b"}", {}), (400, b"{}", {}), (400, b'{"model": 3}', {}), (400, b'{"model": "../vae"}', {}),
-    (413, b"x", {"Content_Length": str(MOST_BYTES + 1)}), (413, b"x", {"Content_Length": "9" * 50}), (413, b"x" * 3_000_000, {}),
+    (413, b"x", {"Content_Length": str(MAX_BODY_BYTES + 1)}), (413, b"x", {"Content_Length": "9" * 50}), (413, b"x" * 3_000_000, {}),
     (411, b"{}", {"Content_Length": "-1"}), (411, b"{}", {"Content_Length": "two"}), (411, b"{}", {"Content_Length": "²"}),
     (411, b"{}", {"Transfer_Encoding": "chunked"}), (415, b"{}", {"Content_Type": "text/plain"})], ids=lambda x: str(x)[:30])
 def test_malformed_and_huge_requests_are_refused(server, status, raw, headers):
@@ -196,7 +196,7 @@ def test_a_fault_in_the_midst_ends_the_stream_with_its_message(server, capfd):
 
     server.models.sources["broken"] = Broken.new(latent=(3,), hidden=(8,))
     status, messages = run(server, model="broken")
-    assert status == 200 and "run" in messages[0] and "step" in messages[1] and "fault of zoo's own" in messages[-1]["error"]
+    assert status == 200 and "run" in messages[0] and "step" in messages[1] and "bug in zoo" in messages[-1]["error"]
     assert "broken" in capfd.readouterr().err
     del server.models.sources["broken"]
 
@@ -235,8 +235,8 @@ def test_computing_stops_when_the_client_goes_away(server, slow):
     while not slow:
         assert client.recv(1000), "the run ended before its first token"
     client.close()
-    assert server.turn.room.acquire(timeout=20)
-    server.turn.room.release()
+    assert server.turn.running.acquire(timeout=20)
+    server.turn.running.release()
     assert 0 < len(slow) < 500
 
 
@@ -254,7 +254,7 @@ def test_a_new_request_ends_the_one_before(server, slow):
 
 
 def test_idle_connections_are_bounded(server):
-    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(CONNECTIONS)]
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(MAX_CONNECTIONS)]
     try:
         for client in idle:
             client.sendall(b"GET")
@@ -429,7 +429,7 @@ def test_what_was_fed_live_is_what_the_file_holds(page, server):
     """Each panel's data, number by number."""
     plain = """const plain = d => Array.isArray(d) ? d.map(plain) : d === null || typeof d !== "object" ? d
         : "dtype" in d ? {shape: d.shape, values: Array.from(values(d), v => Number.isNaN(v) ? "nan" : v)} : Object.fromEntries(Object.entries(d).map(([k, v]) => [k, plain(v)]));
-        return Object.fromEntries(live.run.made.map(p => [p.name, plain(p.data)]))"""
+        return Object.fromEntries(live.run.views.map(p => [p.name, plain(p.data)]))"""
     asked = {"transformer": {"n": 40, "prompt": PROMPT, "temperature": 0.8, "seed": 0}, "vae": {"digit": 3, "seed": 0}, "gan": {"digit": 3, "seed": 0},
              "diffusion": {"digit": 3, "seed": 0, "evaluations": 4, "sampler": "ddim", "guidance": 1.0}}
 
@@ -466,7 +466,7 @@ def test_a_digit_is_picked_and_drawn(page, server):
     browser = page("vae")  # noqa: F811
     click(browser, "document.querySelectorAll('.digit button')[7]")
     assert browser.execute_script("return document.querySelector('.digit [aria-checked=true]').textContent") == "7"
-    pixels = browser.execute_script("return Array.from(values(live.run.made.find(p => p.name === 'picture').data.pictures.at(-1)))")
+    pixels = browser.execute_script("return Array.from(values(live.run.views.find(p => p.name === 'picture').data.pictures.at(-1)))")
     assert np.array_equal(np.float32(pixels).reshape(28, 28), server.models.get("vae").sample(1, digit=7)[0])
     assert "digit 7" in text_of(browser, ".run header") and "--digit 7" in text_of(browser, "#command")
 
@@ -479,7 +479,7 @@ def test_a_slider_of_z_moves_the_picture_and_every_layer(page, server):
     browser.execute_script("live.moved = live.run; s = document.querySelectorAll('.sliders input')[1]; for (const v of [0, 1, 2.5]) { s.value = v; s.dispatchEvent(new Event('input')); }")
     expected = server.models.get("vae").decode(np.array([[drawn[0], 2.5, drawn[2]]], np.float32), np.array([3])).data[0]
     for _ in range(200):
-        pixels = browser.execute_script("const run = live.run; return run.steps.length && !live.asking ? Array.from(values(run.made.find(p => p.name === 'picture').data.pictures.at(-1))) : []")
+        pixels = browser.execute_script("const run = live.run; return run.steps.length && !live.asking ? Array.from(values(run.views.find(p => p.name === 'picture').data.pictures.at(-1))) : []")
         if pixels and np.allclose(np.reshape(pixels, (28, 28)), expected, atol=1e-6):
             break
         time.sleep(0.05)
@@ -494,15 +494,15 @@ def test_a_mask_is_painted_and_filled_in(page, server):
     browser = page("diffusion")  # noqa: F811
     assert not browser.find_element("id", "fill").is_enabled()
     easel = browser.find_element("id", "paint")
-    before = np.float32(browser.execute_script("return Array.from(values(live.run.made.find(p => p.name === 'picture').data.pictures.at(-1)))")).reshape(8, 8)
+    before = np.float32(browser.execute_script("return Array.from(values(live.run.views.find(p => p.name === 'picture').data.pictures.at(-1)))")).reshape(8, 8)
     browser.execute_script("arguments[0].scrollIntoView()", easel)
     width, height = easel.size["width"], easel.size["height"]
     ActionChains(browser).move_to_element_with_offset(easel, -width // 4, -height // 3).click_and_hold().move_by_offset(0, height // 2).release().perform()
-    share = float(easel.get_attribute("aria-label").split("; ")[1].split(" %")[0])
+    share = float(easel.get_attribute("aria-label").split("; ")[1].split("%")[0])
     assert 15 < share < 80
     click(browser, "document.getElementById('fill')")
     assert "repeats 3" in text_of(browser, ".run header") and browser.execute_script("return live.run.steps.length") == 3 * 5 + 1
-    after = np.float32(browser.execute_script("return Array.from(values(live.run.made.find(p => p.name === 'picture').data.pictures.at(-1)))")).reshape(8, 8)
+    after = np.float32(browser.execute_script("return Array.from(values(live.run.views.find(p => p.name === 'picture').data.pictures.at(-1)))")).reshape(8, 8)
     changed = np.abs(after - before) > 0.01
     assert changed[:, :3].mean() > 0.3 and not changed[:, 5:].any()  # the stroke went down the left half
 
@@ -518,7 +518,7 @@ def test_a_run_is_kept_beside_the_next(page):
     assert browser.execute_script("return [...document.querySelectorAll('.run > header .note')].map(n => n.textContent)") == ["digit 3, seed 0", "digit 5, seed 0"]
     browser.execute_script("player.go(1)")
     assert browser.execute_script("return page.runs.map(r => r.shown)") == [1, 1]
-    browser.execute_script("[...document.querySelectorAll('button')].find(b => b.textContent === 'let go').click()")
+    browser.execute_script("[...document.querySelectorAll('button')].find(b => b.textContent === 'remove').click()")
     assert browser.execute_script("return document.querySelectorAll('.run').length") == 1
 
 

@@ -1,4 +1,4 @@
-"""What the user of `zoo play` may set for each kind of model: one table says how the page shows it and which values pass."""
+"""The settings of `zoo play` for each kind of model: one table says how the page shows each setting and which values are valid."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import numpy as np
 from ..denoising.samplers import ADAPTIVE, SAMPLERS
 from .panels.latent import latent_map, latent_of
 
-MOST_TOKENS = 500
-MOST_EVALUATIONS = 250
-LONGEST_PROMPT = 2000
+MAX_TOKENS = 500
+MAX_EVALUATIONS = 250
+MAX_PROMPT = 2000  # characters
 
 
 @dataclasses.dataclass(frozen=True)
 class Control:
-    """One setting.  Numbers go from `least` to `most`; `off` is the one that leaves the setting out, and so does null."""
+    """One setting.  Numbers go from `least` to `most`; the number `off`, or null, turns the setting off."""
 
     name: str
     label: str
@@ -32,10 +32,10 @@ class Control:
     by: float = 1  # a slider's step; 1: whole numbers
     off: float | None = None
     options: dict[str, str] = dataclasses.field(default_factory=dict)  # value -> what the page calls it
-    note: str = ""  # what it does, in a sentence
+    note: str = ""  # one sentence: what it does
 
     def read(self, value: Any) -> Any:
-        """A value as the model takes it; ValueError says what is wrong."""
+        """The value as the model takes it; ValueError says what is wrong."""
         if self.kind == "text":
             if not isinstance(value, str) or len(value) > self.most:
                 raise ValueError(f"{self.name} is {_short(value)}; it is a text of at most {self.most:,.0f} characters")
@@ -59,12 +59,12 @@ def _short(value: Any) -> str:
 
 
 def controls_for(model: Any) -> list[Control]:
-    """In the order in which the page shows them."""
-    seed = Control("seed", "seed", "number", 0, 0, 2**31 - 1, note="The same seed draws the same numbers.")
+    """The settings of a model, in the order in which the page shows them."""
+    seed = Control("seed", "seed", "number", 0, 0, 2**31 - 1, note="The same seed gives the same random numbers.")
     classes = getattr(model.config, "classes", 0)
     digit = [Control("digit", "digit", "digit", min(3, classes - 1), 0, classes - 1)] if classes else []
     switch = [Control("patch", "switch off", "choice", "", options={"": "nothing", **switches(model)},
-                      note="A part that is set to 0 while the model runs.")] if switches(model) else []
+                      note="The output of this part is set to 0 while the model runs.")] if switches(model) else []
     if model.kind in ("transformer", "recurrent"):
         return [*_of_text(model), seed, *switch]
     if model.kind == "diffusion":
@@ -72,61 +72,62 @@ def controls_for(model: Any) -> list[Control]:
     if model.kind == "gan":
         usual = model.config.truncation
         return [*digit, Control("truncation", "truncation", "slider", usual, 0.5, 3, 0.1, off=3 if usual is None else None,
-                                note="Numbers of z beyond it are drawn again: safer pictures, less variety."), seed]
+                                note="Numbers of z beyond this value are resampled: safer pictures, less variety."), seed]
     return [*digit, seed, *switch]
 
 
 def _of_text(model: Any) -> list[Control]:
     plays = getattr(model.config, "inputs", "") == "keys"
     temperature = Control("temperature", "temperature", "slider", 1.0 if plays else 0.8, 0.05 if plays else 0, 2, 0.05,
-                          note="Below 1 the likely becomes likelier; at 0 nothing is drawn.")
+                          note="Below 1, likely tokens become more likely; at 0 the most likely token is always taken.")
     if plays:
-        return [Control("n", "steps", "slider", 64, 1, MOST_TOKENS), temperature]
+        return [Control("n", "steps", "slider", 64, 1, MAX_TOKENS), temperature]
     prompt = (getattr(model, "card", None) or {}).get("prompt", "") if model.tokenizer is not None else "0"
     label = "prompt" if model.tokenizer is not None else "prompt, as ids"
     k = min(model.config.symbols, 100)
     return [
-        Control("prompt", label, "text", prompt, most=LONGEST_PROMPT, note="Enter writes on from it."),
-        Control("n", "tokens", "slider", 200, 1, MOST_TOKENS), temperature,
-        Control("top_k", "top-k", "slider", None, 1, k, off=k, note="Only the k likeliest may be drawn."),
-        Control("top_p", "top-p", "slider", None, 0.05, 1, 0.05, off=1, note="Only the likeliest that together reach p may be drawn."),
+        Control("prompt", label, "text", prompt, most=MAX_PROMPT, note="Press Enter to continue it."),
+        Control("n", "tokens", "slider", 200, 1, MAX_TOKENS), temperature,
+        Control("top_k", "top-k", "slider", None, 1, k, off=k, note="Sample only from the k most likely tokens."),
+        Control("top_p", "top-p", "slider", None, 0.05, 1, 0.05, off=1,
+                note="Sample only from the most likely tokens whose probabilities add up to p."),
     ]
 
 
 def _of_diffusion(model: Any, guided: bool) -> list[Control]:
     c = model.config
     names = [name for name in (*SAMPLERS, ADAPTIVE) if c.source == "normal" or name != "ddpm"]
-    guidance = Control("guidance", "guidance", "slider", c.guidance, 0, 8, 0.1, note="1 is none; above, the digit is asked for more loudly.")
+    guidance = Control("guidance", "guidance", "slider", c.guidance, 0, 8, 0.1, note="1 is no guidance; above 1 the digit has more influence.")
     return [
         *([guidance] if guided else []),
-        Control("evaluations", "evaluations", "slider", min(c.evaluations, MOST_EVALUATIONS), 1, min(c.T, MOST_EVALUATIONS),
-                note="How often the network is asked."),
+        Control("evaluations", "evaluations", "slider", min(c.evaluations, MAX_EVALUATIONS), 1, min(c.T, MAX_EVALUATIONS),
+                note="How many times the network is evaluated."),
         Control("sampler", "sampler", "choice", c.sampler, options={name: name for name in names}),
     ]
 
 
 def switches(model: Any) -> dict[str, str]:
-    """Parts that can be set to 0: what `--patch` takes -> what the page calls it."""
+    """Parts that can be set to 0: what `--patch` takes -> the part's name, as in traces and explanations."""
     if model.kind == "transformer":
-        found: dict[str, str] = {}
+        parts: dict[str, str] = {}
         for i in range(model.config.layers):
-            found |= {f"blocks.{i}.attention.softmax[{h}]:zero": f"layer {i + 1} head {h + 1}" for h in range(model.config.heads)}
-            found[f"blocks.{i}.mlp.down.linear:zero"] = f"layer {i + 1} mlp"
-        return found
+            parts |= {f"blocks.{i}.attention.softmax[{h}]:zero": f"blocks.{i}.head.{h}" for h in range(model.config.heads)}
+            parts[f"blocks.{i}.mlp.down.linear:zero"] = f"blocks.{i}.mlp"
+        return parts
     if model.kind in ("vae", "autoencoder"):
         name = model.config.activation
-        return {f"layers.{i}.{name}:zero": f"layer {i + 1}" for i in range(len(model.layers))}
+        return {f"layers.{i}.{name}:zero": f"layers.{i}" for i in range(len(model.layers))}
     return {}
 
 
-# --- what isn't a field of a form: the numbers of z, and a picture with a mask
+# --- what is set outside of the form: the numbers of z, and a picture with a mask
 
-REPEATS = Control("repeats", "repeats", "slider", 3, 1, 10, note="How often each step is taken, so that both parts come to agree.")
+REPEATS = Control("repeats", "repeats", "slider", 3, 1, 10, note="How many times each step is repeated, so that both parts come to agree.")
 TOOLS = {"latent": ["z"], "paint": ["image", "mask", "repeats"], "": []}
 
 
 def tool_of(model: Any) -> str:
-    """How the page lets the user put a hand in: "latent", sliders for z; "paint", a picture to paint on; or not at all."""
+    """What the page offers beside the form: "latent", sliders for z; "paint", a picture to paint on; or "", nothing."""
     if model.kind in ("vae", "autoencoder", "gan"):
         return "latent"
     return "paint" if model.kind == "diffusion" and model.pictures else ""
@@ -140,7 +141,7 @@ def describe_tool(model: Any) -> dict[str, Any] | None:
 
 
 def read_request(model: Any, asked: dict[str, Any]) -> dict[str, Any]:
-    """What the page asked for, as keywords of a run; ValueError names the setting, what it was and what it may be."""
+    """A request of the page as keywords of a run; ValueError names the setting, its value, and what it may be."""
     known = {control.name: control for control in controls_for(model)}
     tool = TOOLS[tool_of(model)]
     settings: dict[str, Any] = {}
@@ -157,7 +158,7 @@ def read_request(model: Any, asked: dict[str, Any]) -> dict[str, Any]:
         image, mask = (_read_bytes(name, asked.get(name), model.config.image if name == "image" else model.config.image[:2])
                        for name in ("image", "mask"))
         settings |= {"images": image[None] / np.float32(255), "mask": mask == 0, "repeats": REPEATS.read(asked.get("repeats", REPEATS.default))}
-        settings.pop("sampler", None)  # painting in has its own
+        settings.pop("sampler", None)  # filling in has a sampler of its own
     if "prompt" in settings and model.tokenizer is None:
         settings["prompt"] = _read_ids(settings["prompt"])
     return {name: value for name, value in settings.items() if value is not None}
@@ -186,5 +187,5 @@ def _read_bytes(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
 def _read_ids(text: str) -> list[int]:
     parts = text.replace(",", " ").split()
     if not parts or not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
-        raise ValueError(f"prompt is {_short(text)}; this model has no tokenizer, so it is ids: numbers with spaces between them")
+        raise ValueError(f"prompt is {_short(text)}; this model has no tokenizer, so its prompt is a list of ids, separated by spaces")
     return [int(part) for part in parts]

@@ -1,4 +1,4 @@
-"""`zoo demo`: one page with digits from every image model that ships and text from every model of text; some digits in the terminal too."""
+"""`zoo demo`: one page with digits from every shipped image model and text from every shipped text model; a few digits in the terminal too."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from .page import pack, write_page
 from .panels.arrays import in_image_shape, scale_of, unbatched
 
 
-def _next(name: str) -> str:
-    """Commands to go on with, for a model that is there."""
+def _next_commands(name: str) -> str:
     return f"""zoo inspect {name} --seed 3 --out page.html        # play one generation, step by step
 zoo sample {name} -n 100 --seed 3
 zoo train vae --epochs 10 --out runs/vae
@@ -24,7 +23,7 @@ python -c "import zoo; print(next(zoo.load('{name}').steps(seed=3)))\""""
 
 
 def write_demo(path: str | Path = "zoo-demo.html", *, models: list[str] | None = None, seed: int = 0) -> int:
-    """Write the page and print a few digits; returns the page's size in bytes.  models: names or folders; without them, all that ship."""
+    """Write the page and print a few digits; returns the page's size in bytes.  models: names or folders; unless given, all that ship."""
     names = shipped() if models is None else models
     sections = []
     printed = False
@@ -44,10 +43,10 @@ def write_demo(path: str | Path = "zoo-demo.html", *, models: list[str] | None =
             print(draw_images(images[: max(1, min(5, shutil.get_terminal_size().columns // 30))]))
             printed = True
     if not sections:
-        note = "This copy of zoo has no trained weights. Train some; a minute is enough for digits that can be read."
+        note = "This copy of zoo has no trained weights. Train a model; after a minute its digits are legible."
         sections.append({"title": "No models yet", "note": note, "shows": "", "parts": []})
-    more = [{"kind": "command", "text": _next(names[0] if names else "runs/vae")}]
-    sections.append({"title": "Go on", "note": "All of it runs on NumPy and Numba. No network, no GPU.", "shows": "", "parts": more})
+    commands = [{"kind": "command", "text": _next_commands(names[0] if names else "runs/vae")}]
+    sections.append({"title": "Next steps", "note": "Everything runs on NumPy and Numba: no network, no GPU.", "shows": "", "parts": commands})
     facts = f"generative models in NumPy: {len(names)} trained model{'s' * (len(names) != 1)}, seed {seed}"
     return write_page(path, {"name": "demo", "facts": facts, "sections": sections}, "zoo demo")
 
@@ -55,7 +54,8 @@ def write_demo(path: str | Path = "zoo-demo.html", *, models: list[str] | None =
 def _digits(model: Any, title: str, seed: int) -> tuple[dict[str, Any], np.ndarray]:
     conditional = bool(getattr(model.config, "classes", 0))
     images = np.asarray(model.sample(40, seed=seed))
-    note = "Drawn with one seed; each column was asked for a digit, 0 to 9." if conditional else "Drawn with one seed, none picked by hand."
+    note = "All from one seed, none picked by hand"
+    note += "; each column asks for one digit, 0 to 9." if conditional else "."
     parts: list[dict[str, Any]] = [{"kind": "digits", "pictures": pack(images, "unit8"), "note": note}]
     steps = list(model.steps(1, seed=seed))
     chosen = [steps[i] for i in sorted({round(i) for i in np.linspace(0, len(steps) - 1, min(len(steps), 8))})]
@@ -66,30 +66,30 @@ def _digits(model: Any, title: str, seed: int) -> tuple[dict[str, Any], np.ndarr
             flow.append({"name": name_of(step), "array": pack(array, "float16", scale=scale_of(array))})
     if hasattr(steps[-1], "x_previous"):
         flow.append({"name": "picture", "array": pack(model.to_pictures(steps[-1].x_previous)[0], "float16", scale="ink")})
-    note = f"One of them, on its way: {len(steps)} steps" + (f", {len(chosen)} shown" if len(chosen) < len(steps) else "")
+    note = f"How the first one was generated: {len(steps)} steps" + (f", {len(chosen)} of them shown" if len(chosen) < len(steps) else "")
     parts.append({"kind": "flow", "steps": flow, "note": note})
     return {"title": title, "note": facts_of(model), "shows": "digits", "parts": parts}, images
 
 
 def _text(model: Any, title: str, seed: int) -> dict[str, Any]:
-    given = getattr(model, "card", {}).get("prompt", "")
-    steps = list(model.steps(given, 400, seed=seed, temperature=0.8))
+    prompt = getattr(model, "card", {}).get("prompt", "")
+    steps = list(model.steps(prompt, 400, seed=seed, temperature=0.8))
     pieces = [[step.text, float(step.probabilities[step.token])] for step in steps]
-    note = "The darker a character stands out, the less the model expected it; point at one to see its probability. Temperature 0.8."
-    part = {"kind": "text", "prompt": given, "pieces": pieces, "note": note}
+    note = "The stronger a character's colour, the less the model expected it; point at one to see its probability. Temperature 0.8."
+    part = {"kind": "text", "prompt": prompt, "pieces": pieces, "note": note}
     return {"title": title, "note": facts_of(model), "shows": "text", "parts": [part]}
 
 
 def _music(model: Any, title: str, seed: int) -> dict[str, Any]:
     roll = np.stack([step.keys for step in model.roll_steps(64, seed=seed)]).T[::-1]  # (keys, steps), high notes above
     array = pack(roll, "unit8", scale="ink")
-    note = "The keys that it presses: low notes below, time to the right."
+    note = "The keys that it presses: high notes at the top, time to the right."
     part = {"kind": "flow", "steps": [{"name": "64 steps", "array": array}], "note": note}
     return {"title": title, "note": facts_of(model), "shows": "music", "parts": [part]}
 
 
 def facts_of(model: Any) -> str:
-    """A line about a model: kind, size, and what its card says."""
+    """A line about a model: kind, size, and figures from its card."""
     card = getattr(model, "card", {}) or {}
     facts = [model.kind, f"{model.num_parameters:,} parameters"]
     minutes = card.get("minutes")
@@ -102,7 +102,7 @@ def facts_of(model: Any) -> str:
 
 
 def picture_of(step: Any, model: Any) -> np.ndarray | None:
-    """The array that shows best where a step has got to: its last picture, or its value."""
+    """The array that best shows the progress of a step: its last picture, or its value."""
     for name in ("value", "x_t", "x", "images"):
         a = getattr(step, name, None)
         if isinstance(a, np.ndarray) and a.size > 1:

@@ -19,9 +19,9 @@ def inspect(model: Any, path: str | Path = "page.html", *, against: Settings | N
             **settings: Any) -> int:
     """Generate with these settings and write the page; returns its size in bytes.
 
-    model: a model, the name of one that ships, or a folder.  settings: what its `steps` takes (seed, digit, prompt, temperature, ...).
-    patch: a change made while it runs, such as "layers.0.tanh:zero".
-    against: settings in which a second run, shown beside the first, differs: {"seed": 1}, {"patch": "blocks.1.attention.softmax[2]:zero"}.
+    model: a model, the name of a shipped one, or a folder.  settings: of its `steps` (seed, digit, prompt, temperature, ...).
+    patch: a change while the model runs, such as "layers.0.tanh:zero".
+    against: settings that differ in a second run, shown beside the first: {"seed": 1}, {"patch": "blocks.1.attention.softmax[2]:zero"}.
     """
     if isinstance(model, (str, Path)):
         name, model = name or Path(model).name, load(model)
@@ -29,14 +29,14 @@ def inspect(model: Any, path: str | Path = "page.html", *, against: Settings | N
     runs = [_run(model, first)]
     if against:
         runs.append(_run(model, {**first, **against}))
-        for run, mine in zip(runs, (first, {**first, **against})):
-            run["title"] = ", ".join(f"{key} {_setting(model, mine, key)}" for key in against)
+        for run, of_run in zip(runs, (first, {**first, **against})):
+            run["title"] = ", ".join(f"{key} {_setting(model, of_run, key)}" for key in against)
     name = name or model.kind
     return write_page(path, {"name": name, "facts": facts_of(model), "runs": runs}, f"zoo: {name}")
 
 
 def _setting(model: Any, settings: Settings, key: str) -> Any:
-    """What a run has for this setting: given, or the model's default."""
+    """The value of a setting in a run: the one given, or the model's default."""
     parameter = signature(model.steps).parameters.get(key)
     value = settings.get(key)
     if value is None and parameter is not None:
@@ -51,14 +51,14 @@ def _run(model: Any, settings: Settings) -> dict[str, Any]:
 
 
 def read_settings(text: str) -> Settings:
-    """`seed=1 temperature=0.5`, as the command line has it, as settings."""
-    found: Settings = {}
+    """Settings from the command line's `seed=1 temperature=0.5`."""
+    settings: Settings = {}
     for item in text.split():
         name, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"--against has {item!r}; it is a list of NAME=VALUE, such as \"seed=1 temperature=0.5\"")
-        found[name.replace("-", "_")] = number_or_text(value)
-    return found
+        settings[name.replace("-", "_")] = number_or_text(value)
+    return settings
 
 
 def number_or_text(value: str) -> Any:

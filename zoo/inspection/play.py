@@ -1,11 +1,11 @@
-"""`zoo play`: the inspection page on this machine alone, fed while the model runs.
+"""`zoo play`: the inspection page served to this machine alone, filled while the model runs.
 
-One user, one generation at a time: a new one stops the one before.  The server listens on 127.0.0.1, and whoever doesn't know the token
-in the address gets nothing.  It reads no file for anybody: the page is made in memory, and the models are those it was started with.
+One user, one generation at a time: a new one stops the one before.  The server listens on 127.0.0.1 and refuses every request without
+the token in the address.  It serves no files: the page is rendered in memory, and the models are those that it was started with.
 
     GET  /TOKEN/           the page
-    POST /TOKEN/model      {"model": name}                    what it is, what may be set, and its tool
-    POST /TOKEN/run        {"model": name, setting: value}    one JSON object a line: {"run"}, {"step", "grow"} ..., {"panels"}, {"end"}
+    POST /TOKEN/model      {"model": name}                    its facts, its settings, and its tool
+    POST /TOKEN/run        {"model": name, setting: value}    one JSON object per line: {"run"}, {"step", "grow"} ..., {"panels"}, {"end"}
     POST /TOKEN/digit      {"model": name, "number": i}       test picture i, to paint on
 """
 
@@ -36,32 +36,32 @@ from .demo import facts_of
 from .page import assets, pack, render
 from .runs import stream_run
 
-MOST_BYTES = 2**20  # of a request's body
-CONNECTIONS = 16  # at once
-PATIENCE = 20  # seconds that a client may take to send, or to take, a piece
-USERS_FAULT = (ValueError, LookupError, OSError, ArithmeticError, MemoryError)
+MAX_BODY_BYTES = 2**20  # of a request
+MAX_CONNECTIONS = 16  # at the same time
+TIMEOUT_SECONDS = 20  # of a socket operation
+USER_ERRORS = (ValueError, LookupError, OSError, ArithmeticError, MemoryError)
 
 
 class Refused(Exception):
-    """A request that gets a status and a line of why."""
+    """A request that is answered with an HTTP status and one line of explanation."""
 
-    def __init__(self, status: int, why: str):
-        super().__init__(why)
-        self.status, self.why = status, why
+    def __init__(self, status: int, reason: str):
+        super().__init__(reason)
+        self.status, self.reason = status, reason
 
 
 class Models:
-    """The models that the page may ask for, each loaded when it is first wanted."""
+    """The models that the page may ask for, each loaded at its first use."""
 
     def __init__(self, sources: dict[str, Any]):
         if not sources:
-            raise ValueError("play: no model ships with this copy of zoo; name a folder")
+            raise ValueError("play: this copy of zoo ships no models; name a folder")
         self.sources = sources  # name -> what `load` takes, or a model
         self.loaded: dict[str, Any] = {}
 
     @classmethod
     def of(cls, *given: str | Path | Model) -> Models:
-        """Those given, loaded at once, then those that ship."""
+        """The given models, loaded now, then the shipped ones."""
         models = cls({**{_name(g): g for g in given}, **{name: name for name in shipped() if name not in given}})
         for name in [_name(g) for g in given]:
             if not hasattr(models.get(name), "steps"):
@@ -84,11 +84,11 @@ class Models:
         return {"name": name, "kind": model.kind, "facts": facts_of(model), "tool": tool,
                 "controls": [dataclasses.asdict(control) for control in controls_for(model)]}
 
-    def run(self, asked: dict[str, Any]) -> Generator[dict[str, Any]]:
+    def run(self, request: dict[str, Any]) -> Generator[dict[str, Any]]:
         """The messages of a generation."""
-        name = asked.pop("model", None)
+        name = request.pop("model", None)
         model = self.get(name)
-        settings = read_request(model, asked)
+        settings = read_request(model, request)
         command = command_for(self.sources[name] if not isinstance(self.sources[name], Model) else name, settings)
         change = settings.pop("patch", "")
         began, steps = time.perf_counter(), 0
@@ -103,7 +103,7 @@ def _name(given: Any) -> str:
 
 
 def command_for(source: Any, settings: dict[str, Any]) -> str:
-    """The command line that writes the same into a file; "" if a hand was put in that it can't tell of."""
+    """The command line that writes the same generation into a file; "" if it was steered by z or a mask, which no command line can say."""
     if "z" in settings or "mask" in settings:
         return ""
     words = ["zoo", "inspect", str(source)]
@@ -114,7 +114,7 @@ def command_for(source: Any, settings: dict[str, Any]) -> str:
 
 
 def _test_pictures(model: Any) -> Any:
-    """Pictures that the model hasn't seen, or None where none of that size ship."""
+    """Test pictures of the size that the model generates, or None where none ship."""
     from ..data.images import load_images
 
     name = {(28, 28): "mnist", (8, 8): "digits8x8"}.get(tuple(model.config.image))
@@ -122,21 +122,23 @@ def _test_pictures(model: Any) -> Any:
 
 
 class Turn:
-    """One generation at a time: a new turn ends the one before, and waits until it has stopped."""
+    """One generation at a time: entering asks the current one to stop, and waits until it has.
+
+    Whoever entered goes on only as long as `newest` is the token that entering returned.
+    """
 
     def __init__(self) -> None:
-        self.door, self.room = threading.Lock(), threading.Lock()
+        self.naming, self.running = threading.Lock(), threading.Lock()
         self.newest: object = None
 
     def __enter__(self) -> object:
-        """What `newest` is for as long as no other turn begins."""
-        with self.door:
-            mine = self.newest = object()
-        self.room.acquire()
-        return mine
+        with self.naming:
+            token = self.newest = object()
+        self.running.acquire()
+        return token
 
     def __exit__(self, *error: object) -> None:
-        self.room.release()
+        self.running.release()
 
 
 class Server(ThreadingHTTPServer):
@@ -144,13 +146,13 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
-    allow_reuse_address = sys.platform != "win32"  # there, another program could listen at the same port
+    allow_reuse_address = sys.platform != "win32"  # on Windows it would let another program listen on the same port
 
     def __init__(self, models: Models, port: int = 0):
         self.models = models
         self.token = secrets.token_urlsafe(24)
         self.turn = Turn()
-        self.slots = threading.BoundedSemaphore(CONNECTIONS)
+        self.slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(("127.0.0.1", port), Handler)
         self.port = self.server_address[1]
         self.address = f"http://127.0.0.1:{self.port}/{self.token}/"
@@ -169,11 +171,11 @@ class Server(ThreadingHTTPServer):
             self.slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):  # a client that went away is no news
+        if not isinstance(sys.exc_info()[1], OSError):  # a client that closed its connection is no error
             traceback.print_exc()
 
     def stop(self) -> None:
-        """End what is running, and close."""
+        """Stop the current generation and close the socket."""
         self.turn.newest = None
         self.server_close()
 
@@ -181,7 +183,7 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Server
     server_version, sys_version = "zoo", ""
-    timeout = PATIENCE
+    timeout = TIMEOUT_SECONDS
 
     def do_GET(self) -> None:
         self._answer({"": self._page})
@@ -189,51 +191,51 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer({"model": self._model, "run": self._run, "digit": self._digit})
 
-    def _answer(self, places: dict[str, Any]) -> None:
+    def _answer(self, routes: dict[str, Any]) -> None:
         try:
-            place = self._permitted()
-            if place not in places:
+            route = self._permitted()
+            if route not in routes:
                 raise Refused(404, "there is nothing here")
-            places[place]()
+            routes[route]()
         except Refused as e:
-            self._send(e.status, {"error": e.why})
+            self._send(e.status, {"error": e.reason})
             self._discard()
 
-    # --- who may ask, and what
+    # --- which requests are permitted
 
     def _permitted(self) -> str:
-        """What is asked for, behind the token.  Refused: another Host or Origin than this server's own, or another token."""
+        """The part of the address after the token.  Refused: a Host or Origin that isn't this server's, or a wrong token."""
         if self.headers.get_all("Host", []) not in ([host] for host in self.server.hosts):
-            raise Refused(403, "Host is another one than this server's")  # a name that was made to point here (DNS rebinding)
+            raise Refused(403, "Host isn't this server's")  # such as a name that was made to point here (DNS rebinding)
         origins = self.headers.get_all("Origin", [])
         if origins and origins not in ([f"http://{host}"] for host in self.server.hosts):
             raise Refused(403, "Origin is another page")
         if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise Refused(403, "the request comes from another page")
-        token, slash, place = self.path.partition("?")[0].removeprefix("/").partition("/")
+        token, slash, route = self.path.partition("?")[0].removeprefix("/").partition("/")
         if not secrets.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode()) or not slash:
             raise Refused(403, "the address needs the token that `zoo play` printed")
-        return place
+        return route
 
     def _body(self) -> dict[str, Any]:
-        """The JSON object that was sent; Refused unless it is one, and of a bounded size."""
+        """The request's JSON object; Refused if it isn't one or is too large."""
         if self.headers.get_content_type() != "application/json":
-            raise Refused(415, "the body is JSON: Content-Type application/json")
+            raise Refused(415, "the body must be JSON, with Content-Type application/json")
         lengths = self.headers.get_all("Content-Length", [])
         if "Transfer-Encoding" in self.headers or len(lengths) != 1 or not (lengths[0].isascii() and lengths[0].isdecimal()):
-            raise Refused(411, "the body needs one Content-Length")
-        if len(lengths[0]) > 9 or int(lengths[0]) > MOST_BYTES:
-            raise Refused(413, f"the body has more than {MOST_BYTES:,} bytes")
+            raise Refused(411, "the request needs one Content-Length")
+        if len(lengths[0]) > 9 or int(lengths[0]) > MAX_BODY_BYTES:
+            raise Refused(413, f"the body has more than {MAX_BODY_BYTES:,} bytes")
         content = self.rfile.read(int(lengths[0]))
         try:
-            body = json.loads(content.decode("utf-8"), parse_constant=_no_number)
+            body = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as e:
             raise Refused(400, "the body isn't JSON in UTF-8") from e
         if not isinstance(body, dict):
             raise Refused(400, "the body isn't a JSON object")
         return body
 
-    # --- what there is
+    # --- the routes
 
     def _page(self) -> None:
         live = {"models": list(self.server.models.sources)}
@@ -242,39 +244,39 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content.encode())
 
     def _model(self) -> None:
-        self._computed(lambda asked: self.server.models.describe(asked.get("model")))
+        self._computed(lambda request: self.server.models.describe(request.get("model")))
 
     def _digit(self) -> None:
-        def found(asked: dict[str, Any]) -> dict[str, Any]:
-            pictures, number = _test_pictures(self.server.models.get(asked.get("model"))), asked.get("number")
+        def test_picture(request: dict[str, Any]) -> dict[str, Any]:
+            pictures, number = _test_pictures(self.server.models.get(request.get("model"))), request.get("number")
             if pictures is None:
-                raise ValueError("digit: none of this model's size ship")
+                raise ValueError("digit: no test pictures of this model's size ship")
             if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**31:
                 raise ValueError(f"number is {str(number)[:40]}; it is a whole number of at least 0")
             return {"pixels": pack(pictures[number % len(pictures)], "unit8")}
 
-        self._computed(found)
+        self._computed(test_picture)
 
     def _computed(self, function: Any) -> None:
-        asked = self._body()
+        request = self._body()
         with self.server.turn:
             try:
-                answer = function(asked)
+                answer = function(request)
             except Exception as e:
-                raise Refused(400, _why(e)) from e
+                raise Refused(400, _reason(e)) from e
         self._send(200, answer)
 
     def _run(self) -> None:
-        asked = self._body()
-        with self.server.turn as mine, contextlib.closing(self.server.models.run(asked)) as messages:
+        request = self._body()
+        with self.server.turn as token, contextlib.closing(self.server.models.run(request)) as messages:
             begun = False
-            while self.server.turn.newest is mine and not self._client_left():
+            while self.server.turn.newest is token and not self._client_left():
                 try:
                     message = next(messages, None)
                 except Exception as e:
                     if not begun:
-                        raise Refused(400, _why(e)) from e
-                    message = {"error": _why(e)}
+                        raise Refused(400, _reason(e)) from e
+                    message = {"error": _reason(e)}
                 if message is None:
                     return
                 if not begun:
@@ -285,12 +287,12 @@ class Handler(BaseHTTPRequestHandler):
                 raise Refused(409, "a newer request took the place of this one")
 
     def _client_left(self) -> bool:
-        """Whether the other end has closed: it sends nothing after its request, so there is something to read only then."""
+        """Whether the client has closed the connection: it sends nothing after its request, so the socket is readable only then."""
         readable, _, _ = select.select([self.connection], [], [], 0)
         return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
 
     def _discard(self) -> None:
-        """Take a few megabytes of what is still being sent: to close before would take the answer from a client that hasn't read it."""
+        """Read up to 4 MB that are still being sent: closing earlier would reset the connection before the client has read the answer."""
         self.connection.shutdown(socket.SHUT_WR)
         self.connection.settimeout(0.5)
         with contextlib.suppress(OSError):
@@ -298,7 +300,7 @@ class Handler(BaseHTTPRequestHandler):
                 if not self.connection.recv(2**16):
                     return
 
-    # --- how it is sent
+    # --- sending
 
     def _begin(self, status: int, kind: str, policy: str = "default-src 'none'") -> None:
         self.send_response(status)
@@ -317,31 +319,31 @@ class Handler(BaseHTTPRequestHandler):
         self._line(answer)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the base class refuses by itself (a method, a line too long) looks the same."""
+        """Errors that the base class finds (an unknown method, a line too long), in the same form as ours."""
         self.close_connection = True
         self._send(code, {"error": http.HTTPStatus(code).phrase.lower()})
 
     def log_message(self, format: str, *args: Any) -> None:
-        pass  # the token stands in every line
+        pass  # every line would hold the token
 
 
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"JSON has no number {name}")
 
 
-def _why(e: Exception) -> str:
-    """The message of what the user may have caused; of anything else, the terminal gets the traceback."""
-    if not isinstance(e, USERS_FAULT):
+def _reason(e: Exception) -> str:
+    """The message of an error that the user can have caused; any other is a bug, and its traceback goes to the terminal."""
+    if not isinstance(e, USER_ERRORS):
         traceback.print_exception(e)
-        return f"{type(e).__name__}: a fault of zoo's own; the terminal has more"
+        return f"{type(e).__name__}: a bug in zoo; the terminal shows the traceback"
     message = e.args[0] if isinstance(e, KeyError) and e.args else e
     return " ".join(str(message).split()) or type(e).__name__
 
 
 def play(*models: str | Path | Model, port: int = 0) -> None:
-    """Serve the page until Ctrl-C: models that ship, and those given by name, folder, or as they are."""
+    """Serve the page until Ctrl-C.  models: to begin with, as names, folders or objects; the shipped ones are offered as well."""
     server = Server(Models.of(*models), port)
-    print(f"{server.address}\nOpen this address in a browser on this machine; Ctrl-C ends it.", flush=True)
+    print(f"{server.address}\nOpen this address in a browser on this machine; Ctrl-C stops the server.", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -42,7 +42,7 @@ def _events(model: Any, changes: Changes | None, settings: dict[str, Any]) -> It
 
 
 def make_run(model: Any, *, title: str = "", changes: Changes | None = None, **settings: Any) -> Run:
-    """Generate with these settings, everything recorded.  changes: as for `zoo.patch`."""
+    """Generate with these settings and record everything.  changes: as for `zoo.patch`."""
     settings = {name: value for name, value in settings.items() if value is not None}
     panels: Panels = {}
     steps = []
@@ -62,7 +62,7 @@ def make_run(model: Any, *, title: str = "", changes: Changes | None = None, **s
 
 
 def stream_run(model: Any, *, title: str = "", changes: Changes | None = None, **settings: Any) -> Iterator[dict[str, Any]]:
-    """The same, as messages in JSON's own types while the model runs: {"run"}, then {"step", "grow"} for each step, then {"panels"}."""
+    """The same as messages in JSON's types while the model runs: {"run"}, then {"step", "grow"} for each step, then {"panels"}."""
     settings = {name: value for name, value in settings.items() if value is not None}
     panels: Panels = {}
     for event in _events(model, changes, settings):
@@ -78,20 +78,20 @@ def stream_run(model: Any, *, title: str = "", changes: Changes | None = None, *
 
 
 def in_order(panels: Panels) -> list[dict[str, Any]]:
-    """Panels as the page lists them: the record stands before what is marked `last`."""
-    ends = sorted({**panels, "record": RECORD}.items(), key=lambda item: item[1].get("last", False))
-    return [{"name": name, **packed(panel)} for name, panel in ends]
+    """Panels as the page lists them: the record comes before those that are marked `last`."""
+    ordered = sorted({**panels, "record": RECORD}.items(), key=lambda item: item[1].get("last", False))
+    return [{"name": name, **packed(panel)} for name, panel in ordered]
 
 
 def note_of(settings: dict[str, Any], changes: Changes | None = None) -> str:
-    """The settings that fit into a line."""
+    """The short settings in one line."""
     short = [f"{name.replace('_', '-')} {value}" for name, value in settings.items() if name != "prompt" and np.ndim(value) == 0]
     return ", ".join(short + [f"{path} changed" for path in changes or ()])
 
 
 def plain(model: Any, **settings: Any) -> Iterator[Event]:
-    """A stream that nobody knows more about: the picture is the largest array of each record."""
-    yield {"picture": {"kind": "picture", "title": "What is there", "stage": True, "pictures": []}}
+    """The recorder for all other kinds of models: the picture is the largest array of each record."""
+    yield {"picture": {"kind": "picture", "title": "Current value", "stage": True, "pictures": []}}
     for step in model.steps(**settings):
         arrays = [a for a in step.arrays().values() if a.dtype.kind in "fiub" and 1 < a.size <= PICTURE_LIMIT]
         largest = max(arrays, key=lambda a: a.size, default=np.zeros((1, 1), np.float32))
@@ -107,7 +107,7 @@ def describe(step: Step, model: Any) -> dict[str, Any]:
 def describe_field(name: str, value: Any, model: Any) -> dict[str, Any]:
     a = value if isinstance(value, np.ndarray) else None
     if a is None or a.size == 0 or a.dtype.kind not in "fiub":
-        text = f"{value:.6g}" if isinstance(value, float) else "nothing" if a is not None and not a.size else draw_value(value)
+        text = f"{value:.6g}" if isinstance(value, float) else "empty" if a is not None and not a.size else draw_value(value)
         return {"name": name, "text": text}
     if a.size == 1:
         return {"name": name, "text": f"{a.item():.4g}"}
@@ -123,7 +123,7 @@ def describe_field(name: str, value: Any, model: Any) -> dict[str, Any]:
 
 
 def label_of(step: Step) -> str:
-    """What the slider calls a step."""
+    """The name of a step beside the slider."""
     if hasattr(step, "name"):
         return str(step.name)
     if hasattr(step, "position"):
@@ -135,7 +135,7 @@ def caption_of(step: Step) -> str:
     if isinstance(step, TextStep):
         return f"{step.text!r} with probability {math.exp(step.log_probability):.3g}".replace("\\n", "↵")
     if hasattr(step, "t_previous"):
-        return f"steps to t = {float(step.t_previous):.4g}"
+        return f"to t = {float(step.t_previous):.4g}"
     return str(getattr(step, "formula", ""))
 
 

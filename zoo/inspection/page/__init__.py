@@ -1,10 +1,10 @@
-"""Pages: one HTML file with its style, its script and its data, which opens from disk and asks for nothing.
+"""Pages: one self-contained HTML file with its style, its script and its data.  It opens from disk and loads nothing else.
 
-The data is one JSON object.  Arrays in it are base64 of their bytes, so that the page reads them as typed arrays:
+The data is one JSON object.  Arrays in it are their bytes in base64, which the page reads as typed arrays:
 
     {"dtype": "float32", "shape": [28, 28], "base64": "..."}
 
-dtype float16 halves that where four digits are enough; `unit8` is for numbers in [0, 1] in 256 steps, such as pictures.
+dtype float16 takes half the space where three digits are enough; `unit8` stores numbers in [0, 1] in 256 levels, such as pictures.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ SCRIPTS = ("draw.js", "panels.js", "text.js", "latent.js", "demo.js", "live.js",
 Packed = dict[str, Any]
 
 
-def pack(array: Any, dtype: Literal["float32", "float16", "unit8", "uint8", "int32"] = "float32", **more: Any) -> Packed:
-    """An array as the page reads it; more: what the page is told beside it (scale="signed", range=3.0)."""
+def pack(array: Any, dtype: Literal["float32", "float16", "unit8", "uint8", "int32"] = "float32", **properties: Any) -> Packed:
+    """An array as the page reads it, with further properties of it (scale="signed", range=3.0)."""
     a = np.asarray(array)
     if dtype == "unit8":
         data = (np.nan_to_num(np.clip(a, 0, 1)) * 255 + 0.5).astype(np.uint8)
     else:
         data = a.astype(np.dtype(dtype).newbyteorder("<"))
-    return {"dtype": dtype, "shape": list(a.shape), "base64": base64.b64encode(np.ascontiguousarray(data).tobytes()).decode(), **more}
+    return {"dtype": dtype, "shape": list(a.shape), "base64": base64.b64encode(np.ascontiguousarray(data).tobytes()).decode(), **properties}
 
 
 def unpack(packed: Packed) -> np.ndarray:
-    """What `pack` made, as an array again."""
+    """The array from the result of `pack`."""
     stored = np.uint8 if packed["dtype"] == "unit8" else packed["dtype"]
     a = np.frombuffer(base64.b64decode(packed["base64"]), stored).reshape(packed["shape"])
     return a.astype(np.float32) / 255 if packed["dtype"] == "unit8" else a
@@ -50,22 +50,22 @@ def render(page: dict[str, Any], title: str) -> str:
     page: {"runs": [...]} for the player, {"sections": [...]} for the demo, {"live": {...}} for `zoo play`; see runs.py, demo.py, play.py.
     """
     data = json.dumps(page, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    data = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")  # nothing in the data may end the script
+    data = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")  # or </script> in a text would end it
     style, script, policy = assets("live" in page)
     parts = {"title": html.escape(title), "style": style, "script": script, "page": data, "policy": policy}
     text = (HERE / "page.html").read_text("utf-8")
-    pieces = re.split("{{(.+?)}}", text)  # template text and names by turns
+    pieces = re.split("{{(.+?)}}", text)  # template text and names, alternating
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
 
 
 def assets(live: bool = False) -> tuple[str, str, str]:
-    """Style, script, and what the browser lets the page do: run this script, apply this style, and if it's live ask its own server."""
+    """Style, script, and the page's Content-Security-Policy: this script, this style, and if live, requests to its own server."""
     style = "\n" + (HERE / "page.css").read_text("utf-8")
     names = [name for name in SCRIPTS if name != "live.js" or live]
     script = '\n"use strict";\n' + "\n".join((HERE / name).read_text("utf-8") for name in names)
     hashes = [base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode() for text in (style, script)]
-    asks = " connect-src 'self';" if live else ""
-    policy = (f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:;{asks} "
+    requests = " connect-src 'self';" if live else ""
+    policy = (f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:;{requests} "
               "base-uri 'none'; form-action 'none'")
     return style, script, policy
 

@@ -1,21 +1,21 @@
-// The page of `zoo demo`: a section a model, nothing to play.
+// The page of `zoo demo`: one section per model, nothing to play.
 
 const demo = {};
 
 demo.digits = data => {
   const [n, height, width, channels] = data.pictures.shape;
   const canvases = Array.from({length: n}, (_, i) => el("canvas", {role: "img", "aria-label": `picture ${i + 1} of ${n}`}));
-  const draws = () => canvases.forEach((canvas, i) => paint(canvas, row(data.pictures, i), height, width, channels === 3 ? "colour" : "ink"));
-  listeners.push(draws);
-  draws();
+  const redraw = () => canvases.forEach((canvas, i) => paint(canvas, row(data.pictures, i), height, width, channels === 3 ? "colour" : "ink"));
+  listeners.push(redraw);
+  redraw();
   return el("div", {}, el("p", {class: "note"}, data.note), el("div", {class: "digits"}, ...canvases));
 };
 
 demo.flow = data => {
   const parts = data.steps.flatMap(({name, array}, i) => {
-    const canvas = el("canvas"), draws = () => draw(canvas, array, array.scale, `${name}, ${array.shape.join(" × ")}`);
-    listeners.push(draws);
-    draws();
+    const canvas = el("canvas"), redraw = () => draw(canvas, array, array.scale, `${name}, ${array.shape.join(" × ")}`);
+    listeners.push(redraw);
+    redraw();
     const figure = el("figure", {}, canvas, el("figcaption", {}, name));
     return i ? [el("span", {class: "arrow", "aria-hidden": "true"}, "→"), figure] : [figure];
   });
@@ -24,7 +24,7 @@ demo.flow = data => {
 
 demo.text = data => {
   const body = el("div", {class: "text"}, el("span", {class: "prompt"}, data.prompt));
-  data.pieces.forEach(([text, p], i) => body.append(el("span", {title: `${shown(text)}: ${percent(p)}`,
+  data.pieces.forEach(([text, p], i) => body.append(el("span", {title: `${visible(text)}: ${percent(p)}`,
     style: `background:color-mix(in srgb, var(--accent) ${Math.round(45 * (1 - p))}%, transparent)`}, text)));
   return el("div", {}, el("p", {class: "note"}, data.note), body);
 };

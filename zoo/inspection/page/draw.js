@@ -1,4 +1,4 @@
-// Arrays, colours and pictures: what every panel is made of.
+// Arrays, numbers, elements, colours and pictures: what every panel builds on.
 
 const page = JSON.parse(document.getElementById("page").textContent);
 
@@ -6,7 +6,7 @@ const page = JSON.parse(document.getElementById("page").textContent);
 
 const KINDS = {float32: Float32Array, uint8: Uint8Array, unit8: Uint8Array, int32: Int32Array, float16: Uint16Array};
 
-/** The values of a packed array {dtype, shape, base64}: decoded when first asked for, then kept. */
+/** The values of a packed array {dtype, shape, base64}: decoded at first use, then stored. */
 function values(packed) {
   if (packed.values) return packed.values;
   const bytes = Uint8Array.from(atob(packed.base64), c => c.charCodeAt(0));
@@ -27,17 +27,17 @@ function half(bits) {
 function grow(data, part) {
   if (Array.isArray(data)) data.push(part);
   else if ("dtype" in data) append(data, part);
-  else for (const [name, more] of Object.entries(part)) grow(data[name], more);
+  else for (const [name, member] of Object.entries(part)) grow(data[name], member);
 }
 
-/** Another row of a packed array, or if it's ragged another stretch; the room for them doubles when it's full. */
+/** Append a row to a packed array, or if it's ragged a stretch of any length; its storage doubles when full. */
 function append(packed, part) {
-  const have = values(packed), more = values(part), size = have.length + more.length;
+  const before = values(packed), added = values(part), size = before.length + added.length;
   if (!packed.store || packed.store.length < size) {
-    packed.store = new more.constructor(2 * size);
-    packed.store.set(have);
+    packed.store = new added.constructor(2 * size);
+    packed.store.set(before);
   }
-  packed.store.set(more, have.length);
+  packed.store.set(added, before.length);
   packed.values = packed.store.subarray(0, size);
   packed.shape = packed.ragged ? [size] : [(packed.shape[0] ?? 0) + 1, ...part.shape];
 }
@@ -57,10 +57,10 @@ function number(x) {
   return String(Number(x.toPrecision(4)));
 }
 
-const percent = p => p >= 0.9995 ? "100 %" : p >= 0.0995 ? (100 * p).toFixed(0) + " %" : p >= 0.00095 ? (100 * p).toFixed(1) + " %" : p > 0 ? "<0.1 %" : "0";
+const percent = p => p >= 0.9995 ? "100%" : p >= 0.0995 ? (100 * p).toFixed(0) + "%" : p >= 0.00095 ? (100 * p).toFixed(1) + "%" : p > 0 ? "<0.1%" : "0%";
 
-/** A token as it can be read: spaces and line ends shown. */
-const shown = text => text === "" ? "∅" : text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "␣");
+/** A token with visible signs for spaces, tabs and line ends. */
+const visible = text => text === "" ? "∅" : text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "␣");
 
 // --- elements
 
@@ -68,14 +68,14 @@ function el(tag, attributes = {}, ...children) {
   const node = tag.startsWith("svg:") ? document.createElementNS("http://www.w3.org/2000/svg", tag.slice(4)) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "style") node.style.cssText = value ?? "";  // a style attribute is what the page's policy forbids
+    else if (name === "style") node.style.cssText = value ?? "";  // the page's policy forbids style attributes
     else if (value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.filter(c => c !== null && c !== undefined));
   return node;
 }
 
-// --- colours: read from the style sheet, so that one place decides
+// --- colours: read from the style sheet, their only definition
 
 let palette = null;
 function colour(name) {
@@ -95,8 +95,8 @@ const SCALES = {
 };
 
 /** Paint numbers on a canvas, one pixel each.
- *  scale: "ink" (0 is paper, 1 is ink), "heat" (0 to the greatest), "signed" (0 is paper, colours for either sign), "colour" (3 channels).
- *  range: the number that gets the full colour; without it, the greatest. */
+ *  scale: "ink" (0 is paper, 1 is ink), "heat" (0 to the maximum), "signed" (0 is paper, one colour per sign), "colour" (3 channels).
+ *  range: the magnitude that gets the full colour; unless given, the maximum. */
 function paint(canvas, data, height, width, scale = "ink", range = null) {
   if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
   const context = canvas.getContext("2d"), image = context.createImageData(width, height), out = image.data, n = width * height;
@@ -116,7 +116,7 @@ function paint(canvas, data, height, width, scale = "ink", range = null) {
   context.putImageData(image, 0, 0);
 }
 
-/** How the numbers of an array of this shape are laid out as a picture: [height, width]. */
+/** The [height, width] in which an array of this shape is drawn. */
 function layout(shape) {
   let s = shape.filter((d, i) => d !== 1 || i >= shape.length - 2);
   if (shape.length >= 3 && shape[shape.length - 1] === 1) s = shape.slice(0, -1);  // one channel
@@ -129,7 +129,7 @@ function layout(shape) {
   return [height, Math.ceil(n / height)];
 }
 
-/** An array as a picture with a name that can be read aloud. */
+/** Draw an array, with a label for screen readers. */
 function draw(canvas, packed, scale, label, range = null) {
   const [height, width] = layout(packed.shape);
   paint(canvas, values(packed), height, width, scale, range);
@@ -137,13 +137,13 @@ function draw(canvas, packed, scale, label, range = null) {
   canvas.setAttribute("aria-label", label);
 }
 
-/** Change an element's text only if it's another: what stays the same costs no layout. */
-function say(node, text) {
+/** Set an element's text only if it differs: an unchanged text costs no layout. */
+function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Scroll a box so that the k-th of its children can be seen.  Everything is measured once, and again when the box has another size or
- *  more children: to ask for a position after a change makes the browser lay the whole page out. */
+/** A function that scrolls a box so that the k-th of its children is visible.  Positions are measured once, and again when the box is
+ *  resized or has new children: asking for a position after a change makes the browser compute the layout of the whole page. */
 function follow(box, children) {
   let tops = null, height = 0, at = 0;
   new ResizeObserver(() => { tops = null; }).observe(box);
@@ -157,10 +157,10 @@ function follow(box, children) {
   };
 }
 
-// --- what is chosen on the page: shared by all runs, so that two of them show the same layer
+// --- choices on the page: shared by all runs, so that two of them show the same layer
 
 const chosen = {};
-const listeners = [];  // called with true if the colours are others
+const listeners = [];  // called with true if the colours have changed
 function choose(name, value) {
   chosen[name] = value;
   for (const listener of listeners) listener(false);
@@ -179,6 +179,6 @@ setTheme(hash.has("theme") ? hash.get("theme") === "dark" : system.matches);
 system.addEventListener("change", () => setTheme(system.matches));
 
 function themeButton() {
-  return el("button", {id: "theme", "aria-label": "light or dark", title: "light or dark (t)",
+  return el("button", {id: "theme", "aria-label": "switch between light and dark", title: "light or dark (t)",
     onclick: () => setTheme(document.documentElement.dataset.theme !== "dark")}, "◐");
 }

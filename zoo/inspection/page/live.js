@@ -1,10 +1,11 @@
-// The page of `zoo play`: what may be set, a hand to put in, and a run that grows while the server computes it.
+// The page of `zoo play`: a form, a tool to change z or a picture by hand, and a run that grows while the server computes it.
 
 const live = {
-  model: null,     // what the server says of the model: name, controls, tool
-  run: null,       // the one that is fed; page.runs may have another before it, kept to compare with
-  known: 0,        // steps of it when it was last drawn: who stands at the last one follows
-  asking: null,    // the request that is under way
+  model: null,     // the server's description of the model: name, controls, tool
+  run: null,       // the run that is being filled; page.runs may have another before it, for comparison
+  drawn: 0,        // how many of its steps were there when it was last drawn: a user at the last one follows the new ones
+  asking: null,    // the request in progress
+  summary: "",     // what the status line says when the run is complete
   fields: {},      // name -> {value(), set(v)} of each control
   tool: null,
 };
@@ -13,12 +14,12 @@ const live = {
 
 async function ask(place, body, signal) {
   const response = await fetch(place, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body), signal})
-    .catch(e => { throw e.name === "AbortError" ? e : new Error("The server doesn't answer: has zoo play ended?"); });
+    .catch(e => { throw e.name === "AbortError" ? e : new Error("The server doesn't answer. Is zoo play still running?"); });
   if (!response.ok) throw new Error((await response.json()).error);
   return response;
 }
 
-/** The objects of a stream that has one a line; in lists, as they come together. */
+/** The objects of a stream with one per line, in lists of those that arrive together. */
 async function* linesOf(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -31,32 +32,32 @@ async function* linesOf(stream) {
   }
 }
 
-/** Ask for a run and feed it to the page; more: settings beside those of the form; atOnce: draw it when it's whole, at the step that is shown. */
-async function generate(more = {}, atOnce = false) {
+/** Request a run and fill the page with it.  extra: settings beside those of the form; whole: draw the run when it is complete, at the current step. */
+async function generate(extra = {}, whole = false) {
   live.asking?.abort();
   const asking = live.asking = new AbortController(), began = performance.now();
   const slow = setInterval(() => {
-    if (!live.known) status(`computing … ${((performance.now() - began) / 1000).toFixed(0)} s${performance.now() - began > 3000 ? "; kernels are compiled once, at their first use" : ""}`);
+    if (!live.drawn) status(`computing … ${((performance.now() - began) / 1000).toFixed(0)} s${performance.now() - began > 3000 ? " (kernels are compiled at their first use)" : ""}`);
   }, 1000);
-  if (!atOnce) {
+  if (!whole) {
     busy(true);
-    live.known = 0;
+    live.drawn = 0;
   }
   try {
-    const response = await ask("run", {model: live.model.name, ...settings(), ...more}, asking.signal);
-    const held = [];
-    live.told = "stopped";
+    const response = await ask("run", {model: live.model.name, ...settings(), ...extra}, asking.signal);
+    const waiting = [];
+    live.summary = "stopped";
     for await (const messages of linesOf(response.body)) {
       if (live.asking !== asking) return;
-      if (atOnce) held.push(...messages);
+      if (whole) waiting.push(...messages);
       else for (const message of messages) receive(message);
     }
-    for (const message of held) receive(message);
-    finish(atOnce);
-    status(live.told);
+    for (const message of waiting) receive(message);
+    finish(whole);
+    status(live.summary);
   } catch (e) {
     if (live.asking !== asking) return;
-    finish(atOnce);
+    finish(whole);
     status(e.name === "AbortError" ? "stopped" : e.message, e.name !== "AbortError");
   } finally {
     clearInterval(slow);
@@ -66,35 +67,35 @@ async function generate(more = {}, atOnce = false) {
 
 const settings = () => Object.fromEntries(Object.entries(live.fields).map(([name, field]) => [name, field.value()]));
 
-// --- feeding the page
+// --- filling the page
 
 function receive(message) {
   if (message.run) begin(message.run, message.command);
   else if (message.step) {
-    const run = live.run, byName = new Map(run.made.map(p => [p.name, p]));
+    const run = live.run, byName = new Map(run.views.map(v => [v.name, v]));
     run.steps.push(message.step);
     for (const [name, part] of Object.entries(message.grow)) grow(byName.get(name).data, part);
-    for (const panel of run.made) panel.stale ||= "grown";
-    soon();
+    for (const view of run.views) view.stale ||= "grown";
+    scheduleDrawing();
   } else if (message.panels) {
     for (const data of message.panels) place(live.run, data);
   } else if (message.end) {
     const {seconds, steps} = message.end, s = seconds < 0.1 ? `${(1000 * seconds).toFixed(0)} ms` : `${seconds.toFixed(1)} s`;
-    live.told = `${steps} steps in ${s}` + (steps > 20 ? `, ${(steps / seconds).toFixed(0)} a second` : "");
+    live.summary = `${steps} steps in ${s}` + (steps > 20 ? `, ${(steps / seconds).toFixed(0)} per second` : "");
   } else if (message.error) throw new Error(message.error);
 }
 
-/** A run begins: panels that are as they were get its data, others are made. */
+/** A run begins: panels that look the same are filled again, others are built. */
 function begin(fresh, command) {
   const marks = fresh.panels.map(data => JSON.stringify(data)), old = live.run;
   document.getElementById("command").textContent = command;
   document.getElementById("command").classList.toggle("hidden", !command);
-  if (old && fresh.panels.every(data => old.made.some(p => p.name === data.name)) && old.made.length === fresh.panels.length) {
+  if (old && fresh.panels.every(data => old.views.some(v => v.name === data.name)) && old.views.length === fresh.panels.length) {
     old.steps = [];
     old.element.firstChild.replaceChildren(el("h2", {}, fresh.title), el("span", {class: "note"}, fresh.note));
     fresh.panels.forEach((data, k) => {
-      const panel = old.made.find(p => p.name === data.name);
-      if (panel.mark === marks[k]) { Object.assign(panel.data, data); panel.stale = "anew"; } else place(old, data);
+      const view = old.views.find(v => v.name === data.name);
+      if (view.mark === marks[k]) { Object.assign(view.data, data); view.stale = "restarted"; } else place(old, data);
     });
   } else {
     const element = buildRun(fresh);
@@ -104,37 +105,37 @@ function begin(fresh, command) {
     page.runs = [...page.runs.filter(run => run !== old), fresh];
     arrange();
   }
-  fresh.panels.forEach((data, k) => { live.run.made.find(p => p.name === data.name).mark = marks[k]; });
+  fresh.panels.forEach((data, k) => { live.run.views.find(v => v.name === data.name).mark = marks[k]; });
 }
 
-let coming = false;
-/** Draw what has arrived, once a frame. */
-function soon() {
-  if (coming) return;
-  coming = true;
-  requestAnimationFrame(() => { coming = false; drawArrived(); });
+let scheduled = false;
+/** Draw the steps that have arrived, once per frame. */
+function scheduleDrawing() {
+  if (scheduled) return;
+  scheduled = true;
+  requestAnimationFrame(() => { scheduled = false; drawArrived(); });
 }
 
 function drawArrived() {
   const n = live.run?.steps.length ?? 0;
   if (!n || !live.asking) return;
-  const follows = player.step >= live.known - 1 || live.known === 0;
-  player.hurried = true;
+  const follows = player.step >= live.drawn - 1 || live.drawn === 0;
+  player.arriving = true;
   if (follows) player.go(n - 1);
   else player.go(player.step);
-  player.hurried = false;
-  live.known = n;
+  player.arriving = false;
+  live.drawn = n;
   status(live.fields.n ? `${n} of ${live.fields.n.value()}` : `${n} steps`);
 }
 
-/** The run is whole: every panel is brought up to date. */
+/** The run is complete: bring every panel up to date. */
 function finish(stay) {
   const n = live.run?.steps.length ?? 0;
   if (!n) return;
-  const follows = player.step >= live.known - 1 || live.known === 0;
-  live.known = n;
-  const drawn = live.run.steps.findIndex(s => s.label === "pixels");  // after which a GAN has its verdict
-  player.go(!follows || stay ? player.step : drawn < 0 ? n - 1 : drawn);
+  const follows = player.step >= live.drawn - 1 || live.drawn === 0;
+  live.drawn = n;
+  const pixels = live.run.steps.findIndex(s => s.label === "pixels");  // a GAN's verdict comes after it
+  player.go(!follows || stay ? player.step : pixels < 0 ? n - 1 : pixels);
   live.tool?.take?.(live.run);
 }
 
@@ -142,7 +143,7 @@ function arrange() {
   live.runs.className = "runs " + (page.runs.length > 1 ? "two" : "one");
 }
 
-/** Keep this run: the next one stands beside it. */
+/** Keep this run: the next one will appear beside it. */
 function keepBeside() {
   if (!live.run?.steps.length || live.asking) return;
   if (page.runs.length > 1) page.runs.shift().element.remove();
@@ -152,16 +153,16 @@ function keepBeside() {
     kept.element.remove();
     arrange();
     player.go(player.step);
-  }}, "let go"));
+  }}, "remove"));
   live.run = null;
-  status("Kept. Change something: the next run stands beside it.");
+  status("Kept. Change a setting: the next run appears beside this one.");
 }
 
 // --- the form
 
 function status(text, wrong = false) {
   const line = document.getElementById("status");
-  say(line, text);
+  setText(line, text);
   line.classList.toggle("wrong", wrong);
 }
 
@@ -171,21 +172,21 @@ function busy(on) {
   if (on) status("computing …");
 }
 
-/** Generate anew because this was changed: a control's name, or "make", the button. */
-function again(name) {
-  const more = live.tool?.settings(name) ?? {};
+/** Generate again because of a change: a control's name, "make" for the button, "fill" for the tool that fills in. */
+function regenerate(name) {
+  const extra = live.tool?.settings(name) ?? {};
   clearTimeout(live.timer);
-  live.timer = setTimeout(() => generate(more), 120);
+  live.timer = setTimeout(() => generate(extra), 120);
 }
 
-/** One control of the form: {element, value(), set(v)}. */
-function field(c, told = again) {
-  const changed = () => told(c.name);
+/** One control of the form: {element, value(), set(v)}; onChange(name) is called when the user has changed it. */
+function field(c, onChange = regenerate) {
+  const changed = () => onChange(c.name);
   const id = `set-${c.name}`, label = el("span", {class: "name"}, c.label), note = c.note || null;
   if (c.kind === "text") {
     let last = c.default;
     const take = () => { last = input.value; changed(); };
-    const input = el("textarea", {id, rows: 2, maxlength: c.most, spellcheck: "false", title: note, placeholder: "how it begins", onchange: () => { if (input.value !== last) take(); }, onkeydown: e => {
+    const input = el("textarea", {id, rows: 2, maxlength: c.most, spellcheck: "false", title: note, placeholder: "start of the text", onchange: () => { if (input.value !== last) take(); }, onkeydown: e => {
       if (e.key === "Enter" && !e.shiftKey) { e.preventDefault(); take(); }
     }}, c.default);
     return {element: el("label", {class: "field prompt"}, label, input), value: () => input.value, set: v => { input.value = v; }};
@@ -218,14 +219,14 @@ function field(c, told = again) {
     return {element: el("div", {class: "field"}, label, el("div", {class: "beside"}, input, another)), value: () => Number(input.value), set: v => { input.value = v; }};
   }
   const off = c.off !== null, output = el("b", {});
-  const input = el("input", {id, type: "range", min: c.least, max: c.most, step: c.by, value: c.default ?? c.off, title: note, "aria-label": c.label, oninput: tell, onchange: changed});
+  const input = el("input", {id, type: "range", min: c.least, max: c.most, step: c.by, value: c.default ?? c.off, title: note, "aria-label": c.label, oninput: showValue, onchange: changed});
   const value = () => off && Number(input.value) === c.off ? null : Number(input.value);
-  function tell() {
-    say(output, value() === null ? "off" : String(Number(Number(input.value).toFixed(2))));
+  function showValue() {
+    setText(output, value() === null ? "off" : String(Number(Number(input.value).toFixed(2))));
     input.setAttribute("aria-valuetext", output.textContent);
   }
-  tell();
-  return {element: el("label", {class: "field"}, el("span", {class: "name"}, c.label, " ", output), input), value, set: v => { input.value = v ?? c.off; tell(); }};
+  showValue();
+  return {element: el("label", {class: "field"}, el("span", {class: "name"}, c.label, " ", output), input), value, set: v => { input.value = v ?? c.off; showValue(); }};
 }
 
 async function chooseModel(name) {
@@ -243,7 +244,7 @@ async function chooseModel(name) {
   page.runs = page.runs.filter(run => run !== live.run);
   live.run = null;
   arrange();
-  live.known = 0;
+  live.drawn = 0;
   document.querySelector(".top .facts").textContent = live.model.facts;
   live.fields = Object.fromEntries(live.model.controls.map(c => [c.name, field(c)]));
   document.getElementById("fields").replaceChildren(...Object.values(live.fields).map(f => f.element));
@@ -252,30 +253,30 @@ async function chooseModel(name) {
   return generate();
 }
 
-// --- tools: {element, settings(name): what they add to a request because `name` was changed, take(run): a run is whole, redraw(run)}
+// --- tools: {element, settings(name): what to add to a request after a change of `name`, take(run): a run is complete, redraw(run)}
 
 const tools = {};
 
-/** The picture of a run that is whole: {array, height, width, channels}. */
+/** The picture of a complete run: {values, height, width, channels}. */
 function pictureOf(run) {
-  const panel = run.made.find(p => p.name === "picture"), at = run.steps.findIndex(s => s.label === "pixels");
-  const packed = panel?.data.pictures?.[at < 0 ? run.steps.length - 1 : at];
+  const view = run.views.find(v => v.name === "picture"), at = run.steps.findIndex(s => s.label === "pixels");
+  const packed = view?.data.pictures?.[at < 0 ? run.steps.length - 1 : at];
   return packed && {values: values(packed), height: packed.shape[0], width: packed.shape[1], channels: packed.shape[2] ?? 1};
 }
 
 /** Sliders for z: while one is dragged, the newest position is computed as soon as the last one is done. */
 tools.latent = data => {
-  const canvas = el("canvas", {role: "img", "aria-label": "the picture that this z becomes"});
-  let moved = false, under = false, wanted = false;
+  const canvas = el("canvas", {role: "img", "aria-label": "the picture decoded from this z"});
+  let moved = false, computing = false, changed = false;
   async function follow() {
-    moved = wanted = true;
-    if (under) return;
-    under = true;
-    while (wanted) {
-      wanted = false;
+    moved = changed = true;
+    if (computing) return;
+    computing = true;
+    while (changed) {
+      changed = false;
       await generate({z: Array.from(controls.z)}, true);
     }
-    under = false;
+    computing = false;
   }
   const controls = latentControls(data, follow);
   function redraw(run) {
@@ -299,12 +300,12 @@ tools.latent = data => {
   };
 };
 
-/** A picture to cover, and to draw on; what is covered is filled in. */
+/** A picture to draw on, and to cover; the model fills in the covered part. */
 tools.paint = data => {
   const [height, width, channels = 1] = data.image, n = height * width;
   const pixels = new Float32Array(n * channels), covered = new Uint8Array(n);
   const canvas = el("canvas", {id: "paint", role: "img", tabindex: "0"}), over = el("canvas", {class: "over", "aria-hidden": "true"});
-  let brush = "cover", size = 2, own = false, filling = false;  // own: the user's picture, which no run replaces
+  let brush = "cover", size = 2, edited = false, filling = false;  // edited: by the user, so no run replaces it
   function redraw() {
     paint(canvas, pixels, height, width, channels === 3 ? "colour" : "ink");
     over.width = width; over.height = height;
@@ -322,7 +323,7 @@ tools.paint = data => {
       const dx = i % width + 0.5 - x, dy = Math.floor(i / width) + 0.5 - y;
       if (dx * dx + dy * dy > size * size) continue;
       if (brush === "cover" || brush === "uncover") covered[i] = brush === "cover" ? 1 : 0;
-      else { pixels.fill(brush === "ink" ? 1 : 0, i * channels, (i + 1) * channels); own = true; }
+      else { pixels.fill(brush === "ink" ? 1 : 0, i * channels, (i + 1) * channels); edited = true; }
     }
   }
   let last = null;
@@ -336,42 +337,42 @@ tools.paint = data => {
     redraw();
   }
   for (const type of ["pointerdown", "pointermove"]) canvas.addEventListener(type, stroke);
-  const button = (text, onclick, more = {}) => el("button", {type: "button", onclick, ...more}, text);
-  const brushes = [["cover", "cover"], ["uncover", "uncover"], ["ink", "ink"], ["rub", "rub out"]].map(([name, text]) =>
-    button(text, e => { brush = name; brushes.forEach(b => b.setAttribute("aria-pressed", String(b === e.target))); }, {"aria-pressed": String(name === brush)}));
+  const button = (text, onclick, attributes = {}) => el("button", {type: "button", onclick, ...attributes}, text);
+  const brushes = ["cover", "uncover", "ink", "erase"].map(name =>
+    button(name, e => { brush = name; brushes.forEach(b => b.setAttribute("aria-pressed", String(b === e.target))); }, {"aria-pressed": String(name === brush)}));
   const sizes = el("input", {type: "range", min: 0.6, max: 5, step: 0.2, value: size, "aria-label": "size of the brush", oninput: e => { size = Number(e.target.value); }});
   const repeats = field(data.repeats, () => {});
-  const fill = button("Fill in what is covered", () => { filling = true; again("fill"); }, {id: "fill", class: "primary"});
+  const fill = button("Fill in the covered part", () => { filling = true; regenerate("fill"); }, {id: "fill", class: "primary"});
   const uncover = button("uncover all", () => { covered.fill(0); redraw(); });
   const bytes = a => btoa(String.fromCharCode(...a));
   const painted = () => ({image: bytes(Uint8Array.from(pixels, v => Math.round(255 * v))), mask: bytes(covered), repeats: repeats.value()});
-  function takeUp(run) {
+  function load(run) {
     const picture = pictureOf(run);
-    if (picture) { pixels.set(picture.values); own = false; redraw(); }
+    if (picture) { pixels.set(picture.values); edited = false; redraw(); }
   }
   async function testDigit() {
     try {
       const number = Math.floor(Math.random() * 10000);
       pixels.set(values((await (await ask("digit", {model: live.model.name, number})).json()).pixels));
-      own = true;
+      edited = true;
       redraw();
     } catch (e) { status(e.message, true); }
   }
   redraw();
   return {
-    element: toolCard("Paint on it", "cover a part, and the model fills it in so that it goes with the rest",
+    element: toolCard("Paint on the picture", "cover a part of it, and the model fills it in to fit the rest",
       el("div", {class: "painting"}, el("div", {class: "easel"}, canvas, over), el("div", {},
         el("div", {class: "controls"}, el("div", {class: "segments", role: "group", "aria-label": "brush"}, ...brushes), el("label", {}, "size", sizes)),
         el("div", {class: "controls"}, button("cover the left half", () => cover(x => x < width / 2)), button("cover the lower half", () => cover((x, y) => y >= height / 2)), uncover),
-        el("div", {class: "controls"}, button("the picture below", () => live.run?.steps.length && takeUp(live.run)), data.digits ? button("a test digit", testDigit) : null,
-          button("empty paper", () => { pixels.fill(0); own = true; redraw(); })),
+        el("div", {class: "controls"}, button("use the generated picture", () => live.run?.steps.length && load(live.run)), data.digits ? button("a test digit", testDigit) : null,
+          button("clear", () => { pixels.fill(0); edited = true; redraw(); })),
         el("div", {class: "controls"}, repeats.element, fill)))),
     settings(name) {
       if (name === "make") filling = false;
       return filling && covered.includes(1) ? painted() : {};
     },
     redraw,
-    take(run) { if (!own && !filling) takeUp(run); },
+    take(run) { if (!edited && !filling) load(run); },
   };
 };
 
@@ -381,12 +382,12 @@ const toolCard = (title, note, body) => el("section", {class: "card", id: "tool"
 
 function buildLive() {
   const models = el("select", {id: "model", onchange: e => chooseModel(e.target.value)}, ...page.live.models.map(name => el("option", {value: name}, name)));
-  const form = el("form", {class: "card ask", "aria-label": "what to make", onsubmit: e => { e.preventDefault(); again("make"); }},
+  const form = el("form", {class: "card ask", "aria-label": "settings", onsubmit: e => { e.preventDefault(); regenerate("make"); }},
     el("label", {class: "field"}, el("span", {class: "name"}, "model"), models), el("div", {id: "fields"}),
     el("div", {class: "actions"}, el("button", {id: "make", type: "submit", class: "primary"}, "Generate"),
       el("button", {id: "stop", type: "button", onclick: () => live.asking?.abort()}, "Stop"),
-      el("button", {id: "beside", type: "button", title: "keep this run; the next one stands beside it", onclick: keepBeside}, "Keep beside"),
-      el("span", {id: "status", role: "status", class: "note"}), el("code", {id: "command", class: "hidden", title: "the same as a file"})));
+      el("button", {id: "beside", type: "button", title: "keep this run; the next one appears beside it", onclick: keepBeside}, "Keep to compare"),
+      el("span", {id: "status", role: "status", class: "note"}), el("code", {id: "command", class: "hidden", title: "this command writes the same into a file"})));
   live.runs = el("main", {class: "runs one"});
   live.place = el("div", {});
   document.body.append(header(), el("div", {class: "desk"}, form, live.place), live.runs, player.build());

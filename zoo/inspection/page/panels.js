@@ -1,10 +1,10 @@
-// What can stand beside the picture.  A panel is made from its data and shows any step of it:
-// panels[kind](data, run) -> {element, show(i), grow(anew)?}.
-// grow: the data got longer, which on a live page they do while one looks; anew: they are another run's.  It's called before the first show.
+// The kinds of panels.  A panel is built from its data and shows any step of them:
+// panels[kind](data, run) -> {element, show(i), grow(restarted)?}.
+// grow is called when the data have become longer, as they do on a live page, and before the first show; restarted: they belong to a new run.
 
 const panels = {};
 
-/** The picture itself: one array a step. */
+/** The picture: one array per step. */
 panels.picture = (data, run) => {
   const canvas = el("canvas"), caption = el("p", {class: "caption"});
   return {
@@ -18,10 +18,10 @@ panels.picture = (data, run) => {
   };
 };
 
-/** Everything that the record holds: a row a field. */
+/** Everything in the record: one row per field. */
 panels.record = (data, run) => {
   const body = el("tbody"), rows = new Map();
-  const head = el("thead", {}, el("tr", {}, ...["field", "value", "mean", "deviation", "from", "to", ""].map(t => el("th", {scope: "col"}, t))));
+  const head = el("thead", {}, el("tr", {}, ...["field", "value", "mean", "standard deviation", "minimum", "maximum", ""].map(t => el("th", {scope: "col"}, t))));
   function make(name) {
     const cells = Array.from({length: 6}, () => el("td", {class: "number"})), canvas = el("canvas");
     cells[5].append(canvas);
@@ -35,7 +35,7 @@ panels.record = (data, run) => {
         if (!rows.has(field.name)) rows.set(field.name, make(field.name));
         const {row, cells, canvas} = rows.get(field.name);
         const statistics = field.statistics ? field.statistics.map(number) : ["", "", "", ""];
-        [field.text, ...statistics].forEach((text, j) => say(cells[j], text));
+        [field.text, ...statistics].forEach((text, j) => setText(cells[j], text));
         cells[0].classList.toggle("shape", Boolean(field.statistics));
         canvas.classList.toggle("hidden", !field.picture);
         if (field.picture) draw(canvas, field.picture, field.picture.scale, `${field.name} as a picture`);
@@ -46,7 +46,7 @@ panels.record = (data, run) => {
   };
 };
 
-/** Rows of small pictures, one column a step; a click goes there. */
+/** Rows of small pictures, one column per step; a click on a column goes to that step. */
 panels.strip = (data, run) => {
   const rows = Object.keys(data.rows).map(title => ({title, get data() { return data.rows[title]; }, canvas: el("canvas"), now: el("div", {class: "now"})}));
   const size = data.size ?? 56, gap = 1;
@@ -91,7 +91,7 @@ panels.strip = (data, run) => {
   };
 };
 
-/** Numbers over the steps as lines, and where we are. */
+/** Numbers over the steps as lines, with the current step marked. */
 panels.curve = (data, run) => {
   const W = 360, H = 150, left = 44, bottom = 20, colours = ["var(--accent)", "var(--positive)", "var(--muted)"];
   const svg = el("svg:svg", {viewBox: `0 0 ${W} ${H}`, role: "img"}), series = Object.values(data.series);
@@ -119,13 +119,13 @@ panels.curve = (data, run) => {
       Object.values(data.series).forEach((values, k) => {
         const v = values[Math.min(i, values.length - 1)];
         dots[k].setAttribute("cx", x(i)); dots[k].setAttribute("cy", Number.isFinite(v) ? y(v) : -99);
-        say(readings[k].lastChild, number(v));
+        setText(readings[k].lastChild, number(v));
       });
     },
   };
 };
 
-/** Numbers with names, a list a step. */
+/** Named numbers as bars, one set per step. */
 panels.bars = (data, run) => {
   const signed = data.signed, element = el("div", {class: "bars" + (signed ? " signed" : "")});
   const rows = data.labels.map(name => {
@@ -148,13 +148,13 @@ panels.bars = (data, run) => {
           fill.style.left = "50%"; fill.style.width = "50%"; fill.style.transform = `scaleX(${part})`;
           fill.style.background = part >= 0 ? "var(--positive)" : "var(--negative)";
         } else fill.style.transform = `scaleX(${Math.max(0, part)})`;
-        say(value, !known ? "–" : data.percent ? percent(now[k]) : number(now[k]));
+        setText(value, !known ? "–" : data.percent ? percent(now[k]) : number(now[k]));
       });
     },
   };
 };
 
-/** Arrays with names, such as the layers of a network: the first sizes[i] of them at step i. */
+/** Named arrays, such as the layers of a network: the first sizes[i] of them at step i. */
 panels.arrays = (data, run) => {
   const element = el("div", {class: "flow"});
   const figures = new Map();
@@ -165,7 +165,7 @@ panels.arrays = (data, run) => {
         if (!figures.has(name)) figures.set(name, el("figure", {}, el("canvas"), el("figcaption")));
         const figure = figures.get(name);
         draw(figure.firstChild, array, array.scale, `${name}, ${array.shape.join(" × ")}`, array.range ?? null);
-        say(figure.lastChild, name);
+        setText(figure.lastChild, name);
         return figure;
       });
       if (now.length !== element.children.length || now.some((f, k) => f !== element.children[k])) element.replaceChildren(...now);
@@ -173,7 +173,7 @@ panels.arrays = (data, run) => {
   };
 };
 
-/** Points of the plane, all of them at each step. */
+/** Points of the plane, all of them at every step. */
 panels.points = (data, run) => {
   const W = 300, scale = v => (v / data.reach + 1) * W / 2, dots = [];
   const element = el("svg:svg", {viewBox: `0 0 ${W} ${W}`, role: "img"}, el("svg:rect", {width: W, height: W, rx: 8, fill: "var(--soft)"}));
@@ -191,9 +191,9 @@ panels.points = (data, run) => {
   };
 };
 
-/** One line of words a step: why this happened. */
+/** A few sentences per step: what happened, and why. */
 panels.why = (data, run) => {
-  // room for as many lines as it usually has: a line more or less would move everything below it
+  // room for the usual number of lines: a line more or less would move everything below it
   const element = el("p", {class: "why", "aria-live": "polite", style: data.lines ? `min-height:${1.6 * data.lines}em` : null});
   return {
     element,
@@ -204,7 +204,7 @@ panels.why = (data, run) => {
   };
 };
 
-/** Many numbers over time: a column a step, a row a number; what hasn't happened yet is covered. */
+/** Many numbers over time: one column per step, one row per number; later steps are covered. */
 panels.timeline = (data, run) => {
   const rows = Object.keys(data.rows).map(title => ({title, get data() { return data.rows[title]; }, canvas: el("canvas"), cover: el("div", {class: "cover"}), reading: el("span", {class: "number note"})}));
   const steps = r => r.data.values.shape[0];
@@ -225,7 +225,7 @@ panels.timeline = (data, run) => {
       for (const r of rows) {
         r.cover.style.left = 100 * (i + 1) / steps(r) + "%";
         const now = row(r.data.values, i);
-        say(r.reading, "mean " + number(now.reduce((a, b) => a + b, 0) / now.length));
+        setText(r.reading, "mean " + number(now.reduce((a, b) => a + b, 0) / now.length));
       }
     },
   };

@@ -1,20 +1,20 @@
-// One run or two, and the bar that plays them: slider, buttons, keys.
+// One run or two, and the bar that plays them: slider, buttons, keys.  A view is a panel on the page: {element, show, grow, name, data, ...}.
 
 const player = {
   step: 0, playing: false, due: 0, speed: 6,
-  hurried: false,  // steps arrive while one looks: like playing, only what can be seen is drawn
+  arriving: false,  // steps arrive from the server: as when playing, only visible panels are drawn
   get length() { return Math.max(0, ...page.runs.map(r => r.steps.length)); },
 
   go(i) {
     if (!this.length) return;
     this.step = Math.max(0, Math.min(this.length - 1, i));
-    for (const run of page.runs) if (run.steps.length) show(run, Math.min(this.step, run.steps.length - 1), this.playing || this.hurried);
+    for (const run of page.runs) if (run.steps.length) show(run, Math.min(this.step, run.steps.length - 1), this.playing || this.arriving);
     const longest = page.runs.reduce((a, b) => b.steps.length > a.steps.length ? b : a), step = longest.steps[this.step];
     this.slider.max = this.length - 1;
     this.slider.value = this.step;
     this.slider.setAttribute("aria-valuetext", `step ${this.step + 1} of ${this.length}: ${step.label}`);
-    say(this.where, `${this.step + 1} / ${this.length}`);
-    say(this.caption, `${step.label}   ${step.caption}`);
+    setText(this.where, `${this.step + 1} / ${this.length}`);
+    setText(this.caption, `${step.label}   ${step.caption}`);
   },
 
   play(on = !this.playing) {
@@ -24,7 +24,7 @@ const player = {
     this.button.textContent = on ? "❚❚" : "▶";
     this.button.setAttribute("aria-label", on ? "pause" : "play");
     this.due = performance.now() + 1000 / this.speed;
-    if (!on) this.go(this.step);  // what was out of sight is brought up to date
+    if (!on) this.go(this.step);  // panels out of sight are brought up to date
     if (on) requestAnimationFrame(now => this.frame(now));
   },
 
@@ -45,11 +45,11 @@ const player = {
     this.button = el("button", {id: "play", "aria-label": "play", title: "play and pause (space)", onclick: () => this.play()}, "▶");
     this.where = el("span", {class: "where", id: "where"});
     this.caption = el("div", {class: "caption note", id: "caption"});
-    const speed = el("select", {"aria-label": "steps a second", onchange: e => { this.speed = Number(e.target.value); }},
+    const speed = el("select", {"aria-label": "steps per second", onchange: e => { this.speed = Number(e.target.value); }},
       ...[1, 3, 6, 15, 30, 60].map(v => el("option", {value: v, selected: v === this.speed}, `${v}/s`)));
     return el("footer", {class: "transport"}, el("div", {},
       el("div", {class: "buttons"}, button("first step (home)", "⇤", () => this.go(0)), button("step back (left)", "←", () => this.go(this.step - 1)), this.button,
-        button("step on (right)", "→", () => this.go(this.step + 1)), button("last step (end)", "⇥", () => this.go(this.length - 1))),
+        button("step forward (right)", "→", () => this.go(this.step + 1)), button("last step (end)", "⇥", () => this.go(this.length - 1))),
       el("div", {class: "slider"}, this.slider), el("div", {class: "where"}, this.where, " ", speed), this.caption));
   },
 };
@@ -61,66 +61,66 @@ const KEYS = {
 };
 
 function onKey(e) {
-  const own = e.target.closest("input:not(#step), select, textarea, [contenteditable]") || (e.key === " " && e.target.closest("button"));
-  if (own || e.ctrlKey || e.metaKey || e.altKey || !KEYS[e.key]) return;
+  const handled = e.target.closest("input:not(#step), select, textarea, [contenteditable]") || (e.key === " " && e.target.closest("button"));
+  if (handled || e.ctrlKey || e.metaKey || e.altKey || !KEYS[e.key]) return;
   e.preventDefault();
   if (e.key !== " " && e.key !== "t") player.play(false);
   KEYS[e.key]();
 }
 
-/** Every panel at step i; if onlySeen, those that can be seen. */
-function show(run, i, onlySeen = false) {
+/** Show every panel, or every visible panel, at step i. */
+function show(run, i, onlyVisible = false) {
   run.shown = i;
-  for (const panel of run.made) if (!onlySeen || panel.seen) bring(panel, i);
+  for (const view of run.views) if (!onlyVisible || view.visible) update(view, i);
 }
 
-/** A panel at step i, its new data taken in before: stale is "grown", "anew", or nothing. */
-function bring(panel, i) {
-  if (panel.stale) panel.grow?.(panel.stale === "anew");
-  panel.stale = "";
-  panel.show(i);
+/** Show a panel at step i, after taking in its new data: stale is "grown", "restarted", or "". */
+function update(view, i) {
+  if (view.stale) view.grow?.(view.stale === "restarted");
+  view.stale = "";
+  view.show(i);
 }
 
-const sight = new IntersectionObserver(entries => {
+const visibility = new IntersectionObserver(entries => {
   for (const {target, isIntersecting} of entries) {
-    const {panel, run} = target.made;
-    panel.seen = isIntersecting;
-    if (isIntersecting && run.steps.length && (player.playing || player.hurried || panel.stale)) bring(panel, shownOf(run));
+    const {view, run} = target.panel;
+    view.visible = isIntersecting;
+    if (isIntersecting && run.steps.length && (player.playing || player.arriving || view.stale)) update(view, shownStep(run));
   }
 });
 
-/** The step that a run shows; one that began anew may not have got so far yet. */
-const shownOf = run => Math.min(run.shown ?? 0, run.steps.length - 1);
+/** The step that a run shows; a run that has restarted may not have reached it yet. */
+const shownStep = run => Math.min(run.shown ?? 0, run.steps.length - 1);
 
 function redrawRuns(colours) {
   for (const run of page.runs) {
-    if (colours) for (const panel of run.made) panel.stale ||= "grown";
-    if (run.steps.length) show(run, shownOf(run));
+    if (colours) for (const view of run.views) view.stale ||= "grown";
+    if (run.steps.length) show(run, shownStep(run));
   }
 }
 
-function card(data, made) {
+function card(data, view) {
   return el("section", {class: "card" + (data.wide ? " wide" : ""), "data-panel": data.kind, "aria-label": data.title},
-    el("header", {}, el("h3", {}, data.title), data.note ? el("p", {class: "note"}, data.note) : null), made.element);
+    el("header", {}, el("h3", {}, data.title), data.note ? el("p", {class: "note"}, data.note) : null), view.element);
 }
 
-/** A panel of a run and its card; it takes the place of the one that has its name. */
+/** Build a panel of a run and its card; it replaces the panel with the same name. */
 function place(run, data) {
-  const panel = {...panels[data.kind](data, run), name: data.name, data, stale: "anew"}, box = card(data, panel), old = run.made.findIndex(p => p.name === data.name);
-  panel.box = box;
-  box.made = {panel, run};
-  sight.observe(box);
+  const view = {...panels[data.kind](data, run), name: data.name, data, stale: "restarted"}, box = card(data, view), old = run.views.findIndex(v => v.name === data.name);
+  view.box = box;
+  box.panel = {view, run};
+  visibility.observe(box);
   if (old >= 0) {
-    run.made[old].box.replaceWith(box);
-    run.made[old] = panel;
+    run.views[old].box.replaceWith(box);
+    run.views[old] = view;
   } else {
-    run.made.push(panel);
+    run.views.push(view);
     (data.stage ? run.stage : run.side).append(box);
   }
 }
 
 function buildRun(run) {
-  run.made = [];
+  run.views = [];
   run.stage = el("div", {class: "stage"});
   run.side = el("div", {class: "panels"});
   for (const data of run.panels) place(run, data);

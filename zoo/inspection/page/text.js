@@ -1,23 +1,23 @@
-// Text, token by token: the text itself, the candidates, the layers' opinions, the pushes, and where each head looked.
+// Text, token by token: the text, the candidates, what each layer would predict, what each part added, and where each head looked.
 
-/** The text so far; the paler a token, the less it surprised the model. */
+/** The text so far; the stronger a token's colour, the less probable it was. */
 panels.text = (data, run) => {
   const element = el("div", {class: "text", tabindex: "0", role: "region", "aria-label": "the text so far"}), spans = [], scroll = follow(element, spans);
   function make(token, k) {
-    const i = k - data.given, visible = token.replaceAll("\n", "↵\n") || "�";
-    if (i < 0) return el("span", {class: "prompt"}, visible);
-    const p = values(data.chances)[i];
-    return el("span", {title: `${shown(token)}: ${percent(p)}`, onclick: () => { player.play(false); player.go(i); },
-      style: `background:color-mix(in srgb, var(--positive) ${Math.round(50 * (1 - p))}%, transparent)`}, visible);
+    const i = k - data.given, text = token.replaceAll("\n", "↵\n") || "�";
+    if (i < 0) return el("span", {class: "prompt"}, text);
+    const p = values(data.probabilities)[i];
+    return el("span", {title: `${visible(token)}: ${percent(p)}`, onclick: () => { player.play(false); player.go(i); },
+      style: `background:color-mix(in srgb, var(--positive) ${Math.round(50 * (1 - p))}%, transparent)`}, text);
   }
   let before = null;
   return {
     element,
-    grow(anew) {
-      if (anew) { spans.length = 0; element.replaceChildren(); }
-      const more = data.tokens.slice(spans.length).map((token, j) => make(token, spans.length + j));
-      spans.push(...more);
-      element.append(...more);
+    grow(restarted) {
+      if (restarted) { spans.length = 0; element.replaceChildren(); }
+      const added = data.tokens.slice(spans.length).map((token, j) => make(token, spans.length + j));
+      spans.push(...added);
+      element.append(...added);
     },
     show(i) {
       spans.forEach((span, k) => span.classList.toggle("later", k > i + data.given));
@@ -29,7 +29,7 @@ panels.text = (data, run) => {
   };
 };
 
-/** Tokens as bars: what the model said, and what each filter made of it; below, the line from 0 to 1 that is drawn from. */
+/** Tokens as bars: their probabilities before and after each filter; below, the interval [0, 1] in which the random number selects one. */
 panels.candidates = (data, run) => {
   const n = data.most, stages = Object.keys(data.stages);
   const table = el("div", {class: "stages", role: "table", style: `grid-template-columns: clamp(2.4rem, 15%, 6rem) repeat(${stages.length}, minmax(0, 1fr))`},
@@ -46,61 +46,61 @@ panels.candidates = (data, run) => {
     show(i) {
       const chosen = data.chosen[i], ranges = row(data.ranges, i), draw = data.draws[i];
       rows.forEach(({token, cells}, k) => {
-        say(token, shown(data.texts[i][k]));
+        setText(token, visible(data.texts[i][k]));
         token.classList.toggle("chosen", k === chosen);
         cells.forEach(({fill, value}, j) => {
           const p = row(data.stages[stages[j]], i)[k];
           fill.style.transform = `scaleX(${p})`;
-          say(value, percent(p));
+          setText(value, percent(p));
           value.parentElement.classList.toggle("out", p === 0);
         });
         const from = ranges[2 * k], to = ranges[2 * k + 1];
         segments[k].style.left = 100 * from + "%";
         segments[k].style.width = 100 * (to - from) + "%";
-        segments[k].textContent = to - from > 0.04 ? shown(data.texts[i][k]) : "";
+        segments[k].textContent = to - from > 0.04 ? visible(data.texts[i][k]) : "";
         segments[k].classList.toggle("chosen", k === chosen);
         segments[k].classList.toggle("hidden", to <= from);
       });
       mark.classList.toggle("hidden", draw === null);
       if (draw !== null) { mark.style.left = 100 * draw + "%"; mark.dataset.value = draw.toFixed(3); }
-      const place = `${ranges[2 * chosen].toFixed(3)} to ${ranges[2 * chosen + 1].toFixed(3)}`;
-      note.textContent = draw === null ? "Temperature 0: the likeliest token is taken, nothing is drawn." : `The draw ${draw.toFixed(4)} falls into the place of ${shown(data.texts[i][chosen])}, ${place}.`;
+      const interval = `${ranges[2 * chosen].toFixed(3)} to ${ranges[2 * chosen + 1].toFixed(3)}`;
+      note.textContent = draw === null ? "Temperature 0: the most likely token is taken; no random number is sampled." : `The random number ${draw.toFixed(4)} lies in the interval of ${visible(data.texts[i][chosen])}, ${interval}.`;
       line.setAttribute("aria-label", note.textContent);
     },
   };
 };
 
-/** For each layer the tokens that it would have named, and the chance of the one that was drawn. */
+/** For each layer the tokens that it would predict, and the probability of the one that was chosen. */
 panels.lens = (data, run) => {
   const most = data.most;
   const rows = data.rows.map(name => {
-    const cells = Array.from({length: most}, () => el("td", {}, el("span", {class: "token"}))), chance = el("td", {class: "number"});
-    return {cells, chance, row: el("tr", {}, el("th", {scope: "row"}, name), ...cells, chance)};
+    const cells = Array.from({length: most}, () => el("td", {}, el("span", {class: "token"}))), probability = el("td", {class: "number"});
+    return {cells, probability, row: el("tr", {}, el("th", {scope: "row"}, name), ...cells, probability)};
   }).reverse();  // the last layer on top
-  const drawn = el("th", {scope: "col"}, el("span", {class: "token"}));
-  const table = el("table", {class: "lens"}, el("thead", {}, el("tr", {}, el("th", {scope: "col"}, "after"), ...Array.from({length: most}, (_, k) => el("th", {scope: "col"}, `${k + 1}.`)), drawn)),
+  const chosenToken = el("th", {scope: "col"}, el("span", {class: "token"}));
+  const table = el("table", {class: "lens"}, el("thead", {}, el("tr", {}, el("th", {scope: "col"}, "after"), ...Array.from({length: most}, (_, k) => el("th", {scope: "col"}, `${k + 1}.`)), chosenToken)),
     el("tbody", {}, ...rows.map(r => r.row)));
   return {
     element: el("div", {class: "scroll"}, table),
     show(i) {
-      const chances = row(data.chances, i), chosen = row(data.chosen, i);
-      say(drawn.firstChild, shown(data.tokens[i]));
-      rows.forEach(({cells, chance}, r) => {
+      const probabilities = row(data.probabilities, i), chosen = row(data.chosen, i);
+      setText(chosenToken.firstChild, visible(data.tokens[i]));
+      rows.forEach(({cells, probability}, r) => {
         const layer = rows.length - 1 - r;
         cells.forEach((cell, k) => {
-          const p = chances[layer * most + k], text = data.texts[i][layer][k];
-          say(cell.firstChild, shown(text));
+          const p = probabilities[layer * most + k], text = data.texts[i][layer][k];
+          setText(cell.firstChild, visible(text));
           cell.title = percent(p);
           cell.style.background = `color-mix(in srgb, var(--accent) ${Math.round(70 * p)}%, transparent)`;
           cell.classList.toggle("hit", text === data.tokens[i]);
         });
-        say(chance, percent(chosen[layer]));
+        setText(probability, percent(chosen[layer]));
       });
     },
   };
 };
 
-/** The parts that pushed hardest, for or against. */
+/** The parts that changed the token's logit most, up or down. */
 panels.contributions = (data, run) => {
   const most = Math.min(10, data.labels.length), element = el("div", {class: "bars signed"}), total = el("p", {class: "note"});
   const rows = Array.from({length: most}, () => {
@@ -120,12 +120,12 @@ panels.contributions = (data, run) => {
         fill.style.background = v >= 0 ? "var(--positive)" : "var(--negative)";
         value.textContent = (v >= 0 ? "+" : "−") + Math.abs(v).toFixed(2);
       });
-      total.textContent = `All parts together: ${row(data.total, i)[0].toFixed(2)} above the mean logit.`;
+      total.textContent = `Sum of all parts: ${row(data.total, i)[0].toFixed(2)} above the mean logit.`;
     },
   };
 };
 
-/** The text again, shaded by where a head looked while it chose this token; and all heads small. */
+/** The text shaded by where one head looked when this token was chosen, and all heads as small strips. */
 panels.attention = (data, run) => {
   let offsets;  // of each step's weights among all
   const weights = (i, layer, head) => {
@@ -141,16 +141,16 @@ panels.attention = (data, run) => {
   chosen.head ??= 0;
   const option = (value, text) => el("option", {value}, text);
   const layers = el("select", {"aria-label": "layer", onchange: e => choose("layer", Number(e.target.value))},
-    option(-1, "mean of all"), ...Array.from({length: data.layers}, (_, l) => option(l, `layer ${l + 1}`)));
-  const heads = el("select", {"aria-label": "head", onchange: e => choose("head", Number(e.target.value))}, ...Array.from({length: data.heads}, (_, h) => option(h, `head ${h + 1}`)));
+    option(-1, "mean of all"), ...Array.from({length: data.layers}, (_, l) => option(l, `blocks.${l}`)));
+  const heads = el("select", {"aria-label": "head", onchange: e => choose("head", Number(e.target.value))}, ...Array.from({length: data.heads}, (_, h) => option(h, `head.${h}`)));
   const spans = [], levels = [], text = el("div", {class: "text", role: "img", tabindex: "0", style: "max-height: 15rem"}), scroll = follow(text, spans);
   let drawnWith = "", line;
   const grid = el("div", {class: "heads", style: `grid-template-columns: auto repeat(${data.heads}, minmax(0, 1fr))`});
   const small = [];
   for (let l = 0; l < data.layers; l++) {
-    grid.append(el("span", {class: "note"}, `${l + 1}`));
+    grid.append(el("span", {class: "note"}, `blocks.${l}`));
     for (let h = 0; h < data.heads; h++) {
-      const canvas = el("canvas"), button = el("button", {"aria-label": `layer ${l + 1}, head ${h + 1}`, onclick: () => { chosen.layer = l; choose("head", h); }}, canvas);
+      const canvas = el("canvas"), button = el("button", {"aria-label": `blocks.${l}.head.${h}`, onclick: () => { chosen.layer = l; choose("head", h); }}, canvas);
       small.push({l, h, canvas, button});
       grid.append(button);
     }
@@ -158,12 +158,12 @@ panels.attention = (data, run) => {
   const strongest = el("p", {class: "note"});
   return {
     element: el("div", {}, el("div", {class: "controls"}, el("label", {}, "layer", layers), el("label", {}, "head", heads), strongest), text,
-      el("p", {class: "note", style: "margin-top:.6rem"}, "All heads, a row a layer; the text runs from left to right:"), grid),
-    grow(anew) {
-      if (anew) { spans.length = levels.length = 0; offsets = [0]; text.replaceChildren(); }
-      const more = data.tokens.slice(spans.length).map(token => el("span", {}, token.replaceAll("\n", "↵\n") || "�"));
-      spans.push(...more);
-      text.append(...more);
+      el("p", {class: "note", style: "margin-top:.6rem"}, "All heads, one row per layer; the text runs from left to right:"), grid),
+    grow(restarted) {
+      if (restarted) { spans.length = levels.length = 0; offsets = [0]; text.replaceChildren(); }
+      const added = data.tokens.slice(spans.length).map(token => el("span", {}, token.replaceAll("\n", "↵\n") || "�"));
+      spans.push(...added);
+      text.append(...added);
       while (offsets.length <= data.sizes.length) offsets.push(offsets.at(-1) + data.layers * data.heads * data.sizes[offsets.length - 1]);
       line = new Float32Array(spans.length);
     },
@@ -176,13 +176,13 @@ panels.attention = (data, run) => {
         const w = k < start ? 0 : now[k - start] ?? 0;
         span.classList.toggle("later", k > data.positions[i]);
         span.classList.toggle("now", k === data.positions[i]);
-        const level = w > 0.004 ? Math.round(20 * Math.sqrt(w)) : 0;  // in steps, so that most spans stay as they are
+        const level = w > 0.004 ? Math.round(20 * Math.sqrt(w)) : 0;  // 20 levels, so that most spans don't change
         if (levels[k] !== level) { span.style.background = level ? `rgb(${accent} / ${4 * level}%)` : ""; levels[k] = level; }
       });
       scroll(data.positions[i]);
       let top = 0;
       now.forEach((w, k) => { if (w > now[top]) top = k; });
-      strongest.textContent = `looked most at ${shown(data.tokens[start + top])}, ${data.positions[i] - start - top} back: ${percent(now[top])}`;
+      strongest.textContent = `most attention on ${visible(data.tokens[start + top])}, ${data.positions[i] - start - top} back: ${percent(now[top])}`;
       text.setAttribute("aria-label", strongest.textContent);
       for (const {l, h, canvas, button} of small) {
         line.fill(0);

@@ -1,4 +1,4 @@
-"""What the page shows of a VQ-VAE: how the prior writes the grid of codes, and what the decoder makes of it."""
+"""What a page shows of a VQ-VAE: how the prior writes the grid of codes, and how the decoder turns it into pixels."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ CANDIDATES = 12
 def vqvae(model: Any, **settings: Any) -> Iterator[Event]:
     codes = model.config.codes
     yield {
-        "picture": {"kind": "picture", "title": "What is there", "stage": True, "pictures": []},
-        "why": {"kind": "why", "title": "What happens", "wide": True, "sentences": []},
-        "candidates": {"kind": "candidates", "title": "The candidates for this place", "note": "the codes that the prior finds likeliest",
+        "picture": {"kind": "picture", "title": "Current value", "stage": True, "pictures": []},
+        "why": {"kind": "why", "title": "This step", "wide": True, "sentences": []},
+        "candidates": {"kind": "candidates", "title": "Candidates for this position", "note": "the codes that are most likely under the prior",
                        "most": min(CANDIDATES, codes), "texts": [], "stages": {"the prior": Rows()}, "ranges": Rows(), "chosen": [],
                        "draws": []},
-        "curve": {"kind": "curve", "title": "How sure the prior was", "from": 0, "series": {"surprise, nats": []}},
+        "curve": {"kind": "curve", "title": "How certain the prior was", "from": 0, "series": {"surprise, nats": []}},
         "arrays": {"kind": "arrays", "title": "From codes to pixels, so far", "wide": True, "arrays": [], "sizes": [],
-                   "note": "the grid of codes, then the decoder; of a layer with channels, each channel is a tile"},
+                   "note": "the grid of codes, then the layers of the decoder, one tile per channel"},
     }
-    made = 0
-    written: Panels = {}
+    arrays = 0
+    prior: Panels = {}
     for step in model.steps(**{"n": 1, **settings}):
         if isinstance(step, CodeStep):
             shown = picture(np.where(step.value[0] < 0, np.nan, (step.value[0] + 1) / codes).astype(np.float32))
-            written = _written(step)
+            prior = _prior_parts(step)
         else:
             value = in_image_shape(unbatched(step.value), model)
             shown = picture(mosaic(value) if value.ndim == 3 and value.shape[-1] > 3 else value, "float16")
         last_code = isinstance(step, CodeStep) and (step.value >= 0).all()
-        parts: Panels = {"picture": {"pictures": shown}, "why": {"sentences": _sentence(step)}, **written}
+        parts: Panels = {"picture": {"pictures": shown}, "why": {"sentences": _sentence(step)}, **prior}
         if last_code or not isinstance(step, CodeStep):
-            made += 1
+            arrays += 1
             parts["arrays"] = {"arrays": {"name": "codes" if last_code else step.name, "array": shown}}
-        parts.setdefault("arrays", {})["sizes"] = made
+        parts.setdefault("arrays", {})["sizes"] = arrays
         yield step, parts
 
 
-def _written(step: CodeStep) -> Panels:
-    """What a code adds to the panels about the prior; the decoder's steps show the last one's again."""
+def _prior_parts(step: CodeStep) -> Panels:
+    """What a code adds to the panels about the prior; the decoder's steps repeat those of the last code."""
     p, code = step.probabilities[0], int(step.code[0])
     ids = np.argsort(-p, kind="stable")[:CANDIDATES]
     if code not in ids:
@@ -66,5 +66,5 @@ def _sentence(step: Any) -> str:
     code = int(step.code[0])
     p = float(step.probabilities[0, code])
     rank = int((step.probabilities[0] > p).sum()) + 1
-    return (f"At row {step.name.removeprefix('code ').replace(', ', ', column ')} the draw **{float(step.draw[0]):.4f}** fell into the place of "
-            f"code **{code}**, to which the prior gave **{p:.1%}** (number {rank} of its choices). The codes before it are all that it read.")
+    return (f"At row {step.name.removeprefix('code ').replace(', ', ', column ')} the random number **{float(step.draw[0]):.4f}** selected code "
+            f"**{code}**, which has probability **{p:.1%}** under the prior (rank {rank}). The prior reads the codes before it and nothing else.")

@@ -1,4 +1,4 @@
-"""What the page shows of autoencoders, variational or plain: their layers, a decoder that runs in the page, and a map of the codes."""
+"""What a page shows of autoencoders, variational or plain: their layers, a decoder that runs in the page, and a map of the codes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..page import pack
 from .arrays import in_image_shape, picture, unbatched
 from .recording import Event, Panels, recorder, tool
 
-LIVE_LIMIT = 2_500_000  # weights of a decoder that goes into a page
-MAP_POINTS = 600
+LIVE_LIMIT = 2_500_000  # weights; a larger decoder doesn't go into a page
+MAP_POINTS = 600  # test digits
 
 
 @recorder("vae", "autoencoder")
 def autoencoder(model: Any, **settings: Any) -> Iterator[Event]:
     yield {
-        "picture": {"kind": "picture", "title": "What is there", "stage": True, "pictures": []},
-        "why": {"kind": "why", "title": "What happens", "wide": True, "sentences": []},
+        "picture": {"kind": "picture", "title": "Current value", "stage": True, "pictures": []},
+        "why": {"kind": "why", "title": "This step", "wide": True, "sentences": []},
         "arrays": {"kind": "arrays", "title": "From z to pixels, so far", "wide": True, "note": "orange above 0, blue below", "arrays": [],
                    "sizes": []},
     }
@@ -48,21 +48,21 @@ def sentence(step: Any) -> str:
     if step.given.shape[-1] == 0:
         return f"Generation starts from **{v.shape[-1]} random numbers**, `{step.formula}`. The same seed gives the same picture."
     if step.name == "pixels":
-        return f"`{step.formula}` squeezes every number into [0, 1]: **the picture**, mean brightness **{v.mean():.3f}**."
+        return f"`{step.formula}` maps every number to [0, 1]: **the picture**, mean brightness **{v.mean():.3f}**."
     if step.name == "logits":
         above = f"**{(v > 0).mean():.0%}** are above 0: those pixels will be brighter than half."
         return f"`{step.formula}`: one number for each pixel, **{v.size:,}** in all. {above}"
     if step.name == "e":
-        return f"Each code stands for a row of the codebook, `{step.formula}`: **{v.shape[-1]}** numbers at each of its places."
+        return f"Each code selects a row of the codebook, `{step.formula}`: **{v.shape[-1]}** numbers at each position of the grid."
     if step.draw is not None:
-        return f"`{step.formula}`: the layer above gives mean and variance, **{step.draw.shape[-1]} random numbers** choose within them."
-    spread = f"mean **{v.mean():.3f}**, deviation **{v.std():.3f}**"
-    given, made = (" × ".join(map(str, a.shape[1:])) for a in (step.given, v))
-    return f"`{step.formula}`: **{given}** numbers become **{made}**, {spread}."
+        return f"`{step.formula}`: the layer above gives mean and variance; **{step.draw.shape[-1]} random numbers** sample from that Gaussian."
+    moments = f"mean **{v.mean():.3f}**, standard deviation **{v.std():.3f}**"
+    before, after = (" × ".join(map(str, a.shape[1:])) for a in (step.given, v))
+    return f"`{step.formula}`: **{before}** numbers become **{after}**, {moments}."
 
 
 def latent_of(model: Any) -> dict[str, Any]:
-    """How many numbers z has, and where its sliders go from and to; of a plain autoencoder also how its codes are spread."""
+    """How many numbers z has and how far its sliders go; for a plain autoencoder also mean and covariance's root of its codes."""
     if model.kind != "autoencoder":
         latent = model.config.latent
         return {"size": latent if isinstance(latent, int) else latent[0], "reach": 4.0}
@@ -73,7 +73,7 @@ def latent_of(model: Any) -> dict[str, Any]:
 
 
 def decoder_of(model: Any, digit: Any = None) -> list[dict[str, Any]] | None:
-    """The decoder as a list of layers that the page can run, or None if it's too large or has a layer that the page doesn't know."""
+    """The decoder as a list of layers that the page can run; None if it is too large or has a layer that the page doesn't know."""
     classes = getattr(model.config, "classes", 0)
     if sum(p.size for layer in [*model.layers, model.output] for p in layer.parameters()) > LIVE_LIMIT:
         return None
@@ -109,9 +109,9 @@ def _dense(layer: Linear) -> dict[str, Any]:
 
 
 def latent_map(model: Any) -> dict[str, Any] | None:
-    """Where test digits lie in the plane in which their codes differ most, or None for a model of other pictures.
+    """Where test digits lie in the plane of their codes' first two principal components; None for a model of other pictures.
 
-    z = centre + across e1 + up e2 (+ what the plane doesn't show); with two latent numbers the plane is all there is.
+    z = centre + across e1 + up e2 (+ what the plane doesn't show); with two latent numbers the plane is the whole latent space.
     """
     from ...data.images import load_images
 

@@ -1,4 +1,4 @@
-"""What the page shows of a generative adversarial network: its layers, the discriminator's verdict, and where it looks."""
+"""What a page shows of a generative adversarial network: its layers, the discriminator's verdict, and the pixels that it depends on."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ def gan(model: Any, **settings: Any) -> Iterator[Event]:
     if settings.get("z") is not None:
         del settings["n"]
     panels: Panels = {
-        "picture": {"kind": "picture", "title": "What is there", "stage": True, "pictures": []},
-        "why": {"kind": "why", "title": "What happens", "wide": True, "sentences": []},
+        "picture": {"kind": "picture", "title": "Current value", "stage": True, "pictures": []},
+        "why": {"kind": "why", "title": "This step", "wide": True, "sentences": []},
         "arrays": {"kind": "arrays", "title": "From z to pixels, so far", "wide": True,
-                   "note": "orange above 0, blue below; of a layer with channels, each channel is a tile", "arrays": [], "sizes": []},
+                   "note": "orange above 0, blue below; one tile per channel", "arrays": [], "sizes": []},
     }
     if model.pictures:
         panels["looks"] = {"kind": "arrays", "title": "What the discriminator looks at", "arrays": [], "sizes": [],
-                           "note": "d logit / dx: orange where more ink would look more real to it, blue where less would"}
-        panels["verdict"] = {"kind": "bars", "title": "The verdict", "labels": ["real", "made"], "percent": True, "values": Rows()}
+                           "note": "d logit / dx: orange where more ink would make the picture look more real, blue where less ink would"}
+        panels["verdict"] = {"kind": "bars", "title": "The discriminator's verdict", "labels": ["real", "generated"], "percent": True,
+                             "values": Rows()}
     yield panels
     for i, step in enumerate(model.steps(**settings)):
         shown = _shown(step, unbatched(step.value[:1]))
-        named = {"name": step.name, "array": shown}
-        parts: Panels = {"picture": {"pictures": shown}, "why": {"sentences": _sentence(step)}, "arrays": {"arrays": named, "sizes": i + 1}}
+        layer = {"name": step.name, "array": shown}
+        parts: Panels = {"picture": {"pictures": shown}, "why": {"sentences": _sentence(step)}, "arrays": {"arrays": layer, "sizes": i + 1}}
         if model.pictures:
             real = float(step.value[0]) if step.name == "verdict" else math.nan
             parts["verdict"] = {"values": np.array([real, 1 - real], np.float32)}
             parts["looks"] = {"sizes": 0}
             if step.name == "pixels":
-                parts["looks"] = {"arrays": {**named, "name": "picture"}, "sizes": 1}
+                parts["looks"] = {"arrays": {**layer, "name": "picture"}, "sizes": 1}
             if step.name == "verdict":
-                parts["looks"] = {"arrays": {**named, "name": "dD / dx"}, "sizes": 2}
+                parts["looks"] = {"arrays": {**layer, "name": "dD / dx"}, "sizes": 2}
         yield step, parts
 
 
@@ -55,11 +56,11 @@ def _shown(step: Any, value: np.ndarray) -> dict[str, Any]:
 def _sentence(step: Any) -> str:
     v = step.value
     if step.name == "z":
-        return f"`{step.formula}`: **{v.shape[-1]} random numbers**. Nothing else is random in what follows."
+        return f"`{step.formula}`: **{v.shape[-1]} random numbers**. Everything after them is deterministic."
     if step.name == "verdict":
-        belief = f"the discriminator gives **{float(v[0]):.1%}** to this picture being real"
-        return f"`{step.formula}`: {belief}. The colours show what would change its mind."
+        belief = f"according to the discriminator, the picture is real with probability **{float(v[0]):.1%}**"
+        return f"`{step.formula}`: {belief}. The colours show which pixels would change its verdict."
     if step.name == "pixels":
         return f"`{step.formula}`: **the picture**, mean brightness **{v.mean():.3f}**."
     shape = " × ".join(map(str, v.shape[1:]))
-    return f"`{step.formula}`: **{shape}** numbers, mean **{v.mean():.3f}**, deviation **{v.std():.3f}**, **{(v > 0).mean():.0%}** above 0."
+    return f"`{step.formula}`: **{shape}** numbers, mean **{v.mean():.3f}**, standard deviation **{v.std():.3f}**, **{(v > 0).mean():.0%}** above 0."
