@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import json
 import os
 import signal
@@ -18,6 +20,7 @@ from zoo.__main__ import main
 from zoo.autograd.runtime import use_kernels
 from zoo.data import digits8x8
 from zoo.loading.cards import KINDS, load
+from zoo.recipes.options import help_text
 from zoo.recipes.warm_up import RUNS, warm_up
 from zoo.vae import VAE
 
@@ -118,11 +121,37 @@ def test_help_is_readable(capsys):
             main(arguments)
         out = capsys.readouterr().out
         assert e.value.code == 0 and out.startswith("usage: zoo") and max(map(len, out.splitlines())) < 140
+    with pytest.raises(SystemExit) as e:
+        main(["train", "vae", "--help"])
+    out = capsys.readouterr().out
+    assert e.value.code == 0 and "two-layers         --latent 100,50 --hidden 200,100 --epochs 400" in out
+    assert "  --lr 0.003                     " in out and "importance-weighted bound" in out and "adam | muon" in out
     main_help = "demo train sample inspect play evaluate warm-up".split()
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out
     assert all(f"    {command}" in out for command in main_help)
+
+
+@pytest.mark.parametrize("kind", recipes.KINDS)
+def test_help_of_a_family_lists_every_preset_and_field_with_its_default(kind):
+    recipe = recipes.recipe_of(kind)
+    lines = help_text(kind, recipe).splitlines()
+    assert max(map(len, lines)) < 140
+    for preset in recipe.presets:
+        assert any(line.startswith(f"  {preset} ") or line == f"  {preset}" for line in lines), preset
+    begin = next(i for i, line in enumerate(lines) if line.startswith("fields of training"))
+    for config, part in ((recipe.model.Config, lines[:begin]), (recipe.training, lines[begin:])):
+        for field in dataclasses.fields(config):
+            (text,) = (line.split()[1] for line in part if line.startswith(f"  --{field.name.replace('_', '-')} "))
+            value = ast.literal_eval(text) if text.startswith("'") else text
+            assert config.make(**{field.name: value}) == config.make(**{field.name: field.default}), text
+
+
+def test_help_needs_no_numpy():
+    code = "import sys; from zoo.__main__ import make_parser; make_parser().format_help(); print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_every_family_is_one_that_can_be_loaded():

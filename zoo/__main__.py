@@ -1,6 +1,6 @@
-"""The command line: thin over the same calls as the examples.  `zoo` and `python -m zoo` are the same.
+"""The command line, a thin layer over the calls that the examples make.  `zoo` and `python -m zoo` are the same.
 
-An error of the user's is one line on stderr and exit status 2.
+What the user got wrong is answered by one line on stderr and exit status 2; a defect of the zoo shows its traceback.
 """
 
 from __future__ import annotations
@@ -20,77 +20,101 @@ from .recipes import KINDS, recipe_of
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with errors in one line, and without guesses at what an abbreviated option may mean: fields are options too."""
+    """argparse with errors in one line, and without abbreviations of options, because fields of a configuration are options too."""
 
     def __init__(self, **settings: Any):
         super().__init__(**settings, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"zoo: {' '.join(message.split())} ({self.prog} --help lists what there is)\n")
+        self.exit(2, f"zoo: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+class HelpOfTrain(argparse.Action):
+    """`zoo train --help`; after a kind of model, `zoo train vae --help`, its presets and fields too."""
+
+    def __init__(self, option_strings: list[str], dest: str, **settings: Any):
+        super().__init__(option_strings, dest, nargs=0, help="show this help; after a kind of model, its presets and fields too")
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+        parser.print_help()
+        if getattr(namespace, "model", None):
+            from .recipes.options import help_text
+
+            print(f"\n{help_text(namespace.model, recipe_of(namespace.model))}")
+        parser.exit()
+
+
+def make_parser() -> Parser:
+    parser = Parser(prog="zoo", description="Generative models in NumPy: train them, sample them, watch every step.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    seed: dict[str, Any] = {"type": int, "default": 0, "help": "seed of all random numbers: the same seed, the same result (default: %(default)s)"}
+    threads: dict[str, Any] = {"type": int, "help": "how many threads compute (default: one for each core)"}
+    digit: dict[str, Any] = {"type": int, "help": "the class to generate, by a conditional model (default: each class in turn)"}
+
+    demo = commands.add_parser("demo", help="a page of digits and text from the models that ship")
+    demo.add_argument("--out", default="zoo-demo.html", help="the page to write (default: %(default)s)")
+
+    train = commands.add_parser("train", help="train a model", add_help=False,
+                                description="Train a model. Any field of its configuration or of its training is an option too: "
+                                            "--latent 20 --epochs 10, or --hidden 512,256 for several numbers. "
+                                            "zoo train MODEL --help lists the fields and presets of a kind of model.")
+    train.add_argument("-h", "--help", action=HelpOfTrain)
+    train.add_argument("model", choices=KINDS, metavar="MODEL", help="the kind of model: " + ", ".join(KINDS))
+    train.add_argument("--data", help="what to train on: a name (mnist, shakespeare, ...) or a path")
+    train.add_argument("--preset", help="a named set of settings (default: the first preset of the kind of model)")
+    train.add_argument("--out", help="folder for the log, checkpoints and the model (default: runs/MODEL)")
+    train.add_argument("--seed", **seed)
+    train.add_argument("--resume", action="store_true", help="continue from the checkpoint in the folder")
+    train.add_argument("--from", dest="start", metavar="MODEL", help="start from the weights of this model, by name or folder")
+    train.add_argument("--minutes", type=float, help="stop after this many minutes")
+    train.add_argument("--threads", **threads)
+    train.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+    sample = commands.add_parser("sample", help="generate pictures, text or music",
+                                 description="Generate samples. Any setting of the model's sampler is an option too; an unknown one is answered "
+                                             "with a list of them. Diffusion: --sampler ddim --evaluations 30 --guidance 2 --eta 0.5. "
+                                             "GAN: --truncation 0.7. Text: --temperature 1 (default: 0.8) --top-k 20 --top-p 0.9.")
+    sample.add_argument("model", metavar="MODEL", help="a model that ships, by name, or the folder of one of your own")
+    sample.add_argument("-n", "--n", type=int, help="number of pictures (default: 64), or of tokens of text (default: 500)")
+    sample.add_argument("--digit", **digit)
+    sample.add_argument("--prompt", help="text that the model continues")
+    sample.add_argument("--seed", **seed)
+    sample.add_argument("--out", help="the file to write: .png or .npz for pictures, .txt for text")
+    sample.add_argument("--steps", action="store_true", help="print the record of every step")
+
+    inspect = commands.add_parser("inspect", help="write a page that plays one generation back, step by step",
+                                  description="Write a page that plays one generation back, step by step. "
+                                              "Any setting of the model's sampler is an option too: --temperature 0.8 --top-k 20.")
+    inspect.add_argument("model", metavar="MODEL", help="a model that ships, by name, or the folder of one of your own")
+    inspect.add_argument("-n", "--n", type=int, help="number of tokens of text")
+    inspect.add_argument("--digit", **digit)
+    inspect.add_argument("--prompt", help="text that the model continues")
+    inspect.add_argument("--seed", **seed)
+    inspect.add_argument("--patch", help="change a value while the model runs: NAME:CHANGE or NAME[HEAD]:CHANGE, "
+                                         "with CHANGE one of zero, mean, half, double, negate")
+    inspect.add_argument("--against", help='show a second run beside the first, with other settings: "seed=1 temperature=0.5"')
+    inspect.add_argument("--out", default="page.html", help="the page to write (default: %(default)s)")
+
+    play = commands.add_parser("play", help="the same page live: type, pick a digit, move z, paint, and watch the model compute",
+                               description="Serve a live page on 127.0.0.1, which only this machine can reach, and print its address. "
+                                           "Ctrl-C ends it.")
+    play.add_argument("models", nargs="*", metavar="MODEL", help="models of your own, by folder; those that ship are always offered")
+    play.add_argument("--port", type=int, default=0, help="port to serve on (default: any free one)")
+
+    evaluate = commands.add_parser("evaluate", help="compute the figures by which a model is judged")
+    evaluate.add_argument("model", metavar="MODEL", help="a model that ships, by name, or the folder of one of your own")
+    evaluate.add_argument("--data", help="what to test on: a name or a path (default: what the model was trained on)")
+    evaluate.add_argument("--seed", **seed)
+    evaluate.add_argument("--out", help="also write the model to this folder, with these figures on its card")
+    evaluate.add_argument("--half", action="store_true", help="round the weights to 16 bits first, and write them so")
+
+    commands.add_parser("warm-up", help="compile every kernel now rather than when it is first used")
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = Parser(prog="zoo", description="Generative models in NumPy: train them, sample them, watch every step.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    demo = commands.add_parser("demo", help="digits from every image model that ships, and text, in one page")
-    demo.add_argument("--out", default="zoo-demo.html", help="the page to write (default: %(default)s)")
-
-    train = commands.add_parser("train", help="train a model",
-                                description="Any field of the model's configuration or training is an option too: "
-                                            "--latent 20 --epochs 10; several numbers with commas: --hidden 512,256. "
-                                            "A wrong one lists those there are.")
-    train.add_argument("model", choices=KINDS)
-    train.add_argument("--data", help="what to learn from: a name (mnist, shakespeare, ...) or a path")
-    train.add_argument("--preset", help="settings by name; without it, the family's first")
-    train.add_argument("--out", help="folder for the log, checkpoints and the model (default: runs/MODEL)")
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
-    train.add_argument("--from", dest="start", help="start from the weights of this model")
-    train.add_argument("--minutes", type=float, help="stop after so many minutes")
-    train.add_argument("--threads", type=int)
-    train.add_argument("--quiet", action="store_true", help="say nothing but what went wrong")
-
-    sample = commands.add_parser("sample", help="generate digits or text",
-                                 description="Any setting of the model's sampler is an option too; a wrong one lists those there are. "
-                                             "Diffusion: --sampler ddim --evaluations 30 --guidance 2 --eta 0.5. "
-                                             "GAN: --truncation 0.7. Text: --temperature 1 (0.8 unless given) --top-k 20 --top-p 0.9.")
-    sample.add_argument("model", help="a model that ships, or a folder")
-    sample.add_argument("-n", "--n", type=int, help="how many pictures (default: 64), or how many tokens of text (default: 500)")
-    sample.add_argument("--digit", type=int, help="which digit a conditional model draws (default: each in turn)")
-    sample.add_argument("--prompt", help="what a text begins with")
-    sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--out", help="a file: .png or .npz for pictures, .txt for text")
-    sample.add_argument("--steps", action="store_true", help="print every step's record")
-
-    inspect = commands.add_parser("inspect", help="a page that plays one generation back, step by step",
-                                  description="Any setting of the model's steps is an option too: --temperature 0.8 --top-k 20.")
-    inspect.add_argument("model", help="a model that ships, or a folder")
-    inspect.add_argument("-n", "--n", type=int, help="how many tokens of text")
-    inspect.add_argument("--digit", type=int)
-    inspect.add_argument("--prompt")
-    inspect.add_argument("--seed", type=int, default=0)
-    inspect.add_argument("--patch", help="change a value while the model runs: NAME:CHANGE or NAME[HEAD]:CHANGE, "
-                                         "CHANGE one of zero, mean, half, double, negate")
-    inspect.add_argument("--against", help='a second run beside the first, with other settings: "seed=1 temperature=0.5"')
-    inspect.add_argument("--out", default="page.html", help="the page to write (default: %(default)s)")
-
-    play = commands.add_parser("play", help="the same page live: type, pick a digit, move z, paint, and watch it being computed",
-                               description="Serves a page on 127.0.0.1, to this machine alone, and prints its address; Ctrl-C ends it.")
-    play.add_argument("models", nargs="*", metavar="MODEL", help="models to begin with, by name or folder; those that ship are there anyway")
-    play.add_argument("--port", type=int, default=0, help="default: one that is free")
-
-    evaluate = commands.add_parser("evaluate", help="the figures that the model is judged by")
-    evaluate.add_argument("model")
-    evaluate.add_argument("--data", help="what to test on (default: what the model was trained on)")
-    evaluate.add_argument("--seed", type=int, default=0)
-    evaluate.add_argument("--out", help="write the model, with these figures on its card, to this folder")
-    evaluate.add_argument("--half", action="store_true", help="round the weights to 16 bits first, and write them so")
-
-    commands.add_parser("warm-up", help="compile every kernel now, instead of when it is first used")
-
-    known, rest = parser.parse_known_args(arguments)
+    known, rest = make_parser().parse_known_args(arguments)
     try:
         options = _fields(rest)
         if options and known.command not in ("train", "sample", "inspect", "evaluate"):
@@ -117,8 +141,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fields(rest: list[str]) -> dict[str, str]:
-    """--name value pairs that no command names itself: fields of a configuration."""
-    found: dict[str, str] = {}
+    """{name: value} of the options that argparse doesn't know: fields of a configuration, settings of a sampler."""
+    fields: dict[str, str] = {}
     i = 0
     while i < len(rest):
         name, equals, value = rest[i].partition("=")
@@ -129,13 +153,13 @@ def _fields(rest: list[str]) -> dict[str, str]:
                 raise ValueError(f"{name} needs a value")
             i += 1
             value = rest[i]
-        found[name[2:].replace("-", "_")] = value
+        fields[name[2:].replace("-", "_")] = value
         i += 1
-    return found
+    return fields
 
 
 def _split(options: dict[str, Any], *configs: type) -> list[dict[str, Any]]:
-    """Each option to the configuration that has a field of that name."""
+    """The options that are fields of each configuration; one that is a field of none is an error."""
     parts: list[dict[str, Any]] = [{} for _ in configs]
     for name, value in options.items():
         places = [i for i, c in enumerate(configs) if name in {f.name for f in dataclasses.fields(c)}]
@@ -148,7 +172,7 @@ def _split(options: dict[str, Any], *configs: type) -> list[dict[str, Any]]:
 
 def _unknown(name: str, options: list[str]) -> ValueError:
     near = difflib.get_close_matches(name, options, 1)
-    hint = f"did you mean --{near[0]}?" if near else f"there are {', '.join(options) or 'none'}"
+    hint = f"did you mean --{near[0]}?" if near else f"the options are {', '.join(options) or 'none'}"
     return ValueError(f"--{name} isn't an option here; {hint}")
 
 
@@ -257,7 +281,7 @@ def _sample_text(model: Any, known: argparse.Namespace, options: dict[str, str])
 
 
 def _settings(function: Callable, options: dict[str, str], *further: Callable) -> dict[str, Any]:
-    """Options that are keywords of this function, or of those that it hands its keywords on to; another is an error that names the nearest."""
+    """Options as keywords of this function, or of those that it passes its keywords on to; an unknown one is an error with the nearest name."""
     names: list[str] = []
     for called in (function, *further):
         parameters = signature(called).parameters.values()
@@ -265,26 +289,26 @@ def _settings(function: Callable, options: dict[str, str], *further: Callable) -
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     else:
-        return _numbers(options)  # the last one takes any
-    hidden = ("n", "n_tokens", "seed", "digit", "prompt", "images", "corpus", "stream", "data", "keep", "z", "codes", "x_1", "known", "mask")
+        return _numbers(options)  # the last of them takes any keyword
+    internal = ("n", "n_tokens", "seed", "digit", "prompt", "images", "corpus", "stream", "data", "keep", "z", "codes", "x_1", "known", "mask")
     for name in options:
         if name not in names:
-            raise _unknown(name, [n for n in dict.fromkeys(names) if n not in hidden])
+            raise _unknown(name, [n for n in dict.fromkeys(names) if n not in internal])
     return _numbers(options)
 
 
 def _numbers(options: dict[str, str]) -> dict[str, Any]:
-    """Options of a sampler: numbers where they are numbers."""
-    found: dict[str, Any] = {}
+    """Options with values that read as a number converted to one."""
+    values: dict[str, Any] = {}
     for name, value in options.items():
         try:
-            found[name] = int(value)
+            values[name] = int(value)
         except ValueError:
             try:
-                found[name] = float(value)
+                values[name] = float(value)
             except ValueError:
-                found[name] = value
-    return found
+                values[name] = value
+    return values
 
 
 def _inspect(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
@@ -319,9 +343,9 @@ def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: lis
         if Path(known.out).resolve() == Path(known.model).resolve():
             raise ValueError(f"--out is {known.out}, the model itself; name another folder")
         training_figures = model.card.pop("figures", None)
-        kept = {name: value for name, value in model.card.items() if name not in ("kind", "version", "configuration", "parameters")}
-        kept |= {"last_step": training_figures, "evaluation": "zoo " + shlex.join(arguments), "figures": figures}
-        model.save(known.out, half=known.half, **kept)
+        facts = {name: value for name, value in model.card.items() if name not in ("kind", "version", "configuration", "parameters")}
+        facts |= {"last_step": training_figures, "evaluation": "zoo " + shlex.join(arguments), "figures": figures}
+        model.save(known.out, half=known.half, **facts)
         print(known.out)
 
 

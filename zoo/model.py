@@ -17,7 +17,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -29,9 +29,53 @@ C = TypeVar("C", bound="Config")
 M = TypeVar("M", bound="Model")
 
 
+# --- settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Finite numbers from `low` to `high`, which belong to it unless `above` or `below` says otherwise."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False  # more than `low`, not `low` itself
+    below: bool = False  # less than `high`, not `high` itself
+
+    def __contains__(self, number: float) -> bool:
+        return math.isfinite(number) and (number > self.low if self.above else number >= self.low) and (
+            number < self.high if self.below else number <= self.high)
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.above else 'at least'} {self.low:g}" if self.low > -math.inf else ""
+        high = f"{'below' if self.below else 'at most'} {self.high:g}" if self.high < math.inf else ""
+        return " and ".join(filter(None, (low, high))) or "finite"
+
+
+# Types of fields: `epochs: Count = 20`, `widths: tuple[Count, ...] = (200,)`, `clip: Positive | None = None`
+Count = Annotated[int, Range(1)]
+Natural = Annotated[int, Range(0)]
+Positive = Annotated[float, Range(0, above=True)]
+NonNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+Decay = Annotated[float, Range(0, 1, below=True)]  # of an exponential average
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings: a frozen dataclass built from keywords, a card or the command line by `make`, which checks names and types."""
+    """Settings: a frozen dataclass built from keywords, a card or the command line by `make`, which checks names and types.
+
+    A field's type may hold the range of its numbers (`Count`, `Positive`, `Annotated[float, Range(0, 2)]`, and tuples of these): a number
+    outside of it is a ValueError however the object is built.
+    """
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self), include_extras=True)
+        for f in dataclasses.fields(self):
+            value, allowed = getattr(self, f.name), range_of(hints[f.name])
+            for number in value if isinstance(value, tuple) else (value,):
+                if allowed is not None and isinstance(number, (int, float)) and not isinstance(number, bool) and number not in allowed:
+                    each = " each" if isinstance(value, tuple) else ""
+                    raise ValueError(f"{type(self).__name__}: {f.name} is {value}; it is {allowed}{each}")
 
     @classmethod
     def make(cls: type[C], **fields: Any) -> C:
@@ -60,6 +104,14 @@ class Config:
             numbers = value if isinstance(value, tuple) else (value,)
             if not numbers or min(numbers) < least:
                 raise ValueError(f"{type(self).__name__}: {name} is {value}; it is at least {least}")
+
+
+def range_of(hint: Any) -> Range | None:
+    """The range that an annotation allows: its own, or that of the parts of a tuple or union."""
+    for part in (*getattr(hint, "__metadata__", ()), *typing.get_args(hint)):
+        if isinstance(part, Range) or (part := range_of(part)) is not None:
+            return part
+    return None
 
 
 def _as_type(value: Any, hint: Any, name: str) -> Any:
