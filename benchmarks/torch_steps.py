@@ -311,23 +311,23 @@ class UNet(nn.Module):
     def __init__(self, c: int):
         super().__init__()
         width = 4 * c
-        self.condition, self.into = Condition(c, width), nn.Conv2d(1, c, 3, padding=1)
+        self.condition, self.conv_in = Condition(c, width), nn.Conv2d(1, c, 3, padding=1)
         self.down = nn.ModuleList([Level(c, c, width), Level(c, 2 * c, width)])
-        self.shrink = nn.ModuleList([nn.Conv2d(c, c, 3, 2, 1), nn.Conv2d(2 * c, 2 * c, 3, 2, 1)])
+        self.downsample = nn.ModuleList([nn.Conv2d(c, c, 3, 2, 1), nn.Conv2d(2 * c, 2 * c, 3, 2, 1)])
         self.middle1, self.middle2 = Residual(2 * c, 2 * c, width), Residual(2 * c, 2 * c, width)
         self.up = nn.ModuleList([Level(4 * c, 2 * c, width), Level(3 * c, c, width)])
-        self.norm, self.out = nn.GroupNorm(8, c), nn.Conv2d(c, 1, 3, padding=1)
+        self.norm, self.conv_out = nn.GroupNorm(8, c), nn.Conv2d(c, 1, 3, padding=1)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         e = self.condition(t)
-        h, skips = self.into(x), []
-        for level, shrink in zip(self.down, self.shrink):
+        h, skips = self.conv_in(x), []
+        for level, downsample in zip(self.down, self.downsample):
             skips.append(level(h, e))
-            h = shrink(skips[-1])
+            h = downsample(skips[-1])
         h = self.middle2(self.middle1(h, e), e)
         for level in self.up:
             h = level(torch.cat([F.interpolate(h, scale_factor=2.0), skips.pop()], 1), e)
-        return self.out(F.silu(self.norm(h)))
+        return self.conv_out(F.silu(self.norm(h)))
 
 
 def unet(data: dict[str, Tensor], weights: dict, variant: list[str], *, channels: int, batch: int) -> Step:

@@ -1,9 +1,9 @@
 """Networks that take a noisy picture (or points) and a time: the U-Net of diffusion models, and a dense network for the plane.
 
     e = embedding of t (and of the label)                        (n, 4 channels)
-    x -> level 28x28 -> shrink -> level 14x14 -> shrink -> middle 7x7
-               \\________________   \\__________              |
-    out <- level 28x28 <- [grown, skip] <- level 14x14 <- [grown, skip]
+    x -> level 28x28 -> downsample -> level 14x14 -> downsample -> middle 7x7
+               \\____________________   \\______________              |
+    out <- level 28x28 <- [upsampled, skip] <- level 14x14 <- [upsampled, skip]
 
 (Ronneberger et al. 2015; with residual blocks, group norm and the time added in each block as Ho et al. 2020, appendix B.)
 """
