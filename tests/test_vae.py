@@ -393,7 +393,7 @@ def test_rows_follow_the_moving_averages_of_what_chose_them(rng):
     for _ in range(5):
         z = rng.normal(size=(30, 2)).astype(np.float32)
         ids = book.nearest(z)
-        book.follow(z, ids)
+        book.update(z, ids)
         counts = 0.9 * counts + 0.1 * np.bincount(ids, minlength=3)
         sums = 0.9 * sums + 0.1 * np.stack([z[ids == i].sum(0) for i in range(3)])
     np.testing.assert_allclose(book.counts, counts, rtol=1e-5)
@@ -408,7 +408,7 @@ def test_a_codebook_finds_the_middles_of_clusters_and_revives_the_dead(rng):
     for _ in range(150):
         z = (middles[rng.integers(4, size=200)] + 0.1 * rng.normal(size=(200, 2))).astype(np.float32)
         revived = book.revive(z, rng)
-        book.follow(z, book.nearest(z))
+        book.update(z, book.nearest(z))
     assert np.abs(book.rows).max() < 6 and revived == 0  # all live, among the data
     error = ((z[:, None] - book.rows) ** 2).sum(-1).min(1).mean()
     assert error < 9  # rows may share a cluster, and clusters a row: at worst three, which leaves 8.3; a single live row would leave 12.5

@@ -1,9 +1,10 @@
-"""The plain autoencoder (Hinton & Salakhutdinov 2006): a picture through a narrow place and back.
+"""The plain autoencoder (Hinton & Salakhutdinov 2006): a picture through a bottleneck and back.
 
     x  --encoder-->  z  --decoder-->  p(x = 1) for every pixel
 
-Nothing says where the codes z lie, so there is no prior to draw from.  To draw at all, `sample` takes a Gaussian with the mean and
-covariance that the codes had in training (Ghosh et al. 2020, section 4, with one Gaussian); a variational autoencoder doesn't need it.
+The loss is the reconstruction's cross-entropy alone: a VAE's without the KL term.  So nothing says where the codes z lie, and there is no
+prior to draw from.  To draw at all, `sample` takes a normal distribution with the mean and covariance that the codes had in training
+(Ghosh et al. 2020, section 4, with one Gaussian); a variational autoencoder doesn't need it.
 """
 
 from __future__ import annotations
@@ -32,11 +33,7 @@ class AutoencoderConfig(Config):
     latent: int = 32  # numbers in a code
     hidden: tuple[int, ...] = (512, 256)  # widths of the dense layers from picture to code, and back in reverse
     activation: Literal["tanh", "relu", "gelu", "silu", "leaky_relu"] = "relu"
-    network: Literal["dense", "convolutional"] = "dense"  # how the picture and the first of `hidden` are joined
-
-
-
-
+    network: Literal["dense", "convolutional"] = "dense"  # between the picture and the first of `hidden`
 
 
 class Autoencoder(Model):
@@ -91,23 +88,23 @@ class Autoencoder(Model):
         x = check_images(batch, self.config.image)
         z = self.encode(x)
         if self.training:
-            self._follow(z.data)
+            self._update_statistics(z.data)
         return {"loss": -ops.bernoulli_log_likelihood(x.reshape(len(x), -1), self.logits(z)).mean()}
 
-    def _follow(self, z: np.ndarray, rate: float = 0.01) -> None:
+    def _update_statistics(self, z: np.ndarray, rate: float = 0.01) -> None:
         """Move the running mean and covariance towards those of a batch's codes."""
         difference = z - self.mean
         self.covariance += np.float32(rate) * (difference.T @ difference / np.float32(len(z)) - self.covariance)
         self.mean += np.float32(rate) * difference.mean(0)
 
     def evaluate(self, images: Images, *, seed: int = 0) -> dict[str, float]:
-        """How far test pictures are from their reconstructions: squared error, and cross-entropy, which is at least their entropy."""
+        """Errors of the test pictures' reconstructions: squared error, and cross-entropy, whose least value is the pictures' entropy."""
         x = check_images(images.test, self.config.image)
-        found = np.concatenate([self.reconstruct(x[part]) for part in minibatches(len(x), 500)]).astype(np.float64)
+        reconstructions = np.concatenate([self.reconstruct(x[part]) for part in minibatches(len(x), 500)]).astype(np.float64)
         entropy, cross = (-(x * np.log(np.maximum(p, 1e-30)) + (1 - x) * np.log(np.maximum(1 - p, 1e-30))).sum() / len(x)
-                          for p in (x.astype(np.float64), found))
+                          for p in (x.astype(np.float64), reconstructions))
         return {"test cross-entropy, nats": float(cross), "entropy, nats": float(entropy),
-                "squared error a pixel": float(((x - found) ** 2).mean()), "images": len(x)}
+                "squared error a pixel": float(((x - reconstructions) ** 2).mean()), "images": len(x)}
 
     # --- generation
 

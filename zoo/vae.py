@@ -3,12 +3,20 @@
     x  --q(z1|x)-->  z1  --q(z2|z1)-->  z2            the encoder: one Gaussian after the other
     x  <--p(x|z1)--  z1  <--p(z1|z2)--  z2 ~ N(0, 1)  the decoder: the way back
 
-The bound that training raises, with z from q:
+Why the bound is a bound.  With z from q and the weight w = p(x, z) / q(z|x) = p(x|z1) p(z1|z2) p(z2) / (q(z1|x) q(z2|z1)), E w = p(x).  The
+logarithm is concave, so it is at most the logarithm of the mean (Jensen):
 
-    ln p(x)  >=  E ln 1/k sum_k w_k,    w = p(x|z1) p(z1|z2) p(z2) / (q(z1|x) q(z2|z1))
+    ln p(x) = ln E w  >=  E ln w = E ln p(x|z) - KL(q(z|x) || p(z))                  (Kingma & Welling, eq. 2 and 3)
 
-For k = 1 this is the evidence lower bound, for larger k the bound of Burda et al., which tends to ln p(x) itself: `log_likelihood`
-takes k = 5,000.
+The gap is KL(q(z|x) || p(z|x)) (eq. 1): none if q is the posterior.  A mean of k weights has the same expectation but varies less, so
+the logarithm loses less, and in the limit nothing (Burda et al., eq. 8 and theorem 1):
+
+    ln p(x)  >=  E ln 1/k sum_k w_k  >=  E ln w
+
+Training maximises this with `samples` for k; `log_likelihood` takes k = 5,000.
+
+Why z is drawn as mean + deviation * noise.  The noise is drawn whatever the weights are, and then z is a differentiable function of the
+mean and deviation that q gives: so the gradient of E ln w is the mean of a gradient through the sample (Kingma & Welling, section 2.4).
 """
 
 from __future__ import annotations
@@ -37,7 +45,7 @@ class VAEConfig(Config):
     latent: tuple[int, ...] = (50,)  # widths of z1, z2, ...
     depth: int = 2  # deterministic layers in each block
     activation: Literal["tanh", "relu", "gelu", "silu", "leaky_relu"] = "tanh"
-    network: Literal["dense", "convolutional"] = "dense"  # how x and z1 are joined
+    network: Literal["dense", "convolutional"] = "dense"  # between x and z1
     pixels: Literal["bernoulli", "gaussian"] = "bernoulli"  # p(x|z1)
     binarise: bool = True  # train on x ~ Bernoulli(pixel), drawn afresh at every presentation; else on grey pixels
     samples: int = 1  # k of the importance-weighted bound
@@ -45,12 +53,8 @@ class VAEConfig(Config):
     classes: int = 0  # label-conditional if above 0
 
 
-
-
-
-
 class Gaussian(Module):
-    """N(mean, variance) of something, given h: dense layers, then one layer that gives mean and log variance."""
+    """The mean and log variance of a normal distribution, given h: dense layers, then one layer for both."""
 
     layers: list[Linear]
     output: Linear
@@ -60,7 +64,7 @@ class Gaussian(Module):
         self.layers = [Linear(a, b, rng=rng, activation=activation) for a, b in pairwise(widths)]
         self.output = Linear(widths[-1], 2 * outputs, rng=rng)
 
-    def __call__(self, h):  # (..., inputs) -> two of (..., outputs)
+    def __call__(self, h):  # (..., inputs) -> mean and log variance, each (..., outputs)
         for layer in self.layers:
             h = layer(h)
         mean, log_variance = ops.split(self.output(h), 2, axis=-1)
@@ -101,7 +105,7 @@ class ConvolutionalDecoder(Module):
 
 @dataclasses.dataclass
 class VAEStep(Step):
-    """One step from z to pixels: `value` is what `name` computed from `given` (and from `draw`, where something is drawn)."""
+    """One step from z to pixels: `value` is computed by `formula` from `given`, and from `draw` where something is drawn."""
 
     name: str  # "z2", "z1.layers.0", "z1", "x.layers.0", ..., "logits", "pixels"
     formula: str
@@ -132,7 +136,7 @@ class VAE(Model):
         self.image = (*c.image, 1)[:3]
         pixels = math.prod(self.image)
         conv = c.network == "convolutional"
-        # The encoder: q(z1|x), q(z2|z1), ...
+        # The encoder: q(z1|x), q(z2|z1), ...  `below`: widths of what each Gaussian is given
         self.convolve = ConvolutionalEncoder(self.image, c.hidden[0], c.activation, rng=rng) if conv else None
         below = [(c.hidden[0] if conv else pixels) + c.classes, *c.latent]
         self.encoders = [Gaussian(i, h, 1 if conv and not j else c.depth, z, c.activation, rng=rng)
@@ -152,18 +156,18 @@ class VAE(Model):
         model.start_from(check_images(images.train, model.config.image))
         return model
 
-    # --- the two ways
+    # --- encoder and decoder
 
     def encode(self, x, labels=None):
         """q(z1|x): x (n, height, width[, channels]) in [0, 1] -> mean, log variance, each (n, latent)."""
-        return self.encoders[0](self._joined(self._features(x), labels))
+        return self.encoders[0](self.with_labels(self._features(x), labels))
 
     def decode(self, z, labels=None):
         """The mean of p(x|z1) as pixels: z (n, latent) -> (n, height, width[, channels])."""
         return ops.sigmoid(self.logits(z, labels)).reshape((len(z), *self.config.image))
 
     def logits(self, z, labels=None):  # (..., latent) -> (..., pixels)
-        h = self._joined(z, labels)
+        h = self.with_labels(z, labels)
         for layer in self.layers:
             h = layer(h)
         return self.output(h)
@@ -172,8 +176,8 @@ class VAE(Model):
         n = len(x)
         return x.reshape((n, -1)) if self.convolve is None else self.convolve(x.reshape((n, *self.image)))
 
-    def _joined(self, h, labels):
-        """h with the labels beside it, one-hot, in a conditional model."""
+    def with_labels(self, h, labels):
+        """h (n, width), in a conditional model with the labels beside it, one-hot: (n, width + classes)."""
         labels = self._checked(labels, len(h))
         return h if labels is None else ops.concatenate([h, np.eye(self.config.classes, dtype=np.float32)[labels]], axis=-1)
 
@@ -189,7 +193,10 @@ class VAE(Model):
     # --- the bound
 
     def log_weights(self, x, k: int, rng: Generator, labels=None, *, beta: float = 1.0, parts: dict[str, Any] | None = None):
-        """ln w of k samples for each image: x (n, pixels) -> (n, k); `parts` is filled with its terms."""
+        """ln w of k samples for each image: x (n, pixels) -> (n, k).
+
+        parts: a dictionary that receives its terms, log_x = ln p(x|z1) and kl = ln q(z|x) - ln p(z), each (n k,).
+        """
         n = len(x)
         x = x.reshape((n, -1))
         mean, log_variance = self.encode(x, labels)
@@ -221,7 +228,10 @@ class VAE(Model):
         return ops.gaussian_log_likelihood(x, ops.sigmoid(logits), ops.broadcast_to(self.log_variance, shape=logits.shape))
 
     def loss(self, batch, rng: Generator, *, warmth: float = 1.0) -> dict[str, Tensor]:
-        """-bound in nats per image, with its parts: batch is images, or (images, labels); warmth multiplies beta."""
+        """-bound in nats per image, with its parts: batch is images, or (images, labels).
+
+        warmth: multiplies beta; it grows from 0 to 1 while the KL term is warmed up (Bowman et al. 2016; Sonderby et al. 2016).
+        """
         x, labels = batch if isinstance(batch, tuple) else (batch, None)
         labels = labels if self.config.classes else None
         x = check_images(x, self.config.image).reshape(len(x), -1)
@@ -229,7 +239,7 @@ class VAE(Model):
             x = binarise(x, rng)
         k, beta = self.config.samples, self.config.beta * warmth
         parts: dict[str, Any] = {}
-        if k == 1 and len(self.encoders) == 1:  # the KL term in closed form
+        if k == 1 and len(self.encoders) == 1:  # the KL term in closed form (Kingma & Welling 2014, eq. 10 and appendix B)
             mean, log_variance = self.encode(x, labels)
             noise = rng.standard_normal(mean.shape, np.float32)
             log_x = self.log_pixels(x, self.logits(mean + ops.exp(0.5 * log_variance) * noise, labels)).mean()
@@ -253,21 +263,21 @@ class VAE(Model):
             images = binarise(images, rng)
         at_once = min(samples, 500)
         rows = max(1, chunk // at_once)
-        found = []
+        log_p = []
         with no_grad():
             for part in minibatches(len(images), rows):
-                sums = []
-                for done in range(0, samples, at_once):
-                    k = min(at_once, samples - done)
+                log_sums = []
+                for first in range(0, samples, at_once):
+                    k = min(at_once, samples - first)
                     log_w = self.log_weights(images[part], k, rng, None if labels is None else labels[part])
-                    sums.append(ops.logsumexp(log_w.data, axis=1))
-                found.append(ops.logsumexp(np.stack(sums, 1).astype(np.float64), axis=1) - math.log(samples))
-        return np.concatenate(found)
+                    log_sums.append(ops.logsumexp(log_w.data, axis=1))
+                log_p.append(ops.logsumexp(np.stack(log_sums, 1).astype(np.float64), axis=1) - math.log(samples))
+        return np.concatenate(log_p)
 
     def evaluate(self, images: Images, *, seed: int = 0, samples: int = 5000, n: int | None = None) -> dict[str, float]:
-        """Test negative log-likelihood in nats and its spread (Burda et al.: one binarisation of the test set, 5,000 samples an image).
+        """Test negative log-likelihood in nats and its standard error (Burda et al.: one binarisation of the test set, 5,000 samples an image).
 
-        Beside it the loss that training lowered, on the same images: -bound, with the model's own number of samples.
+        Beside it the loss of training on the same images: -bound, with as many samples as the model is trained with.
         """
         x = images.test[:n]
         labels = images.test_labels[:n] if self.config.classes and images.test_labels is not None else None
@@ -276,8 +286,8 @@ class VAE(Model):
             bounds = [float(self.loss(x[part] if labels is None else (x[part], labels[part]), rng)["loss"]) * (part.stop - part.start)
                       for part in minibatches(len(x), 500)]
         nll = -self.log_likelihood(x, samples=samples, seed=seed, labels=labels)
-        error = float(nll.std() / math.sqrt(len(nll)))
-        return {"test NLL, nats": float(nll.mean()), "standard error": error, "test loss, nats": sum(bounds) / len(x), "images": len(nll),
+        standard_error = float(nll.std() / math.sqrt(len(nll)))
+        return {"test NLL, nats": float(nll.mean()), "standard error": standard_error, "test loss, nats": sum(bounds) / len(x), "images": len(nll),
                 "samples": samples}
 
     # --- generation
@@ -305,7 +315,7 @@ class VAE(Model):
                 z = np.asarray(z, np.float32)
                 if z.ndim != 2 or z.shape[1] != self.config.latent[0]:
                     raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent[0]})")
-            h = np.asarray(self._joined(z, labels))
+            h = np.asarray(self.with_labels(z, labels))
             for j in range(len(self.layers)):
                 step = self._step(f"x.layers.{j}", h)
                 h = step.value
@@ -356,8 +366,6 @@ class VAE(Model):
         zs[:, dimension] = values
         with no_grad():
             return np.asarray(self.decode(zs, labels))
-
-
 
 
 def check_image_size(config: Any) -> None:

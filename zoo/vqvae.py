@@ -1,15 +1,23 @@
-"""The VQ-VAE (van den Oord et al. 2017): pictures as a small grid of symbols, and a prior that writes such grids.
+"""The VQ-VAE (van den Oord et al. 2017): pictures as a small grid of codes, and a prior that writes such grids.
 
     x  --encoder-->  z_e (height/4, width/4, d)  --nearest row of the codebook-->  codes  --rows-->  e  --decoder-->  p(x|codes)
     p(codes) = product of p(code_i | codes before it), row by row: a transformer (`prior`), as for text
 
-Choosing the nearest row has no gradient.  So the decoder is given z_e + stop(e - z_e): its value is e, and its gradient goes straight
-through to the encoder.  Rows aren't trained but follow the mean of what chose them (their appendix A.1); one that hardly anything chooses
-is dead and takes the place of an encoder's output (Dhariwal et al. 2020, section 3.1).  All rows are dead when training begins, so
-that is also how the codebook starts.
+The loss is (eq. 3; |.|^2 is the squared distance, sg treats its argument as a constant)
+
+    -ln p(x|codes)  +  commitment |z_e - sg(e)|^2  -  ln p(sg(codes))
+
+Why straight through: the nearest row is a step function of z_e, whose gradient is 0 wherever it has one.  The decoder is given
+z_e + sg(e - z_e) instead: its value is e, and the encoder receives the gradient with respect to e as it is.  That is the gradient at e in
+place of z_e, a good direction while the two are near, which is what the commitment term sees to (section 3.2).
+
+Rows of the codebook have no gradient: each follows the mean of the z_e that chose it (appendix A.1), the minimum of |z_e - e|^2 in e.  A row
+that hardly any z_e chooses is dead and takes the place of an encoder's output (Dhariwal et al. 2020, section 3.1).  All rows are dead when
+training begins, so that is also how the codebook starts.
 
 The prior learns together with the rest, from codes as they are at that step; no gradient of it reaches the encoder.  The encoder is
-deterministic, so -ln p(x|codes) - ln p(codes) is at least -ln p(x): the bound that `evaluate` gives, in nats like a VAE's.
+deterministic, so of all codes only one contributes to the sum p(x) = sum p(x|codes) p(codes), and -ln p(x|codes) - ln p(codes) >= -ln p(x):
+the bound that `evaluate` gives, in nats like a VAE's.
 """
 
 from __future__ import annotations
@@ -49,29 +57,25 @@ class VQVAEConfig(Config):
     prior_width: int = 96
 
 
-
-
-
-
 @dataclasses.dataclass
 class CodeStep(Step):
     """One code of every picture, drawn from what the prior says after the codes before it."""
 
     name: str  # "code 3, 5": row and column
-    given: np.ndarray  # (n,) the symbol read in this step: the code before; at first the one that says "begin", of each class its own
+    given: np.ndarray  # (n,) the symbol read in this step: the code before; at first the symbol for "begin", of the picture's class
     logits: np.ndarray  # (n, codes)
     probabilities: np.ndarray  # (n, codes) softmax(logits)
     draw: np.ndarray  # (n,) uniform in [0, 1)
-    code: np.ndarray  # (n,) the one whose share of [0, 1) holds the draw
+    code: np.ndarray  # (n,) the one whose interval of [0, 1), as long as its probability, contains the draw
     value: np.ndarray  # (n, rows, columns) the codes so far, -1 where there is none yet
 
 
 class Codebook(Module):
-    """Rows that stand for whatever is nearest to them."""
+    """A table of vectors; each stands for whatever is nearer to it than to the others."""
 
     rows: np.ndarray  # (codes, width)
-    sums: np.ndarray  # (codes, width) moving average of the sum of what chose each row
-    counts: np.ndarray  # (codes,) moving average of how much did: rows = sums / counts
+    sums: np.ndarray  # (codes, width) moving average of the sum of what chose each row in a batch
+    counts: np.ndarray  # (codes,) moving average of how many did: rows = sums / counts
 
     def __init__(self, codes: int, width: int, decay: float):
         self.rows, self.sums = np.zeros((codes, width), np.float32), np.zeros((codes, width), np.float32)
@@ -79,25 +83,28 @@ class Codebook(Module):
         self.decay = decay
 
     def nearest(self, z: np.ndarray) -> np.ndarray:
-        """The row with the least Euclidean distance to each: z (m, width) -> (m,) int64."""
+        """The index of the nearest row (eq. 1): z (m, width) -> (m,) int64.  |z|^2 is the same for all rows and left out."""
         return ((self.rows * self.rows).sum(1) - 2 * (z @ self.rows.T)).argmin(1)
 
     def revive(self, z: np.ndarray, rng: Generator, share: float = 0.03) -> int:
-        """Dead rows, with under `share` of what a row would have if all had the same, become some of z (m, width)."""
+        """Dead rows, whose count is under `share` of m / codes, become random rows of z (m, width); returns how many.
+
+        (m / codes is the count of every row if all are chosen equally often.)
+        """
         dead = np.flatnonzero(self.counts <= share * len(z) / len(self.counts))
         if len(dead):
             chosen = z[rng.choice(len(z), len(dead), replace=len(z) < len(dead))]
-            self.counts[dead] = len(z) / len(self.counts)  # as if it had its share, so that it has time to find its place
+            self.counts[dead] = len(z) / len(self.counts)  # an average count, so that it isn't dead again at once
             self.rows[dead], self.sums[dead] = chosen, chosen * self.counts[dead, None]
         return len(dead)
 
-    def follow(self, z: np.ndarray, ids: np.ndarray) -> None:
+    def update(self, z: np.ndarray, ids: np.ndarray) -> None:
         """N = decay N + (1 - decay) n,  m = decay m + (1 - decay) sum of z,  row = m / N  (van den Oord et al. 2017, eq. 6-8)."""
-        keep, rate = np.float32(self.decay), np.float32(1 - self.decay)
+        decay, rate = np.float32(self.decay), np.float32(1 - self.decay)
         sums = np.zeros_like(self.sums)
         np.add.at(sums, ids, z)
-        self.counts[...] = keep * self.counts + rate * np.bincount(ids, minlength=len(self.counts)).astype(np.float32)
-        self.sums[...] = keep * self.sums + rate * sums
+        self.counts[...] = decay * self.counts + rate * np.bincount(ids, minlength=len(self.counts)).astype(np.float32)
+        self.sums[...] = decay * self.sums + rate * sums
         self.rows[...] = self.sums / self.counts[:, None]
 
 
@@ -122,14 +129,14 @@ class VQVAE(Model):
         if not 0 <= c.decay < 1 or min(c.commitment, c.classes) < 0:
             raise ValueError(f"VQVAEConfig: decay is {c.decay}, from 0 up to but not including 1; commitment is {c.commitment} and "
                              f"classes {c.classes}, at least 0 each")
-        pixel = (*c.image, 1)[2]
+        colours = (*c.image, 1)[2]
         self.grid = (c.image[0] // 4, c.image[1] // 4)  # rows and columns of codes
         a, b = c.channels, 2 * c.channels
-        self.encoder = [Conv2d(pixel, a, 4, stride=2, padding=1, rng=rng), Conv2d(a, b, 4, stride=2, padding=1, rng=rng),
+        self.encoder = [Conv2d(colours, a, 4, stride=2, padding=1, rng=rng), Conv2d(a, b, 4, stride=2, padding=1, rng=rng),
                         Conv2d(b, b, 3, padding=1, rng=rng), Conv2d(b, c.width, 1, rng=rng)]
         self.codebook = Codebook(c.codes, c.width, c.decay)
         self.decoder = [Conv2d(c.width, b, 3, padding=1, rng=rng), ConvTranspose2d(b, a, 4, stride=2, padding=1, rng=rng),
-                        ConvTranspose2d(a, pixel, 4, stride=2, padding=1, rng=rng)]
+                        ConvTranspose2d(a, colours, 4, stride=2, padding=1, rng=rng)]
         self.prior = Transformer(TransformerConfig.make(
             symbols=c.codes + max(1, c.classes), window=math.prod(self.grid), layers=c.prior_layers, heads=c.prior_heads,
             width=c.prior_width, norm="rms", bias=False, tied=False), rng=rng)  # the last symbols say "begin", one for each class
@@ -138,7 +145,7 @@ class VQVAE(Model):
     def for_data(cls, images: Images, *, seed: int = 0, **fields: Any) -> VQVAE:
         return cls.new(seed=seed, **{"image": images.train.shape[1:], **fields})
 
-    # --- the two ways
+    # --- encoder and decoder
 
     def features(self, x):
         """z_e: x (n, height, width[, channels]) -> (n, rows, columns, d)."""
@@ -184,7 +191,7 @@ class VQVAE(Model):
             raise ValueError(f"codes: they go from {codes.min()} to {codes.max()}; they may go from 0 to {self.config.codes - 1}")
         return codes
 
-    # --- what is learned
+    # --- training
 
     def loss(self, batch, rng: Generator) -> dict[str, Tensor]:
         """Nats per image of pixels and of codes, and how far the encoder is from its rows: batch is images, or (images, labels)."""
@@ -200,7 +207,7 @@ class VQVAE(Model):
         ids = self.codebook.nearest(flat)
         e = self.codebook.rows[ids].reshape(z.shape)
         if self.training:
-            self.codebook.follow(flat, ids)
+            self.codebook.update(flat, ids)
         reconstruction = -ops.bernoulli_log_likelihood(x.reshape(n, -1), self.logits(straight_through(z, e))).mean()
         difference = z - e
         commitment = (difference * difference).sum() / n
@@ -237,7 +244,7 @@ class VQVAE(Model):
                 codes.append(np.asarray(self.log_prior(ids.reshape(len(ids), -1), None if labels is None else labels[part])))
         reconstruction, prior = -np.concatenate(pixels), -np.concatenate(codes)
         share = chosen[chosen > 0] / chosen.sum()
-        perplexity = float(np.exp(-(share * np.log(share)).sum()))  # as many codes used alike would be as uncertain
+        perplexity = float(np.exp(-(share * np.log(share)).sum()))  # so many codes, used equally often, would have the same entropy
         return {"test bound, nats": float((reconstruction + prior).mean()), "reconstruction, nats": float(reconstruction.mean()),
                 "codes, nats": float(prior.mean()), "perplexity of codes": perplexity, "images": len(x)}
 

@@ -1,4 +1,8 @@
-"""How an autoencoder is trained: settings of a run, presets, the trainer."""
+"""How an autoencoder is trained: settings of a run, presets, the trainer.
+
+None ships.  `zoo train autoencoder` learns from MNIST's 60,000 training digits for 20 epochs in batches of 128, with Adam and a learning
+rate that falls along half a cosine to 0.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ class AutoencoderTraining(Config):
     lr: float = 1e-3
 
 
-PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
+PRESETS: dict[str, dict[str, Any]] = {  # fields of AutoencoderConfig and AutoencoderTraining
     "autoencoder": {},
     "plane": {"latent": 2},  # codes that can be seen
     "convolutional": {"network": "convolutional", "hidden": (256,)},

@@ -1,4 +1,15 @@
-"""How a diffusion model is trained: settings and presets, batches whose noise may be paired with their data, and the run itself."""
+"""How a diffusion model is trained: settings of a run, presets, batches whose noise may be paired with their data, the trainer.
+
+The shipped ones learned from MNIST's 60,000 training digits, with Muon, a learning rate that rises for 500 steps and then falls along half a
+cosine, 10% of the labels left out, and averaged weights:
+
+    diffusion         zoo train diffusion --preset flow --threads 1                                  5,000 steps of 128, 43 minutes
+    diffusion-cosine  zoo train diffusion --channels 16 --steps 6000                                 6,000 steps of 128, 18 minutes
+    dit               zoo train diffusion --preset dit                                               7,000 steps of 128, 26 minutes
+    latent            zoo train diffusion --preset latent --channels 64 --blocks 3 --steps 30000    30,000 steps of 512,  4 minutes
+
+Guidance, a setting of sampling alone, was chosen afterwards: 1.3, but 1.37 for diffusion-cosine and 1.35 for dit.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +39,11 @@ class DiffusionTraining(Config):
     optimiser: Literal["adam", "muon"] = "adam"  # muon: for matrices and kernels, except the first and the last
     lr: float = 1e-3  # Adam's; with muon, that of everything else
     muon_lr: float = 0.02
-    warm_up: int = 500  # steps over which the rate grows; then it falls along half a cosine
-    constant: bool = False  # no warm-up and no fall
+    warm_up: int = 500  # steps over which the learning rate grows; then it falls along half a cosine to 0
+    constant: bool = False  # the same learning rate throughout, without warm-up
     clip: float | None = 1.0
     average: float = 0.9995  # decay of the averaged weights that are evaluated and saved; 0 for none
-    coupling: Literal["independent", "optimal"] = "independent"  # noise paired with data at least total squared distance (Tong et al. 2024)
+    coupling: Literal["independent", "optimal"] = "independent"  # noise and data paired at random, or by `optimal_pairs`
     pool: int = 1024  # how many are paired at once
 
 
@@ -40,7 +51,7 @@ _DIGITS = {"channels": 32, "multipliers": (1, 2), "heads": 4, "classes": 10, "op
            "average": 0.999}
 _PLANE = {"image": (2,), "network": "dense", "channels": 128, "blocks": 3, "schedule": "straight", "source": "eight_gaussians",
           "sampler": "dopri5", "steps": 20_000, "batch_size": 256, "lr": 3e-4, "constant": True, "clip": None, "average": 0.0}
-PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
+PRESETS: dict[str, dict[str, Any]] = {  # fields of DiffusionConfig and DiffusionTraining
     "diffusion": {**_DIGITS, "schedule": "cosine", "prediction": "v", "sampler": "dpm-solver++", "evaluations": 20, "guidance": 1.3},
     "flow": {**_DIGITS, "schedule": "straight", "prediction": "v", "sampler": "heun", "evaluations": 20, "guidance": 1.3},
     "dit": {"network": "transformer", "channels": 64, "blocks": 8, "heads": 4, "classes": 10, "schedule": "straight", "prediction": "v",
@@ -55,10 +66,14 @@ PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
 }
 
 
-
-
 def optimal_pairs(x_0: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """The order of the noise that makes the total squared distance to x_0, row by row, the least (Tong et al. 2024)."""
+    """The order of the noise that makes the total squared distance to x_0, row by row, the least (Tong et al. 2024).
+
+    Why: paired at random, the straight lines from x_0 to noise cross, and at a crossing the network can only learn the mean of their
+    velocities, so the flow bends.  Optimal pairs don't cross: if two lines met at one t in between, exchanging their ends would shorten the
+    total.  Then each x_t belongs to one pair, v is that pair's noise - x_0, constant along the line, and a single Euler step is exact.
+    (Pairs of a pool are optimal within the pool only, so this holds approximately.)
+    """
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist
 
@@ -81,8 +96,8 @@ def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraini
         x = check_images(data.train, shape)
         arrays = (x, check_labels(data.train_labels, c.classes, len(x))) if c.classes else (x,)
         if "evaluate" not in options and len(data.test) >= 8:
-            held, labels = data.test[:512], data.test_labels[:512] if c.classes and data.test_labels is not None else None
-            options["evaluate"] = lambda m: {"test_loss": float(m.error_by_t(held, labels)["loss"].mean())}
+            held_out, labels = data.test[:512], data.test_labels[:512] if c.classes and data.test_labels is not None else None
+            options["evaluate"] = lambda m: {"test_loss": float(m.error_by_t(held_out, labels)["loss"].mean())}
         size = t.batch_size * (max(1, t.pool // t.batch_size) if t.coupling == "optimal" else 1)
         rows = shuffled(*arrays, batch_size=size, seed=seed)
         draw = lambda step, n: rows(step, np.random.default_rng(0))
@@ -103,21 +118,21 @@ def _optimiser(model: Diffusion, t: DiffusionTraining) -> Adam:
 
 
 def _coupled(model: Diffusion, draw: Callable[[int, int], Any], t: DiffusionTraining, seed: int):
-    """Batches cut from a pool whose noise is paired with its data."""
-    parts = max(1, t.pool // t.batch_size)
-    kept: dict[int, Pairs] = {}
+    """Batches cut from pools; in each pool, noise is paired with data."""
+    batches_per_pool = max(1, t.pool // t.batch_size)
+    pools: dict[int, Pairs] = {}  # the latest one by its number
 
     def batches(step: int, rng: Generator) -> Pairs:
-        pool, i = divmod(step, parts)
-        if pool not in kept:
-            kept.clear()
-            batch = draw(pool, parts * t.batch_size)
+        pool, i = divmod(step, batches_per_pool)
+        if pool not in pools:
+            pools.clear()
+            batch = draw(pool, batches_per_pool * t.batch_size)
             x_0, labels = batch if isinstance(batch, tuple) else (batch, None)
             noise = model.draw_source(len(x_0), np.random.default_rng((seed, pool, 0x07)))
-            kept[pool] = Pairs(x_0, noise[optimal_pairs(model.to_network_range(x_0), noise)], labels)
+            pools[pool] = Pairs(x_0, noise[optimal_pairs(model.to_network_range(x_0), noise)], labels)
         rows = slice(i * t.batch_size, (i + 1) * t.batch_size)
-        p = kept[pool]
-        return Pairs(p.x_0[rows], p.noise[rows], None if p.labels is None else p.labels[rows])
+        pairs = pools[pool]
+        return Pairs(pairs.x_0[rows], pairs.noise[rows], None if pairs.labels is None else pairs.labels[rows])
 
     return batches
 
@@ -129,5 +144,4 @@ def load_data(source: str | None) -> Images | str:
     return source if source in TOYS else load_images(source or "mnist")
 
 
-RECIPE = Recipe(Diffusion, DiffusionTraining, PRESETS, load_data, make_trainer, "mnist",
-                                {"moons": "moons", "moons-optimal": "moons"})
+RECIPE = Recipe(Diffusion, DiffusionTraining, PRESETS, load_data, make_trainer, "mnist", {"moons": "moons", "moons-optimal": "moons"})

@@ -1,4 +1,13 @@
-"""How a VAE is trained: settings of a run, presets, the trainer."""
+"""How a VAE is trained: settings of a run, presets, the trainer.
+
+The shipped ones learned from MNIST's 60,000 training digits in batches of 500, with Muon, a rate that falls along half a cosine to 0, and
+averaged weights.  Beside each, -ln p(x) of the test set, with 5,000 samples an image (500 for vae-conditional):
+
+    vae              zoo train vae --threads 1                         500 epochs, 40 minutes    85.41 nats
+    vae-iwae5        zoo train vae --preset iwae5 --threads 1          300 epochs, 31 minutes    84.85 nats
+    vae-two-layers   zoo train vae --preset two-layers --threads 1     400 epochs, 40 minutes    83.31 nats
+    vae-conditional  zoo train vae --preset conditional                 50 epochs,  5 minutes    84.35 nats, given the label
+"""
 
 from __future__ import annotations
 
@@ -19,14 +28,14 @@ class VAETraining(Config):
     epochs: int = 500
     batch_size: int = 500
     optimiser: Literal["adam", "muon"] = "muon"  # muon needs a third of Adam's epochs for the same likelihood here
-    lr: float = 3e-3  # Adam's; with muon, that of the biases
+    lr: float = 3e-3  # Adam's; with muon, Adam's for the biases
     muon_lr: float = 0.02
-    schedule: Literal["cosine", "constant"] = "cosine"  # of the rates; cosine ends at 0
+    schedule: Literal["cosine", "constant"] = "cosine"  # of the learning rates; cosine ends at 0
     warm_up: int = 0  # epochs over which the KL term grows to its full weight
     average: float = 0.999  # decay of the averaged weights that are evaluated and saved; 0 for none
 
 
-PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one; Burda et al. (2016), table 1, are the first three
+PRESETS: dict[str, dict[str, Any]] = {  # fields of VAEConfig and VAETraining; the first three are models of Burda et al. (2016), table 1
     "vae": {},
     "iwae5": {"samples": 5, "epochs": 300},
     "two-layers": {"latent": (100, 50), "hidden": (200, 100), "epochs": 400},
@@ -51,8 +60,8 @@ def make_trainer(model: VAE, images: Images, training: VAETraining, *, seed: int
     steps = t.epochs * per_epoch
     optimiser: Adam
     if t.optimiser == "muon":
-        inner = [layer.weight for _, layer in model.modules() if isinstance(layer, Linear)]
-        optimiser = Muon(model.parameters(), t.lr, matrices=inner, muon_lr=t.muon_lr)
+        matrices = [layer.weight for _, layer in model.modules() if isinstance(layer, Linear)]
+        optimiser = Muon(model.parameters(), t.lr, matrices=matrices, muon_lr=t.muon_lr)
     else:
         optimiser = Adam(model.parameters(), t.lr)
     average = Average(model.parameters(), t.average) if t.average else None

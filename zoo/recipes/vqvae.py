@@ -1,4 +1,8 @@
-"""How a VQ-VAE is trained, its prior beside it: settings of a run, presets, the trainer."""
+"""How a VQ-VAE is trained, together with its prior: settings of a run, presets, the trainer.
+
+None ships.  `zoo train vqvae` learns from MNIST's 60,000 training digits for 20 epochs in batches of 128, with Adam; the gradient's norm
+is clipped at 10.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +22,10 @@ class VQVAETraining(Config):
     epochs: int = 20
     batch_size: int = 128
     lr: float = 1e-3
-    warm_up: int = 100  # steps
+    warm_up: int = 100  # steps over which the learning rate grows; then it falls along half a cosine to 0
 
 
-PRESETS: dict[str, dict[str, Any]] = {  # configuration and training in one
+PRESETS: dict[str, dict[str, Any]] = {  # fields of VQVAEConfig and VQVAETraining
     "vqvae": {},
     "conditional": {"classes": 10},
 }
