@@ -1,6 +1,6 @@
 """Two operations of your own, a primitive and a fused one, each with its property test in three lines.
 
-    python examples/your_own_operation.py           runs the tests and prints what they found
+    python examples/your_own_operation.py           runs the tests and prints their results
     pytest examples/your_own_operation.py           the same, as part of a test suite
 """
 

@@ -35,7 +35,7 @@ def test_every_name_has_shape_statistics_formula_and_time(model):
         assert record.name == name and record.shape == record.value.shape and record.seconds >= 0 and record.formula
         if record.value.size and np.isfinite(record.value).all():
             assert np.isclose(record.statistics["mean"], record.value.mean(), atol=1e-5)
-            assert record.statistics["least"] == record.value.min() and record.statistics["greatest"] == record.value.max()
+            assert record.statistics["min"] == record.value.min() and record.statistics["max"] == record.value.max()
     assert seen["blocks.1.attention.softmax"].name.endswith(".scaled_dot_product_attention.softmax")
     assert np.allclose(seen["blocks.1.attention.softmax"].value.sum(-1), 1, atol=1e-6)
     assert all(name in str(seen) for name in seen)

@@ -1,6 +1,7 @@
 """The engine: tensors that remember how they were made, and operations that know their derivatives.
 
-Read `tensor.py` first, then `operation.py`; every other file is a shelf of operations.
+Read `tensor.py` first, then `operation.py`; `operations/` holds the operations, one file for each subject,
+`kernels/` what makes them fast, and `runtime/` what runs kernels.
 """
 
 from .tensor import Tensor, enable_grad, grad, no_grad

@@ -56,10 +56,10 @@ def check_gradients(function: Callable, *arguments: Any, order: int = 2, rtol: f
     rng = np.random.default_rng(0) if rng is None else rng
 
     def of_moving(*tensors: Tensor) -> list[Tensor]:
-        every = list(arguments)
+        mixed = list(arguments)
         for i, t in zip(moving, tensors):
-            every[i] = t
-        y = function(*every, **settings)
+            mixed[i] = t
+        y = function(*mixed, **settings)
         return list(y) if isinstance(y, (list, tuple)) else [y]
 
     labels = [_labels(function, len(arguments))[i] for i in moving]
@@ -96,10 +96,11 @@ def _is_float(a: Any) -> bool:
 def _labels(function: Callable, n: int) -> list[str]:
     """What the arguments are called."""
     try:
-        found = [p for p in inspect.signature(function).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
-        found = []
-    return [found[i].name if i < len(found) else f"argument {i}" for i in range(n)]
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [names[i] if i < len(names) else f"argument {i}" for i in range(n)]
 
 
 def _values(f: Callable, values: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -122,10 +123,10 @@ def _gradient_of(f: Callable, n: int) -> Callable:
 def _gradients(ys: Sequence[Tensor], xs: Sequence[Tensor], gs: Sequence, create_graph: bool = False) -> list[Tensor]:
     """Zeros, not None, where nothing depends on an argument."""
     pairs = [(y, g) for y, g in zip(ys, gs) if isinstance(y, Tensor) and y.requires_grad]
-    found: Sequence = [None] * len(xs)
+    gradients: Sequence = [None] * len(xs)
     if pairs:
-        found = grad([y for y, _ in pairs], xs, [g for _, g in pairs], create_graph=create_graph, allow_unused=True)
-    return [Tensor(np.zeros_like(x.data)) if d is None else d for x, d in zip(xs, found)]
+        gradients = grad([y for y, _ in pairs], xs, [g for _, g in pairs], create_graph=create_graph, allow_unused=True)
+    return [Tensor(np.zeros_like(x.data)) if d is None else d for x, d in zip(xs, gradients)]
 
 
 def _check_first_order(what: str, f: Callable, values: list, labels: list[str], weights: list, rtol: float, atol: float, entries: int,
@@ -325,9 +326,9 @@ class _Laws:
 
     def check_layouts(self, arguments: Sequence, g: np.ndarray, expected: list) -> None:
         y, _ = self.run(arguments, g)
-        apart, found = self.run([a if a is None else _apart(a) for a in arguments], _apart(g))
-        self.close("on arguments that aren't contiguous the value", apart, y, y)
-        self.all_close(" on arguments that aren't contiguous", found, expected, expected)
+        strided_y, strided_gradients = self.run([a if a is None else _strided(a) for a in arguments], _strided(g))
+        self.close("on arguments that aren't contiguous the value", strided_y, y, y)
+        self.all_close(" on arguments that aren't contiguous", strided_gradients, expected, expected)
         spread = np.broadcast_to(np.asarray(0.5, g.dtype), g.shape)  # what a sum hands back: read-only, one number in memory
         plain = self.run(arguments, np.array(spread))[1]
         self.all_close(" with a broadcast g", self.run(arguments, spread)[1], plain, plain)
@@ -370,8 +371,8 @@ def _bytes(*arrays: np.ndarray | None) -> list:
     return [None if a is None else a.tobytes() for a in arrays]
 
 
-def _apart(a: np.ndarray) -> np.ndarray:
-    """The same values, every second entry of something larger."""
+def _strided(a: np.ndarray) -> np.ndarray:
+    """The same values as a view with gaps: every second entry of a wider array."""
     if a.ndim == 0:
         return a
     wide = np.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)
@@ -456,8 +457,8 @@ def arrays(shape: Any = None, *, low: float = -2.0, high: float = 2.0, positive:
 def broadcastable(count: int = 2, **options: Any) -> Any:
     """Tuples of `count` arrays whose shapes broadcast together; options as for `arrays`."""
     st, extra = _hypothesis()
-    found = extra.mutually_broadcastable_shapes(num_shapes=count, max_dims=3, min_side=1, max_side=3)
-    return found.flatmap(lambda s: st.tuples(*(arrays(x, **options) for x in s.input_shapes)))
+    together = extra.mutually_broadcastable_shapes(num_shapes=count, max_dims=3, min_side=1, max_side=3)
+    return together.flatmap(lambda s: st.tuples(*(arrays(x, **options) for x in s.input_shapes)))
 
 
 def _hypothesis() -> tuple[Any, Any]:

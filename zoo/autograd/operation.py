@@ -144,7 +144,7 @@ class Operation:
         """What backward is given of the arguments."""
         return arrays
 
-    # --- what happens on the way back
+    # --- what happens in backward
 
     def gradients(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> list:
         """For each input that needs one, its gradient, of its shape and dtype."""

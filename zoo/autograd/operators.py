@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-ops: Any = SimpleNamespace()  # every operation under its name: operation.py puts them here, so that tensors, which it is made of, can call them
+ops: Any = SimpleNamespace()  # each operation by its name; operation.py fills it, so that tensors can call what is defined on top of them
 
 
 class Operators:

@@ -1,6 +1,6 @@
 """Random numbers that are a function of a seed and a position: any entry can be drawn alone, in any order, on any thread.
 
-The definition, in NumPy, of what `native.random_bits` and `native.uniform` are inside kernels: equal to the bit.
+The definition, in NumPy, of what `native.random_bits` and `native.uniform` are inside kernels: equal bit for bit.
 """
 
 from __future__ import annotations

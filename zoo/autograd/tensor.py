@@ -279,7 +279,7 @@ def gradients(outputs: Sequence[Tensor], initial_gradients: Sequence, inputs: Se
 
 
 def path_between(inputs: Sequence[Tensor] | None, outputs: Sequence[Tensor]) -> dict[Source, None]:
-    """What outputs were made from and inputs lead to (None: every leaf), oldest first: a dictionary, which is a set with an order."""
+    """What lies between inputs (None: every leaf) and outputs, both included, oldest first: a dictionary, as an ordered set."""
     oldest = -1 if inputs is None else min(source(x).birth for x in inputs)  # what is older than that, no input leads to
     reached = set(map(source, outputs))
     to_visit = list(reached)
@@ -309,7 +309,7 @@ def fast_walk(outputs: Sequence[Tensor], initial_gradients: Sequence, path: dict
     sums = _Sums()
     for y, g in zip(outputs, initial_gradients):
         sums.add(source(y), g)
-    shared_memory = {id(g) for g in initial_gradients}  # arrays that somebody else holds: no two gradients may be the same memory
+    shared_memory = {id(g) for g in initial_gradients}  # arrays that the caller holds or will: no two gradients may share memory
     gradients: dict[Source, Any] = {}
     while path:
         s, _ = path.popitem()
@@ -336,13 +336,13 @@ def fast_walk(outputs: Sequence[Tensor], initial_gradients: Sequence, path: dict
 
 
 class _Sums:
-    """What has arrived at each node and leaf, added up in place where nobody else holds the array."""
+    """What has arrived at each node and leaf, added up in place where only the walk holds the array."""
 
     __slots__ = ("arrived", "from_zeros", "writable")
 
     def __init__(self) -> None:
         self.arrived: dict[Source, Any] = {}
-        self.writable: set[Source] = set()  # whose sum is an array of the walk's own
+        self.writable: set[Source] = set()  # whose sum is an array that only the walk holds
         self.from_zeros: set[Source] = set()  # whose sum holds no -0.0, to which adding 0.0 would make a difference
 
     def add(self, s: Source, g: Any) -> None:

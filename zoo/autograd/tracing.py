@@ -4,7 +4,7 @@
         model(ids)                                           model(ids)
     seen["blocks.0.attention.softmax"].value
 
-While somebody looks, a fused operation runs its definition, so what it is made of is seen too, under its own name:
+While a trace or patch is on, a fused operation runs its definition, so that its parts are seen too, each under its name:
 `blocks.0.attention.scaled_dot_product_attention.softmax.exp`.  The names in between may be left out where a name is looked up:
 `blocks.0.attention.softmax`.  The second time that a name comes up in one pass through the model, it ends in `#2`.
 """
@@ -16,6 +16,7 @@ import difflib
 import fnmatch
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -30,6 +31,15 @@ class UnknownName(KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])  # a KeyError would put the message in quotes
+
+
+class Statistics(dict[str, float]):
+    """mean, std, min and max of the values."""
+
+    def __missing__(self, name: str) -> float:
+        new = {"deviation": "std", "least": "min", "greatest": "max"}[name]
+        warnings.warn(f"statistics[{name!r}] is statistics[{new!r}] now; the old name goes in the next release", DeprecationWarning, stacklevel=2)
+        return self[new]
 
 
 @dataclasses.dataclass
@@ -60,9 +70,9 @@ class Seen:
     def statistics(self) -> dict[str, float]:
         v = self.value
         if v.size == 0:
-            return {}
+            return Statistics()
         v = v.astype(np.float64) if v.dtype.kind != "f" else v
-        return {"mean": float(v.mean()), "deviation": float(v.std()), "least": float(v.min()), "greatest": float(v.max())}
+        return Statistics({"mean": float(v.mean()), "std": float(v.std()), "min": float(v.min()), "max": float(v.max())})
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{k} {v:.4g}" for k, v in self.statistics.items())
@@ -104,7 +114,7 @@ class Watcher:
             state.scope = before
 
     def run_watched(self, operation: Operation, args: Any, settings: dict) -> Any:
-        """Run an operation, opened into its definition, and show the result to everybody who looks."""
+        """Run an operation, opened into its definition, and show the result to all traces and patches that are on."""
         before = state.scope
         module, fused = before or ("", "")
         path = ".".join(filter(None, (module, fused, operation.__name__)))
@@ -119,10 +129,10 @@ class Watcher:
                 state.scope = before
         else:
             y = operation.apply(args, settings)
-        took = time.perf_counter() - began
+        seconds = time.perf_counter() - began
         short = f"{module}.{operation.__name__}" if module else operation.__name__
         for w in state.watchers:
-            y = w.number(path, short, operation, y, took, settings)
+            y = w.number(path, short, operation, y, seconds, settings)
         return y
 
     def number(self, path: str, short: str, operation: Operation, y: Any, seconds: float, settings: dict) -> Any:
@@ -137,53 +147,53 @@ class Watcher:
 class Trace(Watcher, Mapping[str, Seen]):
     """What `zoo.trace` gives: a mapping from names to what was seen, in the order in which it ran; the last pass where there were several.
 
-    at: a pattern, or several, of names to keep ("blocks.*.attention.*"; a star also matches dots); without it, all are kept.
+    at: a pattern, or several, of names to record ("blocks.*.attention.*"; a star also matches dots); without it, all are.
     """
 
     def __init__(self, model: Any = None, at: str | Iterable[str] = "*"):
         super().__init__(model)
         self.at = (at,) if isinstance(at, str) else tuple(at)
         self.records: list[Seen] = []
-        self._missed: set[str] = set()
+        self._unmatched: set[str] = set()
         self._shorts: set[str] = set()
-        self._taken = False
-        self._wanted = re.compile("|".join(map(fnmatch.translate, self.at))).match
+        self._any_taken = False
+        self._matches = re.compile("|".join(map(fnmatch.translate, self.at))).match
 
     def see(self, name, short, operation, y, seconds, settings):
-        if name in self._missed:
+        if name in self._unmatched:
             return y
-        if not (self._wanted(name) or self._wanted(short)):
-            self._missed.add(name)
+        if not (self._matches(name) or self._matches(short)):
+            self._unmatched.add(name)
             self._shorts.add(short)
             return y
         value = y.data if isinstance(y, Tensor) else np.asarray(y)
         if value.base is not None:
             value = value.copy()  # a view of something that may be written to later, such as a cache
-        kept = y.retain_grad().node.kept_grad if isinstance(y, Tensor) and y.node is not None else None  # type: ignore[union-attr]
+        gradients = y.retain_grad().node.kept_grad if isinstance(y, Tensor) and y.node is not None else None  # type: ignore[union-attr]
         formula = (operation.__doc__ or "").strip().partition("\n")[0]
-        self.records.append(Seen(name, short, operation.__name__, formula, value, seconds, max(self.round, 0), settings, _birth(y), kept))
+        self.records.append(Seen(name, short, operation.__name__, formula, value, seconds, max(self.round, 0), settings, _birth(y), gradients))
         return y
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
-        if error[0] is None and not self.records and self._missed and not self._taken:
-            near = _nearest(self.at[0], self._missed | self._shorts)
+        if error[0] is None and not self.records and self._unmatched and not self._any_taken:
+            near = _nearest(self.at[0], self._unmatched | self._shorts)
             raise UnknownName(f"trace: nothing that ran matches at={', '.join(map(repr, self.at))}{near}")
 
     def take(self) -> list[Seen]:
-        """What was seen since the last call, which is then forgotten: for long streams, whose memory stays bounded this way."""
-        taken, self.records = self.records, []
-        self._taken = self._taken or bool(taken)
+        """The records since the last call, which the trace then forgets: a long stream's memory stays bounded this way."""
+        records, self.records = self.records, []
+        self._any_taken = self._any_taken or bool(records)
         self.counts = {}
-        return taken
+        return records
 
     def all(self, name: str) -> list[Seen]:
-        """Every record of that name, one for each pass through the model."""
-        found = [r for r in self.records if r.name == name] or [r for r in self.records if r.short == name]
-        if not found:
+        """All records of that name, one for each pass through the model."""
+        records = [r for r in self.records if r.name == name] or [r for r in self.records if r.short == name]
+        if not records:
             known = {r.short for r in self.records} | {r.name for r in self.records}
             raise UnknownName(f"trace: nothing called {name!r} was seen{_nearest(name, known)}")
-        return found
+        return records
 
     def __getitem__(self, name: str) -> Seen:
         return self.all(name)[-1]
@@ -196,7 +206,7 @@ class Trace(Watcher, Mapping[str, Seen]):
 
     def __str__(self) -> str:
         """A table: name, shape, statistics, time."""
-        rows: list[tuple[str, ...]] = [("name", "shape", "mean", "deviation", "least", "greatest", "us")]
+        rows: list[tuple[str, ...]] = [("name", "shape", "mean", "std", "min", "max", "us")]
         for r in self.records:
             numbers = [f"{x:.3g}" for x in r.statistics.values()] or [""] * 4
             rows.append((r.name, str(r.shape), *numbers, f"{r.seconds * 1e6:.0f}"))
@@ -260,5 +270,5 @@ def patch(model: Any, changes: Mapping[str, Callable[[np.ndarray], Any]]) -> Pat
 
 
 def watched() -> bool:
-    """Whether somebody looks: a model that has a shortcut past its operations takes the long way then."""
+    """True while a trace or patch is on: a model that has a shortcut past its operations takes the long way then."""
     return bool(state.watchers)

@@ -16,10 +16,16 @@ def tanh(x):
     return np.tanh(x)
 
 
+tanh.derivatives(lambda g, y, _x: g * (1 - y * y))
+
+
 @primitive
 def sigmoid(x):
     """y = 1 / (1 + e^-x), without overflow"""
     return np.exp(-np.logaddexp(0, -x))
+
+
+sigmoid.derivatives(lambda g, y, _x: g * (y * (1 - y)))
 
 
 @primitive
@@ -28,16 +34,32 @@ def softplus(x):
     return np.logaddexp(0, x)
 
 
+softplus.derivatives(lambda g, _y, x: g * sigmoid(x))
+
+
 @primitive
 def relu(x):
     """y = max(x, 0); the derivative at 0 is 0"""
     return np.maximum(x, 0)
 
 
+relu.derivatives(lambda g, y, _x: g * _slope_of_ramp(y, 0.0))
+
+
+def _slope_of_ramp(x, slope):
+    """1 where x > 0, else slope: an array, for it has no gradient."""
+    values = detach(x)
+    values = values if isinstance(values, np.ndarray) else values.data
+    return np.where(values > 0, 1.0, slope).astype(values.dtype)
+
+
 @primitive
 def leaky_relu(x, *, slope=0.01):
     """y = x where x > 0, else slope x"""
     return np.where(x > 0, x, slope * x)
+
+
+leaky_relu.derivatives(lambda g, _y, x, *, slope: g * _slope_of_ramp(x, slope))
 
 
 @primitive
@@ -48,18 +70,6 @@ def erf(x):
     return erf(x)
 
 
-def _step(x, low):
-    """1 where x > 0, else low; as an array, for it has no gradient."""
-    values = detach(x)
-    values = values if isinstance(values, np.ndarray) else values.data
-    return np.where(values > 0, 1.0, low).astype(values.dtype)
-
-
-tanh.derivatives(lambda g, y, _x: g * (1 - y * y))
-sigmoid.derivatives(lambda g, y, _x: g * (y * (1 - y)))
-softplus.derivatives(lambda g, _y, x: g * sigmoid(x))
-relu.derivatives(lambda g, y, _x: g * _step(y, 0.0))
-leaky_relu.derivatives(lambda g, _y, x, *, slope: g * _step(x, slope))
 erf.derivatives(lambda g, _y, x: g * (2 / math.sqrt(math.pi) * exp(-(x * x))))
 
 
@@ -85,16 +95,19 @@ def _(x, *, approximate):
 
 @fused
 def softmax(x, *, axis=-1):
-    """y = e^x / sum e^x over axis, without overflow"""
+    """y = e^x / sum e^x over axis
+
+    Taking the same number from every x divides numerator and denominator alike; with the greatest taken away, no e^x is above 1.
+    """
     e = exp(x - detach(max(x, axis=axis, keepdims=True)))
     return e / sum(e, axis=axis, keepdims=True)
 
 
 @fused
 def log_softmax(x, *, axis=-1):
-    """y = x - ln sum e^x over axis; the greatest x goes first, so that a large offset costs no digits"""
-    below = x - detach(max(x, axis=axis, keepdims=True))
-    return below - log(sum(exp(below), axis=axis, keepdims=True))
+    """y = x - ln sum e^x over axis; the greatest x is taken away first, so that a large offset costs no digits"""
+    shifted = x - detach(max(x, axis=axis, keepdims=True))
+    return shifted - log(sum(exp(shifted), axis=axis, keepdims=True))
 
 
 def _check_axis(name):

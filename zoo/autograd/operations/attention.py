@@ -17,6 +17,9 @@ from .shaping import swapaxes
 def scaled_dot_product_attention(query, key, value, mask=None, *, is_causal=False, scale=None):
     """y = softmax(q k^T / sqrt(width)) v (Vaswani et al. 2017, eq. 1)
 
+    Why the root: of independent q_i and k_i with mean 0 and variance 1, the product q k^T = sum q_i k_i has variance `width`.  Scores
+    that large put the softmax where it is nearly 0 or 1 and its gradient vanishes; divided by the root, their variance is 1 at any width.
+
     query (..., queries, width), key (..., keys, width), value (..., keys, features)
     mask: bool, True where a query may look, or numbers that are added to the scores; broadcast to (..., queries, keys)
     is_causal: query i looks at keys 0 .. i + keys - queries only: with a cache, the last query looks at every key

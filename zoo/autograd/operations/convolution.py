@@ -6,6 +6,8 @@ y is linear in x and in the weight, and the adjoint of each of the three in one 
 
 from __future__ import annotations
 
+import builtins
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -53,11 +55,24 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0):
     return y if bias is None else y + bias
 
 
+conv2d.derivatives(
+    lambda g, _y, _x, weight, _b, *, stride, padding: conv2d_input(g, weight, shape=_x.shape, stride=stride, padding=padding),
+    lambda g, _y, x, _w, _b, *, stride, padding: conv2d_weight(x, g, shape=_w.shape, stride=stride, padding=padding),
+    lambda g, _y, _x, _w, _b, *, stride, padding: sum(g, axis=(0, 1, 2)),
+)
+
+
 @primitive
 def conv2d_input(g, weight, *, shape, stride=1, padding=0):
     """The adjoint of conv2d in x: g (batch, out height, out width, out) -> x's shape"""
     stride, padding = pair(stride, "stride"), pair(padding, "padding")
     return _spread(np.einsum("nijo,abco->nijcab", g, weight, optimize=True), shape, stride, padding)
+
+
+conv2d_input.derivatives(
+    lambda g, _y, _g, weight, *, shape, stride, padding: conv2d(g, weight, stride=stride, padding=padding),
+    lambda g, _y, x, _w, *, shape, stride, padding: conv2d_weight(g, x, shape=_w.shape, stride=stride, padding=padding),
+)
 
 
 @primitive
@@ -68,15 +83,6 @@ def conv2d_weight(x, g, *, shape, stride=1, padding=0):
     return np.einsum("nijcab,nijo->abco", windows, g, optimize=True)
 
 
-conv2d.derivatives(
-    lambda g, _y, _x, weight, _b, *, stride, padding: conv2d_input(g, weight, shape=_x.shape, stride=stride, padding=padding),
-    lambda g, _y, x, _w, _b, *, stride, padding: conv2d_weight(x, g, shape=_w.shape, stride=stride, padding=padding),
-    lambda g, _y, _x, _w, _b, *, stride, padding: sum(g, axis=(0, 1, 2)),
-)
-conv2d_input.derivatives(
-    lambda g, _y, _g, weight, *, shape, stride, padding: conv2d(g, weight, stride=stride, padding=padding),
-    lambda g, _y, x, _w, *, shape, stride, padding: conv2d_weight(g, x, shape=_w.shape, stride=stride, padding=padding),
-)
 conv2d_weight.derivatives(
     lambda g, _y, _x, w, *, shape, stride, padding: conv2d_input(w, g, shape=_x.shape, stride=stride, padding=padding),
     lambda g, _y, x, _w, *, shape, stride, padding: conv2d(x, g, stride=stride, padding=padding),
@@ -105,7 +111,7 @@ def _check_image(name, x, weight):
 
 def _check_steps(name, stride, padding):
     steps, around = pair(stride, f"{name}: stride"), pair(padding, f"{name}: padding")
-    if min(steps) < 1 or min(around) < 0:
+    if builtins.min(steps) < 1 or builtins.min(around) < 0:
         raise ValueError(f"{name}: stride is {stride}, padding {padding}; strides are at least 1, paddings at least 0")
     return steps, around
 
@@ -140,13 +146,15 @@ def windows(x, *, kernel, stride=1):
     return np.ascontiguousarray(_windows(x, pair(kernel, "kernel"), pair(stride, "stride"), (0, 0)))
 
 
+windows.derivatives(lambda g, _y, _x, *, kernel, stride: windows_adjoint(g, shape=_x.shape, stride=stride))
+
+
 @primitive
 def windows_adjoint(g, *, shape, stride=1):
     """Each window's entries added back to where they were read"""
     return _spread(g, shape, pair(stride, "stride"), (0, 0))
 
 
-windows.derivatives(lambda g, _y, _x, *, kernel, stride: windows_adjoint(g, shape=_x.shape, stride=stride))
 windows_adjoint.derivatives(lambda g, _y, _g, *, shape, stride: windows(g, kernel=_g.shape[-2:], stride=stride))
 
 
@@ -167,7 +175,7 @@ def _check_pool(name):
         if x.ndim != 4:
             raise ValueError(f"{name}: x has shape {x.shape}; it is (batch, height, width, channels)")
         k = pair(kernel, f"{name}: kernel")
-        if k[0] > x.shape[1] or k[1] > x.shape[2] or min(k) < 1:
+        if k[0] > x.shape[1] or k[1] > x.shape[2] or builtins.min(k) < 1:
             raise ValueError(f"{name}: kernel is {kernel}; it must fit into x, shape {x.shape}")
 
     return check
@@ -183,9 +191,7 @@ def upsample(x, *, scale=2):
     return x.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
-def _upsample_rule(g, _y, _x, *, scale):
+@upsample.derivatives
+def _(g, _y, _x, *, scale):
     n, h, w, c = _x.shape
     return sum(reshape(g, shape=(n, h, scale, w, scale, c)), axis=(2, 4))
-
-
-upsample.derivatives(_upsample_rule)

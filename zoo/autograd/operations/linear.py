@@ -25,7 +25,7 @@ def _(a, b):
         raise ValueError(f"matmul: the last axis of a, shape {a.shape}, has length {a.shape[-1]}; b, shape {b.shape}, expects {expected}")
 
 
-def _matmul_a(g, _y, _a, b):
+def _gradient_of_a(g, _y, _a, b):
     if b.ndim == 1:  # y = sum_k a[..., k] b[k]
         return expand_dims(g, -1) * b
     if len(_a.shape) == 1:
@@ -33,7 +33,7 @@ def _matmul_a(g, _y, _a, b):
     return matmul(g, swapaxes(b))
 
 
-def _matmul_b(g, _y, a, _b):
+def _gradient_of_b(g, _y, a, _b):
     if a.ndim == 1:
         if len(_b.shape) == 1:
             return expand_dims(g, -1) * a
@@ -43,7 +43,7 @@ def _matmul_b(g, _y, a, _b):
     return matmul(swapaxes(a), g)
 
 
-matmul.derivatives(_matmul_a, _matmul_b)
+matmul.derivatives(_gradient_of_a, _gradient_of_b)
 
 
 def _einsum(*operands, subscripts):
@@ -144,12 +144,18 @@ def embedding(weight, ids):
     return weight[ids]
 
 
+embedding.derivatives(lambda g, _y, _weight, ids: embedding_adjoint(g, ids, symbols=_weight.shape[0]), None)
+
+
 @primitive
 def embedding_adjoint(g, ids, *, symbols):
     """The rows of g added up at their ids: (symbols, width)"""
     out = np.zeros((symbols, g.shape[-1]), g.dtype)
     np.add.at(out, ids.reshape(-1), g.reshape(-1, g.shape[-1]))
     return out
+
+
+embedding_adjoint.derivatives(lambda g, _y, _g, ids, *, symbols: embedding(g, ids), None)
 
 
 @embedding.check
@@ -159,7 +165,3 @@ def check_ids(weight, ids):
     if np.size(ids) and not (0 <= np.min(ids) and np.max(ids) < weight.shape[0]):
         rows = weight.shape[0]
         raise IndexError(f"embedding: ids go from {np.min(ids)} to {np.max(ids)}; weight has {rows} rows, so they may go from 0 to {rows - 1}")
-
-
-embedding.derivatives(lambda g, _y, _weight, ids: embedding_adjoint(g, ids, symbols=_weight.shape[0]), None)
-embedding_adjoint.derivatives(lambda g, _y, _g, ids, *, symbols: embedding(g, ids), None)

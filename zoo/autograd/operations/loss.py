@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 
 import numpy as np
@@ -30,7 +31,7 @@ def cross_entropy(logits, targets, *, ignore_index=None, reduction="mean"):
     if counted is None:
         return reduce(losses, reduction)
     losses = where(counted, losses, 0.0)
-    return sum(losses) / max(int(np.sum(counted)), 1) if reduction == "mean" else reduce(losses, reduction)
+    return sum(losses) / builtins.max(int(np.sum(counted)), 1) if reduction == "mean" else reduce(losses, reduction)
 
 
 @fused

@@ -29,7 +29,7 @@ def batch_norm(x, gain, bias, *, eps=1e-5, activation=None, moments=None):
     """y = gain (x - mean) / sqrt(var + eps) + bias over all axes but the last (Ioffe & Szegedy 2015): x (batch, ..., channels)
 
     activation: None, "relu" or "leaky_relu", which comes next in a convolutional network
-    moments: x's mean and variance where `batch_statistics` has found them already, so that a kernel needn't once more
+    moments: x's mean and variance from `batch_statistics`, where they are known already, so that a kernel needn't take them again
     """
     axes = tuple(range(x.ndim - 1))
     centred = x - mean(x, axis=axes, keepdims=True)

@@ -1,6 +1,6 @@
 """Attention of a sequence to itself, from one product that holds queries, keys and values side by side.
 
-Three slices of one array cost three arrays of its size on the way back, each mostly zeros; here the way back writes one.
+Three slices of one array cost three arrays of its size in backward, each mostly zeros; this operation's backward writes one.
 """
 
 from __future__ import annotations

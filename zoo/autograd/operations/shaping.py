@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 
 import numpy as np
@@ -16,10 +17,21 @@ def reshape(x, *, shape):
     return np.reshape(x, shape)
 
 
+reshape.derivatives(lambda g, _y, _x, *, shape: reshape(g, shape=_x.shape))
+
+
 @primitive
 def transpose(x, *, axes=None):
     """Axes in another order (reversed if None); a view"""
     return np.transpose(x, axes)
+
+
+transpose.derivatives(lambda g, _y, _x, *, axes: transpose(g, axes=_inverse_order(axes)))
+
+
+def _inverse_order(axes):
+    """The order of axes that undoes this one."""
+    return None if axes is None else tuple(int(i) for i in np.argsort([a % len(axes) for a in axes]))
 
 
 @primitive
@@ -28,14 +40,7 @@ def swapaxes(x, *, a=-1, b=-2):
     return np.swapaxes(x, a, b)
 
 
-reshape.derivatives(lambda g, _y, _x, *, shape: reshape(g, shape=_x.shape))
-transpose.derivatives(lambda g, _y, _x, *, axes: transpose(g, axes=_undone(axes)))
 swapaxes.derivatives(lambda g, _y, _x, *, a, b: swapaxes(g, a=a, b=b))
-
-
-def _undone(axes):
-    """The order of axes that undoes this one."""
-    return None if axes is None else tuple(int(i) for i in np.argsort([a % len(axes) for a in axes]))
 
 
 @primitive
@@ -44,27 +49,25 @@ def concatenate(*arrays, axis=0):
     return np.concatenate(arrays, axis=axis)
 
 
+@concatenate.derivatives
+def _(g, _y, i, *arrays, axis):
+    start = builtins.sum(a.shape[axis] for a in arrays[:i])
+    index = [slice(None)] * arrays[i].ndim
+    index[axis] = slice(start, start + arrays[i].shape[axis])
+    return getitem(g, index=tuple(index))
+
+
 @primitive
 def stack(*arrays, axis=0):
     """Arrays joined along a new axis: stack([a, b])"""
     return np.stack(arrays, axis=axis)
 
 
-def _concatenate_rule(g, _y, i, *arrays, axis):
-    start = sum(a.shape[axis] for a in arrays[:i])
-    index = [slice(None)] * arrays[i].ndim
-    index[axis] = slice(start, start + arrays[i].shape[axis])
-    return getitem(g, index=tuple(index))
-
-
-def _stack_rule(g, _y, i, *arrays, axis):
+@stack.derivatives
+def _(g, _y, i, *arrays, axis):
     index = [slice(None)] * (arrays[i].ndim + 1)
     index[axis] = i
     return getitem(g, index=tuple(index))
-
-
-concatenate.derivatives(_concatenate_rule)
-stack.derivatives(_stack_rule)
 
 
 @primitive
@@ -73,25 +76,27 @@ def getitem(x, *, index):
     return x[_plain(index)]
 
 
+getitem.derivatives(lambda g, _y, _x, *, index: getitem_adjoint(g, index=index, shape=_x.shape))
+
+
+@getitem.reads_part
+def _(index):
+    plain = _plain(index)
+    return None if _may_repeat(plain) else plain
+
+
 @primitive
 def getitem_adjoint(g, *, index, shape):
     """Zeros of the shape with g added at index; an entry that was read twice gets both"""
     out = np.zeros(shape, g.dtype)
     index = _plain(index)
-    if _repeats(index):
+    if _may_repeat(index):
         np.add.at(out, index, g)
     else:
         out[index] += g
     return out
 
 
-@getitem.reads_part
-def _(index):
-    plain = _plain(index)
-    return None if _repeats(plain) else plain
-
-
-getitem.derivatives(lambda g, _y, _x, *, index: getitem_adjoint(g, index=index, shape=_x.shape))
 getitem_adjoint.derivatives(lambda g, _y, _g, *, index, shape: getitem(g, index=index))
 
 
@@ -102,7 +107,7 @@ def _plain(index):
     return index.data if isinstance(index, Tensor) else index
 
 
-def _repeats(index) -> bool:
+def _may_repeat(index) -> bool:
     """Whether an index may name an entry twice: integer arrays and lists may."""
     parts = index if isinstance(index, tuple) else (index,)
     return any(isinstance(p, (list, np.ndarray)) and np.asarray(p).dtype.kind != "b" for p in parts)
@@ -114,7 +119,8 @@ def take(x, *, indices, axis=None):
     return np.take(x, _plain(indices), axis=axis)
 
 
-def _take_rule(g, _y, _x, *, indices, axis):
+@take.derivatives
+def _(g, _y, _x, *, indices, axis):
     if axis is None:
         flat = getitem_adjoint(g, index=np.asarray(_plain(indices)), shape=(math.prod(_x.shape),))
         return reshape(flat, shape=_x.shape)
@@ -122,13 +128,13 @@ def _take_rule(g, _y, _x, *, indices, axis):
     return getitem_adjoint(g, index=index, shape=_x.shape)
 
 
-take.derivatives(_take_rule)
-
-
 @primitive
 def take_along_axis(x, indices, *, axis=-1):
     """y[..., i] = x[..., indices[..., i]] along axis"""
     return np.take_along_axis(x, indices, axis=axis)
+
+
+take_along_axis.derivatives(lambda g, _y, _x, indices, *, axis: take_along_axis_adjoint(g, indices, axis=axis, shape=_x.shape), None)
 
 
 @primitive
@@ -141,7 +147,6 @@ def take_along_axis_adjoint(g, indices, *, axis, shape):
     return out
 
 
-take_along_axis.derivatives(lambda g, _y, _x, indices, *, axis: take_along_axis_adjoint(g, indices, axis=axis, shape=_x.shape), None)
 take_along_axis_adjoint.derivatives(lambda g, _y, _g, indices, *, axis, shape: take_along_axis(g, indices, axis=axis), None)
 
 
@@ -151,11 +156,11 @@ def pad(x, *, widths, value=0.0):
     return np.pad(x, widths, constant_values=value)
 
 
+pad.derivatives(lambda g, _y, _x, *, widths, value: getitem(g, index=_inside(widths, _x.shape)))
+
+
 def _inside(widths, shape):
     return tuple(slice(before, before + n) for (before, _), n in zip(widths, shape))
-
-
-pad.derivatives(lambda g, _y, _x, *, widths, value: getitem(g, index=_inside(widths, _x.shape)))
 
 
 def split(x, sections, axis=0):
@@ -184,5 +189,3 @@ def squeeze(x, axis=None):
     if wrong:
         raise ValueError(f"squeeze: axis {wrong[0]} has length {x.shape[wrong[0]]}, not 1 (shape {x.shape})")
     return reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes))
-
-
