@@ -11,9 +11,9 @@ import numpy as np
 from zoo.data.toys import TOYS
 from zoo.evaluation import toy_figures
 from zoo.explain.diagnosis import diagnose
-from zoo.gan import GAN, GANConfig
+from zoo.gan import GAN, AdversarialStep
 from zoo.inspection import figures
-from zoo.recipes.gan import PRESETS, Adversaries, GANTraining, make_trainer
+from zoo.recipes import recipe_of
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("toy", nargs="?", default="grid", choices=("grid", "ring", "spiral", "moons"))
@@ -24,27 +24,25 @@ parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--out")
 options = parser.parse_args()
 
-settings = dict(PRESETS["ring" if options.toy == "ring" else "grid"])
+changes = {"steps": options.steps} if options.steps else {}
 if options.collapse:
-    settings |= {"loss": "minimax", "r1": 0.0, "r2": 0.0, "clusters": 0, "noise": 0.0, "frequencies": (), "beta_1": 0.9, "average": 0.0}
-settings["steps"] = options.steps or settings["steps"]
-fields = {name: value for name, value in settings.items() if name in GANConfig.__dataclass_fields__}
+    changes |= {"loss": "minimax", "r1": 0.0, "r2": 0.0, "clusters": 0, "noise": 0.0, "frequencies": (), "beta_1": 0.9, "average": 0.0}
+recipe = recipe_of("gan")
+fields, training = recipe.settings("ring" if options.toy == "ring" else "grid", **changes)
 model = GAN.for_data(options.toy, seed=options.seed, **fields)
-training = GANTraining.make(**{name: value for name, value in settings.items() if name not in fields})
-trainer = make_trainer(model, options.toy, training, seed=options.seed)
-duel = trainer.update
-assert isinstance(duel, Adversaries)
+trainer = recipe.trainer(model, options.toy, training, seed=options.seed)
+game = trainer.update
+assert isinstance(game, AdversarialStep)
 real = TOYS[options.toy](1000, np.random.default_rng(options.seed))
 
 
-def drawn():
+def surfaces():
     for record in trainer:
         if record.step % max(1, training.steps // options.frames) == 0:
-            seen = duel.last
-            yield figures.decision_surface(model, real, seen.fake, seen.gradient, title=f"{options.toy}, step {record.step:,}")
+            yield figures.decision_surface(model, real, game.last.fake, game.last.gradient, title=f"{options.toy}, step {record.step:,}")
 
 
-figures.film(options.out or f"watch-{options.toy}.gif", drawn())
+figures.film(options.out or f"watch-{options.toy}.gif", surfaces())
 if trainer.average is not None:
     trainer.average.swap()
 print(toy_figures(options.toy, model.sample(2500, seed=1)))

@@ -15,9 +15,9 @@ from zoo.autograd import Tensor
 from zoo.data import digits8x8
 from zoo.data.toys import TOYS, stacked_digits
 from zoo.explain.diagnosis import diagnose
-from zoo.gan import GAN, AdversarialStep, GANConfig
+from zoo.gan import GAN, AdversarialStep
 from zoo.nn import Conv2d, Linear
-from zoo.recipes.gan import PRESETS, GANTraining, make_trainer
+from zoo.recipes.gan import PRESETS, RECIPE, GANTraining, make_trainer
 from zoo.training import TrainingFailed
 
 SMALL = {"image": (8, 8), "channels": 4, "latent": 5}
@@ -26,13 +26,6 @@ POINTS = {"image": (2,), "network": "dense", "hidden": (16,), "discriminator_hid
 
 def pictures(n, seed=0, shape=(8, 8)):
     return np.random.default_rng(seed).random((n, *shape)).astype(np.float32)
-
-
-def split(preset):
-    fields, training = {}, {}
-    for key, value in PRESETS[preset].items():
-        (fields if key in GANConfig.__dataclass_fields__ else training)[key] = value
-    return fields, training
 
 
 # --- losses
@@ -198,13 +191,13 @@ def test_penalties_come_in_every_nth_step_and_fall():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_train(preset):
-    fields, training = split(preset)
+    fields, _ = RECIPE.settings(preset)
     if "image" not in fields:
         fields = {**fields, "image": (8, 8)}
     elif len(fields["image"]) == 3:
         fields = {**fields, "image": (8, 8, 3)}
     fields = {**fields, "channels": 4, **({"hidden": (8,), "discriminator_hidden": (8,)} if fields.get("network") == "dense" else {})}
-    model, settings = GAN.new(**fields), GANTraining.make(**{**training, "batch_size": 8, "steps": 4})
+    model, settings = GAN.new(**fields), RECIPE.settings(preset, batch_size=8, steps=4)[1]
     update = AdversarialStep(model, settings)
     n = 8 * settings.critic_steps
     x = TOYS["grid"](n, np.random.default_rng(0)) if len(model.config.image) == 1 else pictures(n, 0, model.config.image)
@@ -355,6 +348,23 @@ def test_bad_input_says_what_is_wrong():
     bad("at least two classes", make_trainer, GAN.new(**SMALL, classes=3), one, GANTraining(batch_size=8))
     bad("has samples of shape", make_trainer, model, "grid", GANTraining(batch_size=8))
     bad("did you mean 'packing'", GAN.new, pakcing=2)
+
+
+def test_a_recipe_says_what_a_preset_sets():
+    fields, training = RECIPE.settings("ring", clusters=3, lr="0.5")
+    assert fields["clusters"] == 3 and fields["image"] == (2,) and "lr" not in fields
+    assert training.lr == 0.5 and training.loss == "relativistic" and training.batch_size == 256
+    bad("preset is 'rings'; there are unconditional", RECIPE.settings, "rings")
+    bad("did you mean 'clusters'", RECIPE.settings, "ring", cluster=3)
+
+
+def test_a_trained_model_says_how_it_was_trained():
+    history = zoo.recipes.how("gan")
+    assert history.command.startswith("zoo train gan --preset conditional") and history.data == "mnist" and history.steps == 13_000
+    assert history.settings["r1"] == 1.0 and history.figures["asked"] > 0.99
+    assert zoo.recipes.how(zoo.load("gan")) == history and "17.47 minutes" in str(history) and "zoo evaluate" in str(history)
+    assert all(zoo.recipes.how(name).minutes > 0 for name in zoo.shipped())
+    bad("this GAN has no card", zoo.recipes.how, GAN.new(**SMALL))
 
 
 def test_names_of_0_1_go_on_working():

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..autograd import Tensor
+from ..data.images import Images, load_images
 from ..evaluation.classifier import Classifier
 from ..model import Config, check_images
 from ..optim import Adam, Average, cosine
 from ..training import Trainer, shuffled
 from .recipe import Recipe
 
-if TYPE_CHECKING:
-    from ..data.images import Images
-
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierTraining(Config):
     epochs: int = 12
     batch_size: int = 128
-    lr: float = 2e-3
-    average: float = 0.999
+    lr: float = 2e-3  # at first; it falls along a cosine to 0
+    average: float = 0.999  # decay of the averaged weights that are evaluated and saved; 0 for none
 
 
 PRESETS: dict[str, dict[str, Any]] = {"classifier": {}}
-
 
 
 def make_trainer(model: Classifier, images: Images, training: ClassifierTraining, *, seed: int = 0, folder=None, resume: bool = False,
@@ -45,10 +42,9 @@ def make_trainer(model: Classifier, images: Images, training: ClassifierTraining
                    average=average, folder=folder, resume=resume, **options)
 
 
-def _labelled(source: str | None) -> Images:
-    from ..data.images import load_images
-
+def load_data(source: str | None) -> Images:
+    """Pictures by name or path."""
     return load_images(source or "mnist")
 
 
-RECIPE = Recipe(Classifier, ClassifierTraining, PRESETS, _labelled, make_trainer, "mnist")
+RECIPE = Recipe(Classifier, ClassifierTraining, PRESETS, load_data, make_trainer, "mnist")

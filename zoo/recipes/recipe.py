@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..model import Config, Model
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What the command line needs to train a kind of model; each file here has one of these, called RECIPE."""
+    """What it takes to train a kind of model; each file here has one of these, called RECIPE."""
 
     model: type[Model]
     training: type[Config]  # settings of a run
@@ -21,7 +22,25 @@ class Recipe:
     default_data: str
     preset_data: dict[str, str] = dataclasses.field(default_factory=dict)  # of presets that are meant for other data than the default
 
+    def settings(self, preset: str | None = None, **changes: Any) -> tuple[dict[str, Any], Any]:
+        """A preset with these changes: the fields of the model's configuration that it sets, and the settings of a run.
+
+        A field that both have, such as a size that the run needs too, goes to both.
+        """
+        preset = preset or next(iter(self.presets))
+        if preset not in self.presets:
+            raise ValueError(f"preset is {preset!r}; there are {', '.join(self.presets)}")
+        fields = {**self.presets[preset], **changes}
+        of_model, of_run = ({f.name for f in dataclasses.fields(config)} for config in (self.model.Config, self.training))
+        for name in changes:
+            if name not in of_model | of_run:
+                near = difflib.get_close_matches(name, of_model | of_run, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(sorted(of_model | of_run))}"
+                raise ValueError(f"settings: {self.model.kind} has no field {name!r}; {hint}")
+        return ({name: value for name, value in fields.items() if name in of_model},
+                self.training.make(**{name: value for name, value in fields.items() if name in of_run}))
+
     def new(self, data: Any, fields: dict[str, Any], seed: int) -> Model:
-        """A fresh model for this data, which may tell it what it needs to know (a vocabulary, an image's size)."""
-        fit = getattr(self.model, "for_data", None)
-        return fit(data, seed=seed, **fields) if fit else self.model.new(seed=seed, **fields)
+        """A fresh model for this data, which some kinds of model ask for a vocabulary or for a picture's size."""
+        for_data = getattr(self.model, "for_data", None)
+        return for_data(data, seed=seed, **fields) if for_data else self.model.new(seed=seed, **fields)

@@ -1,7 +1,7 @@
-"""`zoo warm-up`: compile now what would be compiled when it is first used.  Kernels are kept on disk, so once is enough for a machine.
+"""`zoo warm-up`: compile now what would be compiled when it is first used.  Kernels stay on disk, so once is enough for a machine.
 
-Nothing is listed here kernel by kernel: every family trains for two steps on a few made-up pictures or letters and generates a little,
-with the sizes of its presets, because which kernel serves depends on them.
+No kernel is listed here: every family trains for two steps on a few random pictures or letters and generates a little, with the sizes
+of its presets, because these decide which kernels run.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from ..vae import VAE
 from . import recipe_of
 from .recipe import Recipe
 
-# kind -> what is run: a preset, and what differs from it
-RUNS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+RUNS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {  # kind -> presets, and what differs from each
     "vae": (("vae", {}), ("iwae5", {}), ("two-layers", {}), ("convolutional", {})),
     "autoencoder": (("autoencoder", {}),),
     "vqvae": (("vqvae", {}),),
@@ -29,25 +28,25 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "recurrent": (("shakespeare", {"window": 16}), *(("names", {"cell": cell, "lines": False, "window": 16}) for cell in ("gru", "elman"))),
     "classifier": (("classifier", {}),),
 }
-LITTLE = {"epochs": 1, "steps": 2, "batch_size": 4}  # of training, where it has such a field
+SHORT = {"epochs": 1, "steps": 2, "batch_size": 4}  # of training, where it has such a field
 
 
 def warm_up(kinds: tuple[str, ...] = tuple(RUNS)) -> None:
-    """Run each family a little; one line each with the seconds that it took."""
+    """Run each family a little; prints one line each with the seconds that it took."""
     for kind in kinds:
         began = time.perf_counter()
         recipe = recipe_of(kind)
         for preset, changes in RUNS[kind]:
-            run_a_little(recipe, {**recipe.presets[preset], **changes})
+            run_briefly(recipe, preset, changes)
         print(f"{kind:12} {time.perf_counter() - began:6.1f} s", flush=True)
 
 
-def run_a_little(recipe: Recipe, settings: dict[str, Any]) -> None:
+def run_briefly(recipe: Recipe, preset: str, changes: dict[str, Any]) -> None:
     """Two steps of training and a small sample."""
-    known = {f.name for f in fields(recipe.training)}
-    training = recipe.training.make(**{name: value for name, value in {**settings, **LITTLE}.items() if name in known})
-    data = made_up(recipe.default_data)
-    model = recipe.new(data, {name: value for name, value in settings.items() if name in {f.name for f in fields(recipe.model.Config)}}, 0)
+    short = {name: value for name, value in SHORT.items() if name in {f.name for f in fields(recipe.training)}}
+    model_fields, training = recipe.settings(preset, **changes, **short)
+    data: Any = random_pictures() if recipe.default_data == "mnist" else Corpus("a few letters", "to be or not to be\n" * 40)
+    model = recipe.new(data, model_fields, 0)
     for _ in recipe.trainer(model, data, training):
         pass
     model.eval()
@@ -59,10 +58,8 @@ def run_a_little(recipe: Recipe, settings: dict[str, Any]) -> None:
         model.sample(2)
 
 
-def made_up(name: str) -> Any:
-    """Eight pictures of MNIST's size with labels, or a text of a few letters."""
-    if name != "mnist":
-        return Corpus("a few letters", "to be or not to be\n" * 40)
+def random_pictures() -> Images:
+    """Eight pictures of MNIST's size with labels, and two to test on."""
     rng = np.random.default_rng(0)
     images, labels = rng.random((8, 28, 28), np.float32), np.arange(8) % 10
-    return Images(images, labels, images[:2], labels[:2], "made up")
+    return Images(images, labels, images[:2], labels[:2], "random")
