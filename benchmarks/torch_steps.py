@@ -225,14 +225,14 @@ def vae(data: dict[str, Tensor], weights: dict, variant: list[str], *, hidden: i
 class Generator(nn.Module):
     def __init__(self, latent: int, c: int):
         super().__init__()
-        self.into = nn.ConvTranspose2d(latent, 4 * c, 7, bias=False)
-        self.grow = nn.ModuleList([nn.ConvTranspose2d(4 * c, 2 * c, 4, 2, 1, bias=False)])
+        self.project = nn.ConvTranspose2d(latent, 4 * c, 7, bias=False)
+        self.upsample = nn.ModuleList([nn.ConvTranspose2d(4 * c, 2 * c, 4, 2, 1, bias=False)])
         self.norms = nn.ModuleList([nn.BatchNorm2d(4 * c), nn.BatchNorm2d(2 * c)])
-        self.out = nn.ConvTranspose2d(2 * c, 1, 4, 2, 1)
+        self.output = nn.ConvTranspose2d(2 * c, 1, 4, 2, 1)
 
     def forward(self, z: Tensor) -> Tensor:
-        h = F.relu(self.norms[0](self.into(z)))
-        return torch.tanh(self.out(F.relu(self.norms[1](self.grow[0](h)))))
+        h = F.relu(self.norms[0](self.project(z)))
+        return torch.tanh(self.output(F.relu(self.norms[1](self.upsample[0](h)))))
 
 
 class Discriminator(nn.Module):
@@ -240,12 +240,12 @@ class Discriminator(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList([nn.Conv2d(1, 2 * c, 4, 2, 1), nn.Conv2d(2 * c, 4 * c, 4, 2, 1, bias=False)])
         self.norms = nn.ModuleList([nn.Identity(), nn.BatchNorm2d(4 * c)])
-        self.out = nn.Conv2d(4 * c, 1, 7)
+        self.output = nn.Conv2d(4 * c, 1, 7)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer, norm in zip(self.layers, self.norms):
             x = F.leaky_relu(norm(layer(x)), 0.2)
-        return self.out(x)
+        return self.output(x)
 
 
 def dcgan(data: dict[str, Tensor], weights: dict, variant: list[str], *, latent: int, channels: int, batch: int) -> Step:

@@ -208,7 +208,7 @@ def test_presets_train(preset):
     assert all(math.isfinite(v) for v in figures.values()), figures
     assert {"generator", "discriminator", "real", "fake", "generator_norm", "discriminator_norm", "accuracy"} <= figures.keys()
     still = [name for name, p in model.named_parameters().items() if np.array_equal(before[name], p.data)]
-    assert still == [name for name in still if name.startswith("discriminator.out")]  # a Wasserstein loss doesn't see the last bias
+    assert still == [name for name in still if name.startswith("discriminator.output")]  # a Wasserstein loss doesn't see the last bias
     assert update.last.gradient.shape == update.last.fake.shape and np.abs(update.last.gradient).max() > 0
     if settings.weight_clip:
         assert max(np.abs(p.data).max() for p in model.discriminator.parameters()) <= settings.weight_clip
@@ -258,13 +258,13 @@ def test_nan_stops_training_with_the_step_and_keeps_the_checkpoint(tmp_path):
     stream = iter(trainer)
     next(stream)
     trainer.checkpoint()
-    kept = model.generator.into.weight.data.copy()
-    model.discriminator.out.weight.data[0] = np.nan
+    kept = model.generator.project.weight.data.copy()
+    model.discriminator.output.weight.data[0] = np.nan
     with pytest.raises(TrainingFailed, match=r"step 2: .*is kept"):
         next(stream)
     again = GAN.new(**SMALL, discriminator_norm="none", seed=9)
     make_trainer(again, images, GANTraining(steps=10, batch_size=8), folder=tmp_path / "run", resume=True)
-    np.testing.assert_array_equal(again.generator.into.weight.data, kept)
+    np.testing.assert_array_equal(again.generator.project.weight.data, kept)
 
 
 # --- diagnosis
@@ -365,6 +365,16 @@ def test_a_trained_model_says_how_it_was_trained():
     assert zoo.recipes.how(zoo.load("gan")) == history and "17.47 minutes" in str(history) and "zoo evaluate" in str(history)
     assert all(zoo.recipes.how(name).minutes > 0 for name in zoo.shipped())
     bad("this GAN has no card", zoo.recipes.how, GAN.new(**SMALL))
+
+
+@pytest.mark.parametrize("fields", [{**SMALL, "classes": 3}, {**POINTS, "classes": 2}])
+def test_weights_under_the_names_of_0_1_load(fields):
+    model, again = GAN.new(seed=1, **fields), GAN.new(seed=2, **fields)
+    old = {"generator.project": "generator.into", "generator.upsample": "generator.grow", "generator.output": "generator.out",
+           "discriminator.output": "discriminator.out", "discriminator.label_embedding": "discriminator.labels"}
+    name_of_0_1 = lambda name: next((o + name.removeprefix(n) for n, o in old.items() if name.startswith(n)), name)
+    again.load_arrays({name_of_0_1(name): a for name, a in model.arrays().items()})
+    np.testing.assert_array_equal(again.sample(2, digit=1), model.sample(2, digit=1))
 
 
 def test_names_of_0_1_go_on_working():

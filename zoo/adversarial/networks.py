@@ -31,6 +31,8 @@ class Generator(Module):
     2016, figure 1).  dense: layers of the widths `hidden`.
     """
 
+    formerly = {"into": "project", "grow": "upsample", "out": "output"}
+
     def __init__(self, inputs: int, shape: tuple[int, ...], *, network: str, channels: int, hidden: Sequence[int], norm: str, rng: Rng):
         batch_norm = norm == "batch"
         self.convolutional = network == "convolutional"
@@ -45,15 +47,15 @@ class Generator(Module):
         if self.convolutional:
             widths = [4 * channels, 2 * channels]
             self.small = (shape[0] // 4, shape[1] // 4, widths[0])
-            self.into = Linear(inputs, math.prod(self.small), rng=rng, bias=not batch_norm, scale=scale(inputs, 1.0))
-            self.grow = [ConvTranspose2d(widths[0], widths[1], 4, stride=2, padding=1, rng=rng, bias=not batch_norm,
+            self.project = Linear(inputs, math.prod(self.small), rng=rng, bias=not batch_norm, scale=scale(inputs, 1.0))
+            self.upsample = [ConvTranspose2d(widths[0], widths[1], 4, stride=2, padding=1, rng=rng, bias=not batch_norm,
                                          scale=scale(4 * widths[0], 1.0))]
-            self.out: Callable = ConvTranspose2d(widths[1], shape[2], 4, stride=2, padding=1, rng=rng, scale=scale(4 * widths[1], 1.0))
+            self.output: Callable = ConvTranspose2d(widths[1], shape[2], 4, stride=2, padding=1, rng=rng, scale=scale(4 * widths[1], 1.0))
         else:
             widths = list(hidden)
             self.layers = [Linear(i, o, rng=rng, bias=not batch_norm, scale=scale(i, math.sqrt(2)))
                            for i, o in zip([inputs, *widths], widths)]
-            self.out = Linear(widths[-1], math.prod(shape), rng=rng, scale=scale(widths[-1], 1.0))
+            self.output = Linear(widths[-1], math.prod(shape), rng=rng, scale=scale(widths[-1], 1.0))
         self.norms = [BatchNorm(width, activation="relu") if batch_norm else None for width in widths]
         self.shape, self.pictures = shape, len(shape) > 1
 
@@ -64,17 +66,17 @@ class Generator(Module):
 
     def stages(self) -> list[Stage]:
         """The layers in order."""
-        layers: Sequence[Callable] = [self._first_maps, *self.grow] if self.convolutional else self.layers
+        layers: Sequence[Callable] = [self._first_maps, *self.upsample] if self.convolutional else self.layers
         stages = [Stage(f"layer {i}", _FORMULAS[self.convolutional and i > 0, norm is not None], _activated(layer, norm))
                   for i, (layer, norm) in enumerate(zip(layers, self.norms))]
-        last = Stage("picture", "x = tanh(W h + b)", self._picture) if self.pictures else Stage("points", "x = W h + b", self.out)
+        last = Stage("picture", "x = tanh(W h + b)", self._picture) if self.pictures else Stage("points", "x = W h + b", self.output)
         return [*stages, last]
 
     def _first_maps(self, z):
-        return self.into(z).reshape((len(z), *self.small))
+        return self.project(z).reshape((len(z), *self.small))
 
     def _picture(self, h):
-        return ops.tanh(self.out(h)).reshape((len(h), *self.shape))
+        return ops.tanh(self.output(h)).reshape((len(h), *self.shape))
 
 
 _FORMULAS = {  # (is a transposed convolution, has a batch norm)
@@ -142,6 +144,8 @@ class Discriminator(Module):
     packs the distance is at least that, nearly m times as much (section 3).
     """
 
+    formerly = {"labels": "label_embedding", "out": "output"}
+
     def __init__(self, shape: tuple[int, ...], *, network: str, channels: int, hidden: Sequence[int], norm: str, rng: Rng, classes: int = 0,
                  conditioning: str = "projection", frequencies: Sequence[float] = (), packing: int = 1):
         self.packing, self.shape, self.classes = packing, shape, classes
@@ -166,8 +170,8 @@ class Discriminator(Module):
                            for j, (i, o) in enumerate(zip([inputs, *widths], widths))]
             features = widths[-1]
         self.norms = [_norm_after(norm, width) if j else None for j, width in enumerate(widths)]  # none on the first, as Radford et al.
-        self.out = normalised(Linear(features, 1, rng=rng))
-        self.labels = Embedding(classes, widths[-1], rng=rng) if classes and not self.planes else None
+        self.output = normalised(Linear(features, 1, rng=rng))
+        self.label_embedding = Embedding(classes, widths[-1], rng=rng) if classes and not self.planes else None
 
     def __call__(self, x, labels=None):
         x = self._packed(x)
@@ -178,11 +182,11 @@ class Discriminator(Module):
         for layer, norm in zip(self.layers, self.norms):
             x = layer(x) if norm is None else norm(layer(x))
             x = x if isinstance(norm, BatchNorm) else ops.leaky_relu(x, slope=0.2)  # which the batch norm has in it
-        logits = self.out(x.reshape((len(x), -1)))
-        if self.labels is None:
+        logits = self.output(x.reshape((len(x), -1)))
+        if self.label_embedding is None:
             return logits
         h = x.reshape((len(x), -1, x.shape[-1])).sum(axis=1)  # (n, width), summed over the picture
-        return logits + (h * self.labels(labels)).sum(axis=1, keepdims=True)
+        return logits + (h * self.label_embedding(labels)).sum(axis=1, keepdims=True)
 
     def _packed(self, x):
         """`packing` samples as one, side by side along the last axis."""
