@@ -27,6 +27,7 @@ from .nn import Module
 
 C = TypeVar("C", bound="Config")
 M = TypeVar("M", bound="Model")
+V = TypeVar("V")
 
 
 # --- settings
@@ -180,11 +181,24 @@ class Model(Module):
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
         """As `Module.load_arrays`, also from a file written before a module's attribute was renamed: {old name: today's} is its `formerly`."""
+        super().load_arrays(self._renamed(arrays))
+
+    def check_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Raise ValueError unless these are the names and shapes that `load_arrays` takes."""
+        storage.check_shapes(self._renamed(shapes), {name: a.shape for name, a in self.arrays().items()})
+
+    def check_finite(self) -> None:
+        """Raise ValueError that names an array with a NaN or an infinity in it."""
+        for name, a in self.arrays().items():
+            if not np.isfinite(a).all():
+                raise ValueError(f"{name} holds numbers that aren't finite, as a run that broke or a damaged file leaves")
+
+    def _renamed(self, named: dict[str, V]) -> dict[str, V]:
         for path, module in self.modules():
             for old, new in getattr(module, "formerly", {}).items():
                 before, now = (f"{path}.{name}.".lstrip(".") for name in (old, new))
-                arrays = {now + name.removeprefix(before) if name.startswith(before) else name: a for name, a in arrays.items()}
-        super().load_arrays(arrays)
+                named = {now + name.removeprefix(before) if name.startswith(before) else name: value for name, value in named.items()}
+        return named
 
     @classmethod
     def from_folder(cls: type[M], folder: str | Path) -> M:
@@ -192,15 +206,51 @@ class Model(Module):
         return cls.from_arrays(arrays, card, source=folder)
 
     @classmethod
-    def from_arrays(cls: type[M], arrays: dict[str, np.ndarray], card: dict[str, Any], source: Any = "weights") -> M:
+    def from_arrays(cls: type[M], arrays: Mapping[str, np.ndarray], card: dict[str, Any], source: Any = "weights") -> M:
+        """The model of a card, with these weights.  Raises WrongFile, before it allocates more than the weights take, where they don't fit."""
         try:
-            model = cls(cls.Config.make(**card.get("configuration", {})), rng=np.random.default_rng(0))
+            settings = card.get("configuration", {})
+            if not isinstance(settings, dict):
+                raise ValueError(f"configuration is {storage.shorten(settings)}; it is an object of fields")
+            config = cls.Config.make(**settings)
+            model = cls(config, rng=Unfilled(config, storage.shapes_of(arrays)))  # type: ignore[arg-type]
             model.restore_extras(card)
-            model.load_arrays(arrays)
-        except (ValueError, TypeError, KeyError) as e:
-            raise storage.WrongFile(f"{source}: {e}") from e
+            model.check_shapes(storage.shapes_of(arrays))
+            model.load_arrays(dict(arrays))
+            model.check_finite()
+        except storage.WrongFile as e:
+            raise storage.WrongFile(str(e) if str(source) in str(e) else f"{source}: {e}") from e
+        except (ValueError, TypeError, KeyError, ArithmeticError, AttributeError, IndexError, RecursionError, MemoryError, FloatingPointError) as e:
+            raise storage.WrongFile(f"{source}: {e or type(e).__name__}") from e
         model.card = card
         return model.eval()  # type: ignore[return-value]
+
+
+class Unfilled:
+    """Stands in for a Generator where a model is built only to be filled from a file: what it draws is 0.
+
+    A card's configuration may ask for any size.  So no integer in it may exceed the numbers in the file (or ten million, for what
+    takes no memory, such as a long window), and no more may be drawn than the file holds: a model of another size is refused while small.
+    """
+
+    def __init__(self, config: Any, shapes: Mapping[str, tuple[int, ...]]):
+        self.numbers = sum(math.prod(shape) for shape in shapes.values())
+        self.numbers_left, self.draws_left = self.numbers, 8 * len(shapes) + 8
+        for f in dataclasses.fields(config):
+            value = getattr(config, f.name)
+            largest = max((n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, int)), default=0)
+            if largest > max(self.numbers, 10_000_000):
+                raise ValueError(f"{f.name} is {storage.shorten(value)}, but the weights have {self.numbers:,} numbers in all")
+
+    def standard_normal(self, size: Any = None) -> np.ndarray:
+        shape = size if isinstance(size, tuple) else () if size is None else (size,)
+        self.numbers_left, self.draws_left = self.numbers_left - math.prod(shape), self.draws_left - 1
+        if min(self.numbers_left, self.draws_left) < 0:
+            raise ValueError(f"the configuration describes a larger model than the weights are, which have {self.numbers:,} numbers")
+        return np.broadcast_to(np.float32(0), shape)
+
+    def normal(self, loc: float = 0.0, scale: float = 1.0, size: Any = None) -> np.ndarray:
+        return self.standard_normal(size)
 
 
 def halved(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -85,7 +85,10 @@ class Recurrence(Module):
 
 def _orthogonal(width: int, rng: Generator) -> np.ndarray:
     """A random orthogonal matrix, which neither shrinks nor stretches a state (Saxe et al. 2014)."""
-    q, r = np.linalg.qr(rng.standard_normal((width, width)))
+    matrix = rng.standard_normal((width, width))
+    if not matrix.any():
+        return matrix  # to be filled from a file: see model.Unfilled
+    q, r = np.linalg.qr(matrix)
     return q * np.sign(np.diag(r))
 
 

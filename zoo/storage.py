@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,8 @@ ASSETS = Path(__file__).parent / "assets"         # data and models that ship
 SHIPPED = ASSETS / "weights"                       # those models, a folder each
 WEIGHTS, INDEX, CARD = "model.safetensors", "model.safetensors.index.json", "card.json"
 CHECKPOINT = "zoo_checkpoint"                      # the metadata entry that holds a checkpoint's tree
-MAX_HEADER = 100_000_000                           # bytes; the limit of the reference implementation
+MAX_HEADER = 10_000_000                            # bytes, of about 100,000 tensors; the reference implementation reads ten times that
+MAX_JSON = 100_000_000                             # bytes; the largest tokenizer.json known to us has a third of that
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
           "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
 NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
@@ -53,7 +54,30 @@ FILE_STARTS = (
 
 
 class WrongFile(ValueError):
-    """A file isn't what it should be. The message is one line: the file, what it is, what is expected."""
+    """A file isn't what it should be. The message is one line: the file, what it is, what is expected.
+
+    What a damaged file says of itself may have any length: after the file's name, a message is cut at 200 characters."""
+
+    def __init__(self, message: str):
+        name, colon, rest = "".join(c if c.isprintable() else " " for c in message).partition(": ")
+        super().__init__(name + colon + (rest if len(rest) <= 200 else rest[:197] + "..."))
+
+
+def open_regular(path: PathLike) -> BinaryIO:
+    """The file, open for reading. Raises WrongFile for a device, a pipe or a socket, which may have no end; else as `open`, in one line."""
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise WrongFile(f"{path}: is a device, a pipe or a socket; expects a regular file")
+        return open(path, "rb")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: does not exist") from error
+    except IsADirectoryError as error:
+        raise IsADirectoryError(f"{path}: is a folder; expects a file") from error
+    except WrongFile:
+        raise
+    except ValueError as error:
+        raise WrongFile(f"{str(path)!r}: is no file name ({error})") from error
 
 
 def looks_like(start: bytes) -> str:
@@ -174,91 +198,168 @@ def _serialise(path: PathLike, arrays: Mapping[str, np.ndarray], metadata: Mappi
     return parts
 
 
+class _Entry(NamedTuple):
+    path: Path
+    dtype: str                                             # by the format's name
+    shape: tuple[int, ...]
+    offset: int                                            # of its first byte, from the beginning of the file
+    size: int                                              # bytes
+
+
+class Tensors(Mapping[str, np.ndarray]):
+    """The arrays of one or several safetensors files. Names and shapes are known from the headers; an array is read when it is asked for,
+    so that what doesn't fit is refused before anything of its size is read."""
+
+    def __init__(self, entries: Mapping[str, _Entry]):
+        self._entries = dict(entries)
+        self.shapes = {name: entry.shape for name, entry in entries.items()}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return _read_entry(name, self._entries[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def shapes_of(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape, without reading an array."""
+    return dict(arrays.shapes) if isinstance(arrays, Tensors) else {name: np.shape(a) for name, a in arrays.items()}
+
+
 def read_tensors(path: PathLike) -> Arrays:
     """All arrays of a safetensors file, or of a folder with `model.safetensors` or `model.safetensors.index.json` and its shards.
 
-    bfloat16 is converted to float32; every other dtype is that of the file. Raises WrongFile or OSError, in one line."""
+    bfloat16 is converted to float32; every other dtype is that of the file. The arrays are aligned and writable.
+    Raises WrongFile or OSError, in one line."""
+    return dict(open_tensors(path))
+
+
+def open_tensors(path: PathLike) -> Tensors:
+    """As `read_tensors`, but only headers are read at once."""
     path = Path(path)
     if not path.is_dir():
-        return read_safetensors(path)[0]
+        return Tensors(_read_header(path)[0])
     if (path / WEIGHTS).exists():
-        return read_safetensors(path / WEIGHTS)[0]
+        return Tensors(_read_header(path / WEIGHTS)[0])
     if (path / INDEX).exists():
-        return _read_shards(path)
+        return _open_shards(path)
     others = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
     why = f"; {others[0]} is a pickle, which can run code and is not read: convert it to safetensors" if others else ""
     raise FileNotFoundError(f"{path}: has neither {WEIGHTS} nor {INDEX}{why}")
 
 
-def _read_shards(folder: Path) -> Arrays:
-    wanted = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(wanted, dict) or not all(isinstance(shard, str) for shard in wanted.values()):
-        raise WrongFile(f"{folder / INDEX}: has no 'weight_map' of tensor name -> file name")
-    arrays: Arrays = {}
-    for shard in sorted(set(wanted.values())):
-        if Path(shard).name != shard:
-            raise WrongFile(f"{folder / INDEX}: names the file {shard!r}; expects file names inside the same folder")
-        arrays.update(read_safetensors(folder / shard)[0])
-    if missing := sorted(set(wanted) - set(arrays)):
-        raise WrongFile(f"{folder}: {_few(missing)} in {INDEX} but not in {wanted[missing[0]]}")
-    return arrays
+def _open_shards(folder: Path) -> Tensors:
+    """Each tensor from the file that the index names for it; whatever else a shard holds is ignored."""
+    index = folder / INDEX
+    shard_of = read_json(index).get("weight_map")
+    if not isinstance(shard_of, dict) or not all(isinstance(shard, str) for shard in shard_of.values()):
+        raise WrongFile(f"{index}: has no 'weight_map' of tensor name -> file name")
+    headers: dict[str, dict[str, _Entry]] = {}
+    entries: dict[str, _Entry] = {}
+    for name, shard in sorted(shard_of.items()):
+        if shard not in headers:
+            if Path(shard).name != shard or not shard.isprintable():
+                raise WrongFile(f"{index}: names the file {shorten(shard)}; expects file names inside the same folder")
+            headers[shard] = _read_header(folder / shard)[0]
+        if name not in headers[shard]:
+            raise WrongFile(f"{folder}: {name[:60]} in {INDEX} but not in {shard[:60]}")
+        entries[name] = headers[shard][name]
+    return Tensors(entries)
 
 
 def read_safetensors(path: PathLike) -> tuple[Arrays, dict[str, str]]:
     """(arrays, metadata) of one safetensors file. The arrays are aligned and writable."""
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            entries, metadata = _read_header(path, file)
-            return {name: _read_entry(file, *entry) for name, entry in entries.items()}, metadata
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: does not exist") from error
-    except IsADirectoryError as error:
-        raise IsADirectoryError(f"{path}: is a folder; expects a .safetensors file") from error
+    entries, metadata = _read_header(Path(path))
+    return dict(Tensors(entries)), metadata
 
 
-def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, tuple[str, list[int], int]], dict[str, str]]:
-    """The header, checked: {name: (dtype, shape, bytes)} in the order of the file, and the metadata. The file is then at the first number."""
-    size = os.fstat(file.fileno()).st_size
-    start = file.read(32)
-    length = int.from_bytes(start[:8], "little")
-    if size < 8 or length > MAX_HEADER or start[8:9] not in (b"{", b""):
-        raise WrongFile(f"{path}: is not a safetensors file: it is {looks_like(start)}")
-    file.seek(8)
-    if size < 8 + length:
-        raise WrongFile(f"{path}: is truncated: it has {size:,} bytes, its header alone needs {8 + length:,}")
+def _read_header(path: Path) -> tuple[dict[str, _Entry], dict[str, str]]:
+    """The header, checked: {name: entry} in the order of the file, and the metadata."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(32)
+        length = int.from_bytes(start[:8], "little")
+        if size < 8 or length > MAX_HEADER or start[8:9] not in (b"{", b""):
+            raise WrongFile(f"{path}: is not a safetensors file: it is {looks_like(start)}")
+        file.seek(8)
+        if size < 8 + length:
+            raise WrongFile(f"{path}: is truncated: it has {size:,} bytes, its header alone needs {8 + length:,}")
+        content = file.read(length)
     try:
-        header = json.loads(file.read(length))
-        metadata = header.pop("__metadata__", {})
-        entries = [(*map(int, e["data_offsets"]), name, e["dtype"], [int(n) for n in e["shape"]]) for name, e in header.items()]
-        entries.sort(key=lambda e: e[:2])
-        if not all(isinstance(v, str) for v in metadata.values()):
-            raise ValueError("metadata holds more than strings")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise WrongFile(f"{path}: has a damaged safetensors header ({type(error).__name__}: {str(error)[:80]})") from error
-    end, checked = 0, {}
-    for first, last, name, kind, shape in entries:
-        if kind not in READABLE:
-            raise WrongFile(f"{path}: tensor {name!r} has dtype {kind!r}; can read {', '.join(READABLE)}")
-        extent = math.prod(max(n, 1) for n in shape)           # NumPy must be able to address even an empty array
-        possible = min(shape, default=0) >= 0 and len(shape) <= 32 and extent < 2**59
-        if not possible or first != end or last - first != math.prod(shape) * np.dtype(READABLE[kind]).itemsize:
-            raise WrongFile(f"{path}: has a damaged safetensors header (tensor {name!r}, shape {tuple(shape)}, bytes {first} to {last})")
-        end, checked[name] = last, (kind, shape, last - first)
+        header = json.loads(content, object_pairs_hook=_unique)
+        metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("expects an object of tensors, and metadata of strings alone")
+        tensors = {name: _checked_entry(path, name, tensor) for name, tensor in header.items()}
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, WrongFile):
+            raise
+        raise WrongFile(f"{path}: has a damaged safetensors header ({type(error).__name__}: {error})") from error
+    end, entries = 0, {}
+    for name, entry in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].size)):
+        if entry.offset != end:
+            raise WrongFile(f"{path}: has a damaged safetensors header (tensor {shorten(name)} begins at byte {entry.offset}, expected {end})")
+        end += entry.size
+        entries[name] = entry._replace(offset=8 + length + entry.offset)
     if size != 8 + length + end:
         state = "is truncated" if size < 8 + length + end else "has bytes after its end"
         raise WrongFile(f"{path}: {state}: it has {size:,} bytes, its header asks for {8 + length + end:,}")
-    return checked, metadata
+    return entries, metadata
 
 
-def _read_entry(file: BinaryIO, kind: str, shape: list[int], size: int) -> np.ndarray:
-    array = np.empty(shape, READABLE[kind])
-    if size:
-        file.readinto(array.reshape(-1).view(np.uint8).data)         # type: ignore[attr-defined]
-    if kind == "BF16":
-        return np.asarray(array.astype(np.uint32) << 16).view(np.float32)
-    if kind == "BOOL":
-        return np.asarray(array.view(np.uint8) != 0)                       # NumPy expects bytes of 0 and 1
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return members
+
+
+def _checked_entry(path: Path, name: str, tensor: Any) -> _Entry:
+    """One tensor of a header, its offset counted from the header's end. Every number is checked before any is multiplied."""
+    kind: Any
+    shape: Any
+    offsets: Any
+    kind, shape, offsets = (tensor.get(field) if isinstance(tensor, dict) else tensor for field in ("dtype", "shape", "data_offsets"))
+    if not (isinstance(kind, str) and _are_counts(shape) and _are_counts(offsets) and len(offsets) == 2):
+        raise WrongFile(f"{path}: has a damaged safetensors header (tensor {shorten(name)}: dtype {shorten(kind)}, shape {shorten(shape)}, "
+                        f"data_offsets {shorten(offsets)})")
+    if kind not in READABLE:
+        raise WrongFile(f"{path}: tensor {shorten(name)} has dtype {shorten(kind)}; can read {', '.join(READABLE)}")
+    first, last = offsets
+    addressable = math.prod(max(n, 1) for n in shape) < 2**59  # by NumPy, even where the array is empty
+    if not addressable or last - first != math.prod(shape) * np.dtype(READABLE[kind]).itemsize:
+        raise WrongFile(f"{path}: has a damaged safetensors header (tensor {shorten(name)}: shape {shorten(shape)} of {kind} in bytes "
+                        f"{first} to {last})")
+    return _Entry(path, kind, tuple(shape), first, last - first)
+
+
+def _are_counts(value: Any) -> bool:
+    """True for a list of at most 32 whole numbers from 0 to 2^62, as JSON's parser gives them."""
+    return isinstance(value, list) and len(value) <= 32 and all(type(n) is int and 0 <= n < 2**62 for n in value)
+
+
+def shorten(value: Any, most: int = 60) -> str:
+    """repr(value), cut where it is long."""
+    text = repr(value[:most] if isinstance(value, (str, list, tuple)) else value)
+    return text if len(text) <= most else text[:most] + "..."
+
+
+def _read_entry(name: str, entry: _Entry) -> np.ndarray:
+    try:
+        array = np.empty(entry.shape, READABLE[entry.dtype])
+        with open_regular(entry.path) as file:
+            file.seek(entry.offset)
+            if entry.size and file.readinto(array.reshape(-1).view(np.uint8).data) != entry.size:  # type: ignore[attr-defined]
+                raise WrongFile(f"{entry.path}: was changed while it was read")
+        if entry.dtype == "BF16":
+            return np.asarray(array.astype(np.uint32) << 16).view(np.float32)
+        if entry.dtype == "BOOL":
+            return np.asarray(array.view(np.uint8) != 0)                       # NumPy expects bytes of 0 and 1
+    except MemoryError as error:
+        raise WrongFile(f"{entry.path}: tensor {shorten(name)} of shape {entry.shape} does not fit into memory") from error
     return array
 
 
@@ -281,23 +382,23 @@ def save_folder(folder: PathLike, arrays: Mapping[str, np.ndarray], card: Mappin
     atomic_writes({folder / WEIGHTS: parts, folder / CARD: text})
 
 
-def load_folder(folder: PathLike) -> tuple[Arrays, dict[str, Any]]:
-    """(arrays, card) of a folder that `save_folder` wrote. Raises WrongFile or OSError, in one line."""
+def load_folder(folder: PathLike) -> tuple[Tensors, dict[str, Any]]:
+    """(arrays, card) of a folder that `save_folder` wrote; an array is read when it is asked for. Raises WrongFile or OSError, in one line."""
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: is not a folder; expects one with {WEIGHTS} and {CARD}")
     if not (folder / CARD).exists():
         raise FileNotFoundError(f"{folder}: has no {CARD}; a model saved by zoo is a folder with {WEIGHTS} and {CARD}")
     card = read_json(folder / CARD)
-    return read_tensors(folder), card
+    return open_tensors(folder), card
 
 
 def read_json(path: PathLike) -> dict[str, Any]:
     """The object in a JSON file. Raises WrongFile or OSError, in one line."""
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: does not exist") from error
+    with open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > MAX_JSON:
+            raise WrongFile(f"{path}: has {size:,} bytes; expects JSON of at most {MAX_JSON:,}")
+        content = file.read()
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -309,13 +410,18 @@ def read_json(path: PathLike) -> dict[str, Any]:
 
 
 def check_fit(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]], source: object = "weights") -> None:
-    """Raise ValueError, in one line, that lists missing, unexpected and wrongly shaped arrays; `source` names the file."""
-    missing = [name for name in wanted if name not in arrays]
-    unexpected = [name for name in arrays if name not in wanted]
-    shapes = [f"{name} is {np.shape(arrays[name])}, wanted {tuple(shape)}" for name, shape in wanted.items()
-              if name in arrays and np.shape(arrays[name]) != tuple(shape)]
+    """Raise ValueError, in one line, that lists missing, unexpected and wrongly shaped arrays; `source` names the file. No array is read."""
+    check_shapes(shapes_of(arrays), wanted, source)
+
+
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], source: object = "weights") -> None:
+    """As `check_fit`, by shapes alone."""
+    missing = [name for name in wanted if name not in shapes]
+    unexpected = [name for name in shapes if name not in wanted]
+    wrong = [f"{name} is {tuple(shapes[name])}, wanted {tuple(shape)}" for name, shape in wanted.items()
+             if name in shapes and tuple(shapes[name]) != tuple(shape)]
     faults = [f"{what}: {_few(names)}" for what, names in
-              (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)) if names]
+              (("missing", missing), ("unexpected", unexpected), ("wrong shape", wrong)) if names]
     if faults:
         raise ValueError(f"{source}: does not fit the model; {'; '.join(faults)}")
 

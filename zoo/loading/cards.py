@@ -37,8 +37,8 @@ def load(name_or_folder: str | Path) -> Any:
         return read_folder(folder)
     arrays, card = storage.load_folder(folder)
     kind = card.get("kind")
-    if kind not in KINDS:
-        raise storage.WrongFile(f"{folder / storage.CARD}: kind is {kind!r}; it may be {', '.join(KINDS)}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise storage.WrongFile(f"{folder / storage.CARD}: kind is {storage.shorten(kind)}; it may be {', '.join(KINDS)}")
     module, name = KINDS[kind]
     return getattr(importlib.import_module(module), name).from_arrays(arrays, card, source=folder)
 
