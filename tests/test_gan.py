@@ -78,15 +78,15 @@ def test_gradient_of_the_penalty_agrees_with_differences(norm):
     real, fake = (2 * pictures(4, seed, (8, 8, 1)) - 1 for seed in (2, 3))
     weight = model.discriminator.layers[1].layer.weight if norm == "spectral" else model.discriminator.layers[1].weight
     penalty = lambda: gradient_penalty(model.discriminator, real, fake, np.random.default_rng(4))
-    found = ops.grad(penalty(), weight).data
-    at = np.unravel_index(np.abs(found).argmax(), found.shape)
+    gradient = ops.grad(penalty(), weight).data
+    at = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
     before, h = weight.data[at].copy(), 1e-2
     values = []
     for sign in (1, -1):
         weight.data[at] = before + sign * h
         values.append(float(penalty()))
     weight.data[at] = before
-    assert math.isclose(found[at], (values[0] - values[1]) / (2 * h), rel_tol=0.05, abs_tol=1e-4)
+    assert math.isclose(gradient[at], (values[0] - values[1]) / (2 * h), rel_tol=0.05, abs_tol=1e-4)
 
 
 # --- networks
@@ -240,7 +240,7 @@ def test_training_learns_the_ring_and_the_same_seed_gives_the_same_run():
 
 def test_average_holds_running_averages_too():
     model = GAN.new(**SMALL)
-    images = zoo.data.Images(pictures(64), None, pictures(8, 1), None, "made")
+    images = zoo.data.Images(pictures(64), None, pictures(8, 1), None, "random")
     trainer = make_trainer(model, images, GANTraining(steps=3, batch_size=8, average=0.5))
     for _ in trainer:
         pass
@@ -253,18 +253,18 @@ def test_average_holds_running_averages_too():
 
 def test_nan_stops_training_with_the_step_and_keeps_the_checkpoint(tmp_path):
     model = GAN.new(**SMALL, discriminator_norm="none")
-    images = zoo.data.Images(pictures(64), None, pictures(8, 1), None, "made")
+    images = zoo.data.Images(pictures(64), None, pictures(8, 1), None, "random")
     trainer = make_trainer(model, images, GANTraining(steps=10, batch_size=8), folder=tmp_path / "run")
     stream = iter(trainer)
     next(stream)
     trainer.checkpoint()
-    kept = model.generator.project.weight.data.copy()
+    saved = model.generator.project.weight.data.copy()
     model.discriminator.output.weight.data[0] = np.nan
     with pytest.raises(TrainingFailed, match=r"step 2: .*is kept"):
         next(stream)
     again = GAN.new(**SMALL, discriminator_norm="none", seed=9)
     make_trainer(again, images, GANTraining(steps=10, batch_size=8), folder=tmp_path / "run", resume=True)
-    np.testing.assert_array_equal(again.generator.project.weight.data, kept)
+    np.testing.assert_array_equal(again.generator.project.weight.data, saved)
 
 
 # --- diagnosis
@@ -344,7 +344,7 @@ def test_bad_input_says_what_is_wrong():
     bad("z has shape", model.sample, z=np.zeros((2, 3)))
     bad("digit", model.sample, 2, digit=1)
     bad("may go from 0 to 2", GAN.new(**SMALL, classes=3).sample, 2, digit=3)
-    one = zoo.data.Images(pictures(64), np.zeros(64, np.int64), pictures(8), None, "made")
+    one = zoo.data.Images(pictures(64), np.zeros(64, np.int64), pictures(8), None, "random")
     bad("at least two classes", make_trainer, GAN.new(**SMALL, classes=3), one, GANTraining(batch_size=8))
     bad("has samples of shape", make_trainer, model, "grid", GANTraining(batch_size=8))
     bad("did you mean 'packing'", GAN.new, pakcing=2)

@@ -107,8 +107,8 @@ def test_modes_of_the_toys_themselves():
 
 def test_missing_modes_are_counted():
     half = np.repeat(GRID[:5], 100, axis=0)
-    found = count_modes(half, GRID, 0.05)
-    assert found.modes == 5 and found.good == 1 and math.isclose(found.reverse_kl, math.log(5))
+    covered = count_modes(half, GRID, 0.05)
+    assert covered.modes == 5 and covered.good == 1 and math.isclose(covered.reverse_kl, math.log(5))
     far = count_modes(half + 0.5, GRID, 0.05)
     assert far.modes == 0 and far.good == 0 and far.reverse_kl == math.inf
     assert kl_from_uniform(np.array([3, 3, 3])) == 0
@@ -147,9 +147,9 @@ def test_judge_puts_real_above_noise_and_near_its_floor(classifier, images):
 def test_stacked_modes_read_three_colours(classifier):
     x, labels = blobs(300, 3)
     stacked = np.stack([x[:100], x[100:200], x[200:]], axis=3)
-    found = stacked_modes(classifier, stacked)
+    covered = stacked_modes(classifier, stacked)
     modes = labels[:100] * 100 + labels[100:200] * 10 + labels[200:]
-    assert abs(found.modes - len(np.unique(modes))) <= 1 and found.counts.sum() == 100
+    assert abs(covered.modes - len(np.unique(modes))) <= 1 and covered.counts.sum() == 100
 
 
 def test_moved_pictures_hold_the_same_ink():
