@@ -49,7 +49,7 @@ TINY: dict[str, dict[str, Any]] = {  # the same networks, small enough for a tes
 
 
 def batch(kind: str, sizes: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
-    """What a step is given: data, and the noise that it draws elsewhere."""
+    """The arguments of a step: data, and the noise that it would draw otherwise."""
     rng = np.random.default_rng(seed)
     n = sizes.get("batch", 1)
 
@@ -70,15 +70,15 @@ def batch(kind: str, sizes: dict[str, Any], seed: int = 0) -> dict[str, np.ndarr
 
 
 def jitter(weights: dict[str, np.ndarray], seed: int = 1) -> None:
-    """Move every weight a little, in place: what starts at 0 or 1 would hide a mistake."""
+    """Add a little noise to every weight, in place: weights that are all 0 or 1 would hide a mistake."""
     rng = np.random.default_rng(seed)
     for name in sorted(weights):
         weights[name] += np.float32(0.02) * rng.standard_normal(weights[name].shape, np.float32)
 
 
-def numbers(found: Any) -> list[float]:
-    """What a step gave, as numbers to compare: a loss itself, of an array the sum of its entries' sizes, each weighted by its place."""
-    if isinstance(found, list):
-        return [number for part in found for number in numbers(part)]
-    a = np.asarray(found, np.float64).ravel()
+def numbers(result: Any) -> list[float]:
+    """The result of a step as numbers to compare: a loss as it is, an array as the sum of its absolute entries, each weighted by its index."""
+    if isinstance(result, list):
+        return [number for part in result for number in numbers(part)]
+    a = np.asarray(result, np.float64).ravel()
     return [float(a[0])] if a.size == 1 else [float(np.abs(a) @ np.arange(1, a.size + 1) / a.size**2)]

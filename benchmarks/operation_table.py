@@ -96,16 +96,16 @@ OPERATIONS: dict[str, Entry] = {
 
 def arguments(entry: Entry) -> list[np.ndarray | None]:
     rng = np.random.default_rng(0)
-    found: list[np.ndarray | None] = []
+    arrays: list[np.ndarray | None] = []
     for shape, letter in zip(entry.shapes, entry.layout.ljust(len(entry.shapes), "-")):
         if shape is None:
-            found.append(None)
+            arrays.append(None)
         elif letter in "nm":
-            found.append(rng.integers(0, 65, shape) if letter == "n" else rng.random(shape) < 0.5)
+            arrays.append(rng.integers(0, 65, shape) if letter == "n" else rng.random(shape) < 0.5)
         else:
             a = rng.standard_normal(shape, np.float32)
-            found.append(np.abs(a) + np.float32(0.1) if letter == "p" else a)
-    return found
+            arrays.append(np.abs(a) + np.float32(0.1) if letter == "p" else a)
+    return arrays
 
 
 def zoo_step(name: str, backward: bool) -> Callable[[], Any]:
@@ -152,7 +152,7 @@ def torch_step(name: str, backward: bool) -> Callable[[], Any]:
 
 
 def measure(step: Callable[[], Any], seconds: float = 0.05) -> float:
-    """The median time of a call, of as many as fill so many seconds."""
+    """The median time of a call, of as many calls as fit into this many seconds, but at least three."""
     step()
     began, times = time.perf_counter(), []
     while time.perf_counter() - began < seconds or len(times) < 3:

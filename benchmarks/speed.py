@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py [--only vae,unet] [--rounds N] [--threads N] [--compile] [--json FILE] [--plot FILE]
 
-The zoo and PyTorch run in processes of their own and take turns, so that whatever else the machine does meets both.  Both start
+The zoo and PyTorch run in separate processes and take turns, so that other load on the machine meets both alike.  Both start
 from the same weights and get the same batch and the same noise; if the losses of the first three steps differ by more than 1e-4,
 nothing is reported.  PyTorch is taken at its best: the lowest of eager, its fused optimiser, channels-last memory, torch.compile
 (with --compile: it takes minutes), and each of them with glibc's allocator tuned to keep what is freed.  Without PyTorch the zoo runs
@@ -65,9 +65,9 @@ def compare(name: str, workers: dict[str, Worker], rounds: int, compiled: bool, 
     with tempfile.TemporaryDirectory() as folder:
         expected: list[list[float]] = []
         for column in columns:
-            found = workers[column.worker].ask("make", case=name, variant=column.variant, weights=f"{folder}/weights.npz", tiny=False)
-            expected = expected or found
-            check_agreement(name, column.title, expected, found)
+            results = workers[column.worker].ask("make", case=name, variant=column.variant, weights=f"{folder}/weights.npz", tiny=False)
+            expected = expected or results
+            check_agreement(name, column.title, expected, results)
     steps: dict[Column, int] = {}
     for column in columns:  # warm-up, which also tells how many steps fill a turn
         steps[column] = max(1, round(TURN / min(run(workers, column, name, 3))))
@@ -97,8 +97,8 @@ def run(workers: dict[str, Worker], column: Column, name: str, steps: int) -> li
     return workers[column.worker].ask("run", case=name, variant=column.variant, steps=steps)
 
 
-def check_agreement(name: str, title: str, expected: list[list[float]], found: list[list[float]]) -> None:
-    for i, (mine, theirs) in enumerate(zip(expected, found, strict=True)):
+def check_agreement(name: str, title: str, expected: list[list[float]], results: list[list[float]]) -> None:
+    for i, (mine, theirs) in enumerate(zip(expected, results, strict=True)):
         for a, b in zip(mine, theirs, strict=True):
             if not abs(a - b) <= TOLERANCE * abs(b):
                 raise Disagreement(f"{name}: step {i + 1} gave {a:.7g} in the zoo and {b:.7g} in PyTorch ({title}); "
@@ -110,7 +110,7 @@ def quartiles(values: list[float]) -> list[float]:
 
 
 def peak_memory(name: str, side: str, threads: int) -> dict[str, float]:
-    """MB of a fresh process that made three steps, and before it made any."""
+    """MB of a new process after three steps, and before the first."""
     with tempfile.TemporaryDirectory() as folder:
         weights = f"{folder}/weights.npz"
         if side == "torch":

@@ -1,6 +1,6 @@
 """PyTorch's side: the same networks, with the zoo's names, so that weights are handed over by name.
 
-`made(kind, data, weights, variant, sizes)` returns `step()`.  A variant is "eager" or words out of "fused" (the optimiser in one kernel),
+`build(kind, data, weights, variant, sizes)` returns `step()`.  A variant is "eager" or words out of "fused" (the optimiser in one kernel),
 "channels-last" (memory in the order that its convolutions like better) and "compiled" (torch.compile).
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 Step = Callable[[], Any]
 
 
-def made(kind: str, data: dict[str, np.ndarray], weights: dict[str, np.ndarray], variant: str, sizes: dict[str, Any]) -> Step:
+def build(kind: str, data: dict[str, np.ndarray], weights: dict[str, np.ndarray], variant: str, sizes: dict[str, Any]) -> Step:
     arrays = {name: torch.from_numpy(a) for name, a in data.items()}
     if kind not in ("gpt", "lstm", "decoding", "attention", "vae"):  # pictures: PyTorch has the channels second
         arrays = {name: a.permute(0, 3, 1, 2).contiguous() if a.ndim == 4 else a for name, a in arrays.items()}

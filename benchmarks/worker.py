@@ -1,6 +1,6 @@
-"""One side of a comparison in a process of its own: reads a request a line, answers a line, both JSON.  `speed.py` starts it.
+"""One side of a comparison, in a separate process: reads a request a line, writes an answer a line, both JSON.  `speed.py` starts it.
 
-The sides never share a process: each brings its own threads, its own BLAS and its own settings of the allocator.
+The sides never share a process, because each has its threads, its BLAS and its settings of the allocator.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ CHECKED_STEPS = 3
 
 
 class Side:
-    """What both sides can do: make a case's step, run it, and tell what it took."""
+    """What both sides do: build a case's step, run it, and report the time that it took."""
 
     def __init__(self) -> None:
         self.steps: dict[str, Callable[[], Any]] = {}
 
     def make(self, case: str, variant: str, weights: str, tiny: bool) -> list[list[float]]:
-        """Make a step; its first results, which the sides must agree in."""
-        found = cases.CASES[case]
-        sizes = cases.TINY[case] if tiny else found.sizes
-        step = self.made(found.kind, cases.batch(found.kind, sizes), variant, sizes, weights)
+        """Build a step and return its first results, in which both sides must agree."""
+        kind = cases.CASES[case].kind
+        sizes = cases.TINY[case] if tiny else cases.CASES[case].sizes
+        step = self.build(kind, cases.batch(kind, sizes), variant, sizes, weights)
         self.steps[f"{case} {variant}"] = step
         return [cases.numbers(self.plain(step())) for _ in range(CHECKED_STEPS)]
 
     def run(self, case: str, variant: str, steps: int) -> list[float]:
-        """Seconds of each of so many steps."""
+        """Run this many steps; the seconds that each took."""
         step, times = self.steps[f"{case} {variant}"], []
         gc.disable()  # collected between the runs, on both sides alike
         for _ in range(steps):
@@ -58,18 +58,19 @@ class Side:
         gc.collect()
 
     def memory(self) -> float:
-        """MB that this process has held at most."""
+        """MB of memory that this process held at its peak."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
     def products(self) -> float:
         """GFLOP/s of a large matrix product, the best of several."""
         return max(_best_product(self.multiply, n) for n in (768, 1024, 2048))
 
-    def made(self, kind: str, data: dict, variant: str, sizes: dict, weights: str) -> Callable[[], Any]:
+    def build(self, kind: str, data: dict, variant: str, sizes: dict, weights: str) -> Callable[[], Any]:
         raise NotImplementedError
 
-    def plain(self, found: Any) -> Any:
-        return found
+    def plain(self, result: Any) -> Any:
+        """The result of a step as arrays."""
+        return result
 
     def multiply(self, a: np.ndarray, b: np.ndarray) -> Callable[[], Any]:
         raise NotImplementedError
@@ -95,7 +96,7 @@ class Zoo(Side):
 
         return {"zoo": zoo.__version__, "numpy": np.__version__, "scipy": scipy.__version__, "numba": numba.__version__}
 
-    def made(self, kind, data, variant, sizes, weights):
+    def build(self, kind, data, variant, sizes, weights):
         import zoo_steps
 
         model, step = getattr(zoo_steps, kind)(data, **sizes)
@@ -105,10 +106,10 @@ class Zoo(Side):
             np.savez(weights, **arrays)
         return step
 
-    def plain(self, found):
+    def plain(self, result):
         import zoo_steps
 
-        return zoo_steps.plain(found)
+        return zoo_steps.plain(result)
 
     def multiply(self, a, b):
         from zoo.autograd import matmul
@@ -140,14 +141,14 @@ class Torch(Side):
 
         return {"torch": torch.__version__}
 
-    def made(self, kind, data, variant, sizes, weights):
+    def build(self, kind, data, variant, sizes, weights):
         import torch_steps
 
         arrays = {}
         if Path(weights).exists():
             with np.load(weights) as file:
                 arrays = dict(file)
-        return torch_steps.made(kind, data, arrays, variant, sizes)
+        return torch_steps.build(kind, data, arrays, variant, sizes)
 
     def multiply(self, a, b):
         import torch
@@ -160,7 +161,7 @@ class Torch(Side):
 
 
 class Worker:
-    """A side in a process of its own: `Worker("zoo", threads=2).ask("run", case="vae", variant="zoo", steps=10)`."""
+    """A side in a separate process: `Worker("zoo", threads=2).ask("run", case="vae", variant="zoo", steps=10)`."""
 
     def __init__(self, side: str, threads: int, environment: dict[str, str] | None = None):
         settings = {name: value for name, value in os.environ.items() if name not in STEERING}
@@ -192,7 +193,7 @@ class Worker:
         self.close()
 
 
-STEERING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # they change which kernels OpenBLAS takes; users don't have them
+STEERING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # they select kernels of OpenBLAS; users don't set them
 TUNED = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1), "MALLOC_TOP_PAD_": str(64 << 20)}
 
 

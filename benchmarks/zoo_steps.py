@@ -18,10 +18,10 @@ from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
 from zoo.vae import VAE
 
-Made = tuple[Module | None, Callable[[], Any]]
+Case = tuple[Module | None, Callable[[], Any]]
 
 
-def training(model: Module, optimiser: Any, loss: Callable[[], Tensor]) -> Made:
+def training(model: Module, optimiser: Any, loss: Callable[[], Tensor]) -> Case:
     """A training step as a user writes it."""
 
     def step() -> Tensor:
@@ -34,12 +34,12 @@ def training(model: Module, optimiser: Any, loss: Callable[[], Tensor]) -> Made:
     return model, step
 
 
-def gpt(data: dict[str, np.ndarray], *, layers: int, width: int, heads: int, batch: int, time: int) -> Made:
+def gpt(data: dict[str, np.ndarray], *, layers: int, width: int, heads: int, batch: int, time: int) -> Case:
     model = Transformer.new(symbols=SYMBOLS, window=time, layers=layers, width=width, heads=heads, tied=False)
     return training(model, AdamW(model.parameters(), 1e-3), lambda: ops.cross_entropy(model(data["ids"]), data["targets"]))
 
 
-def vae(data: dict[str, np.ndarray], *, hidden: int, latent: int, batch: int) -> Made:
+def vae(data: dict[str, np.ndarray], *, hidden: int, latent: int, batch: int) -> Case:
     model = VAE.new(hidden=(hidden,), latent=(latent,), depth=1, activation="relu", binarise=False)
 
     def loss() -> Tensor:
@@ -50,7 +50,7 @@ def vae(data: dict[str, np.ndarray], *, hidden: int, latent: int, batch: int) ->
     return training(model, Adam(model.parameters(), 1e-3), loss)
 
 
-def dcgan(data: dict[str, np.ndarray], *, latent: int, channels: int, batch: int) -> Made:
+def dcgan(data: dict[str, np.ndarray], *, latent: int, channels: int, batch: int) -> Case:
     model = GAN.new(latent=latent, channels=channels, discriminator_norm="batch")
     G, D = model.generator, model.discriminator
     of_g, of_d = (Adam(m.parameters(), 2e-4, betas=(0.5, 0.999)) for m in (G, D))
@@ -70,12 +70,12 @@ def dcgan(data: dict[str, np.ndarray], *, latent: int, channels: int, batch: int
     return model, step
 
 
-def unet(data: dict[str, np.ndarray], *, channels: int, batch: int) -> Made:
+def unet(data: dict[str, np.ndarray], *, channels: int, batch: int) -> Case:
     model = _unet(channels)
     return training(model, Adam(model.parameters(), 1e-3), lambda: ops.mse(model(data["x"], data["t"]), data["noise"]))
 
 
-def unet_evaluation(data: dict[str, np.ndarray], *, channels: int, batch: int) -> Made:
+def unet_evaluation(data: dict[str, np.ndarray], *, channels: int, batch: int) -> Case:
     model = _unet(channels)
 
     def step() -> Any:
@@ -89,12 +89,12 @@ def _unet(channels: int) -> UNet:
     return UNet(1, channels, (1, 2), 1, 0, 0, rng=np.random.default_rng(0))
 
 
-def lstm(data: dict[str, np.ndarray], *, width: int, batch: int, time: int) -> Made:
+def lstm(data: dict[str, np.ndarray], *, width: int, batch: int, time: int) -> Case:
     model = Recurrent.new(cell="lstm", symbols=SYMBOLS, width=width)
     return training(model, Adam(model.parameters(), 1e-3), lambda: ops.cross_entropy(model(data["ids"]), data["ids"]))
 
 
-def decoding(data: dict[str, np.ndarray], *, layers: int, width: int, heads: int, batch: int, time: int) -> Made:
+def decoding(data: dict[str, np.ndarray], *, layers: int, width: int, heads: int, batch: int, time: int) -> Case:
     model = Transformer.new(symbols=SYMBOLS, window=time, layers=layers, width=width, heads=heads, tied=False)
     ids = data["ids"][0].tolist()
 
@@ -110,7 +110,7 @@ def decoding(data: dict[str, np.ndarray], *, layers: int, width: int, heads: int
     return model, step
 
 
-def attention(data: dict[str, np.ndarray], *, heads: int, width: int, time: int) -> Made:
+def attention(data: dict[str, np.ndarray], *, heads: int, width: int, time: int) -> Case:
     q, k, v = (Tensor(data[name], requires_grad=True) for name in ("query", "key", "value"))
 
     def step() -> list[Any]:
@@ -122,8 +122,8 @@ def attention(data: dict[str, np.ndarray], *, heads: int, width: int, time: int)
     return None, step
 
 
-def plain(found: Any) -> Any:
+def plain(result: Any) -> Any:
     """What a step returned, as arrays."""
-    if isinstance(found, list):
-        return [plain(a) for a in found]
-    return found.data if isinstance(found, Tensor) else found
+    if isinstance(result, list):
+        return [plain(a) for a in result]
+    return result.data if isinstance(result, Tensor) else result

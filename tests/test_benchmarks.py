@@ -28,7 +28,7 @@ def test_both_sides_give_the_same_in_three_steps(name):
     model, step = getattr(zoo_steps, kind)(data, **sizes)
     weights = {} if model is None else {path: p.data for path, p in model.named_parameters().items()}
     cases.jitter(weights)
-    other = torch_steps.made(kind, data, {path: w.copy() for path, w in weights.items()}, "eager", sizes)
+    other = torch_steps.build(kind, data, {path: w.copy() for path, w in weights.items()}, "eager", sizes)
     for _ in range(3):
         mine, theirs = cases.numbers(zoo_steps.plain(step())), cases.numbers(other())
         assert np.allclose(mine, theirs, rtol=1e-4, atol=0), (mine, theirs)
@@ -39,13 +39,13 @@ def test_another_weight_is_a_disagreement():
     import zoo_steps
 
     kind, sizes = "lstm", cases.TINY["lstm"]
-    found = []
+    losses = []
     for factor in (1.0, 1.001):
         model, step = zoo_steps.lstm(cases.batch(kind, sizes), **sizes)
         assert model is not None
         model.named_parameters()["output.weight"].data[...] *= np.float32(factor)
-        found.append([cases.numbers(zoo_steps.plain(step()))[0] for _ in range(3)])
-    assert not np.allclose(*found, rtol=1e-6)
+        losses.append([cases.numbers(zoo_steps.plain(step()))[0] for _ in range(3)])
+    assert not np.allclose(*losses, rtol=1e-6)
 
 
 def test_a_profile_counts_products_calls_and_time(rng):

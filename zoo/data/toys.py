@@ -1,6 +1,6 @@
 """Toy data: points in the plane whose modes can be counted, and digits stacked as colours.
 
-Each function of the plane is (n, rng) -> (n, 2) float32, so it serves as data and as the source of a flow alike.
+Each function of the plane is (n, rng) -> (n, 2) float32, so it can be the data or the source distribution of a flow.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ RING = np.array([(math.cos(a), math.sin(a)) for a in np.arange(8) * math.pi / 4]
 
 
 def grid(n: int, rng: Generator) -> np.ndarray:
-    """25 Gaussians of deviation 0.05 on {-4, -2, 0, 2, 4}^2 (Lin et al. 2018, PacGAN, section 4.1)."""
+    """25 Gaussians of standard deviation 0.05 on {-4, -2, 0, 2, 4}^2 (Lin et al. 2018, PacGAN, section 4.1)."""
     return _mixture(GRID, 0.05, n, rng)
 
 
 def ring(n: int, rng: Generator) -> np.ndarray:
-    """8 Gaussians of deviation 0.01 on the circle of radius 1 (Lin et al. 2018)."""
+    """8 Gaussians of standard deviation 0.01 on the circle of radius 1 (Lin et al. 2018)."""
     return _mixture(RING, 0.01, n, rng)
 
 
@@ -31,7 +31,7 @@ def eight_gaussians(n: int, rng: Generator) -> np.ndarray:
 
 
 def moons(n: int, rng: Generator) -> np.ndarray:
-    """Two half circles, evenly filled, with noise of deviation 0.2; then scaled by 3 and moved by -1 (Tong et al. 2024)."""
+    """Two half circles, evenly filled, with noise of standard deviation 0.2; then scaled by 3 and moved by -1 (Tong et al. 2024)."""
     upper = np.linspace(0, math.pi, n - n // 2)
     lower = np.linspace(0, math.pi, n // 2)
     points = np.concatenate([np.stack([np.cos(upper), np.sin(upper)], 1), np.stack([1 - np.cos(lower), 0.5 - np.sin(lower)], 1)])
@@ -40,9 +40,9 @@ def moons(n: int, rng: Generator) -> np.ndarray:
 
 
 def spiral(n: int, rng: Generator) -> np.ndarray:
-    """One arm of two turns, from radius 0.5 to 4, with noise of deviation 0.1."""
-    turned = np.sqrt(rng.random(n))  # evenly along the arm, about
-    angle, radius = 4 * math.pi * turned, 0.5 + 3.5 * turned
+    """One arm of two turns, from radius 0.5 to 4, with noise of standard deviation 0.1."""
+    t = np.sqrt(rng.random(n))  # makes points about evenly spaced along the arm
+    angle, radius = 4 * math.pi * t, 0.5 + 3.5 * t
     points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
     return (points + 0.1 * rng.standard_normal((n, 2))).astype(np.float32)
 
