@@ -1,11 +1,11 @@
-"""What it costs to look: records kept, a trace of everything, and the page in a browser.
+"""What observation costs: records that are stored, a trace of everything, and the page in a browser.
 
     python benchmarks/watching.py [--tokens 200] [--seconds 2] [--cpu] [--json FILE]
 
-The models are untrained and of the size of a preset, so that nothing has to be shipped for this.  The two sides of each ratio take turns
-in one process; a side's figure is the lower quartile of its turns.  The browser is Chromium, headless; without it or selenium the page
-is written and its size reported.  On a busy machine, --cpu takes processor time instead of time that passes, with one thread: what else
-runs hardly counts then.  The browser's processor time is that of all its processes; 16.7 ms a frame on one core are 60 a second.
+The models are untrained and have the sizes of presets.  The two sides of each ratio take turns in one process; a side's figure is the
+lower quartile of its turns.  The browser is headless Chromium; without it or selenium, only the page's size is reported.  On a busy
+machine, --cpu measures processor time with one thread instead of elapsed time, which other processes hardly affect.  The browser's
+processor time is that of all its processes; 16.7 ms per frame on one core is 60 frames per second.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def models() -> dict[str, tuple]:
 
 
 def bare_text(model, prompt: str, n: int) -> str:
-    """Writing without records: what `steps` does, and nothing that it keeps but the text."""
+    """Generation without records: the computation of `steps`, storing nothing but the text."""
     logits, state = model.begin(model.ids(prompt), n)
     sampling, rng, text = Sampling(), np.random.default_rng(0), prompt
     for _ in range(n):
@@ -91,43 +91,43 @@ def bare_diffusion(model, evaluations: int) -> None:
 
 def turns(a: Callable, b: Callable, seconds: float) -> tuple[float, float]:
     """The lower quartile of the times of two functions that take turns."""
-    took: tuple[list[float], list[float]] = ([], [])
+    durations: tuple[list[float], list[float]] = ([], [])
     for side in (a, b):
         side()
     began = clock()
-    while clock() - began < seconds or len(took[0]) < 5:
-        for side, found in zip((a, b), took):
+    while clock() - began < seconds or len(durations[0]) < 5:
+        for side, of_side in zip((a, b), durations):
             start = clock()
             side()
-            found.append(clock() - start)
-    return tuple(statistics.quantiles(found, n=4)[0] for found in took)  # type: ignore[return-value]
+            of_side.append(clock() - start)
+    return tuple(statistics.quantiles(of_side, n=4)[0] for of_side in durations)  # type: ignore[return-value]
 
 
 def records(seconds: float) -> dict[str, dict]:
-    """Generating with its records kept, beside the same without: for text and diffusion a loop that makes none, else one that drops them."""
-    found = {}
+    """Generation with its records stored, against the same without: for text and diffusion a loop without records, else one that drops them."""
+    costs = {}
     bare = {"transformer, 200 tokens": lambda m: bare_text(m, "ROMEO:", 200), "LSTM, 200 tokens": lambda m: bare_text(m, "ROMEO:", 200),
             "diffusion, 20 steps": lambda m: bare_diffusion(m, 20)}
     for name, (model, steps) in models().items():
-        loop = partial(bare[name], model) if name in bare else partial(_dropping, steps)
-        without, kept = turns(loop, partial(_keeping, steps), seconds)
+        loop = partial(bare[name], model) if name in bare else partial(_drop, steps)
+        without, stored = turns(loop, partial(_store, steps), seconds)
         against = "no records" if name in bare else "records dropped"
-        found[name] = {"against": against, "without": without, "kept": kept, "cost": kept / without - 1}
-        print(f"{name:26} {1e3 * without:10.2f} {1e3 * kept:10.2f} {100 * (kept / without - 1):+8.1f} %   {against}", flush=True)
-    return found
+        costs[name] = {"against": against, "without": without, "stored": stored, "cost": stored / without - 1}
+        print(f"{name:26} {1e3 * without:10.2f} {1e3 * stored:10.2f} {100 * (stored / without - 1):+9.1f}%   {against}", flush=True)
+    return costs
 
 
-def _dropping(steps: Callable) -> None:
+def _drop(steps: Callable) -> None:
     last(steps())
 
 
-def _keeping(steps: Callable) -> None:
+def _store(steps: Callable) -> None:
     list(steps())
 
 
 def traces(seconds: float) -> dict[str, dict]:
     """One forward pass, plain and with everything traced."""
-    made = {name.partition(",")[0]: model for name, (model, _) in models().items()}
+    by_family = {name.partition(",")[0]: model for name, (model, _) in models().items()}
     ids = np.random.default_rng(0).integers(0, len(LETTERS), (1, 256))
     x = np.random.default_rng(0).random((16, 28, 28), np.float32)
     passes = {
@@ -137,9 +137,9 @@ def traces(seconds: float) -> dict[str, dict]:
         "VQ-VAE": lambda m: m.features(x),
         "GAN": lambda m: m.generator(zoo.Tensor(m.with_labels(np.zeros((16, 64), np.float32), np.full(16, 3)))),
     }
-    found = {}
+    costs = {}
     for name, forward in passes.items():
-        model = made[name]
+        model = by_family[name]
 
         def plain(model=model, forward=forward):
             with no_grad():
@@ -150,28 +150,29 @@ def traces(seconds: float) -> dict[str, dict]:
                 forward(model)
             return seen
 
-        without, looked = turns(plain, traced, seconds)
-        found[name] = {"plain": without, "traced": looked, "ratio": looked / without, "values": len(traced().records)}
-        print(f"{name:26} {1e3 * without:10.2f} {1e3 * looked:10.2f} {looked / without:10.1f}   {found[name]['values']} values", flush=True)
-    return found
+        without, with_trace = turns(plain, traced, seconds)
+        ratio, values = with_trace / without, len(traced().records)
+        costs[name] = {"plain": without, "traced": with_trace, "ratio": ratio, "values": values}
+        print(f"{name:26} {1e3 * without:10.2f} {1e3 * with_trace:10.2f} {ratio:10.1f}   {values} values", flush=True)
+    return costs
 
 
 def page(tokens: int) -> dict[str, float]:
-    """A page of so many tokens: its size, and in a browser how long it takes to open and how many frames a second it shows."""
+    """A page of a generated text: its size, and in a browser how long it takes to open and how many frames per second it shows."""
     model = next(iter(models().values()))[0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "page.html"
         began = time.perf_counter()
-        found = {"MB": inspect(model, path, prompt="ROMEO:", n=tokens, temperature=0.8, top_k=20, top_p=0.95) / 1e6}
-        print(f"a page of {tokens} tokens: {found['MB']:.2f} MB, written in {time.perf_counter() - began:.1f} s")
+        figures = {"MB": inspect(model, path, prompt="ROMEO:", n=tokens, temperature=0.8, top_k=20, top_p=0.95) / 1e6}
+        print(f"a page of {tokens} tokens: {figures['MB']:.2f} MB, written in {time.perf_counter() - began:.1f} s")
         chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
         try:
             from selenium import webdriver
         except ImportError:
             chromium = None
         if not chromium or not driver:
-            print("no browser: Chromium and selenium are needed for the rest")
-            return found
+            print("no browser: the rest needs Chromium and selenium")
+            return figures
         options = webdriver.ChromeOptions()
         options.binary_location = chromium
         for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run", "window-size=1280,900",
@@ -193,11 +194,11 @@ def page(tokens: int) -> dict[str, float]:
             cost = (processor_seconds(driven) - before) / steps
         finally:
             browser.quit()
-    found |= {"seconds to open": min(opened), "processor seconds to open": min(spent), "frames a second": rate,
-              "processor seconds a step": cost}
-    print(f"opened and drawn in {min(opened):.2f} s, {min(spent):.2f} s of processor time (the best of 5; median {statistics.median(opened):.2f} s)")
-    print(f"{rate:.0f} frames a second while steps are played as fast as frames come, {1e3 * cost:.1f} ms of processor time for each")
-    return found
+    figures |= {"seconds to open": min(opened), "processor seconds to open": min(spent), "frames per second": rate,
+                "processor seconds per step": cost}
+    print(f"opened and drawn in {min(opened):.2f} s, {min(spent):.2f} s of processor time (best of 5; median {statistics.median(opened):.2f} s)")
+    print(f"{rate:.0f} frames per second while steps play as fast as frames come, {1e3 * cost:.1f} ms of processor time per step")
+    return figures
 
 
 DRAWN = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now())));"
@@ -218,14 +219,14 @@ PLAYED = """
 
 
 def processor_seconds(pid: int) -> float:
-    """What a process and all that it started have used so far (Linux; elsewhere NaN)."""
+    """Processor time of a process and its descendants so far (Linux; elsewhere NaN)."""
     try:
         after = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
         children = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
     except OSError:
         return math.nan if not Path("/proc/self/stat").exists() else 0.0
-    own = (int(after[11]) + int(after[12])) / os.sysconf("SC_CLK_TCK")
-    return own + sum(processor_seconds(int(child)) for child in children)
+    seconds = (int(after[11]) + int(after[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds + sum(processor_seconds(int(child)) for child in children)
 
 
 def main() -> None:
@@ -242,9 +243,9 @@ def main() -> None:
         clock = time.process_time
         zoo.set_threads(1)
     report: dict = {"clock": "processor" if options.cpu else "elapsed", "load_before": os.getloadavg()}
-    print(f"{'generation, ms':26} {'without':>10} {'kept':>10} {'cost':>10}")
+    print(f"{'generation, ms':26} {'without':>10} {'stored':>10} {'cost':>10}")
     report["records"] = records(options.seconds)
-    print(f"\n{'a forward pass, ms':26} {'plain':>10} {'traced':>10} {'times':>10}")
+    print(f"\n{'forward pass, ms':26} {'plain':>10} {'traced':>10} {'ratio':>10}")
     report["traces"] = traces(options.seconds)
     print()
     report["page"] = page(options.tokens)
