@@ -1,11 +1,11 @@
-"""Steps against quality: what a trained diffusion or flow model draws with 1 to 1000 evaluations of its network, by every sampler.
+"""Steps against quality: samples of a trained diffusion or flow model with 1 to 1000 evaluations of its network, by every sampler.
 
     python benchmarks/steps_against_quality.py MODEL [--n 2000] [--samplers heun ddim] [--evaluations 5 10] [--json FILE] [--plot FILE]
 
-Each row is n samples before the judge (`zoo.evaluation.Judge`): Frechet distance and coverage beside their floors, which are those of as many
-real training pictures; the share that is the digit asked for; and the median distance to the nearest training picture beside that of the
-test pictures.  Rows with few evaluations come first.  Each is appended to the JSON file when it is there, and a second call goes on with those
-that are missing; dopri5, which chooses its own steps, has a row for each tolerance instead.
+Each row judges n samples (`zoo.evaluation.Judge`): Frechet distance and coverage, and their ratios to those of as many real training
+pictures; the share of samples that are the requested digit; and the median distance to the nearest training picture, of samples and of test
+pictures.  Rows with few evaluations come first.  Each is written to the JSON file at once, and a second call computes the missing rows only.
+dopri5, which chooses its own steps, has a row for each tolerance instead.
 """
 
 import argparse
@@ -30,30 +30,30 @@ COLUMNS = ("sampler", "setting", "evaluations", "frechet", "x floor", "coverage"
 
 
 def tasks(model: Diffusion, samplers: list[str], evaluations: list[int]) -> list[dict]:
-    """Settings of `steps`, those with few evaluations first; a sampler has no row where its least step costs more, or its chain is too long."""
-    found = []
+    """Settings of `steps`, those with few evaluations first.  No row where a sampler needs more for one step, or would take more than T steps."""
+    settings: list[dict] = []
     for count in sorted(evaluations):
         for sampler in samplers:
             if sampler != ADAPTIVE and 1 <= SAMPLERS[sampler].max_steps(count) <= model.config.T:
-                found.append({"sampler": sampler, "evaluations": count})
-    return found + [{"sampler": ADAPTIVE, "tolerance": t} for t in TOLERANCES if ADAPTIVE in samplers]
+                settings.append({"sampler": sampler, "evaluations": count})
+    return settings + [{"sampler": ADAPTIVE, "tolerance": t} for t in TOLERANCES if ADAPTIVE in samplers]
 
 
 def draw(model: Diffusion, n: int, digits, batch: int, seed: int, **settings) -> tuple[np.ndarray, float]:
-    """n samples, and how often the network was asked for each."""
-    found, asked = [], 0
+    """n samples, and the number of evaluations for each."""
+    samples, evaluations = [], 0
     for part in minibatches(n, batch):
         size = part.stop - part.start
         for step in model.steps(size, seed=(seed, part.start), digit=None if digits is None else digits[part], **settings):
-            asked += size * step.evaluations
-        found.append(model.to_pictures(step.x_previous))
-    return np.concatenate(found), asked / n
+            evaluations += size * step.evaluations
+        samples.append(model.to_pictures(step.x_previous))
+    return np.concatenate(samples), evaluations / n
 
 
 def line(row: dict) -> list[str]:
     setting = f"tolerance {row['tolerance']:g}" if "tolerance" in row else str(row["asked for"])
     return [row["sampler"], setting, f"{row['evaluations']:.1f}", f"{row['frechet']:.3f}", f"{row['frechet_ratio']:.2f}", f"{row['coverage']:.3f}",
-            f"{row['coverage_ratio']:.3f}", f"{100 * row['asked']:.2f} %" if "asked" in row else "", f"{row['nearest_training_median']:.2f}",
+            f"{row['coverage_ratio']:.3f}", f"{100 * row['asked']:.2f}%" if "asked" in row else "", f"{row['nearest_training_median']:.2f}",
             f"{row['nearest_training_floor_median']:.2f}", f"{row['seconds']:.0f}"]
 
 
@@ -64,7 +64,7 @@ def table(rows: list[dict]) -> str:
 
 
 def verdict(rows: list[dict]) -> str:
-    """The best with at most 10 evaluations beside the longest DDPM."""
+    """The best with at most 10 evaluations, compared with the longest DDPM chain."""
     few = [r for r in rows if r["evaluations"] <= 10]
     chains = [r for r in rows if r["sampler"] == "ddpm"]
     if not few or not chains:
@@ -79,8 +79,8 @@ def plot(rows: list[dict], path: str) -> None:
 
     ax = axes(None, (6.4, 4.2), "Frechet distance, in those of real pictures")
     for sampler in dict.fromkeys(r["sampler"] for r in rows):
-        own = sorted((r["evaluations"], r["frechet_ratio"]) for r in rows if r["sampler"] == sampler)
-        ax.plot(*zip(*own), marker="o", ms=3.5, lw=1.4, label=sampler)
+        points = sorted((r["evaluations"], r["frechet_ratio"]) for r in rows if r["sampler"] == sampler)
+        ax.plot(*zip(*points), marker="o", ms=3.5, lw=1.4, label=sampler)
     ax.axhline(1, color=MUTED, lw=0.8, ls=":")
     ax.set_xscale("log")
     ax.set_yscale("log")
@@ -90,7 +90,7 @@ def plot(rows: list[dict], path: str) -> None:
 
 
 def resumed(path: Path, settings: dict) -> list[dict]:
-    """The rows that are there already; an error if they were made with other settings."""
+    """The rows of an earlier call; an error if its settings were others."""
     if not path.exists():
         return []
     saved = json.loads(path.read_text())

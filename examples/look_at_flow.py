@@ -1,9 +1,9 @@
-"""A flow of the plane, looked at: from eight Gaussians to two moons, with noise paired at random and as near as may be (Tong et al. 2024).
+"""A flow in the plane, from eight Gaussians to two moons, trained with random and with optimal pairs of noise and data (Tong et al. 2024).
 
     python examples/look_at_flow.py [steps of training]        writes flow.png and flow.gif, in about a minute
 
-Above: the arrows of the flow at three times and the ways of 300 points, paired at random; the ways bend, so few steps go astray.
-Below: paired by optimal transport; the ways are nearly straight, and one step goes almost as far as many.
+Above: the velocity at three times and the trajectories of 300 points, trained with random pairs; they bend, so a few steps miss the moons.
+Below: trained with optimal pairs; trajectories are nearly straight, and one step is almost as good as twenty.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Train a variational autoencoder on MNIST and draw digits: about a minute on a laptop, then look at vae.png.
+"""Train a variational autoencoder on MNIST and generate digits: about a minute on a laptop, then see vae.png.
 
     python examples/train_vae.py
 """
@@ -18,7 +18,7 @@ steps = epochs * len(digits.train) // batch_size
 average = Average(model.parameters(), decay=0.999)
 trainer = zoo.Trainer(
     model,
-    model.loss,  # -bound in nats, its parts beside it
+    model.loss,  # -bound in nats, and its parts
     zoo.training.shuffled(digits.train, batch_size=batch_size),
     Muon(model.parameters(), lr=3e-3, matrices=[p for p in model.parameters() if p.ndim == 2]),
     schedule=cosine(steps),
@@ -26,7 +26,7 @@ trainer = zoo.Trainer(
     average=average,
 )
 trainer.run()
-average.swap()  # draw with the averaged weights
+average.swap()  # sample with the averaged weights
 
 for step in model.steps(n=1, seed=0):  # every layer from z to pixels is a record that prints itself
     print(step)

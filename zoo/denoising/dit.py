@@ -1,12 +1,12 @@
-"""A diffusion transformer (Peebles & Xie 2023): the picture in patches, each a token, and every block told the time and the label.
+"""A diffusion transformer (Peebles & Xie 2023): the picture in patches, each a token; every block receives the time and the label.
 
     picture --patches--> tokens + positions
     x = x + gate1 attention(scale1 norm(x) + shift1)      each patch looks at every patch
     x = x + gate2 mlp(scale2 norm(x) + shift2)            each patch by itself
     scale norm(x) + shift --> patches --> picture
 
-Shifts, scales and gates come from t and the label (adaLN-Zero: the layer that makes them starts at 0, so a block starts as the
-identity and the network as 0).
+Shifts, scales and gates are a linear layer's output from an embedding of t and the label (adaLN-Zero: that layer starts at 0, so a block
+starts as the identity and the network as 0).
 """
 
 from __future__ import annotations

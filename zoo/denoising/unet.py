@@ -22,14 +22,14 @@ GROUPS = 8
 
 
 def sinusoids(t: np.ndarray, width: int) -> np.ndarray:
-    """sin and cos of t at `width / 2` frequencies from 1 down to 1/10,000 (Vaswani et al. 2017): t (n,) -> (n, width)."""
+    """sin and cos of t f at the frequencies f = 10,000^(-2 i / width), i = 0, 1, ... (Vaswani et al. 2017): t (n,) -> (n, width)."""
     half = width // 2
     angle = t.astype(np.float32)[:, None] * np.exp(np.float32(-math.log(1e4)) * np.arange(half, dtype=np.float32) / np.float32(half))
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
 
 
 class Condition(Module):
-    """What every block is told: t (n,), and the labels (n,) of a conditional network -> (n, width)."""
+    """An embedding of t (n,), and of labels (n,) in a conditional network, which every block receives: (n, width)."""
 
     inner: Linear
     outer: Linear
@@ -68,7 +68,7 @@ class Residual(Module):
         self.conv1 = Conv2d(inputs, outputs, 3, padding=1, rng=rng)
         self.time = Linear(width, outputs, rng=rng)
         self.norm2 = GroupNorm(GROUPS, outputs, activation="silu")
-        self.conv2 = Conv2d(outputs, outputs, 3, padding=1, rng=rng, scale=0.0)  # a block starts as its skip
+        self.conv2 = Conv2d(outputs, outputs, 3, padding=1, rng=rng, scale=0.0)  # so that a block starts as its skip connection
         self.skip = Pointwise(inputs, outputs, rng=rng) if inputs != outputs else None
 
     def __call__(self, x, e):
@@ -186,10 +186,10 @@ class Perceptron(Module):
 
 
 class Dense(Module):
-    """For points: x and t to `width`, residual blocks width - 4 width - width, back (Cheng & Schwing 2025, section 5.1).
+    """For points: x and t to `width`, residual blocks width - 4 width - width, and back (Cheng & Schwing 2025, section 5.1).
 
-    norms: a layer norm before every block and before the way back, so that what comes out is bounded.  Latents need it: without, two
-    samples of 10,000 left the region that was trained, and grew from step to step without end.
+    norms: a layer norm before every block and before the last layer, which bounds the output.  Latents need it: without, two samples of
+    10,000 left the region that was trained, and grew from step to step without end.
     """
 
     linear_in: Linear
