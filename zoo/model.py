@@ -73,6 +73,8 @@ class Config:
         hints = typing.get_type_hints(type(self), include_extras=True)
         for f in dataclasses.fields(self):
             value, allowed = getattr(self, f.name), range_of(hints[f.name])
+            if typing.get_origin(hints[f.name]) is typing.Literal:
+                _as_type(value, hints[f.name], f"{type(self).__name__}: {f.name}")
             for number in value if isinstance(value, tuple) else (value,):
                 if allowed is not None and isinstance(number, (int, float)) and not isinstance(number, bool) and number not in allowed:
                     each = " each" if isinstance(value, tuple) else ""
