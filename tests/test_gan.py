@@ -158,6 +158,16 @@ def test_truncation_bounds_z_and_interpolation_ends_are_the_pictures():
     np.testing.assert_allclose(line[[0, -1]], model.sample(z=z[:2]), atol=1e-6)
 
 
+@pytest.mark.parametrize("truncation", [2.0, 0.7, 0.11, 0.09, 1e-12])
+def test_truncated_z_is_the_normal_distribution_cut_off(truncation):
+    """Both ways to draw it, against the quantiles: z is at most t with probability (Phi(t) - Phi(-t')) / (Phi(t') - Phi(-t'))."""
+    from scipy.stats import kstest, truncnorm
+
+    z = GAN.new(**SMALL).draw_z(2000, np.random.default_rng(0), truncation).ravel()
+    assert z.dtype == np.float32 and np.abs(z).max() <= truncation
+    assert kstest(z / truncation, lambda x: truncnorm.cdf(x * truncation, -truncation, truncation)).pvalue > 1e-4
+
+
 def test_a_truncation_of_its_own_is_what_sampling_takes_unless_told():
     plain, cut = GAN.new(**SMALL), GAN.new(**SMALL, truncation=0.5)
     same = lambda a, b: np.testing.assert_array_equal(a, b)
@@ -340,7 +350,8 @@ def test_bad_input_says_what_is_wrong():
         bad(f"GANConfig: {name} is {value}; it is at least", GAN.new, **{**SMALL, name: value})
     bad("truncation is -1.0; it is above 0", GAN.new, **SMALL, truncation=-1.0)
     bad("smoothing", AdversarialStep, model, GANTraining(loss="wasserstein", smoothing=0.1))
-    bad("truncation", model.sample, 1, truncation=0.0)
+    for truncation in (0.0, -1.0, math.nan):
+        bad("truncation: is .*; it is above 0", model.sample, 1, truncation=truncation)
     bad("z has shape", model.sample, z=np.zeros((2, 3)))
     bad("digit", model.sample, 2, digit=1)
     bad("may go from 0 to 2", GAN.new(**SMALL, classes=3).sample, 2, digit=3)
@@ -388,6 +399,34 @@ def test_names_of_0_1_go_on_working():
             assert module.Adversaries is AdversarialStep
     with pytest.warns(DeprecationWarning, match="zoo.gan.LastStep now"):
         assert recipe.Duel is zoo.gan.LastStep
+
+
+@pytest.mark.parametrize(("field", "values", "what"), [
+    *[(field, [0, -1], "at least 1") for field in ("steps", "batch_size", "critic_steps", "penalty_every")],
+    *[(field, [-1e-9, math.nan, math.inf], "at least 0") for field in ("lr", "discriminator_lr", "gradient_penalty", "r1", "r2", "weight_clip", "noise")],
+    *[(field, [-0.1, 1.0, math.nan], "at least 0 and below 1") for field in ("beta_1", "beta_2", "smoothing", "average")],
+    ("penalty_end", [0.0, 1.1, math.nan], "above 0 and at most 1"), ("decay_from", [-0.1, 1.1], "at least 0 and at most 1"),
+    ("loss", ["hinges"], "may be"),
+])
+def test_settings_that_no_run_can_mean_are_refused(field, values, what):
+    for value in values:
+        for build in (GANTraining, GANTraining.make):
+            bad(f"GANTraining: {field} is .*{what}", build, **{field: value})
+
+
+@pytest.mark.parametrize("penalty", ["gradient_penalty", "r1", "r2"])
+def test_a_penalty_on_slopes_and_batch_norm_are_refused_together(penalty):
+    """A batch norm makes every logit depend on all samples, so the slope in one of them isn't that of its own logit."""
+    bad(f"GANTraining: {penalty} is 0.1 with discriminator_norm 'batch'", AdversarialStep, GAN.new(**SMALL, discriminator_norm="batch"),
+        GANTraining(**{penalty: 0.1}))
+    for norm in ("layer", "spectral", "none"):
+        AdversarialStep(GAN.new(**SMALL, discriminator_norm=norm), GANTraining(**{penalty: 0.1}))
+
+
+def test_too_few_pictures_for_a_step_are_named_by_the_settings_that_ask_for_more():
+    few = zoo.data.Images(pictures(36), None, pictures(8, 1), None, "few")
+    bad("batch_size is 16 and critic_steps 5, which take 80 pictures a step; 'few' has 36", make_trainer, GAN.new(**SMALL), few,
+        GANTraining(batch_size=16, critic_steps=5))
 
 
 # --- clusters

@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.random import Generator as Rng
@@ -30,7 +30,26 @@ from .adversarial.losses import LOSSES, gradient_penalty, zero_centred_penalty
 from .adversarial.networks import Discriminator, Generator
 from .autograd import Tensor, no_grad
 from .evaluation import Judge, toy_figures
-from .model import Config, Model, Renamed, Step, check_images, check_labels, great_circle, labels_for, moved, replayable, stream
+from .model import (
+    Config,
+    Count,
+    Decay,
+    Model,
+    Natural,
+    NonNegative,
+    Positive,
+    Range,
+    Renamed,
+    Step,
+    check_count,
+    check_images,
+    check_labels,
+    great_circle,
+    labels_for,
+    moved,
+    replayable,
+    stream,
+)
 from .nn import evaluating
 from .optim import Adam, Schedule, constant
 from .training import TrainingFailed, minibatches
@@ -44,24 +63,39 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class GANConfig(Config):
-    image: tuple[int, ...] = (28, 28)  # height, width, and channels if there is more than one; or (dimensions,) for points
+    image: tuple[Count, ...] = (28, 28)  # height, width, and channels if there is more than one; or (dimensions,) for points
     network: Literal["dense", "convolutional"] = "convolutional"
-    latent: int = 64
-    channels: int = 32  # convolutional: layers have 4 and 2 times as many
-    hidden: tuple[int, ...] = (256, 256)  # dense: widths of the generator's layers
-    discriminator_hidden: tuple[int, ...] = (256, 256)  # dense: widths of the discriminator's
+    latent: Count = 64
+    channels: Count = 32  # convolutional: layers have 4 and 2 times as many
+    hidden: tuple[Count, ...] = (256, 256)  # dense: widths of the generator's layers
+    discriminator_hidden: tuple[Count, ...] = (256, 256)  # dense: widths of the discriminator's
     generator_norm: Literal["batch", "none"] = "batch"
     discriminator_norm: Literal["batch", "layer", "spectral", "none"] = "spectral"
-    classes: int = 0  # conditional on labels if above 0
-    clusters: int = 0  # or conditional on clusters of like pictures, found by k-means and drawn by their shares (Liu et al. 2020)
+    classes: Natural = 0  # conditional on labels if above 0
+    clusters: Natural = 0  # or conditional on clusters of like pictures, found by k-means and drawn by their shares (Liu et al. 2020)
     conditioning: Literal["projection", "concatenation"] = "projection"  # how the discriminator is told the label
-    frequencies: tuple[float, ...] = ()  # dense: of sines and cosines of each coordinate that the discriminator sees too, radians a unit
-    packing: int = 1  # how many samples the discriminator judges as one (Lin et al. 2018)
-    truncation: float | None = None  # of z, unless sampling says otherwise; None or infinity for none
+    frequencies: tuple[Positive, ...] = ()  # dense: of sines and cosines of each coordinate that the discriminator sees too, radians a unit
+    packing: Count = 1  # how many samples the discriminator judges as one (Lin et al. 2018)
+    truncation: Positive | None = None  # of z, unless sampling says otherwise; None for none
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.image) not in (1, 2, 3):
+            raise ValueError(f"GANConfig: image is {self.image}; it is (height, width), (height, width, channels) or (dimensions,)")
+        if self.network == "convolutional" and (len(self.image) == 1 or self.image[0] % 4 or self.image[1] % 4):
+            raise ValueError(f"GANConfig: image is {self.image}; a convolutional network needs a height and width that 4 divides")
+        if self.frequencies and self.network == "convolutional":
+            raise ValueError(f"GANConfig: frequencies is {self.frequencies}; only a dense network sees coordinates, so it takes none")
+        self.at_least(1, "hidden", "discriminator_hidden")  # not empty
+        if self.packing > 1 and self.labels:
+            raise ValueError(f"GANConfig: packing is {self.packing} with {self.labels} {'classes' if self.classes else 'clusters'}; "
+                             "samples of different labels can't be judged as one")
+        if self.clusters and self.classes:
+            raise ValueError(f"GANConfig: clusters is {self.clusters} and classes {self.classes}; one takes the place of the other")
 
     @property
     def labels(self) -> int:
-        """How many labels the networks are told apart by."""
+        """How many classes or clusters the networks are told of; 0 for none."""
         return self.classes or self.clusters
 
 
@@ -72,22 +106,22 @@ class GANConfig(Config):
 class GameSettings(Config):
     """Algorithm 1 of Goodfellow et al. (2014), and what later papers added to keep the game stable; a run's settings are more of these."""
 
-    steps: int = 20_000  # of the generator
-    batch_size: int = 64
+    steps: Count = 20_000  # of the generator
+    batch_size: Count = 64
     loss: Literal["minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic"] = "non-saturating"
-    lr: float = 2e-4  # the generator's
-    discriminator_lr: float = 2e-4
-    beta_1: float = 0.5
-    beta_2: float = 0.999
-    critic_steps: int = 1  # steps of the discriminator for each of the generator
-    gradient_penalty: float = 0.0  # weight of (|dD/dx| - 1)^2 between real and fake (Gulrajani et al. 2017, eq. 3)
-    r1: float = 0.0  # weight of |dD/dx|^2 / 2 on real samples (Mescheder et al. 2018, eq. 9)
-    r2: float = 0.0  # and on fake ones
-    penalty_every: int = 1  # r1 and r2 are added in every `penalty_every`-th step, multiplied by it (Karras et al. 2020, section 3.1)
-    penalty_end: float = 1.0  # the share of r1 and r2 that is left at the end; they fall geometrically
-    weight_clip: float = 0.0  # every weight of D stays within this (Arjovsky et al. 2017, algorithm 1)
-    smoothing: float = 0.0  # the target for real samples is 1 - smoothing (Salimans et al. 2016)
-    noise: float = 0.0  # standard deviation at first of noise added to what D sees; it falls to 0 (Sonderby et al. 2017, section 3.2)
+    lr: NonNegative = 2e-4  # the generator's
+    discriminator_lr: NonNegative = 2e-4
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
+    critic_steps: Count = 1  # steps of the discriminator for each of the generator
+    gradient_penalty: NonNegative = 0.0  # weight of (|dD/dx| - 1)^2 between real and fake (Gulrajani et al. 2017, eq. 3)
+    r1: NonNegative = 0.0  # weight of |dD/dx|^2 / 2 on real samples (Mescheder et al. 2018, eq. 9)
+    r2: NonNegative = 0.0  # and on fake ones
+    penalty_every: Count = 1  # r1 and r2 are added in every `penalty_every`-th step, multiplied by it (Karras et al. 2020, section 3.1)
+    penalty_end: Annotated[float, Range(0, 1, above=True)] = 1.0  # the share of r1 and r2 that is left at the end; they fall geometrically
+    weight_clip: NonNegative = 0.0  # every weight of D stays within this (Arjovsky et al. 2017, algorithm 1)
+    smoothing: Annotated[float, Range(0, 1, below=True)] = 0.0  # the target for real samples is 1 - smoothing (Salimans et al. 2016)
+    noise: NonNegative = 0.0  # standard deviation at first of noise added to what D sees; it falls to 0 (Sonderby et al. 2017, section 3.2)
 
 
 @dataclasses.dataclass
@@ -114,6 +148,11 @@ class AdversarialStep:
         s, name = settings, type(settings).__name__
         if s.smoothing and s.loss == "wasserstein":
             raise ValueError(f"{name}: smoothing is {s.smoothing} with loss 'wasserstein', which has no target to smooth")
+        penalties = [field for field in ("gradient_penalty", "r1", "r2") if getattr(s, field)]
+        if penalties and model.config.discriminator_norm == "batch":
+            raise ValueError(f"{name}: {penalties[0]} is {getattr(s, penalties[0])} with discriminator_norm 'batch'; the penalty is on each "
+                             "sample's slope, but a batch norm makes every logit depend on all samples (Gulrajani et al. 2017, section 4): "
+                             "take 'layer', 'spectral' or 'none'")
         if s.batch_size % model.config.packing:
             raise ValueError(f"{name}: batch_size is {s.batch_size}; packing, {model.config.packing}, must divide it")
         self.model, self.settings, self.schedule = model, settings, schedule
@@ -243,21 +282,6 @@ class GAN(Model):
     def __init__(self, config: GANConfig, *, rng: Rng):
         super().__init__(config, rng=rng)
         c = config
-        if len(c.image) not in (1, 2, 3):
-            raise ValueError(f"GANConfig: image is {c.image}; it is (height, width), (height, width, channels) or (dimensions,)")
-        if c.network == "convolutional" and (len(c.image) == 1 or c.image[0] % 4 or c.image[1] % 4):
-            raise ValueError(f"GANConfig: image is {c.image}; a convolutional network needs a height and width that 4 divides")
-        if c.frequencies and c.network == "convolutional":
-            raise ValueError(f"GANConfig: frequencies is {c.frequencies}; only a dense network sees coordinates, so it takes none")
-        c.at_least(1, "latent", "channels", "hidden", "discriminator_hidden", "packing")
-        c.at_least(0, "classes", "clusters")
-        if c.truncation is not None and c.truncation <= 0:
-            raise ValueError(f"GANConfig: truncation is {c.truncation}; it is above 0, or None")
-        if c.packing > 1 and c.labels:
-            raise ValueError(f"GANConfig: packing is {c.packing} with {c.labels} {'classes' if c.classes else 'clusters'}; "
-                             "samples of different labels can't be judged as one")
-        if c.clusters and c.classes:
-            raise ValueError(f"GANConfig: clusters is {c.clusters} and classes {c.classes}; one takes the place of the other")
         self.shape = c.image if len(c.image) == 1 else (*c.image, 1)[:3]
         self.generator = Generator(c.latent + c.labels, self.shape, network=c.network, channels=c.channels, hidden=c.hidden,
                                    norm=c.generator_norm, rng=rng)
@@ -280,12 +304,16 @@ class GAN(Model):
 
     def draw_z(self, n: int, rng: Rng, truncation: float | None = None) -> np.ndarray:
         """(n, latent) standard normal; with truncation, numbers beyond it are drawn again (Brock et al. 2019)."""
-        z = rng.standard_normal((n, self.config.latent), np.float32)
-        if truncation is not None:
-            if truncation <= 0:
-                raise ValueError(f"truncation: is {truncation}; it is above 0")
-            while (beyond := np.abs(z) > truncation).any():
-                z[beyond] = rng.standard_normal(int(beyond.sum()), np.float32)
+        shape = (n, self.config.latent)
+        if truncation is not None and not truncation > 0:
+            raise ValueError(f"truncation: is {truncation}; it is above 0, and infinity for none")
+        if truncation is not None and truncation < 0.1:  # hardly a draw in ten would do: the same distribution by its quantiles
+            from scipy.special import ndtr, ndtri
+
+            return ndtri(rng.uniform(ndtr(-truncation), ndtr(truncation), shape)).clip(-truncation, truncation).astype(np.float32)
+        z = rng.standard_normal(shape, np.float32)
+        while truncation is not None and (beyond := np.abs(z) > truncation).any():
+            z[beyond] = rng.standard_normal(int(beyond.sum()), np.float32)
         return z
 
     def with_labels(self, z, labels):
@@ -337,9 +365,7 @@ class GAN(Model):
         """
         rng = np.random.default_rng(seed)
         if z is None:
-            if n < 1:
-                raise ValueError(f"steps: n is {n}; it is at least 1")
-            z = self.draw_z(n, rng, self.config.truncation if truncation is None else truncation)
+            z = self.draw_z(check_count(n), rng, self.config.truncation if truncation is None else truncation)
         z = np.asarray(z, np.float32)
         if z.ndim != 2 or z.shape[1] != self.config.latent:
             raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.random import Generator
@@ -12,7 +12,7 @@ from numpy.random import Generator
 from .. import autograd as ops
 from .. import storage
 from ..autograd import Tensor, no_grad
-from ..model import Config, Model, check_images, check_labels
+from ..model import Config, Count, Decay, Model, Natural, Range, check_images, check_labels
 from ..nn import BatchNorm, Conv2d, Linear, dropout, evaluating
 from ..training import minibatches
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierConfig(Config):
-    image: tuple[int, ...] = (28, 28)
-    classes: int = 10
-    channels: int = 32  # of the first two convolutions; the next two have twice as many
-    features: int = 128  # the layer in which pictures are compared
-    dropout: float = 0.3
-    shift: int = 2  # training pictures are moved by up to this many pixels
+    image: tuple[Count, ...] = (28, 28)
+    classes: Annotated[int, Range(2)] = 10
+    channels: Count = 32  # of the first two convolutions; the next two have twice as many
+    features: Count = 128  # the layer in which pictures are compared
+    dropout: Decay = 0.3
+    shift: Natural = 2  # training pictures are moved by up to this many pixels
 
 
 class Classifier(Model):

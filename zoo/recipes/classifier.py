@@ -8,7 +8,7 @@ from typing import Any
 from ..autograd import Tensor
 from ..data.images import Images, load_images
 from ..evaluation.classifier import Classifier
-from ..model import Config, check_images
+from ..model import Config, Count, Decay, NonNegative, check_images
 from ..optim import Adam, Average, cosine
 from ..training import Trainer, shuffled
 from .recipe import Recipe
@@ -16,10 +16,10 @@ from .recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierTraining(Config):
-    epochs: int = 12
-    batch_size: int = 128
-    lr: float = 2e-3  # at first; it falls along a cosine to 0
-    average: float = 0.999  # decay of the averaged weights that are evaluated and saved; 0 for none
+    epochs: Count = 12
+    batch_size: Count = 128
+    lr: NonNegative = 2e-3  # at first; it falls along a cosine to 0
+    average: Decay = 0.999  # decay of the averaged weights that are evaluated and saved; 0 for none
 
 
 PRESETS: dict[str, dict[str, Any]] = {"classifier": {}}

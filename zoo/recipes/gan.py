@@ -12,7 +12,7 @@ from numpy.random import Generator as Rng
 from ..autograd import Tensor
 from ..data.toys import TOYS, stacked_digits
 from ..gan import GAN, AdversarialStep, GameSettings, data_shape
-from ..model import check_images, check_labels, moved
+from ..model import Decay, Share, check_images, check_labels, moved
 from ..optim import Average, constant, linear_decay
 from ..training import Trainer, shuffled
 from .recipe import Recipe
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class GANTraining(GameSettings):
     """A run's settings: those of the game, and how the weights come to rest."""
 
-    decay_from: float = 1.0  # share of the steps after which the learning rates fall to 0 in a straight line
-    average: float = 0.999  # decay of the generator's averaged weights; 0 for none
+    decay_from: Share = 1.0  # share of the steps after which the learning rates fall to 0 in a straight line
+    average: Decay = 0.999  # decay of the generator's averaged weights; 0 for none
 
 
 _POINTS = {"image": (2,), "network": "dense", "hidden": (128, 128, 128), "discriminator_hidden": (128, 128, 128), "generator_norm": "none",
@@ -55,9 +55,9 @@ def make_trainer(model: GAN, data: Images | str, training: GANTraining, *, seed:
                  **options) -> Trainer:
     """The training run of a preset or of your own settings; data is pictures, or the name of a toy; options go to `Trainer`."""
     t = training
-    t.at_least(1, "critic_steps", "penalty_every")
-    if not 0 < t.penalty_end <= 1:
-        raise ValueError(f"GANTraining: penalty_end is {t.penalty_end}; it is above 0 and at most 1")
+    if not isinstance(data, str) and t.batch_size * t.critic_steps > len(data.train):
+        raise ValueError(f"GANTraining: batch_size is {t.batch_size} and critic_steps {t.critic_steps}, which take "
+                         f"{t.batch_size * t.critic_steps} pictures a step; {data.name!r} has {len(data.train)} to train on")
     batches = batches_of(data, t.batch_size * t.critic_steps, model, seed)
     schedule = linear_decay(t.steps, hold=t.decay_from) if t.decay_from < 1 else constant
     update = AdversarialStep(model, t, schedule)
