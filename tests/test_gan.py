@@ -277,6 +277,29 @@ def test_nan_stops_training_with_the_step_and_keeps_the_checkpoint(tmp_path):
     np.testing.assert_array_equal(again.generator.project.weight.data, saved)
 
 
+def test_a_gradient_that_is_not_finite_stops_training_with_the_step_and_keeps_the_checkpoint(tmp_path):
+    """Of either network, though the loss is finite; the message says where the checkpoint is."""
+    images = zoo.data.Images(pictures(64), None, pictures(8, 1), None, "random")
+    for network in ("generator", "discriminator"):
+        model = GAN.new(**SMALL, discriminator_norm="none")
+        trainer = make_trainer(model, images, GANTraining(steps=10, batch_size=8), folder=tmp_path / network)
+        stream = iter(trainer)
+        next(stream)
+        trainer.checkpoint()
+        optimiser = trainer.optimisers[network]
+        before = optimiser.flat.copy()
+        broken, step = optimiser.parameters[0], optimiser.step
+
+        def with_an_infinite_gradient(factor=1.0, broken=broken, step=step):
+            broken.grad = np.full(broken.shape, np.inf, np.float32)
+            step(factor)
+
+        optimiser.step = with_an_infinite_gradient
+        with pytest.raises(TrainingFailed, match=rf"step 2: .*gradient's norm is inf.*training stopped; the last checkpoint is kept in .*{network}"):
+            next(stream)
+        np.testing.assert_array_equal(optimiser.flat, before)
+
+
 # --- diagnosis
 
 

@@ -52,7 +52,7 @@ from .model import (
 )
 from .nn import evaluating
 from .optim import Adam, Schedule, constant
-from .training import TrainingFailed, minibatches
+from .training import minibatches
 
 if TYPE_CHECKING:
     from .data.images import Images
@@ -163,6 +163,8 @@ class AdversarialStep:
     def __call__(self, batch, rng: Rng) -> dict[str, float]:
         """batch: critic_steps * batch_size real samples, or (samples, labels).  Returns losses, mean logits, accuracy and gradient norms.
 
+        A loss that isn't finite is returned and changes nothing; a gradient that isn't is a FloatingPointError.
+
         Fake samples are drawn with the labels of the real ones beside them.  Then labels are as frequent among the fake as among the real
         ones, and the best logit ln p(x, y) - ln q(x, y) is ln p(x|y) - ln q(x|y): the label alone gives nothing away.
         """
@@ -174,19 +176,16 @@ class AdversarialStep:
         def noisy(samples):
             return samples + noise * rng.standard_normal(samples.shape, np.float32) if noise else samples
 
-        try:
-            for i in range(k):
-                part = slice(i * rows, (i + 1) * rows)
-                real, y = x[part], None if labels is None else labels[part]
-                z = m.with_labels(m.draw_z(rows, rng), y)
-                with ops.enable_grad(i == k - 1):  # the last fake samples serve the generator's step too
-                    fake = m.generator(Tensor(z))
-                figures = self._discriminator_step(noisy(real), noisy(fake.data), y, factor, rng)
-                if not math.isfinite(figures["discriminator"]):
-                    return figures
-            return {**self._generator_step(fake, real, y, factor, noisy), **figures}
-        except FloatingPointError as e:
-            raise TrainingFailed(f"step {self.generator.steps + 1}: {e}; training stopped") from e
+        for i in range(k):
+            part = slice(i * rows, (i + 1) * rows)
+            real, y = x[part], None if labels is None else labels[part]
+            z = m.with_labels(m.draw_z(rows, rng), y)
+            with ops.enable_grad(i == k - 1):  # the last fake samples serve the generator's step too
+                fake = m.generator(Tensor(z))
+            figures = self._discriminator_step(noisy(real), noisy(fake.data), y, factor, rng)
+            if not math.isfinite(figures["discriminator"]):
+                return figures
+        return {**self._generator_step(fake, real, y, factor, noisy), **figures}
 
     def _discriminator_step(self, real: np.ndarray, fake: np.ndarray, labels: Any, factor: float, rng: Rng) -> dict[str, float]:
         """(1) D raises E[ln D(x)] + E[ln(1 - D(G(z)))], or lowers another loss: real samples up, fake ones down, and not too steeply."""

@@ -98,7 +98,10 @@ class Trainer:
         last_checkpoint = time.perf_counter()
         while self.step < self.steps and not (self.minutes is not None and self.seconds > 60 * self.minutes):
             rng = np.random.default_rng((self.seed, self.step))
-            losses = self.update(self.batches(self.step, rng), rng)
+            try:
+                losses = self.update(self.batches(self.step, rng), rng)
+            except FloatingPointError as e:  # an optimiser's, of a gradient that isn't finite
+                raise TrainingFailed(f"step {self.step + 1}: {e}; training stopped{self._checkpoint_note()}") from e
             not_finite = {name: value for name, value in losses.items() if not math.isfinite(value)}
             if not_finite:
                 name, value = next(iter(not_finite.items()))
@@ -128,10 +131,7 @@ class Trainer:
         if not math.isfinite(float(first)):
             return {name: float(value) for name, value in losses.items()}
         first.backward()
-        try:
-            self.optimiser.step(self.schedule(self.step))
-        except FloatingPointError as e:
-            raise TrainingFailed(f"step {self.step + 1}: {e}; training stopped{self._checkpoint_note()}") from e
+        self.optimiser.step(self.schedule(self.step))
         return {name: float(value) for name, value in losses.items()}
 
     def run(self, *, progress: bool = True, title: str = "training") -> dict[str, float]:
