@@ -19,7 +19,8 @@ _weights_q4_1, _weights_q8_0 = Native("weights_q4_1", _blocks), Native("weights_
 f32 = np.float32
 FEW_ROWS = 6  # of x, up to which weights are unpacked again for each
 PANEL = 256  # outputs that are unpacked at a time for many rows
-COLUMN_POWERS = np.array([f32(16.0) ** -(j % 8 if j % 8 < 7 else 0) for j in range(BLOCK)], f32)  # by which x is multiplied for Q4_1
+HALF_BYTES = [2 * (column % 4) + column // 16 for column in range(BLOCK)]  # of a word of Q4_1: which one holds a column
+COLUMN_POWERS = np.array([16.0**-k if k < 7 else 1 for k in HALF_BYTES], f32)  # by which x is multiplied for Q4_1
 
 
 @separate("void(intp, intp, intp, intp, intp)")

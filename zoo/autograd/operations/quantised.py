@@ -27,7 +27,7 @@ def side_by_side(raw: np.ndarray, kind: str) -> np.ndarray:
     """A file's blocks, (outputs, bytes of a row) uint8, as the operations here read them: (groups, blocks, bytes of sixteen rows).
 
     In a group's block come sixteen scales, for Q4_1 sixteen minima, and then for Q8_0 the sixteen bytes of each column, for Q4_1 four times
-    sixteen words of 32 bits, whose half byte k is column 8 p + k.  Rows of zeros fill the last group.
+    sixteen words of four bytes, in whose low halves are columns 4 p to 4 p + 3, and in whose high ones those 16 further on.  Rows of zeros fill the last group.
     """
     outputs, head = len(raw), 2 * HEAD[kind]
     groups = -(-outputs // GROUP)
@@ -38,15 +38,8 @@ def side_by_side(raw: np.ndarray, kind: str) -> np.ndarray:
     out = np.empty((groups, blocks, GROUP * BYTES[kind]), np.uint8)
     for i in range(HEAD[kind]):
         out[:, :, 2 * GROUP * i : 2 * GROUP * (i + 1)].reshape(groups, blocks, GROUP, 2)[...] = b[..., 2 * i : 2 * i + 2]
-    numbers = out[:, :, GROUP * head :]
-    if kind == "Q8_0":
-        numbers.reshape(groups, blocks, BLOCK, GROUP)[...] = b[..., head:].swapaxes(2, 3)
-    else:
-        low, high = b[..., head:] & 15, b[..., head:] >> 4  # columns 0 to 15 and 16 to 31
-        words = numbers.reshape(groups, blocks, 4, GROUP, 4)  # byte k of word p: columns 8 p + 2 k and 8 p + 2 k + 1
-        for half, q in enumerate((low, high)):
-            pairs = (q[..., ::2] | (q[..., 1::2] << 4)).reshape(groups, blocks, GROUP, 2, 4)
-            words[:, :, 2 * half : 2 * half + 2] = pairs.swapaxes(2, 3)
+    unit = np.uint8 if kind == "Q8_0" else np.uint32
+    out[:, :, GROUP * head :].view(unit).reshape(groups, blocks, -1, GROUP)[...] = b[..., head:].view(unit).swapaxes(2, 3)
     return out
 
 
@@ -58,14 +51,8 @@ def as_in_a_file(blocks: np.ndarray, kind: str, outputs: int) -> np.ndarray:
     b = out.swapaxes(1, 2)
     for i in range(HEAD[kind]):
         b[..., 2 * i : 2 * i + 2] = blocks[:, :, 2 * GROUP * i : 2 * GROUP * (i + 1)].reshape(groups, count, GROUP, 2)
-    numbers = blocks[:, :, GROUP * head :]
-    if kind == "Q8_0":
-        b[..., head:] = numbers.reshape(groups, count, BLOCK, GROUP).swapaxes(2, 3)
-    else:
-        pairs = numbers.reshape(groups, count, 4, GROUP, 4).swapaxes(2, 3).reshape(groups, count, GROUP, 16)
-        q = np.empty((groups, count, GROUP, BLOCK), np.uint8)
-        q[..., ::2], q[..., 1::2] = pairs & 15, pairs >> 4
-        b[..., head:] = q[..., :16] | (q[..., 16:] << 4)
+    unit = np.uint8 if kind == "Q8_0" else np.uint32
+    b[..., head:].view(unit)[...] = np.ascontiguousarray(blocks[:, :, GROUP * head :]).view(unit).reshape(groups, count, -1, GROUP).swapaxes(2, 3)
     return out.reshape(groups * GROUP, -1)[:outputs]
 
 
@@ -79,8 +66,8 @@ def dequantise(blocks, *, kind, outputs):
         w = blocks[:, :, head:].view(np.int8).reshape(groups, count, BLOCK, GROUP).astype(np.float32) * scales
     else:
         minima = np.ascontiguousarray(blocks[:, :, head : 2 * head]).view("<f2").astype(np.float32)[:, :, None]
-        pairs = blocks[:, :, 2 * head :].reshape(groups, count, 4, GROUP, 4).transpose(0, 1, 2, 4, 3)  # (..., p, k, 16)
-        q = np.stack([pairs & 15, pairs >> 4], axis=4).reshape(groups, count, BLOCK, GROUP)
+        byte = blocks[:, :, 2 * head :].reshape(groups, count, 4, GROUP, 4).swapaxes(3, 4).reshape(groups, count, 16, GROUP)
+        q = np.concatenate([byte & 15, byte >> 4], axis=2)
         w = scales * q.astype(np.float32) + minima
     return w.transpose(0, 3, 1, 2).reshape(groups * GROUP, count * BLOCK)[:outputs]
 

@@ -2,7 +2,8 @@
 
 A group is sixteen rows of a matrix; its blocks of 32 columns lie one after the other:
 
-    Q4_1    16 scales d, 16 minima m (float16), then for p < 4 sixteen words of 32 bits: half byte k of a row's word is its column 8 p + k
+    Q4_1    16 scales d, 16 minima m (float16), then for p < 4 sixteen words of 32 bits, a row's four bytes 4 p to
+            4 p + 3 as in the file: byte i holds column 4 p + i in its low half and column 4 p + i + 16 in its high one
     Q8_0    16 scales d (float16), then for p < 32 the signed bytes p of all rows
 
 Scale and minimum are applied once a block: sum_j w_j x_j = d sum_j q_j x_j + m sum_j x_j.  A half byte is not shifted to the end of its
@@ -60,12 +61,13 @@ def _columns(builder, kind, block):
                 q = builder.and_(words, ir.Constant(_INTS, [15 << 4 * k] * LANES))
             else:  # the highest: where it is, it would be taken for the sign
                 q = builder.lshr(words, ir.Constant(_INTS, [28] * LANES))
-            yield 8 * p + k, builder.sitofp(q, _FLOATS)
+            yield 4 * p + k // 2 + 16 * (k % 2), builder.sitofp(q, _FLOATS)
 
 
 def power(column):
-    """k of column's half byte: its numbers come as q 16^k."""
-    return column % 8 if column % 8 < 7 else 0
+    """k of a column's half byte: its numbers come as q 16^k."""
+    k = 2 * (column % 4) + column // 16
+    return k if k < 7 else 0
 
 
 def _products(kind):
