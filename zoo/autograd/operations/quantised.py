@@ -27,7 +27,8 @@ def side_by_side(raw: np.ndarray, kind: str) -> np.ndarray:
     """A file's blocks, (outputs, bytes of a row) uint8, as the operations here read them: (groups, blocks, bytes of sixteen rows).
 
     In a group's block come sixteen scales, for Q4_1 sixteen minima, and then for Q8_0 the sixteen bytes of each column, for Q4_1 four times
-    sixteen words of four bytes, in whose low halves are columns 4 p to 4 p + 3, and in whose high ones those 16 further on.  Rows of zeros fill the last group.
+    sixteen words of four bytes, in whose low halves are columns 4 p to 4 p + 3, and in whose high ones those 16 further on.  Rows of zeros
+    fill the last group.
     """
     outputs, head = len(raw), 2 * HEAD[kind]
     groups = -(-outputs // GROUP)
