@@ -20,9 +20,11 @@ from zoo.diffusion import Diffusion
 from zoo.gan import GAN
 from zoo.inspection.changes import read_change
 from zoo.inspection.controls import controls_for, describe_tool, read_request
+from zoo.inspection.inspect import inspect
 from zoo.inspection.page import unpack
-from zoo.inspection.play import MAX_BODY_BYTES, MAX_CONNECTIONS, Models, Server
+from zoo.inspection.play import MAX_BODY_BYTES, MAX_CONNECTIONS, ORDER, Models, Server
 from zoo.inspection.runs import make_run, stream_run
+from zoo.loading.cards import card_of, shipped
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
 from zoo.vae import VAE
@@ -201,6 +203,24 @@ def test_a_fault_in_the_midst_ends_the_stream_with_its_message(server, capfd):
     del server.models.sources["broken"]
 
 
+@pytest.mark.parametrize("kind", ["vae", "diffusion", "transformer"])
+def test_weights_that_are_not_finite_end_the_stream_with_a_line(server, tmp_path, kind):
+    broken = tiny(kind)
+    for parameter in broken.parameters():
+        parameter.data[...] = np.nan
+    server.models.sources["broken"] = broken
+    try:
+        _, messages = run(server, model="broken", **({"prompt": PROMPT, "n": 3} if kind == "transformer" else {"digit": 3}))
+        assert "error" in messages[-1] or "end" in messages[-1]  # not a stream that breaks off
+        if kind == "diffusion":
+            assert "aren't finite" in messages[-1]["error"]
+            with pytest.raises(ValueError, match="aren't finite"):
+                inspect(broken, tmp_path / "page.html", digit=3)
+        assert run(server, model="vae", digit=3)[0] == 200
+    finally:
+        del server.models.sources["broken"], server.models.loaded["broken"]
+
+
 # --- one at a time, and no longer than somebody looks
 
 
@@ -345,6 +365,14 @@ def test_a_model_that_generates_nothing_is_refused(tmp_path):
         Models.of(str(tmp_path / "missing"))
     with pytest.raises(ValueError, match="name a folder"):
         Models({})
+
+
+def test_models_of_pictures_come_first_and_none_that_generates_nothing(tmp_path):
+    tiny("transformer").save(tmp_path / "mine")
+    names = list(Models.of(str(tmp_path / "mine")).sources)
+    kinds = ["transformer", *(card_of(name)["kind"] for name in names[1:])]
+    assert "classifier" not in kinds and set(names[1:]) <= set(shipped())
+    assert kinds[1:] == sorted(kinds[1:], key=ORDER.index) and len(names) == len(set(names))
 
 
 def test_the_command_serves_until_it_is_interrupted(tmp_path):
@@ -505,6 +533,39 @@ def test_a_mask_is_painted_and_filled_in(page, server):
     after = np.float32(browser.execute_script("return Array.from(values(live.run.views.find(p => p.name === 'picture').data.pictures.at(-1)))")).reshape(8, 8)
     changed = np.abs(after - before) > 0.01
     assert changed[:, :3].mean() > 0.3 and not changed[:, 5:].any()  # the stroke went down the left half
+
+
+def test_the_answer_to_the_last_choice_counts_whatever_arrives_last(page):
+    browser = page("vae")  # noqa: F811
+    browser.execute_script("""
+        const fetched = window.fetch;
+        window.fetch = async (place, options) => {  // the first choice takes longer, and doesn't hear that it is aborted
+            const late = place === "model" && JSON.parse(options.body).model === "gan";
+            const answer = await fetched(place, late ? {...options, signal: undefined} : options);
+            if (late) { await new Promise(done => setTimeout(done, 600)); window.lateAnswer = true; }
+            return answer;
+        };
+        const choose = name => { const m = document.getElementById("model"); m.value = name; m.dispatchEvent(new Event("change")); };
+        choose("gan"); setTimeout(() => choose("diffusion"), 100);""")
+    for _ in range(200):
+        if browser.execute_script("return !!window.lateAnswer"):
+            break
+        time.sleep(0.05)
+    whole(browser, "diffusion")
+    time.sleep(0.2)
+    on_page = browser.execute_script("return [live.model.name, document.getElementById('model').value, live.run.title, [...document.querySelectorAll('#fields .name')].map(n => n.textContent.trim())]")
+    assert on_page[:3] == ["diffusion"] * 3 and any("evaluations" in label for label in on_page[3])
+    assert text_of(browser, ".top .facts").startswith("diffusion")
+
+
+def test_nothing_is_drawn_before_it_was_computed(page):
+    browser = page("transformer")  # noqa: F811
+    bars = browser.execute_script("""
+        const view = panels.candidates({most: 4, stages: {model: 0}, texts: []}, {}), box = document.body.appendChild(view.element);
+        const widths = [...box.querySelectorAll(".fill")].map(f => f.getBoundingClientRect().width);
+        box.remove();
+        return widths;""")
+    assert bars == [0, 0, 0, 0]
 
 
 def test_a_run_is_kept_beside_the_next(page):

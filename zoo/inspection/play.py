@@ -28,18 +28,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from ..loading.cards import load, shipped
+from ..loading.cards import card_of, load, shipped
 from ..model import Model
 from .changes import read_change
 from .controls import controls_for, describe_tool, read_request
 from .demo import facts_of
-from .page import assets, pack, render
+from .page import assets, pack, render, to_json
 from .runs import stream_run
 
 MAX_BODY_BYTES = 2**20  # of a request
 MAX_CONNECTIONS = 16  # at the same time
 TIMEOUT_SECONDS = 20  # of a socket operation
 USER_ERRORS = (ValueError, LookupError, OSError, ArithmeticError, MemoryError)
+ORDER = ("vae", "diffusion", "gan", "vqvae", "autoencoder", "transformer", "recurrent")  # of the kinds in the list of models
 
 
 class Refused(Exception):
@@ -58,11 +59,14 @@ class Models:
             raise ValueError("play: this copy of zoo ships no models; name a folder")
         self.sources = sources  # name -> what `load` takes, or a model
         self.loaded: dict[str, Any] = {}
+        self.tools: dict[str, Any] = {}  # name -> description of its tool: a map of codes takes a second
 
     @classmethod
     def of(cls, *given: str | Path | Model) -> Models:
-        """The given models, loaded now, then the shipped ones."""
-        models = cls({**{_name(g): g for g in given}, **{name: name for name in shipped() if name not in given}})
+        """The given models, loaded now, then the shipped ones that generate something, those of pictures first."""
+        kinds = {name: card_of(name).get("kind") for name in shipped() if name not in given}
+        ships = sorted((name for name, kind in kinds.items() if kind in ORDER), key=lambda name: ORDER.index(kinds[name]))
+        models = cls({**{_name(g): g for g in given}, **{name: name for name in ships}})
         for name in [_name(g) for g in given]:
             if not hasattr(models.get(name), "steps"):
                 raise ValueError(f"play: {name} is of kind {models.get(name).kind!r}, which generates nothing")
@@ -78,10 +82,11 @@ class Models:
 
     def describe(self, name: Any) -> dict[str, Any]:
         model = self.get(name)
-        tool = describe_tool(model)
-        if tool and tool["kind"] == "paint":
-            tool["digits"] = _test_pictures(model) is not None
-        return {"name": name, "kind": model.kind, "facts": facts_of(model), "tool": tool,
+        if name not in self.tools:
+            tool = self.tools[name] = describe_tool(model)
+            if tool and tool["kind"] == "paint":
+                tool["digits"] = _test_pictures(model) is not None
+        return {"name": name, "kind": model.kind, "facts": facts_of(model), "tool": self.tools[name],
                 "controls": [dataclasses.asdict(control) for control in controls_for(model)]}
 
     def run(self, request: dict[str, Any]) -> Generator[dict[str, Any]]:
@@ -269,20 +274,23 @@ class Handler(BaseHTTPRequestHandler):
     def _run(self) -> None:
         request = self._body()
         with self.server.turn as token, contextlib.closing(self.server.models.run(request)) as messages:
-            begun = False
+            begun = failed = False
             while self.server.turn.newest is token and not self._client_left():
                 try:
                     message = next(messages, None)
+                    line = None if message is None else to_json(message)
                 except Exception as e:
                     if not begun:
                         raise Refused(400, _reason(e)) from e
-                    message = {"error": _reason(e)}
-                if message is None:
+                    line, failed = to_json({"error": _reason(e)}), True
+                if line is None:
                     return
                 if not begun:
                     self._begin(200, "application/x-ndjson")
                     begun = True
-                self._line(message)
+                self._line(line)
+                if failed:
+                    return
             if not begun:
                 raise Refused(409, "a newer request took the place of this one")
 
@@ -311,12 +319,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def _line(self, message: dict[str, Any]) -> None:
-        self.wfile.write(json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+    def _line(self, line: str) -> None:
+        self.wfile.write(line.encode("utf-8", "replace") + b"\n")
 
     def _send(self, status: int, answer: dict[str, Any]) -> None:
         self._begin(status, "application/json")
-        self._line(answer)
+        self._line(to_json(answer))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Errors that the base class finds (an unknown method, a line too long), in the same form as ours."""

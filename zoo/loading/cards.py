@@ -25,12 +25,7 @@ WEIGHTS = storage.SHIPPED
 
 def load(name_or_folder: str | Path) -> Any:
     """A model that ships (`zoo.load("vae")`) or one of your own (`zoo.load("runs/vae")`), by what its card says."""
-    folder = Path(name_or_folder)
-    if not folder.is_dir() and (WEIGHTS / str(name_or_folder)).is_dir():
-        folder = WEIGHTS / str(name_or_folder)
-    if not folder.is_dir():
-        ships = ", ".join(shipped()) or "none"
-        raise FileNotFoundError(f"load: {str(name_or_folder)!r} is neither a folder nor one of the models that ship: {ships}")
+    folder = folder_of(name_or_folder)
     if not (folder / storage.CARD).exists() and (folder / "config.json").exists():
         from .hugging_face import read_folder
 
@@ -41,6 +36,22 @@ def load(name_or_folder: str | Path) -> Any:
         raise storage.WrongFile(f"{folder / storage.CARD}: kind is {storage.shorten(kind)}; it may be {', '.join(KINDS)}")
     module, name = KINDS[kind]
     return getattr(importlib.import_module(module), name).from_arrays(arrays, card, source=folder)
+
+
+def folder_of(name_or_folder: str | Path) -> Path:
+    """The folder itself, or that of the model that ships under this name."""
+    folder = Path(name_or_folder)
+    if not folder.is_dir() and (WEIGHTS / str(name_or_folder)).is_dir():
+        folder = WEIGHTS / str(name_or_folder)
+    if not folder.is_dir():
+        ships = ", ".join(shipped()) or "none"
+        raise FileNotFoundError(f"load: {str(name_or_folder)!r} is neither a folder nor one of the models that ship: {ships}")
+    return folder
+
+
+def card_of(name_or_folder: str | Path) -> dict[str, Any]:
+    """The card of a model that ships or of one of your own, without reading its weights."""
+    return storage.read_json(folder_of(name_or_folder) / storage.CARD)
 
 
 def shipped() -> list[str]:

@@ -49,13 +49,21 @@ def render(page: dict[str, Any], title: str) -> str:
 
     page: {"runs": [...]} for the player, {"sections": [...]} for the demo, {"live": {...}} for `zoo play`; see runs.py, demo.py, play.py.
     """
-    data = json.dumps(page, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    data = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")  # or </script> in a text would end it
+    data = to_json(page).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")  # or </script> in a text would end it
     style, script, policy = assets("live" in page)
     parts = {"title": html.escape(title), "style": style, "script": script, "page": data, "policy": policy}
     text = (HERE / "page.html").read_text("utf-8")
     pieces = re.split("{{(.+?)}}", text)  # template text and names, alternating
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+
+
+def to_json(data: Any) -> str:
+    """JSON without spaces; ValueError for NaN and infinity, which JSON lacks and only a model that has diverged produces."""
+    try:
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError as e:
+        raise ValueError("the model computed numbers that aren't finite (NaN or infinity): its weights are damaged or its training "
+                         "diverged") from e
 
 
 def assets(live: bool = False) -> tuple[str, str, str]:

@@ -5,6 +5,7 @@ const live = {
   run: null,       // the run that is being filled; page.runs may have another before it, for comparison
   drawn: 0,        // how many of its steps were there when it was last drawn: a user at the last one follows the new ones
   asking: null,    // the request in progress
+  choosing: false, // another model is being loaded: nothing is generated with the one before it any more
   summary: "",     // what the status line says when the run is complete
   fields: {},      // name -> {value(), set(v)} of each control
   tool: null,
@@ -34,6 +35,7 @@ async function* linesOf(stream) {
 
 /** Request a run and fill the page with it.  extra: settings beside those of the form; whole: draw the run when it is complete, at the current step. */
 async function generate(extra = {}, whole = false) {
+  if (live.choosing) return;
   live.asking?.abort();
   const asking = live.asking = new AbortController(), began = performance.now();
   const slow = setInterval(() => {
@@ -45,6 +47,7 @@ async function generate(extra = {}, whole = false) {
   }
   try {
     const response = await ask("run", {model: live.model.name, ...settings(), ...extra}, asking.signal);
+    if (live.asking !== asking) return;
     const waiting = [];
     live.summary = "stopped";
     for await (const messages of linesOf(response.body)) {
@@ -229,17 +232,29 @@ function field(c, onChange = regenerate) {
   return {element: el("label", {class: "field"}, el("span", {class: "name"}, c.label, " ", output), input), value, set: v => { input.value = v ?? c.off; showValue(); }};
 }
 
+/** Show another model.  Only the answer to the last choice counts: one that arrives late is dropped. */
 async function chooseModel(name) {
   live.asking?.abort();
-  live.asking = null;
+  const choosing = live.asking = new AbortController();
+  live.choosing = true;
+  let model;
   busy(true);
   status(`loading ${name} …`);
   try {
-    live.model = await (await ask("model", {model: name})).json();
+    model = await (await ask("model", {model: name}, choosing.signal)).json();
   } catch (e) {
+    if (live.asking !== choosing) return;
+    live.asking = null;
+    live.choosing = false;
     busy(false);
-    return status(e.message, true);
+    if (live.model) document.getElementById("model").value = live.model.name;
+    return status(e.name === "AbortError" ? "stopped" : e.message, e.name !== "AbortError");
   }
+  if (live.asking !== choosing) return;
+  live.asking = null;
+  live.choosing = false;
+  live.model = model;
+  clearTimeout(live.timer);
   live.run?.element.remove();
   page.runs = page.runs.filter(run => run !== live.run);
   live.run = null;

@@ -19,9 +19,10 @@ def scale_of(a: np.ndarray) -> str:
     """"colour" for three channels, "ink" for floats in [0, 1], "heat" for integers, "signed" for all other numbers."""
     if a.ndim == 3 and a.shape[-1] == 3:
         return "colour"
-    if a.dtype.kind not in "f" or (a.size and np.nanmin(a) >= 0 and np.nanmax(a) <= 1 + 1e-6):
-        return "ink" if a.dtype.kind in "fb" else "heat"
-    return "signed"
+    if a.dtype.kind != "f":
+        return "ink" if a.dtype.kind == "b" else "heat"
+    low, high = np.fmin.reduce(a, axis=None, initial=np.inf), np.fmax.reduce(a, axis=None, initial=-np.inf)  # without NaN
+    return "ink" if low >= 0 and high <= 1 + 1e-6 and a.size else "signed"
 
 
 def unbatched(a: np.ndarray) -> np.ndarray:
