@@ -139,6 +139,24 @@ def test_every_family_makes_a_page_that_plays(browser, tmp_path, model):
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.parametrize("model", ["vae", "gan", "diffusion"])
+def test_a_page_opens_at_its_result_and_what_can_be_moved_comes_before_the_record(browser, tmp_path, model):
+    generator, settings = MODELS[model]()
+    path = tmp_path / "page.html"
+    inspect(generator, path, **settings)
+    opened(browser, path)
+    steps = browser.execute_script("return player.length")
+    assert text_of(browser, "#where") == f"{steps} / {steps}"
+    *_, last = generator.steps(1, seed=0, **settings)
+    held = browser.execute_script("const p = page.runs[0].views.find(v => v.name === 'picture').data.pictures.at(-1); return [p.shape, Array.from(values(p))]")
+    result = generator.sample(1, seed=0, **settings)[0]
+    assert np.abs(np.reshape(held[1], held[0]).squeeze() - result).max() < 0.01  # for a GAN too, whose last record is the verdict
+    order = browser.execute_script("return [...document.querySelectorAll('.panels > .card')].map(c => c.dataset.panel)")
+    assert order[0] == "why" and order[-1] == "record" and ("latent" not in order or order[1] == "latent")
+    focusable = browser.execute_script("return [...document.querySelectorAll('button, input')].map(e => e.id)")
+    assert focusable.index("play") < 5  # the player before fifty sliders
+
+
 def test_keys_slider_and_buttons_move_the_step(browser, tmp_path):
     path = tmp_path / "page.html"
     inspect(VAE.new(latent=(4,), hidden=(16,)), path)

@@ -78,8 +78,8 @@ def stream_run(model: Any, *, title: str = "", changes: Changes | None = None, *
 
 
 def in_order(panels: Panels) -> list[dict[str, Any]]:
-    """Panels as the page lists them: the record comes before those that are marked `last`."""
-    ordered = sorted({**panels, "record": RECORD}.items(), key=lambda item: item[1].get("last", False))
+    """Panels as the page lists them: the sentence first, then what can be moved by hand, the record last."""
+    ordered = sorted({**panels, "record": RECORD}.items(), key=lambda item: {"why": 0, "latent": 1, "record": 3}.get(item[1]["kind"], 2))
     return [{"name": name, **packed(panel)} for name, panel in ordered]
 
 

@@ -137,8 +137,7 @@ function finish(stay) {
   if (!n) return;
   const follows = player.step >= live.drawn - 1 || live.drawn === 0;
   live.drawn = n;
-  const pixels = live.run.steps.findIndex(s => s.label === "pixels");  // a GAN's verdict comes after it
-  player.go(!follows || stay ? player.step : pixels < 0 ? n - 1 : pixels);
+  player.go(!follows || stay ? player.step : n - 1);
   live.tool?.take?.(live.run);
 }
 
@@ -405,7 +404,7 @@ function buildLive() {
       el("span", {id: "status", role: "status", class: "note"}), el("code", {id: "command", class: "hidden", title: "this command writes the same into a file"})));
   live.runs = el("main", {class: "runs one"});
   live.place = el("div", {});
-  document.body.append(header(), el("div", {class: "desk"}, form, live.place), live.runs, player.build());
+  document.body.append(header(), el("div", {class: "desk"}, form), player.build(), el("div", {class: "desk"}, live.place), live.runs);
   listeners.push(colours => { redrawRuns(colours); if (colours && live.run) live.tool?.redraw(live.run); });
   document.addEventListener("keydown", onKey);
   chooseModel(models.value);

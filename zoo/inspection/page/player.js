@@ -132,10 +132,10 @@ const header = () => el("header", {class: "top"}, el("h1", {}, "zoo ", el("span"
 
 function buildPlayer() {
   const runs = el("main", {class: "runs " + (page.runs.length > 1 ? "two" : "one")}, ...page.runs.map(buildRun));
-  document.body.append(header(), runs, player.build());
+  document.body.append(header(), player.build(), runs);  // the player comes before the panels in the order of the keyboard
   listeners.push(redrawRuns);
   document.addEventListener("keydown", onKey);
-  player.go(Number(hash.get("step") ?? 0));
+  player.go(Number(hash.get("step") ?? player.length - 1));  // the result first
 }
 
 if (page.live) buildLive();

@@ -38,7 +38,7 @@ def decoder_in_the_page(model: Any, steps: list, *, digit: Any = None, **setting
         return {}
     size = latent_of(model)["size"]
     z = next((step.value[0] for step in steps if step.name in ("z", "z1")), steps[0].given[0, :size])  # z may have been given
-    return {"latent": {"kind": "latent", "title": "Move z yourself", "wide": True, "last": True,
+    return {"latent": {"kind": "latent", "title": "Move z yourself", "wide": True,
                        "note": "the decoder runs in this page; each slider is one number of z",
                        "z": pack(z), "layers": decoder, "image": list(model.config.image), **latent_of(model), "map": latent_map(model)}}
 

@@ -43,6 +43,8 @@ def _pictures(model: Any, steps: Iterator, stride: int) -> Iterator[Event]:
     }
     if model.latents is not None:
         del panels["strip"]["rows"]["noise predicted"]
+        for name in ("picture", "guess"):
+            panels[name]["note"] = "decoded: the noise is in the code, and the decoder makes a digit of any code"
     yield panels
     guesses, columns = [], []
     for i, step in enumerate(steps):
@@ -108,5 +110,6 @@ def _sentence(model: Any, step: Any, error: float | None = None) -> str:
         return f"Noise is added again, from t = **{t:.3f}** back to **{s:.3f}**, so that the filled-in part can adapt to the pixels that are kept."
     words = f"At t = **{t:.3f}**, x_t is **{alpha:.3f}** times the picture plus **{sigma:.3f}** times noise. The network estimates both"
     words += ". " if error is None else f"; its guess of the picture is **{error:.3f}** (root mean square) away from the final one. "
-    words += f"A `{step.sampler}` step leads to t = **{s:.3f}**"
+    twice = "" if step.evaluations == 1 else f" ({step.evaluations} evaluations of the network)"
+    words += f"A `{step.sampler}` step{twice} leads to t = **{s:.3f}**"
     return words + (", without new noise." if step.draw is None else f" and adds new noise of standard deviation **{float(step.deviation):.3f}**.")

@@ -30,10 +30,13 @@ def gan(model: Any, **settings: Any) -> Iterator[Event]:
         panels["verdict"] = {"kind": "bars", "title": "The discriminator's verdict", "labels": ["real", "generated"], "percent": True,
                              "values": Rows()}
     yield panels
+    pixels = None  # stays on the stage while the discriminator judges it
     for i, step in enumerate(model.steps(**settings)):
         shown = _shown(step, unbatched(step.value[:1]))
-        layer = {"name": step.name, "array": shown}
-        parts: Panels = {"picture": {"pictures": shown}, "why": {"sentences": _sentence(step)}, "arrays": {"arrays": layer, "sizes": i + 1}}
+        pixels = shown if step.name == "pixels" else pixels
+        layer = {"name": "d logit / dx" if step.name == "verdict" else step.name, "array": shown}
+        on_stage = pixels if step.name == "verdict" and pixels is not None else shown
+        parts: Panels = {"picture": {"pictures": on_stage}, "why": {"sentences": _sentence(step)}, "arrays": {"arrays": layer, "sizes": i + 1}}
         if model.pictures:
             real = float(step.value[0]) if step.name == "verdict" else math.nan
             parts["verdict"] = {"values": np.array([real, 1 - real], np.float32)}
@@ -41,7 +44,7 @@ def gan(model: Any, **settings: Any) -> Iterator[Event]:
             if step.name == "pixels":
                 parts["looks"] = {"arrays": {**layer, "name": "picture"}, "sizes": 1}
             if step.name == "verdict":
-                parts["looks"] = {"arrays": {**layer, "name": "dD / dx"}, "sizes": 2}
+                parts["looks"] = {"arrays": layer, "sizes": 2}
         yield step, parts
 
 
