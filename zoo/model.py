@@ -232,12 +232,12 @@ class Unfilled:
     """Stands in for a Generator where a model is built only to be filled from a file: what it draws is 0.
 
     A card's configuration may ask for any size.  So no integer in it may exceed the numbers in the file (or ten million, for what
-    takes no memory, such as a long window), and no more may be drawn than the file holds: a model of another size is refused while small.
+    takes no memory, such as a long window), and no more may be drawn than about twice what the file holds: a larger model is refused early.
     """
 
     def __init__(self, config: Any, shapes: Mapping[str, tuple[int, ...]]):
         self.numbers = sum(math.prod(shape) for shape in shapes.values())
-        self.numbers_left, self.draws_left = self.numbers, 8 * len(shapes) + 8
+        self.numbers_left, self.draws_left = 2 * self.numbers + 1_000_000, 8 * len(shapes) + 100  # what is near is told by names and shapes
         for f in dataclasses.fields(config):
             value = getattr(config, f.name)
             largest = max((n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, int)), default=0)

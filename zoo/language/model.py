@@ -23,7 +23,7 @@ from numpy.random import Generator
 from .. import autograd as ops
 from ..autograd import Tensor, no_grad
 from ..model import Config, Model, Step, last, moved, replayable, stream
-from ..storage import WrongFile
+from ..storage import WrongFile, shorten
 from . import tokenizer as tokenizers
 from .corpus import Corpus, fit_tokenizer
 from .evaluation import evaluate
@@ -78,7 +78,8 @@ class LanguageConfig(Config):
 class LanguageModel(Model):
     """Subclasses define `__call__`, `begin`, `advance` and `fork`."""
 
-    begin_id: int | None = None  # the token that every text begins with, where the model was trained so
+    start_ids: tuple[int, ...] = ()  # what an empty prompt stands for, where that isn't the text `config.start`
+    begin_id: int | None = None  # the token that is put before every prompt, where the model was trained so
     end_ids: tuple[int, ...] = ()  # tokens that end a text
     template: Any = None  # a `chat.Template`, for models that were trained on conversations
     tokenizer: Any = None  # anything with encode, decode and size; None: prompts are ids and the text stays empty
@@ -117,13 +118,21 @@ class LanguageModel(Model):
         raise NotImplementedError
 
     def extras(self) -> dict[str, Any]:
-        return {} if self.tokenizer is None else {"tokenizer": self.tokenizer.to_dict()}
+        ids = {name: list(value) if isinstance(value, tuple) else value for name in ("start_ids", "begin_id", "end_ids")
+               if (value := getattr(self, name)) not in ((), None)}
+        return {**({} if self.tokenizer is None else {"tokenizer": self.tokenizer.to_dict()}), **ids}
 
     def restore_extras(self, card: dict[str, Any]) -> None:
         if "tokenizer" in card:
             self.tokenizer = tokenizers.from_dict(card["tokenizer"])
-            if self.tokenizer.size > self.config.symbols:
-                raise WrongFile(f"the tokenizer has {self.tokenizer.size} symbols, the model {self.config.symbols}")
+            if self.tokenizer.plain_size > self.config.symbols:
+                raise WrongFile(f"the tokenizer has {self.tokenizer.plain_size} symbols, the model {self.config.symbols}")
+        for name in ("start_ids", "begin_id", "end_ids"):
+            value = card.get(name)
+            ids = value if isinstance(value, list) else [] if value is None else [value]
+            if not all(type(i) is int and 0 <= i < self.config.symbols for i in ids) or (name == "begin_id" and isinstance(value, list)):
+                raise WrongFile(f"{name} is {shorten(value)}; ids go from 0 to {self.config.symbols - 1}")
+            setattr(self, name, value if name == "begin_id" else tuple(ids))
 
     # --- how good it is
 
@@ -149,18 +158,14 @@ class LanguageModel(Model):
 
     # --- prompts
 
-    def ids(self, prompt: Prompt) -> np.ndarray:
-        """(n,) int64.  An empty prompt becomes `config.start`; a symbol that the model doesn't know is a ValueError."""
+    def ids(self, prompt: Prompt, special: bool = False) -> np.ndarray:
+        """(n,) int64.  An empty prompt becomes `start_ids` or `config.start`; a symbol that the model doesn't know is a ValueError.
+
+        Before a text comes `begin_id`, where the model has one; ids are taken as they are.
+        special: special tokens that the text spells, such as the markers of a chat, become their ids; else they are plain text.
+        """
         if isinstance(prompt, str):
-            text = prompt or self.config.start
-            if self.tokenizer is None:
-                raise ValueError(f"prompt is {prompt!r}, but this model has no tokenizer; give ids from 0 to {self.config.symbols - 1}")
-            special = getattr(self.tokenizer, "special", {})
-            try:
-                ids = np.array([special[text]]) if not prompt and text in special else self.tokenizer.encode(text)
-            except ValueError as e:
-                raise ValueError(f"prompt: {e}" if prompt else f"prompt is empty, and this model doesn't know {text!r}, which it would "
-                                 "begin with; give it at least one symbol") from None
+            ids = np.array(self.start_ids) if not prompt and self.start_ids else self._encoded(prompt, special)
         else:
             ids = np.asarray(prompt)
             if ids.ndim != 1 or len(ids) == 0 or ids.dtype.kind not in "iu":
@@ -169,6 +174,22 @@ class LanguageModel(Model):
             raise ValueError("prompt is empty, and this model has no symbol to begin with; give it at least one")
         self.check_ids(ids, "prompt")
         return ids.astype(np.int64)
+
+    def _encoded(self, prompt: str, special: bool) -> np.ndarray:
+        text = prompt or self.config.start
+        if self.tokenizer is None:
+            raise ValueError(f"prompt is {prompt!r}, but this model has no tokenizer; give ids from 0 to {self.config.symbols - 1}")
+        try:
+            if not prompt and text in getattr(self.tokenizer, "special", {}):
+                ids = np.array([self.tokenizer.special[text]])
+            else:
+                ids = self.tokenizer.encode(text, special=True) if special and hasattr(self.tokenizer, "special") else self.tokenizer.encode(text)
+        except ValueError as e:
+            raise ValueError(f"prompt: {e}" if prompt else f"prompt is empty, and this model doesn't know {text!r}, which it would "
+                             "begin with; give it at least one symbol") from None
+        if self.begin_id is not None and ids[:1].tolist() != [self.begin_id]:  # the text may spell it already
+            ids = np.concatenate([[self.begin_id], ids])
+        return ids
 
     @property
     def start_id(self) -> int:
@@ -185,10 +206,13 @@ class LanguageModel(Model):
 
     @stream(TextStep)
     def steps(self, prompt: Prompt = "", n_tokens: int = 200, *, seed: int = 0, temperature: float = 1.0, top_k: int | None = None,
-              top_p: float | None = None, min_p: float | None = None) -> Iterator[TextStep]:
-        """One record per token; see `Sampling` for the settings.  The same seed gives the same text."""
+              top_p: float | None = None, min_p: float | None = None, special: bool = False) -> Iterator[TextStep]:
+        """One record per token, at most `n_tokens`: the stream ends with a token that ends a text (`end_ids`), whose own text is empty.
+
+        See `Sampling` for the settings, and `ids` for `special`.  The same seed gives the same text.
+        """
         sampling = Sampling(temperature, top_k, top_p, min_p)
-        given = self.ids(prompt)
+        given = self.ids(prompt, special)
         if n_tokens < 0:
             raise ValueError(f"n_tokens is {n_tokens}; it is at least 0")
         return self._steps(given, n_tokens, sampling, np.random.default_rng(seed))
@@ -200,6 +224,8 @@ class LanguageModel(Model):
             step, after, left = self._step(state, given, n_tokens, position, bytes_left, sampling, draw)
             step._replay = functools.partial(self._replayed, state, given, n_tokens, position, bytes_left, sampling, draw)  # type: ignore[attr-defined]
             yield step
+            if step.token in self.end_ids:
+                return
             state, bytes_left, given = after, left, np.array([step.token])
             if self.config.lines and step.text == "\n":  # each line is a text of its own: read the next one from its start
                 state, given = None, self.ids("")
@@ -219,7 +245,7 @@ class LanguageModel(Model):
 
     def _text_completed(self, token: int, bytes_left: bytes) -> tuple[str, bytes]:
         """The text that a token completes, and the bytes of a character that is still incomplete."""
-        if self.tokenizer is None or token >= self.tokenizer.size:
+        if self.tokenizer is None or token >= self.tokenizer.size or token in self.end_ids:
             return "", bytes_left
         if not hasattr(self.tokenizer, "decode_bytes"):
             return self.tokenizer.decode([token]), b""
@@ -229,46 +255,58 @@ class LanguageModel(Model):
 
     def generate(self, prompt: Prompt = "", n_tokens: int = 200, seed: int = 0, temperature: float = 1.0, top_k: int | None = None,
                  top_p: float | None = None, min_p: float | None = None, stop: str | Sequence[str] | None = None,
-                 stream: bool = False) -> Any:
+                 special: bool = False, stream: bool = False) -> Any:
         """The prompt and its continuation; with `stream` an iterator of pieces that join to the same text, each as soon as it is known.
 
-        stop: generation ends before the first of these texts.
+        stop: generation ends before the first of these texts, and before a token of `end_ids`.
+        special: special tokens that the prompt spells, such as the markers of a chat, become their ids; else they are plain text.
         Of a prompt longer than the model's window, only the last tokens are read; see the model.
         """
-        steps = self.steps(prompt, n_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-        stops = [stop] if isinstance(stop, str) else list(stop or [])
-        if "" in stops:
-            raise ValueError("stop: one of the texts is empty, which is found everywhere")
-        start = prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt) if self.tokenizer is not None else ""
-        pieces = _until_stop(start, (step.text for step in steps), stops)
+        stops = _stops(stop)
+        steps = self.steps(prompt, n_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, special=special)
+        pieces = _until_stop(self._prompt_text(prompt), (step.text for step in steps), stops)
         return pieces if stream else "".join(pieces)
+
+    def _prompt_text(self, prompt: Prompt) -> str:
+        return prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt) if self.tokenizer is not None else ""
 
     # --- the likeliest text
 
-    def beam_search(self, prompt: Prompt = "", n_tokens: int = 50, *, beams: int = 4, stop: str | None = None) -> str:
+    def beam_search(self, prompt: Prompt = "", n_tokens: int = 50, *, beams: int = 4, stop: str | Sequence[str] | None = None,
+                    special: bool = False) -> str:
         """The prompt and the likeliest continuation that a search with so many beams finds; one beam is greedy."""
-        start = prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
-        return start + last(self.beam_steps(prompt, n_tokens, beams=beams, stop=stop)).texts[0]
+        return self._prompt_text(prompt) + last(self.beam_steps(prompt, n_tokens, beams=beams, stop=stop, special=special)).texts[0]
 
     @stream(BeamStep)
-    def beam_steps(self, prompt: Prompt = "", n_tokens: int = 50, *, beams: int = 4, stop: str | None = None) -> Iterator[BeamStep]:
-        """One record per token: the `beams` likeliest beginnings.  A beam ends with the text `stop`, which stays in it."""
-        ids = self.ids(prompt)
+    def beam_steps(self, prompt: Prompt = "", n_tokens: int = 50, *, beams: int = 4, stop: str | Sequence[str] | None = None,
+                   special: bool = False) -> Iterator[BeamStep]:
+        """One record per token: the `beams` likeliest beginnings.
+
+        A beam ends with one of the texts `stop`, which stays in it, or with a token of `end_ids`, which has no text.
+        """
+        ids, stops = self.ids(prompt, special), _stops(stop)
         if beams < 1:
             raise ValueError(f"beams is {beams}; it is at least 1")
         if n_tokens < 1:
             raise ValueError(f"n_tokens is {n_tokens}; it is at least 1")
+        return self._beam_steps(ids, n_tokens, beams, stops)
+
+    def _beam_steps(self, ids: np.ndarray, n_tokens: int, beams: int, stops: list[str]) -> Iterator[BeamStep]:
         logits, state = self.begin(ids, n_tokens)
         live: tuple[Beam, ...] = (Beam((), 0.0, logits, state, False),)
         for position in range(len(ids), len(ids) + n_tokens):
-            step = self._beam_step(live, position, beams, stop)
+            step = self._beam_step(live, position, beams, stops)
             live = step._beams  # type: ignore[attr-defined]
             yield step
             if all(b.ended for b in live):
                 return
 
+    def _written(self, tokens: Sequence[int]) -> str:
+        """The text of a beam, without a token that ends it."""
+        return "" if self.tokenizer is None else self.tokenizer.decode([t for t in tokens if t not in self.end_ids])
+
     @replayable
-    def _beam_step(self, live: tuple[Beam, ...], position: int, beams: int, stop: str | None) -> BeamStep:
+    def _beam_step(self, live: tuple[Beam, ...], position: int, beams: int, stops: list[str]) -> BeamStep:
         candidates = []  # (score, parent, token): every beam with each of its likeliest tokens
         for parent, beam in enumerate(live):
             if beam.ended:
@@ -283,16 +321,27 @@ class LanguageModel(Model):
             if token != IGNORED:
                 tokens = (*beam.tokens, token)
                 logits, state = self.advance(token, self.fork(beam.state))
-                ended = stop is not None and self.tokenizer is not None and stop in self.tokenizer.decode(tokens)
+                written = self._written(tokens)
+                ended = token in self.end_ids or any(stop in written for stop in stops)
                 beam = Beam(tokens, score, logits, state, ended)
             chosen.append(beam)
-            texts.append("" if self.tokenizer is None else self.tokenizer.decode(beam.tokens))
+            texts.append(self._written(beam.tokens))
         longest = max(len(b.tokens) for b in chosen)
         table = np.array([[*b.tokens, *[IGNORED] * (longest - len(b.tokens))] for b in chosen])
         parents = np.array([parent for _, parent, _ in candidates[:beams]])
         step = BeamStep(position, table, parents, np.array([b.log_probability for b in chosen]), texts)
         step._beams = tuple(chosen)  # type: ignore[attr-defined]
         return step
+
+
+def _stops(stop: Any) -> list[str]:
+    """The texts that end a generation, as a list."""
+    stops = [stop] if isinstance(stop, str) else list(stop) if isinstance(stop, (list, tuple, set)) else [] if stop is None else [stop]
+    for text in stops:
+        if not isinstance(text, str) or not text:
+            raise ValueError(f"stop: {text!r} is {'empty, which is found everywhere' if text == '' else 'no text'}; "
+                             "expects a text, several, or None")
+    return stops
 
 
 def cross_entropy(logits: Any, targets: np.ndarray) -> Any:

@@ -39,7 +39,7 @@ class Sampling:
             p = np.zeros(len(logits))
             p[logits.argmax()] = 1
             return p
-        p = probabilities if self.temperature == 1 else softmax(logits / self.temperature)
+        p = probabilities if self.temperature == 1 else softmax(logits, self.temperature)
         if self.top_k is not None and self.top_k < len(p):
             p = self._renormalised(p, np.argsort(-p, kind="stable")[: self.top_k])
         if self.top_p is not None and self.top_p < 1:
@@ -58,10 +58,19 @@ class Sampling:
         return q / q.sum()
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """e^logits / sum of e^logits over (symbols,), in float64, so that a small probability isn't rounded away before the draw."""
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """e^(logits / temperature) over its sum, for logits (symbols,); in float64, so that a small probability isn't rounded to 0 before the draw.
+
+    Raises FloatingPointError where the largest logit isn't finite.
+    """
     z = logits.astype(np.float64)
-    z -= z[z.argmax()]  # for rows this short a third of what max() takes
+    top = z[z.argmax()]  # NaN where there is one; for rows this short argmax takes a third of the time of max
+    if not math.isfinite(top):
+        unfit = np.count_nonzero(~np.isfinite(z))
+        raise FloatingPointError(f"logits: {unfit} of {len(z)} aren't finite; the model's weights are damaged, or its activations overflow")
+    z -= top
+    if temperature != 1:
+        z /= max(temperature, 1e-200)  # after the subtraction: the largest is 0, and nothing overflows
     np.exp(z, out=z)
     z /= np.add.reduce(z)
     return z

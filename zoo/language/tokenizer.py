@@ -21,13 +21,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..storage import PathLike, WrongFile, atomic_write
-from .patterns import GPT2_PATTERN, compile_pattern, shorten, split
-from .tokenizer_files import printable, read_gpt2, read_hugging_face, unprintable
+from ..storage import PathLike, WrongFile, atomic_write, shorten
+from .patterns import GPT2_PATTERN, compile_pattern, split
+from .tokenizer_files import MAX_ID, printable, read_gpt2, read_hugging_face, unprintable
+
+NEVER_IN_UTF8 = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
 
 
 class CharTokenizer:
@@ -48,6 +50,8 @@ class CharTokenizer:
     def size(self) -> int:
         return len(self.symbols)
 
+    plain_size = size
+
     def encode(self, text: str) -> np.ndarray:
         """(n,) int64, one for each of the n characters."""
         codes = _code_points(text)
@@ -55,7 +59,7 @@ class CharTokenizer:
         if (unknown := self._codes[ids] != codes).any():
             at = int(unknown.argmax())
             raise ValueError(f"text: symbol {text[at]!r} (U+{ord(text[at]):04X}) at position {at} is not among the {self.size} known: "
-                             f"{shorten(repr(self.symbols))}")
+                             f"{shorten(self.symbols)}")
         return ids.astype(np.int64)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
@@ -73,32 +77,55 @@ class CharTokenizer:
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> CharTokenizer:
         symbols = saved.get("symbols")
-        if not isinstance(symbols, str) or list(symbols) != sorted(set(symbols)):
-            raise ValueError(f"tokenizer: 'symbols' is {shorten(repr(symbols))}; expects a string of different symbols in order")
+        if not isinstance(symbols, str) or not symbols or list(symbols) != sorted(set(symbols)):
+            raise ValueError(f"tokenizer: 'symbols' is {shorten(symbols)}; expects a string of different symbols in order")
         return cls(symbols)
+
+
+class AddedToken(NamedTuple):
+    """A token that is looked for in a text as it is written, before the text is cut into pieces."""
+
+    id: int
+    special: bool = True                 # only where the caller asks for special tokens; else always
+    lstrip: bool = False                 # takes the white space before it too
+    rstrip: bool = False                 # and behind it
+    late: bool = False                   # looked for in what the others leave over (Hugging Face's `normalized`)
 
 
 class BytePairTokenizer:
     """Byte-level byte-pair encoding.
 
-    `tokens` (bytes of each id) holds all 256 single bytes; `merges` (pairs of ids, earliest learned first) join to tokens;
-    `special` (text -> id) are further ids that only `encode(..., special=True)` produces. `patterns` cut the text, one after the other;
-    they may use \\p{L} (letters) and \\p{N} (numbers). With `whole`, a piece that is itself a token is never built from merges (Llama 3)."""
+    `tokens` (bytes of each id) holds the single bytes; `merges` (pairs of ids, earliest learned first) join to tokens; `patterns` cut the
+    text, one after the other (see patterns.py). `special` (text -> id or AddedToken) are tokens of their own: special ones, as <|endoftext|>,
+    are what `encode(..., special=True)` alone produces. With `whole`, a piece that is itself a token is never built from merges (Llama 3).
+    `prefix_space`: a text is encoded as if a space stood before it. `undecodable` (id -> bytes) are ids that no text ever gets.
+
+    Bytes that UTF-8 never has (0xC0, 0xC1, 0xF5 and above) may be missing among the tokens; other bytes only with `may_lack_bytes`,
+    and then a text loses them, as other libraries do it."""
 
     kind = "byte pairs"
 
-    def __init__(self, tokens: Mapping[int, bytes], merges: Iterable[tuple[int, int]], special: Mapping[str, int] | None = None,
-                 patterns: Sequence[str] = (GPT2_PATTERN,), whole: bool = False,
-                 may_lack_bytes: bool = False):
-        self.special = dict(special or {})
-        self.patterns, self.whole = tuple(patterns), whole
+    def __init__(self, tokens: Mapping[int, bytes], merges: Iterable[tuple[int, int]], special: Mapping[str, int | AddedToken] | None = None,
+                 patterns: Sequence[str] = (GPT2_PATTERN,), whole: bool = False, may_lack_bytes: bool = False,
+                 prefix_space: bool = False, undecodable: Mapping[int, bytes] | None = None):
+        self.added = {text: token if isinstance(token, AddedToken) else AddedToken(token) for text, token in (special or {}).items()}
+        self.special = {text: token.id for text, token in self.added.items() if token.special}
+        self.patterns, self.whole, self.prefix_space, self._undecodable = tuple(patterns), whole, prefix_space, dict(undecodable or {})
         self._compiled = [compile_pattern(pattern) for pattern in self.patterns]
-        self._bytes = {**{i: text.encode() for text, i in self.special.items()}, **tokens}     # id -> bytes
-        self.size = max(self._bytes) + 1
+        self._bytes = {**{token.id: text.encode() for text, token in self.added.items()}, **self._undecodable, **tokens}     # id -> bytes
+        if "" in self.added:
+            raise ValueError("special: one of the texts is empty, which is found everywhere")
+        if wrong := [i for i in self._bytes if type(i) is not int or not 0 <= i < MAX_ID]:
+            raise ValueError(f"ids: {shorten(wrong[0])} is not an id; expects whole numbers from 0 to {MAX_ID - 1}")
+        self.size = max(self._bytes, default=-1) + 1
         ids = {content: i for i, content in tokens.items()}
-        if not may_lack_bytes and (missing := [b for b in range(256) if bytes([b]) not in ids]):
-            raise ValueError(f"tokens: has no token for the byte 0x{missing[0]:02x} ({256 - len(missing)} of 256 are there)")
+        lacking = [b for b in range(256) if bytes([b]) not in ids and not (may_lack_bytes or b in NEVER_IN_UTF8)]
+        if lacking:
+            raise ValueError(f"tokens: has no token for the byte 0x{lacking[0]:02x} ({256 - len(lacking)} of 256 are there)")
+        self._finders = {(special, late): _finder(text for text, token in self.added.items() if token.late == late and special >= token.special)
+                         for special in (False, True) for late in (False, True)}
         self._tokens, self._ids = dict(tokens), ids
+        self.plain_size = max(tokens, default=-1) + 1  # what a model needs at least; tokens may have been added since it was trained
         self._single = [ids.get(bytes([b]), -1) for b in range(256)]  # -1: a byte that is left out of texts
         self._merged: dict[tuple[int, int], tuple[int, int]] = {}                              # pair -> (rank, id)
         for rank, (a, b) in enumerate(merges):
@@ -117,17 +144,38 @@ class BytePairTokenizer:
         except UnicodeEncodeError as error:
             raise ValueError(f"text: U+{ord(text[error.start]):04X} at position {error.start} is half of a surrogate pair, "
                              "which has no UTF-8; use encode_bytes for arbitrary bytes") from error
-        if not special or not self.special:
-            return np.array(self._encode_plain(text), dtype=np.int64)
-        names = "|".join(re.escape(name) for name in sorted(self.special, key=len, reverse=True))
+        parts: list[str | int] = [text]
+        for late in (False, True):
+            parts = [found for part in parts for found in (self._with_added(part, special, late) if isinstance(part, str) else [part])]
         ids: list[int] = []
-        for i, part in enumerate(re.split(f"({names})", text)):        # every second part is a special token
-            ids += [self.special[part]] if i % 2 else self._encode_plain(part)
+        for part in parts:
+            ids += self._encode_plain(part) if isinstance(part, str) else [part]
         return np.array(ids, dtype=np.int64)
 
+    def _with_added(self, text: str, special: bool, late: bool) -> list[str | int]:
+        """Texts, and between them the ids of added tokens; where two begin at the same place, the longer one."""
+        pattern = self._finders[special, late]
+        if pattern is None:
+            return [text]
+        parts: list[str | int] = []
+        end = 0
+        for match in pattern.finditer(text):
+            token, (start, stop) = self.added[match[0]], match.span()
+            if token.lstrip and start < end:
+                continue  # white space that the one before has taken
+            while token.lstrip and start > end and _is_space(text[start - 1]):
+                start -= 1
+            while token.rstrip and stop < len(text) and _is_space(text[stop]):
+                stop += 1
+            parts += [*([text[end:start]] if start > end else []), token.id]
+            end = stop
+        return parts + ([text[end:]] if end < len(text) else [])
+
     def encode_bytes(self, content: bytes) -> np.ndarray:
-        """(n,) int64 for any bytes, UTF-8 or not; `decode_bytes` gives exactly them back."""
-        return np.array(self._encode_plain(content.decode("utf-8", "surrogateescape")), dtype=np.int64)
+        """(n,) int64 for any bytes, UTF-8 or not; `decode_bytes` is the inverse. No added tokens and no prefix space."""
+        if lacking := [b for b in set(content) if self._single[b] < 0]:
+            raise ValueError(f"content: has the byte 0x{lacking[0]:02x}, for which this vocabulary has no token")
+        return np.array(self._encode_pieces(content.decode("utf-8", "surrogateescape")), dtype=np.int64)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text; bytes that are no UTF-8 become U+FFFD."""
@@ -137,7 +185,7 @@ class BytePairTokenizer:
         return b"".join([self._content(i) for i in _checked_ids(ids, self.size).tolist()])
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """The text that each id completes ("" in the midst of a character), and at the end what is left over. Joined, it is `decode(ids)`."""
+        """The text that each id completes ("" in the middle of a character), and at the end the rest. Joined, it is `decode(ids)`."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for token in ids:
             yield decoder.decode(self.decode_bytes([token]))
@@ -149,6 +197,9 @@ class BytePairTokenizer:
         return self._bytes[token]
 
     def _encode_plain(self, text: str) -> list[int]:
+        return self._encode_pieces(" " + text if self.prefix_space and text and not text.startswith(" ") else text)
+
+    def _encode_pieces(self, text: str) -> list[int]:
         ids: list[int] = []
         encode = self._encode_piece
         for piece in split(text, self._compiled):
@@ -207,15 +258,24 @@ class BytePairTokenizer:
     # -- files
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "tokens": {printable(content): i for i, content in self._tokens.items()},
-                "merges": [list(pair) for pair in self._merged], "special": self.special, "patterns": list(self.patterns), "whole": self.whole}
+        saved = {"kind": self.kind, "tokens": {printable(content): i for i, content in self._tokens.items()},
+                 "merges": [list(pair) for pair in self._merged], "special": {text: token.id for text, token in self.added.items()},
+                 "patterns": list(self.patterns), "whole": self.whole}
+        unusual = {text: list(token) for text, token in self.added.items() if token != AddedToken(token.id)}
+        lacks = any(self._single[b] < 0 for b in range(256) if b not in NEVER_IN_UTF8)
+        others = {"added": unusual, "prefix_space": self.prefix_space, "may_lack_bytes": lacks,
+                  "undecodable": {str(i): list(content) for i, content in self._undecodable.items()}}
+        return {**saved, **{name: value for name, value in others.items() if value}}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> BytePairTokenizer:
         try:
-            tokens = {int(i): unprintable(name) for name, i in saved["tokens"].items()}
-            return cls(tokens, [(int(a), int(b)) for a, b in saved["merges"]], saved["special"], saved["patterns"], saved["whole"])
-        except (KeyError, TypeError, AttributeError) as error:
+            tokens = {i: unprintable(name) for name, i in saved["tokens"].items()}
+            added = {**saved["special"], **{text: AddedToken(*token) for text, token in saved.get("added", {}).items()}}
+            undecodable = {int(i): bytes(content) for i, content in saved.get("undecodable", {}).items()}
+            return cls(tokens, [(a, b) for a, b in saved["merges"]], added, saved["patterns"], saved["whole"] is True,
+                       saved.get("may_lack_bytes") is True, saved.get("prefix_space") is True, undecodable)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"tokenizer: is damaged ({type(error).__name__}: {error}); expects tokens, merges, special, patterns, whole") from error
 
     @classmethod
@@ -233,21 +293,32 @@ class BytePairTokenizer:
 
     @classmethod
     def _from_file(cls, path: Path, arguments: dict[str, Any]) -> BytePairTokenizer:
+        added = {text: AddedToken(*token) for text, token in arguments.pop("added").items()}
         try:
-            return cls(**arguments)
-        except ValueError as error:
-            raise WrongFile(f"{path}: is not a byte-level BPE vocabulary with its merges ({type(error).__name__}: {error})") from error
+            return cls(special=added, **arguments)
+        except (ValueError, TypeError) as error:
+            raise WrongFile(f"{path}: is not a byte-level BPE vocabulary with its merges ({error})") from error
 
-    def write(self, path: PathLike) -> None:
-        """Write `path` as a Hugging Face tokenizer.json, which `read` and other libraries read."""
+    def write(self, path: PathLike, begin: str | None = None) -> None:
+        """Write `path` as a Hugging Face tokenizer.json, which `read` and other libraries read. begin: a special token before every text."""
         cuts = [{"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated", "invert": False} for p in self.patterns]
-        level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+        level = {"type": "ByteLevel", "add_prefix_space": self.prefix_space, "trim_offsets": True, "use_regex": False}
+        steps: list[dict[str, Any]] = [*cuts, level]
+        if self.prefix_space:  # the space must be there before a pattern cuts; where it may not, GPT-2's pattern is the level's own
+            if self.patterns != (GPT2_PATTERN,):
+                raise ValueError(f"{path}: a tokenizer.json adds a space before a text with GPT-2's pattern alone")
+            steps = [{**level, "use_regex": True}]
         vocabulary = {printable(content): i for i, content in self._tokens.items()}
         names = {i: name for name, i in vocabulary.items()}
-        added = [{"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-                 for text, i in self.special.items()]
+        vocabulary |= {content.decode(): i for i, content in self._undecodable.items()}
+        added = [{"id": token.id, "content": text, "single_word": False, "lstrip": token.lstrip, "rstrip": token.rstrip,
+                  "normalized": token.late, "special": token.special} for text, token in self.added.items()]
+        template = None if begin is None else {
+            "type": "TemplateProcessing", "single": [{"SpecialToken": {"id": begin, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"SpecialToken": {"id": begin, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {begin: {"id": begin, "ids": [self.special[begin]], "tokens": [begin]}}}
         content = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-                   "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*cuts, level]}, "post_processor": None, "decoder": level,
+                   "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}, "post_processor": template, "decoder": level,
                    "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
                              "fuse_unk": False, "byte_fallback": False, "ignore_merges": self.whole, "vocab": vocabulary,
                              "merges": [[names[a], names[b]] for a, b in self._merged]}}
@@ -259,10 +330,11 @@ Tokenizer = CharTokenizer | BytePairTokenizer
 
 def from_dict(saved: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer whose `to_dict()` this was. Raises ValueError for anything else."""
+    kind = saved.get("kind") if isinstance(saved, Mapping) else saved
     for tokenizer in (CharTokenizer, BytePairTokenizer):
-        if saved.get("kind") == tokenizer.kind:
+        if kind == tokenizer.kind:
             return tokenizer.from_dict(saved)
-    raise ValueError(f"tokenizer: kind is {saved.get('kind')!r}; expects {CharTokenizer.kind!r} or {BytePairTokenizer.kind!r}")
+    raise ValueError(f"tokenizer: kind is {shorten(kind)}; expects {CharTokenizer.kind!r} or {BytePairTokenizer.kind!r}")
 
 
 # ------------------------------------------------------------------------------------------------ learning pairs
@@ -326,6 +398,16 @@ def _learn_pairs(pieces: Mapping[str, int], tokens: list[bytes]) -> Iterator[tup
 
 
 # ------------------------------------------------------------------------------------------------ small checks
+
+def _finder(texts: Iterable[str]) -> re.Pattern[str] | None:
+    longest_first = sorted(texts, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+
+def _is_space(character: str) -> bool:
+    """Unicode's White_Space, which of the control characters lacks U+001C to U+001F."""
+    return character.isspace() and not "\x1c" <= character <= "\x1f"
+
 
 def _code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")

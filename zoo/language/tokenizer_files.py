@@ -1,13 +1,18 @@
-"""Tokenizer files of other libraries, read into the arguments of a BytePairTokenizer: tokenizer.json, vocab.json with merges.txt."""
+"""Tokenizer files of other libraries, read into the arguments of a BytePairTokenizer: tokenizer.json, vocab.json with merges.txt.
+
+What such a file asks for is honoured or refused by name; nothing is left out in silence, but for dropout, which only serves training.
+"""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from ..storage import WrongFile, read_json
-from .patterns import GPT2_PATTERN, shorten
+from ..storage import WrongFile, open_regular, read_json, shorten
+from .patterns import GPT2_PATTERN
+
+MAX_ID = 10_000_000
+BYTE_LEVEL = "can read byte-level BPE as of GPT-2, Llama 3 and SmolLM"
 
 
 def _bytes_to_symbols() -> dict[int, str]:
@@ -26,49 +31,157 @@ def printable(content: bytes) -> str:
 
 
 def unprintable(name: str) -> bytes:
+    """Raises KeyError for a name with other symbols."""
     return bytes([BYTE[symbol] for symbol in name])
 
 
 def read_gpt2(vocabulary: Path, merges: Path) -> dict[str, Any]:
-    lines = merges.read_text(encoding="utf-8").split("\n")
+    """vocab.json and merges.txt, GPT-2's own format: its pattern, and one special token, where the vocabulary has it."""
+    with open_regular(merges) as file:
+        content = file.read()
+    try:
+        lines = content.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise WrongFile(f"{merges}: is not UTF-8: byte 0x{content[error.start]:02x} at {error.start:,}") from error
     pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    return _from_names(vocabulary, read_json(vocabulary), pairs, {}, [GPT2_PATTERN], False)
+    names = read_json(vocabulary)
+    settings, others = _settings(vocabulary.parent), vocabulary.parent / "added_tokens.json"
+    added: dict[str, tuple] = {text: (i,) for text, i in names.items() if text == "<|endoftext|>"}
+    if isinstance(table := settings.get("added_tokens_decoder"), dict):
+        added |= _added(vocabulary.parent / "tokenizer_config.json", [
+            {**token, "id": int(i)} for i, token in table.items() if isinstance(token, dict) and i.isdecimal() and len(i) < 9])
+    elif others.exists():
+        added |= _added(others, [{"content": text, "id": i, "special": True} for text, i in read_json(others).items()])
+    arguments = {"patterns": [GPT2_PATTERN], "whole": False, "prefix_space": settings.get("add_prefix_space") is True}
+    return {**_vocabulary(vocabulary, names, pairs, added), **arguments}
 
 
 def read_hugging_face(path: Path) -> dict[str, Any]:
+    """tokenizer.json, and of a tokenizer_config.json beside it whether a space is put before a text."""
     content = read_json(path)
-    model = content.get("model")
-    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or "merges" not in model:
+    model, normalizer = content.get("model"), content.get("normalizer")
+    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or not isinstance(model.get("merges"), list):
         kind = model.get("type") if isinstance(model, dict) else None
-        raise WrongFile(f"{path}: is a tokenizer of type {kind!r}; can read byte-level 'BPE'")
-    steps = content.get("pre_tokenizer") or {}
-    patterns, byte_level = [], False
-    for step in steps.get("pretokenizers", [steps]):
-        kind = step.get("type")
-        if kind == "ByteLevel" and not step.get("add_prefix_space"):
+        raise WrongFile(f"{path}: is a tokenizer of type {shorten(kind)}; can read byte-level 'BPE' with a list of merges")
+    for name in ("continuing_subword_prefix", "end_of_word_suffix", "unk_token", "byte_fallback", "fuse_unk"):
+        if model.get(name):
+            raise WrongFile(f"{path}: {name} is {shorten(model[name])}; {BYTE_LEVEL}, where it is empty")
+    if normalizer and normalizer != {"type": "Sequence", "normalizers": []}:
+        raise WrongFile(f"{path}: has a normalizer, {shorten(normalizer)}; {BYTE_LEVEL}, which have none")
+    patterns, prefix_space = _cuts(path, content.get("pre_tokenizer"))
+    in_settings = _settings(path.parent).get("add_prefix_space")
+    if isinstance(in_settings, bool):
+        prefix_space = in_settings
+    if prefix_space and patterns != [GPT2_PATTERN]:
+        raise WrongFile(f"{path}: add_prefix_space is true with other patterns than GPT-2's; {BYTE_LEVEL}")
+    added = _added(path, content.get("added_tokens") or [])
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    arguments = {"patterns": patterns, "whole": bool(model.get("ignore_merges")), "prefix_space": prefix_space}
+    return {**_vocabulary(path, model.get("vocab"), pairs, added), **arguments}
+
+
+def _added(path: Path, tokens: Any) -> dict[str, tuple]:
+    """text -> the fields of an AddedToken."""
+    added = {}
+    for token in tokens if isinstance(tokens, list) else [tokens]:
+        if not isinstance(token, dict) or not isinstance(token.get("content"), str) or not token["content"] or type(token.get("id")) is not int:
+            raise WrongFile(f"{path}: {shorten(token)} is no added token; it has a 'content' of text and an 'id'")
+        if token.get("single_word"):
+            raise WrongFile(f"{path}: the added token {shorten(token['content'])} is matched as a single word; this reader can't do that")
+        added[token["content"]] = (token["id"], *(bool(token.get(name)) for name in ("special", "lstrip", "rstrip", "normalized")))
+    return added
+
+
+def _cuts(path: Path, pre_tokenizer: Any) -> tuple[list[str], bool]:
+    """The patterns that cut a text one after the other, and whether a space is put before it."""
+    steps = pre_tokenizer
+    if isinstance(pre_tokenizer, dict):
+        steps = pre_tokenizer.get("pretokenizers") if pre_tokenizer.get("type") == "Sequence" else [pre_tokenizer]
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
+        raise WrongFile(f"{path}: cuts text by {shorten(pre_tokenizer)}; {BYTE_LEVEL}")
+    patterns, prefix_space, byte_level = [], False, False
+    for step in steps:
+        kind, pattern = step.get("type"), step.get("pattern")
+        if byte_level:
+            raise WrongFile(f"{path}: cuts text by {shorten(kind)} after ByteLevel; {BYTE_LEVEL}")
+        if kind == "ByteLevel":
+            byte_level, prefix_space = True, bool(step.get("add_prefix_space"))
             patterns += [GPT2_PATTERN] if step.get("use_regex", True) else []
-            byte_level = True
-        elif kind == "Split" and step.get("behavior") == "Isolated" and "Regex" in step.get("pattern", {}):
-            patterns.append(step["pattern"]["Regex"])
+        elif kind == "Split" and step.get("behavior") == "Isolated" and not step.get("invert") and isinstance(pattern, dict) \
+                and isinstance(pattern.get("Regex"), str):
+            patterns.append(pattern["Regex"])
         elif kind == "Digits":
             patterns.append(r"\p{N}" if step.get("individual_digits") else r"\p{N}+")
         else:
-            raise WrongFile(f"{path}: cuts text by {kind!r} ({shorten(json.dumps(step))}); can read byte-level BPE as of GPT-2 and Llama 3")
-    if not byte_level or content.get("normalizer"):
-        raise WrongFile(f"{path}: is BPE over characters or with a normalizer; can read byte-level BPE as of GPT-2 and Llama 3")
-    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-    special = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
-    return _from_names(path, model["vocab"], pairs, special, patterns, bool(model.get("ignore_merges")))
+            raise WrongFile(f"{path}: cuts text by {shorten(kind)} ({shorten(step, 100)}); {BYTE_LEVEL}")
+    if not byte_level or len(patterns) > 8:
+        raise WrongFile(f"{path}: is BPE over characters, or cuts text by {len(patterns)} patterns; {BYTE_LEVEL}")
+    return patterns, prefix_space
 
 
-def _from_names(path: Path, vocabulary: dict[str, int], pairs: list[list[str]], special: dict[str, int], patterns: list[str],
-                whole: bool) -> dict[str, Any]:
-    """From tokens written as printable characters; those that no merge makes and that are no byte are special."""
-    try:
-        made = set(SYMBOL.values()) | {a + b for a, b in pairs}
-        special = {**{name: i for name, i in vocabulary.items() if name not in made and not whole}, **special}
-        tokens = {i: unprintable(name) for name, i in vocabulary.items() if name not in special}
-        return {"tokens": tokens, "merges": [(vocabulary[a], vocabulary[b]) for a, b in pairs], "special": special,
-                "patterns": patterns, "whole": whole}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WrongFile(f"{path}: is not a byte-level BPE vocabulary with its merges ({type(error).__name__}: {error})") from error
+def _settings(folder: Path) -> dict[str, Any]:
+    """tokenizer_config.json, where there is one."""
+    return read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+
+
+def text_before(folder: Path, added: dict[str, Any]) -> str | None:
+    """The special token that is put before every text: by the post_processor of tokenizer.json, or by tokenizer_config.json.
+
+    What puts a token behind a text, or more than one before it, is a WrongFile: a prompt would be something else than the model saw.
+    """
+    path = folder / "tokenizer.json"
+    processor = read_json(path).get("post_processor") if path.exists() else None
+    before = None
+    steps = processor.get("processors") if isinstance(processor, dict) and processor.get("type") == "Sequence" else [processor]
+    for step in steps if isinstance(steps, list) else [steps]:
+        kind = step.get("type") if isinstance(step, dict) else step
+        if kind == "TemplateProcessing":
+            single = step.get("single") if isinstance(step, dict) else None
+            parts = single if isinstance(single, list) and all(isinstance(part, dict) and len(part) == 1 for part in single) else []
+            kinds, fields = [next(iter(part)) for part in parts], [next(iter(part.values())) for part in parts]
+            if kinds == ["SpecialToken", "Sequence"] and isinstance(fields[0], dict) and isinstance(fields[0].get("id"), str):
+                before = fields[0]["id"]
+            elif kinds != ["Sequence"]:
+                raise WrongFile(f"{path}: post_processor makes {shorten(single, 100)} of a text; can honour one special token before it")
+        elif kind is not None and kind != "ByteLevel":
+            raise WrongFile(f"{path}: post_processor is {shorten(kind)}; can honour TemplateProcessing with one special token before a text")
+    settings = _settings(folder)
+    if settings.get("add_eos_token"):
+        raise WrongFile(f"{folder / 'tokenizer_config.json'}: add_eos_token is {shorten(settings['add_eos_token'])}; prompts here end without one")
+    if settings.get("add_bos_token") is True and before is None:
+        before = token_text(settings.get("bos_token"))
+        if before is None:
+            raise WrongFile(f"{folder / 'tokenizer_config.json'}: add_bos_token is true, and there is no bos_token")
+    if before is not None and before not in added:
+        raise WrongFile(f"{folder}: the tokenizer puts {shorten(before)} before a text, which is not among its added tokens")
+    return before
+
+
+def token_text(token: Any) -> str | None:
+    """A special token of tokenizer_config.json, which is a text or an object with a 'content'."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
+
+
+def _vocabulary(path: Path, names: Any, pairs: list[Any], added: dict[str, tuple]) -> dict[str, Any]:
+    """From tokens written as printable characters. A name with other symbols, which no merge can make, is only ever decoded, as itself."""
+    if not isinstance(names, dict):
+        raise WrongFile(f"{path}: the vocabulary is {shorten(names)}; expects an object of names and ids")
+    if wrong := [i for i in names.values() if type(i) is not int or not 0 <= i < MAX_ID]:
+        raise WrongFile(f"{path}: {shorten(wrong[0])} is not an id; expects whole numbers from 0 to {MAX_ID - 1}")
+    merges, reachable = [], set(BYTE)
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(name, str) and name in names for name in pair):
+            raise WrongFile(f"{path}: is not a byte-level BPE vocabulary with its merges ({shorten(pair)} is no pair of its tokens)")
+        merges.append((names[pair[0]], names[pair[1]]))
+        reachable.add(pair[0] + pair[1])
+    tokens: dict[int, bytes] = {}
+    undecodable: dict[int, bytes] = {}
+    for name, i in names.items():
+        if name in added and name not in reachable:
+            continue  # no plain text may become it
+        try:
+            tokens[i] = unprintable(name)
+        except KeyError:
+            undecodable[i] = name.encode("utf-8", "replace")
+    return {"tokens": tokens, "merges": merges, "added": added, "undecodable": undecodable}

@@ -12,42 +12,87 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..language.tokenizer import BytePairTokenizer
-from ..storage import Arrays, PathLike, WrongFile, atomic_write, check_fit, read_json, read_tensors, write_tensors
+from ..language.tokenizer_files import text_before
+from ..model import Unfilled
+from ..storage import Arrays, PathLike, Tensors, WrongFile, atomic_write, check_shapes, open_tensors, read_json, shorten, write_tensors
 from ..transformer import Transformer, TransformerConfig
 
+START_IDS = "zoo_start_ids"  # in config.json: what an empty prompt stands for, where bos_token_id has no room for several
 GELU_TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 
 
 def read_folder(folder: PathLike) -> Transformer:
-    """The model in a folder, with its tokenizer where there is one.  Raises WrongFile or OSError in one line."""
+    """The model in a folder, with its tokenizer where there is one, and the tokens that begin and end a text.
+
+    Raises WrongFile or OSError in one line, before it allocates more than the weights take where they aren't what config.json describes.
+    """
     folder = Path(folder)
-    settings = read_json(folder / "config.json")
+    path = folder / "config.json"
+    settings = read_json(path)
     kind = settings.get("model_type")
-    if kind not in LAYOUTS:
-        raise WrongFile(f"{folder / 'config.json'}: model_type is {kind!r}; can read {' and '.join(map(repr, LAYOUTS))}")
+    if not isinstance(kind, str) or kind not in LAYOUTS:
+        raise WrongFile(f"{path}: model_type is {shorten(kind)}; can read {' and '.join(map(repr, LAYOUTS))}")
     configured, names_of = LAYOUTS[kind]
+    tensors = open_tensors(folder)
+    names_in_file = _plain_names(folder, tensors, kind)
+    shapes = {name: tensors.shapes[stored] for name, stored in names_in_file.items()}
     try:
-        config = TransformerConfig.make(**configured(_Fields(folder / "config.json", settings)))
+        config = TransformerConfig.make(**configured(_Fields(path, settings)))
+        if config.layers > len(shapes):
+            raise ValueError(f"it describes {config.layers:,} layers, the weights are {len(shapes):,} tensors")
+        model = Transformer(config, rng=Unfilled(config, shapes))  # type: ignore[arg-type]
+    except (ValueError, ArithmeticError, MemoryError) as e:
+        raise e if isinstance(e, WrongFile) else WrongFile(f"{path}: {e or type(e).__name__}") from e
+    stored_as = names_of(config)
+    if config.tied and "lm_head.weight" in shapes and _same(tensors, names_in_file, "lm_head.weight", stored_as["embedding.weight"].names[0]):
+        del shapes["lm_head.weight"]  # a copy of what is tied
+    arrays = model.arrays()
+    check_shapes(shapes, {name: shape for ours, a in arrays.items() for name, shape in _shapes(stored_as[ours], a.shape, config)}, folder)
+    for ours, a in arrays.items():
+        stored = stored_as[ours]
+        a[...] = np.concatenate([_transposed(tensors[names_in_file[name]], stored.transposed) for name in stored.names], axis=-1)
+    try:
+        model.check_finite()
     except ValueError as e:
-        raise e if isinstance(e, WrongFile) else WrongFile(f"{folder / 'config.json'}: {e}") from e
-    model = Transformer(config, rng=np.random.default_rng(0))
-    arrays = _plain_names(read_tensors(folder), kind, config.tied)
-    names = names_of(config)
-    mine = model.arrays()
-    check_fit(arrays, {theirs: shape for name, a in mine.items() for theirs, shape in _stored(names[name], a.shape, config)}, folder)
-    for name, a in mine.items():
-        place = names[name]
-        a[...] = np.concatenate([_turned(arrays[n], place.transposed) for n in place.theirs], axis=-1)
-    model.tokenizer = _read_tokenizer(folder)
-    if model.tokenizer is not None and model.tokenizer.size > config.symbols:
-        raise WrongFile(f"{folder}: the tokenizer has {model.tokenizer.size} symbols, config.json's vocab_size is {config.symbols}")
+        raise WrongFile(f"{folder}: {e}") from e
+    _read_text_settings(model, folder, settings)
     model.card = {"kind": "transformer", "source": str(folder), "configuration": config.to_dict()}
     return model.eval()  # type: ignore[return-value]
+
+
+def _read_text_settings(model: Transformer, folder: Path, settings: Mapping[str, Any]) -> None:
+    """The tokenizer, and the ids that begin and end a text; generation_config.json counts before config.json."""
+    file = folder / "generation_config.json"
+    generation = read_json(file) if file.exists() else {}
+
+    def ids(name: str) -> tuple[int, ...]:
+        value = generation.get(name) if generation.get(name) is not None else settings.get(name)
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(type(i) is int for i in values):
+            raise WrongFile(f"{folder / 'config.json'}: {name} is {shorten(value)}; it is an id or a list of ids")
+        return tuple(i for i in values if 0 <= i < model.config.symbols)  # a class's default may lie beyond a small vocabulary
+
+    model.start_ids, model.end_ids = ids("bos_token_id")[:1], ids("eos_token_id")
+    if isinstance(several := settings.get(START_IDS), list):
+        model.start_ids = ids(START_IDS) or model.start_ids
+        if len(model.start_ids) != len(several):
+            raise WrongFile(f"{folder / 'config.json'}: {START_IDS} is {shorten(several)}; its ids go from 0 to {model.config.symbols - 1}")
+    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json", "encoder.json")):
+        return
+    tokenizer = model.tokenizer = BytePairTokenizer.read(folder)
+    if tokenizer.plain_size > model.config.symbols:
+        raise WrongFile(f"{folder}: the tokenizer has {tokenizer.plain_size} symbols, config.json's vocab_size is {model.config.symbols}")
+    before = text_before(folder, tokenizer.added)
+    model.begin_id = None if before is None else tokenizer.added[before].id
+    if model.begin_id is not None and model.begin_id >= model.config.symbols:
+        raise WrongFile(f"{folder}: the tokenizer puts {shorten(before)} before a text, id {model.begin_id} of {model.config.symbols}")
+    if not model.start_ids and model.begin_id is not None:
+        model.start_ids = (model.begin_id,)
 
 
 from_hugging_face = read_folder  # what zoo.transformer called it until 0.1
@@ -60,26 +105,40 @@ def write_folder(model: Transformer, folder: PathLike) -> None:
     """
     folder, c = Path(folder), model.config
     kind = "gpt2" if c.positions == "learned" else "llama"
-    wanted: dict[str, Any] = {"norm": "layer", "mlp": "gelu"} if kind == "gpt2" else {"norm": "rms", "mlp": "swiglu"}
+    expected: dict[str, Any] = {"norm": "layer", "mlp": "gelu"} if kind == "gpt2" else {"norm": "rms", "mlp": "swiglu"}
     if kind == "gpt2":
-        wanted |= {"bias": True, "tied": True, "key_value_heads": c.heads, "head_width": c.width // c.heads}
-    for field, value in wanted.items():
+        expected |= {"bias": True, "tied": True, "key_value_heads": c.heads, "head_width": c.width // c.heads}
+    for field, value in expected.items():
         if getattr(c, field) != value:
             raise ValueError(f"write_folder: {field} is {getattr(c, field)!r}; a model with {c.positions} positions is a {kind}, "
                              f"where it is {value!r}")
-    names = LAYOUTS[kind][1](c)
+    stored_as = LAYOUTS[kind][1](c)
     arrays: Arrays = {}
-    for name, a in model.arrays().items():
-        place = names[name]
-        cuts = np.cumsum([shape[0] if place.transposed and a.ndim > 1 else shape[-1] for _, shape in _stored(place, a.shape, c)])[:-1]
-        for theirs, part in zip(place.theirs, np.split(a, cuts, axis=-1)):
-            arrays[theirs] = np.ascontiguousarray(_turned(part, place.transposed))
+    for ours, a in model.arrays().items():
+        stored = stored_as[ours]
+        cuts = np.cumsum([shape[0] if stored.transposed and a.ndim > 1 else shape[-1] for _, shape in _shapes(stored, a.shape, c)])[:-1]
+        for name, part in zip(stored.names, np.split(a, cuts, axis=-1)):
+            arrays[name] = np.ascontiguousarray(_transposed(part, stored.transposed))
     prefix = "transformer." if kind == "gpt2" else ""
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / "model.safetensors", {prefix + name: a for name, a in arrays.items()}, {"format": "pt"})
-    atomic_write(folder / "config.json", json.dumps(_settings(c, kind), indent=2).encode() + b"\n")
+    try:
+        start = model.ids("").tolist()
+    except ValueError:
+        start = []  # no text begins this model's texts
+    ends = {"bos_token_id": start[-1] if start else None, "eos_token_id": list(model.end_ids) if len(model.end_ids) > 1 else
+            model.end_ids[0] if model.end_ids else None, **({START_IDS: start} if len(start) > 1 else {})}
+    atomic_write(folder / "config.json", json.dumps({**_settings(c, kind), **ends}, indent=2).encode() + b"\n")
     if isinstance(model.tokenizer, BytePairTokenizer):
-        model.tokenizer.write(folder / "tokenizer.json")
+        texts = {i: text for text, i in model.tokenizer.special.items()}
+        begin = None if model.begin_id is None else texts.get(model.begin_id)
+        if model.begin_id is not None and begin is None:
+            raise ValueError(f"write_folder: begin_id is {model.begin_id}, which is no special token of the tokenizer")
+        model.tokenizer.write(folder / "tokenizer.json", begin)
+        names = {"bos_token": texts.get(start[-1]) if start else None, "eos_token": texts.get(model.end_ids[0]) if model.end_ids else None}
+        card = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": c.window, "clean_up_tokenization_spaces": False,
+                **{name: text for name, text in names.items() if text is not None}}
+        atomic_write(folder / "tokenizer_config.json", json.dumps(card, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 class _Fields:
@@ -91,20 +150,27 @@ class _Fields:
     def whole(self, name: str, default: int | None = None) -> int:
         value = self.settings.get(name)
         value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise WrongFile(f"{self.path}: {name} is {value!r}; it is a whole number of at least 1")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+            raise WrongFile(f"{self.path}: {name} is {shorten(value)}; it is a whole number of at least 1, and below 2^31")
         return value
 
-    def number(self, name: str, default: float) -> float:
+    def positive(self, name: str, default: float) -> float:
         value = self.settings.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise WrongFile(f"{self.path}: {name} is {value!r}; it is a number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
+            raise WrongFile(f"{self.path}: {name} is {shorten(value)}; it is a finite number above 0")
         return float(value)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        value = self.settings.get(name, default)
+        if not isinstance(value, bool):
+            raise WrongFile(f"{self.path}: {name} is {shorten(value)}; it is true or false")
+        return value
 
     def must(self, name: str, *allowed: Any) -> None:
         """The field is missing, or one of the values that this decoder can honour."""
         if name in self.settings and self.settings[name] not in allowed:
-            raise WrongFile(f"{self.path}: {name} is {self.settings[name]!r}; this decoder can honour {' or '.join(map(repr, allowed))}")
+            expected = " or ".join(map(repr, allowed))
+            raise WrongFile(f"{self.path}: {name} is {shorten(self.settings[name])}; this decoder can honour {expected}")
 
 
 # --- GPT-2
@@ -119,21 +185,21 @@ def _gpt2(f: _Fields) -> dict[str, Any]:
     activation = f.settings.get("activation_function", "gelu_new")
     width = f.whole("n_embd", 768)
     return {
-        "symbols": f.whole("vocab_size", 50257), "window": f.whole("n_positions", 1024), "start": "<|endoftext|>",
+        "symbols": f.whole("vocab_size", 50257), "window": f.whole("n_positions", 1024), "start": "",
         "layers": f.whole("n_layer", 12), "heads": f.whole("n_head", 12), "width": width, "hidden": f.whole("n_inner", 4 * width),
-        "eps": f.number("layer_norm_epsilon", 1e-5),
+        "eps": f.positive("layer_norm_epsilon", 1e-5),
         "mlp": {"relu": "relu", "silu": "silu", "swish": "silu"}.get(activation, "gelu"),
     }
 
 
-class _Place:
+class Stored(NamedTuple):
     """Where a tensor of ours is in their file: one name, or several that lie side by side in ours."""
 
-    def __init__(self, *theirs: str, transposed: bool = False):
-        self.theirs, self.transposed = theirs, transposed
+    names: tuple[str, ...]
+    transposed: bool = False
 
 
-def _gpt2_names(c: TransformerConfig) -> dict[str, _Place]:
+def _gpt2_names(c: TransformerConfig) -> dict[str, Stored]:
     names = {"embedding.weight": "wte.weight", "position.weight": "wpe.weight", "norm.gain": "ln_f.weight", "norm.bias": "ln_f.bias"}
     for i in range(c.layers):
         parts = {"norm1": "ln_1", "norm2": "ln_2", "attention.query_key_value": "attn.c_attn", "attention.output": "attn.c_proj",
@@ -141,7 +207,7 @@ def _gpt2_names(c: TransformerConfig) -> dict[str, _Place]:
         for ours, theirs in parts.items():
             names[f"blocks.{i}.{ours}.{'gain' if 'norm' in ours else 'weight'}"] = f"h.{i}.{theirs}.weight"
             names[f"blocks.{i}.{ours}.bias"] = f"h.{i}.{theirs}.bias"
-    return {ours: _Place(theirs) for ours, theirs in names.items()}
+    return {ours: Stored((theirs,)) for ours, theirs in names.items()}
 
 
 # --- Llama
@@ -149,76 +215,88 @@ def _gpt2_names(c: TransformerConfig) -> dict[str, _Place]:
 
 def _llama(f: _Fields) -> dict[str, Any]:
     f.must("hidden_act", "silu", "swish")
-    f.must("rope_scaling", None)
     f.must("pretraining_tp", 1)
     f.must("sliding_window", None)
-    rope = f.settings.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise WrongFile(f"{f.path}: rope_parameters has rope_type {rope['rope_type']!r}; this decoder can honour 'default'")
-    if bool(f.settings.get("attention_bias", False)) != bool(f.settings.get("mlp_bias", False)):
-        raise WrongFile(f"{f.path}: attention_bias is {f.settings.get('attention_bias')!r} and mlp_bias {f.settings.get('mlp_bias')!r}; "
+    f.must("partial_rotary_factor", 1)
+    if f.flag("attention_bias") != f.flag("mlp_bias"):
+        raise WrongFile(f"{f.path}: attention_bias is {f.flag('attention_bias')} and mlp_bias {f.flag('mlp_bias')}; "
                         "this decoder has biases in both or in neither")
     width, heads = f.whole("hidden_size", 4096), f.whole("num_attention_heads", 32)
-    theta = _Fields(f.path, {**f.settings, **{k: v for k, v in rope.items() if k == "rope_theta"}}).number("rope_theta", 10000.0)
     return {
-        "symbols": f.whole("vocab_size", 32000), "window": f.whole("max_position_embeddings", 2048), "start": "<|begin_of_text|>",
+        "symbols": f.whole("vocab_size", 32000), "window": f.whole("max_position_embeddings", 2048), "start": "",
         "layers": f.whole("num_hidden_layers", 32), "heads": heads, "width": width, "hidden": f.whole("intermediate_size", 11008),
-        "key_value_heads": f.whole("num_key_value_heads", heads), "head_width": f.whole("head_dim", width // heads),
-        "positions": "rotary", "theta": theta, "norm": "rms", "eps": f.number("rms_norm_eps", 1e-6), "mlp": "swiglu",
-        "bias": bool(f.settings.get("attention_bias", False)), "tied": bool(f.settings.get("tie_word_embeddings", False)),
+        "key_value_heads": f.whole("num_key_value_heads", heads), "head_width": f.whole("head_dim", max(1, width // heads)),
+        "positions": "rotary", "theta": _theta(f), "norm": "rms", "eps": f.positive("rms_norm_eps", 1e-6), "mlp": "swiglu",
+        "bias": f.flag("attention_bias"), "tied": f.flag("tie_word_embeddings"),
     }
 
 
-def _llama_names(c: TransformerConfig) -> dict[str, _Place]:
-    names = {"embedding.weight": _Place("model.embed_tokens.weight"), "norm.gain": _Place("model.norm.weight"),
-             "output.weight": _Place("lm_head.weight", transposed=True)}
+def _theta(f: _Fields) -> float:
+    """The base of the rotary wavelengths; a scaling of them is refused by its name."""
+    settings = dict(f.settings)
+    for name in ("rope_scaling", "rope_parameters"):  # the second is what transformers 5 calls the first
+        rope = settings.get(name)
+        if rope is None:
+            continue
+        if not isinstance(rope, dict):
+            raise WrongFile(f"{f.path}: {name} is {shorten(rope)}; it is an object, or null")
+        scaling = rope.get("rope_type", rope.get("type", "default"))
+        unknown = sorted(set(rope) - {"rope_type", "type", "rope_theta", "partial_rotary_factor"})
+        if scaling != "default" or unknown or rope.get("partial_rotary_factor", 1) != 1:
+            raise WrongFile(f"{f.path}: {name} is {shorten(rope, 100)}; this decoder can honour rope_type 'default', without a scaling")
+        settings |= {"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {}
+    return _Fields(f.path, settings).positive("rope_theta", 10000.0)
+
+
+def _llama_names(c: TransformerConfig) -> dict[str, Stored]:
+    names = {"embedding.weight": Stored(("model.embed_tokens.weight",)), "norm.gain": Stored(("model.norm.weight",)),
+             "output.weight": Stored(("lm_head.weight",), transposed=True)}
     for i in range(c.layers):
         ours, theirs = f"blocks.{i}.", f"model.layers.{i}."
-        names[ours + "norm1.gain"] = _Place(theirs + "input_layernorm.weight")
-        names[ours + "norm2.gain"] = _Place(theirs + "post_attention_layernorm.weight")
+        names[ours + "norm1.gain"] = Stored((theirs + "input_layernorm.weight",))
+        names[ours + "norm2.gain"] = Stored((theirs + "post_attention_layernorm.weight",))
         for end in ("weight", "bias"):
-            packed = [f"{theirs}self_attn.{x}_proj.{end}" for x in "qkv"]
-            names[f"{ours}attention.query_key_value.{end}"] = _Place(*packed, transposed=True)
-            names[f"{ours}attention.output.{end}"] = _Place(f"{theirs}self_attn.o_proj.{end}", transposed=True)
+            packed = tuple(f"{theirs}self_attn.{x}_proj.{end}" for x in "qkv")
+            names[f"{ours}attention.query_key_value.{end}"] = Stored(packed, transposed=True)
+            names[f"{ours}attention.output.{end}"] = Stored((f"{theirs}self_attn.o_proj.{end}",), transposed=True)
             for part in ("gate", "up", "down"):
-                names[f"{ours}mlp.{part}.{end}"] = _Place(f"{theirs}mlp.{part}_proj.{end}", transposed=True)
+                names[f"{ours}mlp.{part}.{end}"] = Stored((f"{theirs}mlp.{part}_proj.{end}",), transposed=True)
     return names
 
 
-Layout = tuple[Callable[[_Fields], dict[str, Any]], Callable[[TransformerConfig], dict[str, _Place]]]
+Layout = tuple[Callable[[_Fields], dict[str, Any]], Callable[[TransformerConfig], dict[str, Stored]]]
 LAYOUTS: dict[str, Layout] = {"gpt2": (_gpt2, _gpt2_names), "llama": (_llama, _llama_names)}
 
 
 # --- what both share
 
 
-def _stored(place: _Place, shape: tuple[int, ...], c: TransformerConfig) -> list[tuple[str, tuple[int, ...]]]:
+def _shapes(stored: Stored, shape: tuple[int, ...], c: TransformerConfig) -> list[tuple[str, tuple[int, ...]]]:
     """(their name, their shape) of each part of a tensor of ours."""
-    assert c.head_width is not None and c.key_value_heads is not None
     widths = [shape[-1]]
-    if len(place.theirs) == 3:  # queries, keys, values
+    if len(stored.names) == 3:  # queries, keys, values
         widths = [n * c.head_width for n in (c.heads, c.key_value_heads, c.key_value_heads)]
     shapes = [(*shape[:-1], width) for width in widths]
-    return [(name, s[::-1] if place.transposed else s) for name, s in zip(place.theirs, shapes)]
+    return [(name, s[::-1] if stored.transposed else s) for name, s in zip(stored.names, shapes)]
 
 
-def _turned(a: np.ndarray, transposed: bool) -> np.ndarray:
+def _transposed(a: np.ndarray, transposed: bool) -> np.ndarray:
     return a.T if transposed else a
 
 
-def _plain_names(arrays: Arrays, kind: str, tied: bool) -> Arrays:
-    """Without GPT-2's prefix, without stored masks and wavelengths, and without a second copy of a tied output."""
-    plain = {name.removeprefix("transformer.") if kind == "gpt2" else name: a for name, a in arrays.items()}
-    plain = {name: a for name, a in plain.items() if not name.endswith((".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"))}
-    embedding = plain.get("wte.weight" if kind == "gpt2" else "model.embed_tokens.weight")
-    if tied and "lm_head.weight" in plain and np.array_equal(plain["lm_head.weight"], embedding):  # type: ignore[arg-type]
-        del plain["lm_head.weight"]
-    return plain
+def _plain_names(folder: Path, tensors: Tensors, kind: str) -> dict[str, str]:
+    """Names without GPT-2's prefix -> names in the file, without stored masks and wavelengths, which are no weights."""
+    stored = [name for name in tensors if not name.endswith((".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"))]
+    names = {name.removeprefix("transformer.") if kind == "gpt2" else name: name for name in stored}
+    if len(names) < len(stored):
+        raise WrongFile(f"{folder}: has tensors that differ only in the prefix 'transformer.'")
+    return names
 
 
-def _read_tokenizer(folder: Path) -> BytePairTokenizer | None:
-    files = ("tokenizer.json", "vocab.json", "encoder.json")
-    return BytePairTokenizer.read(folder) if any((folder / name).exists() for name in files) else None
+def _same(tensors: Tensors, names_in_file: dict[str, str], a: str, b: str) -> bool:
+    if b not in names_in_file or tensors.shapes[names_in_file[a]] != tensors.shapes[names_in_file[b]]:
+        return False
+    return np.array_equal(tensors[names_in_file[a]], tensors[names_in_file[b]])
 
 
 def _settings(c: TransformerConfig, kind: str) -> dict[str, Any]:
