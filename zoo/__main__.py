@@ -298,9 +298,12 @@ def _settings(function: Callable, options: dict[str, str], *further: Callable) -
 
 
 def _numbers(options: dict[str, str]) -> dict[str, Any]:
-    """Options with values that read as a number converted to one."""
+    """Options with values that read as a number converted to one, and true and false; `stop` is always a text."""
     values: dict[str, Any] = {}
     for name, value in options.items():
+        if name == "stop" or value in ("true", "false"):
+            values[name] = value if name == "stop" else value == "true"
+            continue
         try:
             values[name] = int(value)
         except ValueError:
