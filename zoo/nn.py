@@ -240,6 +240,11 @@ class QuantisedLinear(Module):
         self.blocks, self.quantisation, self.outputs = blocks, kind, outputs
         self.bias, self.activation = bias, activation
 
+    @property
+    def weight(self) -> Tensor:
+        """What the blocks stand for, computed anew: (inputs, outputs) float32."""
+        return Tensor(ops.dequantise(self.blocks, kind=self.quantisation, outputs=self.outputs).T)
+
     def __call__(self, x):
         y = ops.quantised_linear(x, self.blocks, kind=self.quantisation, outputs=self.outputs)
         return activate(y if self.bias is None else y + self.bias, self.activation)
@@ -252,6 +257,11 @@ class QuantisedEmbedding(Module):
 
     def __init__(self, blocks: np.ndarray, kind: str, symbols: int):
         self.blocks, self.quantisation, self.symbols = blocks, kind, symbols
+
+    @property
+    def weight(self) -> Tensor:
+        """What the blocks stand for, computed anew: (symbols, width) float32."""
+        return Tensor(ops.dequantise(self.blocks, kind=self.quantisation, outputs=self.symbols))
 
     def __call__(self, ids):
         return ops.quantised_embedding(self.blocks, ids, kind=self.quantisation, outputs=self.symbols)

@@ -23,7 +23,9 @@ from ..language.model import Prompt
 
 HEADS = "blocks.{}.attention.scaled_dot_product_attention"  # (batch, heads, time, head_width)
 MLP = "blocks.{}.mlp.down.linear"  # (batch, time, width)
-WATCHED = ("blocks.*.attention.softmax", HEADS.format("*"), MLP.format("*"), "blocks.*.add", "blocks.*.add#2", "add", "embedding.embedding")
+QUANTISED = "quantised_"  # before the last part of a name, where weights are of 4 or 8 bits
+WATCHED = ("blocks.*.attention.softmax", HEADS.format("*"), "blocks.*.mlp.down.*linear", "blocks.*.add", "blocks.*.add#2", "add",
+           "embedding.*embedding")
 
 
 class Activations(NamedTuple):
@@ -45,7 +47,7 @@ def look(model: Any, prompt: Prompt) -> Activations:
 def read(model: Any, records: Iterable[Seen], positions: slice = slice(None)) -> Activations:
     """The same from the records of a trace of one pass, at these positions."""
     c = model.config
-    by_name = {seen.short: seen.value for seen in records}
+    by_name = {seen.short.replace(QUANTISED, ""): seen.value for seen in records}
 
     def written(name: str) -> np.ndarray:  # (time, width)
         return by_name[name][0, positions].astype(np.float64)

@@ -28,7 +28,7 @@ from ..autograd.runtime.tasks import part as part_of
 from ..autograd.runtime.team import WORDS, barrier, join
 from ..autograd.runtime.threads import get_threads
 from ..autograd.tensor import state as watched
-from ..nn import LayerNorm, Linear, RMSNorm
+from ..nn import Embedding, LayerNorm, Linear, RMSNorm
 from .cache import Cache
 
 Transformer = Any  # zoo.transformer's, which imports this module
@@ -92,6 +92,8 @@ class Plan:
 def _tensors(model: Transformer) -> list[Tensor | None]:
     """The weights of the ends and of each layer, as `_decode` reads them."""
     position, output = model.position, model.output
+    if type(model.embedding) is not Embedding:
+        raise NotServed
     found = [model.embedding.weight, None if position is None else position.weight, *_norm(model.norm), _linear(output)[0]]
     for block in model.blocks:
         attention, mlp = block.attention, block.mlp
