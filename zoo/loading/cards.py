@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import storage
+from .get import DOWNLOADS, downloaded
 
 KINDS = {  # kind -> where its class is; a model's card says its kind
     "vae": ("zoo.vae", "VAE"),
@@ -24,7 +25,14 @@ WEIGHTS = storage.SHIPPED
 
 
 def load(name_or_folder: str | Path) -> Any:
-    """A model that ships (`zoo.load("vae")`) or one of your own (`zoo.load("runs/vae")`), by what its card says."""
+    """A model that ships (`zoo.load("vae")`), one of your own (`zoo.load("runs/vae")`), by what its card says, a folder in Hugging Face's
+    layout, a GGUF file (`zoo.load("model.gguf")`), or one that `zoo get` fetched (`zoo.load("smollm2")`)."""
+    path = Path(name_or_folder)
+    file = None if path.is_dir() else path if path.suffix == ".gguf" else downloaded(str(name_or_folder))
+    if file is not None:
+        from .gguf_models import read_model
+
+        return read_model(file)
     folder = folder_of(name_or_folder)
     if not (folder / storage.CARD).exists() and (folder / "config.json").exists():
         from .hugging_face import read_folder
@@ -44,6 +52,8 @@ def folder_of(name_or_folder: str | Path) -> Path:
     if not folder.is_dir() and (WEIGHTS / str(name_or_folder)).is_dir():
         folder = WEIGHTS / str(name_or_folder)
     if not folder.is_dir():
+        if str(name_or_folder) in DOWNLOADS:
+            raise FileNotFoundError(f"load: {str(name_or_folder)!r} hasn't been fetched yet; run: zoo get {name_or_folder}")
         ships = ", ".join(shipped()) or "none"
         raise FileNotFoundError(f"load: {str(name_or_folder)!r} is neither a folder nor one of the models that ship: {ships}")
     return folder

