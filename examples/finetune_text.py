@@ -37,7 +37,8 @@ report("before")
 before = model.num_parameters
 if options.rank:
     adapt(model, options.rank)
-print(f"\n{model.num_parameters:,} of {before:,} numbers are trained")
+trained = sum(p.size for p in model.parameters() if p.requires_grad)
+print(f"\n{trained:,} of {before:,} numbers are trained")
 lr = 2e-3 if options.rank else 3e-4
 training = LanguageTraining.make(steps=options.steps, batch_size=8, lr=lr, weight_decay=0.0, warm_up=20, floor=0.0)
 make_trainer(model, new, training).run(title=options.text)

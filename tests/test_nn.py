@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 import pytest
 
 from zoo import autograd as ops
-from zoo.autograd import Tensor, no_grad
+from zoo.autograd import Tensor, enable_grad, no_grad
 from zoo.nn import (
     BatchNorm,
     Conv2d,
@@ -36,7 +38,10 @@ class Tree(Module):
         self.heads = {"mean": Linear(3, 1, rng=rng, bias=False)}
         self.norm = BatchNorm(3)
         self.tied = self.first.weight  # the same tensor under a second name
-        self.constant = Tensor(np.ones(3, np.float32))  # a tensor that isn't trained is no parameter
+        self.frozen = Tensor(np.ones(3, np.float32))  # a tensor that isn't trained is a parameter too
+        self.ids = Tensor(np.arange(3))  # but not one of integers
+        with enable_grad():
+            self.computed = self.first.weight * 2  # nor the result of an operation
         self.counts = np.arange(3)  # integers aren't saved
         self._hidden = parameter(np.ones(2))  # what begins with an underscore belongs to nobody
 
@@ -47,10 +52,10 @@ class Tree(Module):
 def test_names_are_paths_and_a_shared_tensor_has_one(rng):
     tree = Tree(rng)
     assert list(tree.named_parameters()) == [
-        "tied", "first.bias", "blocks.0.weight", "blocks.0.bias", "blocks.1.layers.1.weight", "heads.mean.weight", "norm.gain", "norm.bias"]
-    assert len(tree.parameters()) == 8 and tree.parameters()[0] is tree.first.weight
+        "tied", "frozen", "first.bias", "blocks.0.weight", "blocks.0.bias", "blocks.1.layers.1.weight", "heads.mean.weight", "norm.gain", "norm.bias"]
+    assert len(tree.parameters()) == 9 and tree.parameters()[0] is tree.first.weight
     assert set(tree.named_buffers()) == {"norm.running_mean", "norm.running_variance"}
-    assert tree.num_parameters == 2 * 3 + 3 + 3 * 3 + 3 + 3 + 3 + 3 + 3
+    assert tree.num_parameters == 2 * 3 + 3 + 3 + 3 * 3 + 3 + 3 + 3 + 3 + 3
     assert [path for path, _ in tree.modules()] == ["", "first", "blocks.0", "blocks.1", "blocks.1.layers.1", "heads.mean", "norm"]
 
 
@@ -77,6 +82,42 @@ def test_weights_that_do_not_fit_change_nothing(rng, change, message):
         tree.load_arrays(arrays)
     for name, a in tree.arrays().items():
         assert np.array_equal(a, before[name]), name
+
+
+def test_what_is_saved_and_counted_does_not_depend_on_what_is_trained(rng):
+    tree, other = Tree(rng), Tree(rng)
+    names, number = list(tree.arrays()), tree.num_parameters
+    for p in tree.parameters():
+        p.requires_grad = False
+    assert list(tree.arrays()) == names and tree.num_parameters == number
+    tree.load_arrays(other.arrays())
+    assert all(np.array_equal(a, other.arrays()[name]) for name, a in tree.arrays().items())
+
+
+def test_lists_and_dictionaries_of_layers_may_be_nested(rng):
+    class Nested(Module):
+        def __init__(self):
+            layer = lambda: Linear(2, 2, rng=rng, bias=False)
+            self.rows = [[layer(), layer()], (layer(),)]
+            self.heads = {"a": [layer()], "b": {"c": layer()}}
+            self.table = [[parameter(np.ones(2))], {"mean": np.zeros(2, np.float32)}]
+
+    nested = Nested()
+    assert list(nested.named_parameters()) == ["table.0.0", "rows.0.0.weight", "rows.0.1.weight", "rows.1.0.weight", "heads.a.0.weight",
+                                               "heads.b.c.weight"]
+    assert list(nested.named_buffers()) == ["table.1.mean"]
+    nested.eval()
+    assert all(not m.training for _, m in nested.modules()) and len(list(nested.modules())) == 6
+
+
+def test_layers_in_a_container_without_an_order_are_refused(rng):
+    for container in (set, frozenset, deque):
+        tree = Tree(rng)
+        tree.more = container([Linear(2, 2, rng=rng)])
+        with pytest.raises(TypeError, match=f"more is a {container.__name__} with modules or tensors in it; put them into a list"):
+            tree.parameters()
+        tree.more = container([1, 2])
+        tree.parameters()
 
 
 def test_training_and_evaluation_reach_every_module(rng):

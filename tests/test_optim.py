@@ -165,6 +165,196 @@ def test_a_gradient_that_is_not_finite_changes_nothing(rng, name, bad):
     assert all(np.array_equal(memory[k], v) for k, v in optimiser.checkpoint().items())
 
 
+def leaf(values):
+    return Tensor(np.array(values, np.float32), requires_grad=True)
+
+
+def test_adam_by_hand_in_two_steps():
+    """Gradients 1 and 3 with b1 = 0.9, b2 = 0.99: m^ = 1 and (0.09 + 0.3) / 0.19, v^ = 1 and (0.0099 + 0.09) / 0.0199."""
+    w = leaf([[1.0]])
+    adam = Adam([w], 0.1, betas=(0.9, 0.99), eps=1e-8)
+    for g, expected in ((1.0, 0.9), (3.0, 0.9 - 0.1 * (0.39 / 0.19) / math.sqrt(0.0999 / 0.0199))):
+        w.grad = np.full((1, 1), g, np.float32)
+        adam.step()
+        assert w.data[0, 0] == pytest.approx(expected, abs=1e-6)
+    decayed, plain = leaf([[2.0]]), leaf([[2.0]])
+    for p, make in ((decayed, lambda p: AdamW([p], 0.1, weight_decay=0.5)), (plain, lambda p: Adam([p], 0.1))):
+        optimiser = make(p)
+        p.grad = np.full((1, 1), 7.0, np.float32)
+        optimiser.step()
+    assert plain.data[0, 0] == pytest.approx(1.9, abs=1e-6)  # the first step is lr, whatever the gradient's size
+    assert decayed.data[0, 0] == pytest.approx(1.9 - 0.1 * 0.5 * 2, abs=1e-6)  # and decay isn't divided by the root of v
+
+
+def test_momentum_by_hand_in_two_steps():
+    w = leaf([1.0])
+    sgd = SGD([w], 0.1, momentum=0.5)
+    for g, expected in ((1.0, 0.9), (2.0, 0.9 - 0.1 * (0.5 * 1 + 2))):
+        w.grad = np.array([g], np.float32)
+        sgd.step()
+        assert w.data[0] == pytest.approx(expected, abs=1e-7)
+
+
+def newton_schulz_by_hand(s):
+    """What five iterations with the coefficients that Jordan et al. (2024) publish make of a singular value."""
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return s
+
+
+def test_newton_schulz_has_the_published_coefficients():
+    """A diagonal matrix shows what becomes of each singular value; s = (3, 4) / 5 after normalising."""
+    (step,) = orthogonalise(np.diag([3.0, 4.0]).astype(np.float32))
+    expected = np.diag([newton_schulz_by_hand(0.6), newton_schulz_by_hand(0.8)])
+    np.testing.assert_allclose(step, expected, atol=2e-6)
+    assert abs(newton_schulz_by_hand(0.6) - 0.6) > 0.05  # the test can fail
+
+
+def test_muon_by_hand_in_two_steps():
+    """A matrix of one entry, normalised, is its sign: newton_schulz_by_hand(1); a diagonal one shows Nesterov's look ahead."""
+    w = leaf(np.zeros((2, 2)))
+    muon = Muon([w], 1.0, matrices=[w], muon_lr=0.1, momentum=0.9)
+    first, second = np.diag([1.0, 2.0]), np.diag([2.0, -0.5])
+    velocity, expected = np.zeros((2, 2)), np.zeros((2, 2))
+    for g in (first, second):
+        w.grad = g.astype(np.float32)
+        muon.step()
+        velocity = 0.9 * velocity + g
+        ahead = np.diag(g + 0.9 * velocity)  # Nesterov: where the momentum leads, not where it is
+        expected -= 0.1 * np.diag([math.copysign(newton_schulz_by_hand(abs(s)), s) for s in ahead / np.linalg.norm(ahead)])
+        np.testing.assert_allclose(w.data, expected, atol=1e-6)
+
+
+def test_muons_rate_grows_with_the_root_of_outputs_over_inputs():
+    for shape, scale in (((2, 8), 2.0), ((8, 2), 1.0), ((3, 3), 1.0)):
+        w = leaf(np.zeros(shape))
+        muon = Muon([w], 1.0, matrices=[w], muon_lr=0.1, momentum=0.0)
+        w.grad = np.eye(*shape, dtype=np.float32)
+        muon.step(factor=0.5)  # the schedule of lr is that of muon_lr
+        np.testing.assert_allclose(w.data, -0.05 * scale * orthogonalise(w.grad)[0], atol=1e-6)
+
+
+# --- parameters that are frozen, replaced, shared, given twice
+
+
+EVERY = {"sgd": lambda ps: SGD(ps, 0.1), "momentum": lambda ps: SGD(ps, 0.1, momentum=0.9), "adam": lambda ps: Adam(ps, 0.1),
+         "adamw": lambda ps: AdamW(ps, 0.1, weight_decay=0.1), "muon": lambda ps: Muon(ps, 0.1, matrices=[p for p in ps if p.ndim == 2],
+                                                                                     weight_decay=0.1)}
+
+
+def give_gradients(parameters, rng):
+    for p in parameters:
+        p.grad = rng.normal(size=p.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_frozen_parameter_is_left_alone_and_goes_on_where_it_was(rng, name):
+    parameters = [leaf(rng.normal(size=s)) for s in ((3, 2), (2, 4), (3,), (4,))]
+    optimiser = EVERY[name](parameters)
+    give_gradients(parameters, rng)
+    optimiser.step()
+    frozen = (parameters[0], parameters[3])
+    for p in frozen:
+        p.requires_grad = False
+    before = [p.data.copy() for p in parameters]
+    memory = {k: np.copy(v) for k, v in optimiser.checkpoint().items()}
+    for with_gradients in (True, False):  # whether or not old gradients are still there
+        give_gradients(parameters, rng) if with_gradients else optimiser.zero_grad()
+        optimiser.step()
+    for p, old in zip(parameters, before):
+        assert np.array_equal(p.data, old) == any(p is q for q in frozen) or (name == "sgd" and p.grad is None)
+    parts = optimiser.checkpoint()
+    for p in frozen:
+        p.requires_grad = True
+    twin_parameters = [leaf(p.data) for p in parameters]
+    for k, values in memory.items():  # what was remembered of the frozen ones is what was remembered before
+        if k != "steps" and values.size == optimiser.flat.size:
+            starts = np.cumsum([0, *(p.size for p in optimiser.parameters)])
+            for p, start in zip(optimiser.parameters, starts):
+                if any(p is q for q in frozen):
+                    assert np.array_equal(parts[k][start : start + p.size], values[start : start + p.size])
+    twin = EVERY[name](twin_parameters)
+    twin.restore(optimiser.checkpoint())
+    give_gradients(parameters, rng)
+    for p, q in zip(parameters, twin_parameters):
+        q.grad = p.grad
+    optimiser.step()
+    twin.step()
+    for p, q, old in zip(parameters, twin_parameters, before):
+        assert np.array_equal(p.data, q.data) and not np.array_equal(p.data, old)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_frozen_parameters_gradient_counts_for_nothing(rng, name):
+    a, b = leaf(rng.normal(size=(3, 2))), leaf(rng.normal(size=(3, 2)))
+    optimiser = EVERY[name]([a, b])
+    give_gradients([a, b], rng)
+    b.requires_grad = False
+    optimiser.step()
+    assert optimiser.grad_norm == pytest.approx(float(np.linalg.norm(a.grad)), rel=1e-5)
+
+
+def test_what_is_frozen_from_the_beginning_takes_no_memory_and_is_not_forgotten(rng):
+    a, b = leaf(rng.normal(size=(3, 2))), leaf(rng.normal(size=(300, 200)))
+    b.requires_grad = False
+    memory = b.data
+    adam = Adam({"a": a, "b": b}, 0.1)
+    assert adam.flat.size == adam.m.size == 6 and b.data is memory
+    a.grad = np.ones((3, 2), np.float32)
+    adam.step()
+    b.requires_grad = True
+    with pytest.raises(ValueError, match="b was frozen when the optimiser was built and isn't any more; build it anew"):
+        adam.step()
+    for p in (a, b):
+        p.requires_grad = False
+    with pytest.raises(ValueError, match="all parameters are frozen"):
+        Adam([a, b], 0.1)
+
+
+def test_two_optimisers_of_one_parameter_take_turns():
+    """As InfoGAN's and an adversarial autoencoder's do."""
+    w = leaf([1.0, 1.0])
+    a, b = SGD([w], 0.1), SGD([w], 0.1)
+    w.grad = np.ones(2, np.float32)
+    for optimiser, expected in ((a, 0.9), (a, 0.8), (b, 0.7), (a, 0.6), (b, 0.5)):
+        optimiser.step()
+        np.testing.assert_allclose(w.data, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_values_that_replace_a_parameters_data_are_trained(rng, name):
+    """WGAN's clipping as it is written everywhere: p.data = np.clip(p.data, ...)."""
+    start = [rng.normal(size=s) for s in ((3, 2), (4,))]
+    replaced, in_place = ([leaf(x) for x in start] for _ in range(2))
+    first, second = EVERY[name](replaced), EVERY[name](in_place)
+    for _ in range(3):
+        for p, q in zip(replaced, in_place):
+            p.grad = q.grad = rng.normal(size=p.shape).astype(np.float32)
+            p.data = np.clip(p.data, -0.5, 0.5)
+            q.data[...] = np.clip(q.data, -0.5, 0.5)
+        first.step()
+        second.step()
+        assert all(np.array_equal(p.data, q.data) for p, q in zip(replaced, in_place))
+    replaced[0].data = np.zeros((2, 2), np.float32)
+    with pytest.raises(ValueError, match=r"parameters\[0\].data has become float32 of shape \(2, 2\); it was float32 of shape \(3, 2\)"):
+        first.step()
+    in_place[1].grad = np.zeros(3, np.float32)
+    with pytest.raises(ValueError, match=r"parameters\[1\].grad has shape \(3,\); parameters\[1\] has \(4,\)"):
+        second.step()
+
+
+@pytest.mark.parametrize(("make", "error", "message"), [
+    (lambda w: [w, leaf([1.0]), w], ValueError, r"parameters\[0\] and parameters\[2\] are the same tensor"),
+    (lambda w: {"a": w, "b": w}, ValueError, "a and b are the same tensor"),
+    (lambda w: [w * 2], ValueError, "is the result of an operation"),
+    (lambda w: [Tensor(np.arange(3))], TypeError, "int64 and not floating"),
+    (lambda w: [np.ones(3)], TypeError, r"parameters\[0\] is a ndarray; parameters are tensors"),
+])
+def test_parameters_that_cannot_be_trained_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        SGD(make(leaf([1.0, 1.0])), 0.1)
+
+
 def test_a_parameter_without_a_gradient_counts_as_zero(rng):
     a, b = (Tensor(rng.normal(size=3).astype(np.float32), requires_grad=True) for _ in range(2))
     before = b.data.copy()
@@ -242,6 +432,33 @@ def test_muon_reads_a_checkpoint_that_holds_all_entries_and_keeps_only_those_in_
 def test_wrong_settings_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def muon(**settings):
+    w = leaf([[1.0]])
+    return Muon([w], **{"lr": 0.1, "matrices": [w], **settings})
+
+
+NO_RUN_MEANS = {  # what is built -> setting -> values that no run can mean
+    lambda **s: SGD([leaf([1.0])], **{"lr": 0.1, **s}): {"lr": (-0.1, math.inf, math.nan), "momentum": (-1, 1, math.nan), "clip": (-1, 0, math.nan)},
+    lambda **s: AdamW([leaf([1.0])], **{"lr": 0.1, **s}): {"eps": (0, -1e-8, math.nan), "weight_decay": (-1, math.nan)},
+    muon: {"muon_lr": (-0.02, math.nan), "momentum": (1.0, -0.1), "weight_decay": (-1,), "eps": (0,), "clip": (-1,)},
+    lambda **s: cosine(**{"steps": 10, **s}): {"steps": (0,), "warmup": (-1,), "floor": (-0.1, 1.1)},
+    lambda **s: linear_decay(**{"steps": 10, **s}): {"steps": (0,), "warmup": (-1,), "floor": (-0.1, 1.1), "hold": (-0.1, 2)},
+}
+
+
+@pytest.mark.parametrize(("build", "setting", "value"), [
+    (build, setting, value) for build, settings in NO_RUN_MEANS.items() for setting, values in settings.items() for value in values])
+def test_settings_that_no_run_can_mean_are_refused(build, setting, value):
+    with pytest.raises(ValueError, match=rf": {setting} is {value}; it is (at least|above)"):
+        build(**{setting: value})
+
+
+@pytest.mark.parametrize(("betas", "at_fault"), [((1.0, 0.999), 0), ((1.1, 0.999), 0), ((-0.5, 0.9), 0), ((0.9, 1.0), 1), ((0.9, math.nan), 1)])
+def test_betas_lie_below_one(betas, at_fault):
+    with pytest.raises(ValueError, match=rf"Adam: betas\[{at_fault}\] is {betas[at_fault]}; it is at least 0 and below 1"):
+        Adam([leaf([1.0])], 0.1, betas=betas)
 
 
 def test_parameters_of_two_dtypes_are_refused():

@@ -216,7 +216,7 @@ class AdversarialStep:
 
     def _generator_step(self, fake: Tensor, real: np.ndarray, labels: Any, factor: float, noisy: Callable) -> dict[str, float]:
         """(2) G raises E[ln D(G(z))], or lowers another loss: through D, which stays as it is, samples move to where they look more real."""
-        discriminator, weights = self.model.discriminator, self.model.generator.parameters()
+        discriminator, weights = self.model.discriminator, [p for p in self.model.generator.parameters() if p.requires_grad]
         logits = discriminator(noisy(fake), labels)
         if self.loss.threshold is None:  # a loss of pairs
             with no_grad():

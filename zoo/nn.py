@@ -1,8 +1,10 @@
 """Layers: plain objects that hold tensors.
 
-An attribute is a parameter (a Tensor), a buffer (an array), another module, or a list, tuple or dictionary of these.
-`Module.modules` walks through them and gives each a dotted name, which optimisers, files, traces and tables share:
+An attribute is a parameter (a Tensor), a buffer (an array), another module, or a list, tuple or dictionary of these, nested as deep
+as you like.  `Module.modules` walks through them and gives each a dotted name, which optimisers, files, traces and tables share:
 `blocks.0.attention.output.weight`.
+
+A parameter with requires_grad=False is frozen: optimisers leave it alone, and it is saved, loaded and counted like any other.
 
 How weights are initialised.  With inputs x_i and weights w_i independent and of mean 0, y = sum_i x_i w_i over n inputs has
 E[y^2] = n Var(w) E[x^2].  The size of a signal stays the same from layer to layer if Var(w) = 1 / n, the scale 1 of the layers here
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -54,10 +57,11 @@ class Module:
                     yield (f"{path}.{name}" if path else name), value
 
     def named_parameters(self) -> dict[str, Tensor]:
-        """Tensors that require a gradient, by dotted name."""
-        return {name: t for name, t in self._named(Tensor) if t.requires_grad}
+        """Tensors of floating numbers that no operation computed, frozen ones too, by dotted name."""
+        return {name: t for name, t in self._named(Tensor) if t.node is None and t.dtype.kind == "f"}
 
     def parameters(self) -> list[Tensor]:
+        """The values of `named_parameters`."""
         return list(self.named_parameters().values())
 
     def named_buffers(self) -> dict[str, np.ndarray]:
@@ -66,6 +70,7 @@ class Module:
 
     @property
     def num_parameters(self) -> int:
+        """How many numbers all parameters hold, frozen ones too."""
         return sum(p.size for p in self.parameters())
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -104,16 +109,23 @@ def evaluating(module: Module) -> Iterator[None]:
 
 
 def _parts(module: Module) -> Iterator[tuple[str, Any]]:
-    """(name, value) of a module's attributes and of the entries of its lists and dictionaries; names with an underscore are private."""
+    """(name, value) of a module's attributes and of what its lists and dictionaries hold; a name with an underscore is private."""
     for name, value in vars(module).items():
-        if name.startswith("_"):
-            continue
-        if isinstance(value, (list, tuple)):
-            yield from ((f"{name}.{i}", v) for i, v in enumerate(value))
-        elif isinstance(value, dict):
-            yield from ((f"{name}.{k}", v) for k, v in value.items())
-        else:
-            yield name, value
+        if not name.startswith("_"):
+            yield from _unfold(name, value)
+
+
+def _unfold(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, (list, tuple)):
+        for i, entry in enumerate(value):
+            yield from _unfold(f"{name}.{i}", entry)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _unfold(f"{name}.{key}", entry)
+    elif isinstance(value, (set, frozenset, deque)) and any(isinstance(entry, (Module, Tensor)) for entry in value):
+        raise TypeError(f"{name} is a {type(value).__name__} with modules or tensors in it; put them into a list, a tuple or a dictionary")
+    else:
+        yield name, value
 
 
 def _named_while_watched(call: Callable) -> Callable:

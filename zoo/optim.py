@@ -15,37 +15,52 @@ import numpy as np
 
 from .autograd import Tensor
 from .autograd.kernels import optimiser as kernels
+from .model import Range
+
+
+def _check(what: Any, **settings: float | None) -> None:
+    """Raise ValueError unless each setting lies within its range."""
+    for name, value in settings.items():
+        if value is not None and value not in RANGES[name]:
+            raise ValueError(f"{what if isinstance(what, str) else type(what).__name__}: {name} is {value}; it is {RANGES[name]}")
+
+
+RANGES = {"lr": Range(0), "muon_lr": Range(0), "clip": Range(0, above=True), "momentum": Range(0, 1, below=True), "eps": Range(0, above=True),
+          "betas[0]": Range(0, 1, below=True), "betas[1]": Range(0, 1, below=True), "weight_decay": Range(0), "decay": Range(0, 1, below=True),
+          "steps": Range(1), "warmup": Range(0), "floor": Range(0, 1), "hold": Range(0, 1)}
 
 
 class Optimiser:
     """Base of all optimisers: the flat buffer, gathering gradients, clipping, saving and loading.
 
-    parameters: tensors, or {name: tensor}.
+    parameters: tensors, or {name: tensor}, each once.
     lr: the learning rate, which `step(factor)` multiplies by the factor of a schedule.
     clip: gradients are scaled down so that the Euclidean norm of all of them together is at most this (Pascanu et al. 2013,
         algorithm 1); None for no clipping.
 
-    Raises ValueError for settings out of range, TypeError for parameters of several dtypes.
+    A parameter that is frozen (requires_grad=False) is left alone: no step, no decay, no momentum.  One that is frozen from the beginning
+    takes no memory here; to train it later, build the optimiser anew.  Where `p.data` was replaced by another array, or is held by another
+    optimiser too, the next step takes the values in.
+
+    Raises ValueError for settings out of range and parameters that can't be trained, TypeError for dtypes that don't fit.
     """
 
     state_names: tuple[str, ...] = ()  # the arrays that a checkpoint holds
 
     def __init__(self, parameters: Iterable[Tensor] | Mapping[str, Tensor], lr: float, *, clip: float | None = None):
-        tensors = list(parameters.values()) if isinstance(parameters, Mapping) else list(parameters)
-        if not tensors:
-            raise ValueError("optimiser: no parameters were given")
-        if not (math.isfinite(lr) and lr >= 0):
-            raise ValueError(f"optimiser: lr is {lr}; it is a finite number of at least 0")
-        wrong = [p for p in tensors if p.dtype != tensors[0].dtype]
-        if wrong:
-            raise TypeError(f"optimiser: parameters have dtypes {tensors[0].dtype} and {wrong[0].dtype}; they must have the same")
-        self.parameters = sorted(tensors, key=lambda p: p.ndim < 2)  # vectors last; sorted() keeps the order otherwise
+        named = dict(parameters) if isinstance(parameters, Mapping) else {f"parameters[{i}]": p for i, p in enumerate(parameters)}
+        _check(self, lr=lr, clip=clip)
+        _check_parameters(named)
+        self._frozen_at_first = {name: p for name, p in named.items() if not p.requires_grad}
+        trained = sorted(((name, p) for name, p in named.items() if p.requires_grad), key=lambda item: item[1].ndim < 2)  # vectors last
+        self.names, self.parameters = [name for name, _ in trained], [p for _, p in trained]
         self.lr, self.clip = lr, clip
-        self.flat = _flatten(self.parameters)
+        self.flat, self._views = _flatten(self.parameters)
         self.decaying = sum(p.size for p in self.parameters if p.ndim >= 2)  # how many of flat's entries may decay: the first ones
         self.grad = np.zeros_like(self.flat)
         self.steps = 0
         self.grad_norm = 0.0
+        self._trained: list[bool] = []  # which parameters the parts of `arrange` are for
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -53,12 +68,19 @@ class Optimiser:
             p.grad = None
 
     def step(self, factor: float = 1.0) -> None:
-        """One update with the rate lr * factor.  A parameter without a gradient counts as one whose gradient is 0.
+        """One update with the rate lr * factor.  A parameter without a gradient counts as one whose gradient is 0, so its momentum
+        goes on and it decays; freeze it (requires_grad=False) to leave it as it is.
 
         `grad_norm` is then the Euclidean norm of all gradients, before clipping.
         Raises FloatingPointError, and changes nothing, where that norm isn't finite.
         """
-        self.grad_norm = kernels.gather(self.grad, [p.grad for p in self.parameters], [p.size for p in self.parameters])
+        self._take_in()
+        trained = [p.requires_grad for p in self.parameters]
+        if trained != self._trained:
+            self.arrange(trained)
+            self._trained = trained
+        self.grad_norm = kernels.gather(self.grad, [p.grad if p.requires_grad else None for p in self.parameters],
+                                        [p.size for p in self.parameters])
         if not math.isfinite(self.grad_norm):
             raise FloatingPointError(f"optimiser: the gradient's norm is {self.grad_norm} in step {self.steps + 1}; nothing was changed")
         if self.clip is not None and self.grad_norm > self.clip:
@@ -66,8 +88,40 @@ class Optimiser:
         self.steps += 1
         self.update(self.lr * factor)
 
+    def _take_in(self) -> None:
+        """Make every `p.data` the part of `flat` that it was at first, with the values that it has now."""
+        for name, p, view in zip(self.names, self.parameters, self._views):
+            if p.data is not view:
+                if p.data.shape != view.shape or p.data.dtype != view.dtype:
+                    raise ValueError(f"optimiser: {name}.data has become {p.data.dtype} of shape {p.data.shape}; "
+                                     f"it was {view.dtype} of shape {view.shape} when the optimiser was built")
+                view[...] = p.data
+                p.data = view
+            if p.grad is not None and p.grad.shape != view.shape:
+                raise ValueError(f"optimiser: {name}.grad has shape {p.grad.shape}; {name} has {view.shape}")
+        for name, p in self._frozen_at_first.items():
+            if p.requires_grad:
+                raise ValueError(f"optimiser: {name} was frozen when the optimiser was built and isn't any more; build it anew to train {name}")
+
+    def parts(self, chosen: Iterable[bool]) -> list[tuple[slice, bool]]:
+        """Where the chosen parameters are in `flat`, and whether they may decay; neighbours of the same kind are one part."""
+        parts: list[tuple[slice, bool]] = []
+        start = 0
+        for p, wanted in zip(self.parameters, chosen):
+            part, decays = slice(start, start + p.size), start < self.decaying
+            start = part.stop
+            if wanted and parts and parts[-1][0].stop == part.start and parts[-1][1] == decays:
+                parts[-1] = (slice(parts[-1][0].start, part.stop), decays)
+            elif wanted:
+                parts.append((part, decays))
+        return parts
+
+    def arrange(self, trained: list[bool]) -> None:
+        """Prepare `update` for these parameters; called before the first update, and when one is frozen or thawed."""
+        raise NotImplementedError
+
     def update(self, lr: float) -> None:
-        """Change `flat` in place from `grad`, the clipped gradients in the same order."""
+        """Change the arranged parts of `flat` in place from `grad`, which holds the clipped gradients in the same order."""
         raise NotImplementedError
 
     def checkpoint(self) -> dict[str, Any]:
@@ -77,19 +131,44 @@ class Optimiser:
     def restore(self, saved: Mapping[str, Any]) -> None:
         if set(saved) != {"steps", *self.state_names}:
             raise ValueError(f"{type(self).__name__} remembers steps, {', '.join(self.state_names)}; the checkpoint holds {', '.join(saved)}")
+        for name in self.state_names:
+            if np.shape(saved[name]) != getattr(self, name).shape:
+                raise ValueError(f"{type(self).__name__}: {name} has shape {np.shape(saved[name])}; here it has {getattr(self, name).shape}")
         self.steps = int(saved["steps"])
         for name in self.state_names:
             getattr(self, name)[...] = saved[name]
 
 
-def _flatten(tensors: list[Tensor]) -> np.ndarray:
-    """One buffer with the values of all tensors, which become views of it."""
+def _check_parameters(named: dict[str, Tensor]) -> None:
+    if not named:
+        raise ValueError("optimiser: no parameters were given")
+    first: dict[int, str] = {}
+    for name, p in named.items():
+        if not isinstance(p, Tensor) or p.dtype.kind != "f":
+            raise TypeError(f"optimiser: {name} is {f'{p.dtype} and not floating' if isinstance(p, Tensor) else f'a {type(p).__name__}'}; "
+                            "parameters are tensors of a floating dtype")
+        if p.node is not None:
+            raise ValueError(f"optimiser: {name} is the result of an operation; parameters are tensors that were made with requires_grad=True")
+        if id(p) in first:
+            raise ValueError(f"optimiser: {first[id(p)]} and {name} are the same tensor; each is given once")
+        first[id(p)] = name
+    trained = {name: p for name, p in named.items() if p.requires_grad}
+    if not trained:
+        raise ValueError("optimiser: all parameters are frozen (requires_grad is False); there is nothing to train")
+    dtypes = list(dict.fromkeys(p.dtype for p in trained.values()))
+    if len(dtypes) > 1:
+        raise TypeError(f"optimiser: parameters have dtypes {dtypes[0]} and {dtypes[1]}; they must have the same")
+
+
+def _flatten(tensors: list[Tensor]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """One buffer with the values of all tensors, and its parts, which become their data."""
     flat = np.concatenate([p.data.reshape(-1) for p in tensors])
-    start = 0
+    start, views = 0, []
     for p in tensors:
         p.data = flat[start : start + p.size].reshape(p.shape)
+        views.append(p.data)
         start += p.size
-    return flat
+    return flat, views
 
 
 class SGD(Optimiser):
@@ -99,11 +178,16 @@ class SGD(Optimiser):
 
     def __init__(self, parameters, lr: float, *, momentum: float = 0.0, clip: float | None = None):
         super().__init__(parameters, lr, clip=clip)
+        _check(self, momentum=momentum)
         self.momentum = momentum
         self.velocity = np.zeros_like(self.flat)
 
+    def arrange(self, trained: list[bool]) -> None:
+        self._parts = [part for part, _ in self.parts(trained)]
+
     def update(self, lr: float) -> None:
-        kernels.sgd(self.flat, self.grad, self.velocity, lr, self.momentum)
+        for part in self._parts:
+            kernels.sgd(self.flat[part], self.grad[part], self.velocity[part], lr, self.momentum)
 
 
 class Adam(Optimiser):
@@ -121,13 +205,16 @@ class Adam(Optimiser):
 
     def __init__(self, parameters, lr: float, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, clip: float | None = None):
         super().__init__(parameters, lr, clip=clip)
+        _check(self, eps=eps, **{f"betas[{i}]": beta for i, beta in enumerate(betas)})
         self.betas, self.eps = betas, eps
         self.m, self.v = np.zeros_like(self.flat), np.zeros_like(self.flat)
 
+    def arrange(self, trained: list[bool]) -> None:
+        self._parts = self.parts(trained)
+
     def update(self, lr: float) -> None:
-        n, d = self.decaying, self.weight_decay
-        for part, decay in ((slice(0, n), d), (slice(n, None), 0.0)) if d else ((slice(None), 0.0),):
-            self._move(part, part, lr, decay)
+        for part, decays in self._parts:
+            self._move(part, part, lr, self.weight_decay if decays else 0.0)
 
     def _move(self, part: slice, moments: slice, lr: float, decay: float) -> None:
         """Update the entries `part` of flat, to which the entries `moments` of m and v belong."""
@@ -144,6 +231,7 @@ class AdamW(Adam):
     def __init__(self, parameters, lr: float, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01,
                  clip: float | None = None):
         super().__init__(parameters, lr, betas=betas, eps=eps, clip=clip)
+        _check(self, weight_decay=weight_decay)
         self.weight_decay = weight_decay
 
 
@@ -166,42 +254,51 @@ class Muon(AdamW):
     def __init__(self, parameters, lr: float, *, matrices: Iterable[Tensor], muon_lr: float = 0.02, momentum: float = 0.95,
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0, clip: float | None = None):
         super().__init__(parameters, lr, betas=betas, eps=eps, weight_decay=weight_decay, clip=clip)
+        _check(self, muon_lr=muon_lr, momentum=momentum)
         self.muon_lr, self.momentum = muon_lr, momentum
-        by_muon = {id(p) for p in matrices}
-        vectors = [p.shape for p in self.parameters if id(p) in by_muon and p.ndim < 2]
+        matrices = list(matrices)
+        vectors = [p.shape for p in matrices if p.ndim < 2]
         if vectors:
             raise ValueError(f"Muon: matrices have two axes or more, one here has shape {vectors[0]}")
-        # Parts of flat, each with the part of velocity, or of m and v, that belongs to it: memory that isn't used isn't held.
+        if not {id(p) for p in matrices} <= {id(p) for p in (*self.parameters, *self._frozen_at_first.values())}:
+            raise ValueError("Muon: every one of matrices must be among the parameters")
+        by_muon = {id(p) for p in matrices}
+        self.is_matrix = [id(p) in by_muon for p in self.parameters]
+        # Memory that isn't used isn't held: velocity has entries for the matrices alone, m and v for all others.
+        sizes = [sum(p.size for p, is_matrix in zip(self.parameters, self.is_matrix) if is_matrix == wanted) for wanted in (True, False)]
+        self.velocity = np.zeros(sizes[0], self.flat.dtype)
+        self.m, self.v = (np.zeros(sizes[1], self.flat.dtype) for _ in range(2))
+        self.arrange([True] * len(self.parameters))
+
+    def arrange(self, trained: list[bool]) -> None:
+        """Parts of flat, each with the part of velocity, or of m and v, that belongs to it."""
         self.matrix_parts: list[tuple[slice, slice, tuple[int, ...]]] = []  # and the shape of the matrix
         self.other_parts: list[tuple[slice, slice, bool]] = []  # and whether it decays
         start = velocities = moments = 0
-        for p in self.parameters:
+        for p, is_matrix, wanted in zip(self.parameters, self.is_matrix, trained):
             part = slice(start, start + p.size)
-            if id(p) in by_muon:
-                self.matrix_parts.append((part, slice(velocities, velocities + p.size), (p.size // p.shape[-1], p.shape[-1])))
+            if is_matrix:
+                if wanted:
+                    self.matrix_parts.append((part, slice(velocities, velocities + p.size), (p.size // p.shape[-1], p.shape[-1])))
                 velocities += p.size
             else:
                 decays = start < self.decaying
-                if self.other_parts and self.other_parts[-1][0].stop == start and self.other_parts[-1][2] == decays:
+                if wanted and self.other_parts and self.other_parts[-1][0].stop == start and self.other_parts[-1][2] == decays:
                     before = self.other_parts.pop()  # neighbours are updated in one call
                     self.other_parts.append((slice(before[0].start, part.stop), slice(before[1].start, moments + p.size), decays))
-                else:
+                elif wanted:
                     self.other_parts.append((part, slice(moments, moments + p.size), decays))
                 moments += p.size
-            start += p.size
-        if len(self.matrix_parts) != len(by_muon):
-            raise ValueError("Muon: every one of matrices must be among the parameters")
-        self.velocity = np.zeros(velocities, self.flat.dtype)
-        self.m, self.v = (np.zeros(moments, self.flat.dtype) for _ in range(2))
+            start = part.stop
 
     def update(self, lr: float) -> None:
         for part, moments, decays in self.other_parts:
             self._move(part, moments, lr, self.weight_decay if decays else 0.0)
         muon_lr = self.muon_lr * (lr / self.lr if self.lr else 0.0)  # the same schedule for both rates
-        self.velocity *= self.velocity.dtype.type(self.momentum)
         steps = []
         for part, velocities, shape in self.matrix_parts:
             velocity = self.velocity[velocities]
+            velocity *= velocity.dtype.type(self.momentum)
             velocity += self.grad[part]
             steps.append((self.grad[part] + self.momentum * velocity).reshape(shape))
         for (part, _, shape), step in zip(self.matrix_parts, orthogonalise(*steps)):
@@ -213,12 +310,11 @@ class Muon(AdamW):
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         saved = dict(saved)
+        self.arrange([True] * len(self.parameters))
+        self._trained = []
         for name, parts in (("m", self.other_parts), ("v", self.other_parts), ("velocity", self.matrix_parts)):
-            shape = np.shape(saved.get(name, ()))
-            if shape == self.flat.shape:  # checkpoints of earlier versions have an entry for each of flat, many of them unused
+            if np.shape(saved.get(name, ())) == self.flat.shape:  # earlier versions saved an entry for each of flat, many of them unused
                 saved[name] = np.concatenate([saved[name][part] for part, *_ in parts] or [saved[name][:0]])
-            elif name in saved and shape != getattr(self, name).shape:
-                raise ValueError(f"Muon: {name} has shape {shape}; here it has {getattr(self, name).shape}")
         super().restore(saved)
 
 
@@ -249,6 +345,7 @@ def constant(step: int) -> float:
 
 def cosine(steps: int, *, warmup: int = 0, floor: float = 0.0) -> Schedule:
     """Linear rise over `warmup` steps, then half a cosine down to `floor` at `steps` (Loshchilov & Hutter 2017, eq. 5, one cycle)."""
+    _check("cosine", steps=steps, warmup=warmup, floor=floor)
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -261,6 +358,7 @@ def cosine(steps: int, *, warmup: int = 0, floor: float = 0.0) -> Schedule:
 
 def linear_decay(steps: int, *, warmup: int = 0, floor: float = 0.0, hold: float = 0.0) -> Schedule:
     """Linear rise over `warmup` steps, constant up to the fraction `hold` of all steps, then linear fall to `floor` at `steps`."""
+    _check("linear_decay", steps=steps, warmup=warmup, floor=floor, hold=hold)
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -285,8 +383,7 @@ class Average:
     """
 
     def __init__(self, parameters: Iterable[Tensor], decay: float = 0.999):
-        if not 0 <= decay < 1:
-            raise ValueError(f"Average: decay is {decay}; it may go from 0 up to but not including 1")
+        _check(self, decay=decay)
         self.parameters, self.decay, self.steps = list(parameters), decay, 0
         self.values = [p.data.copy() for p in self.parameters]
 

@@ -5,7 +5,7 @@
 B = 0 makes the adapted model the old one at first, and a random A gives B a gradient, A^T x^T dy, from the first step on; if both
 were 0, neither would ever move.
 
-    adapt(model, rank=8)      # only A and B are trained, and only they are in checkpoints of the run
+    adapt(model, rank=8)      # only A and B are trained, and the optimiser takes memory for them alone
     merge(model)              # W + (alpha / rank) A B replaces W: the same outputs at the old cost
 """
 

@@ -63,8 +63,9 @@ def make_trainer(model: LanguageModel, corpus: Corpus, training: LanguageTrainin
         optimiser = Muon(parameters, t.lr, matrices=matrices, muon_lr=t.muon_lr, **shared)
     else:
         optimiser = AdamW(parameters, t.lr, **shared)
+    average = Average([p for p in parameters.values() if p.requires_grad], t.average) if t.average else None  # not of what LoRA froze
     shape = cosine if t.schedule == "cosine" else linear_decay
     return Trainer(
         model, model.loss, batches_of(model, corpus, t), optimiser, steps=t.steps, schedule=shape(t.steps, warmup=t.warm_up, floor=t.floor),
-        seed=seed, average=Average(parameters.values(), t.average) if t.average else None, folder=folder, resume=resume, minutes=minutes,
+        seed=seed, average=average, folder=folder, resume=resume, minutes=minutes,
         evaluate=lambda m: evaluate(m, corpus, max_tokens=t.evaluate_tokens), evaluate_every=t.evaluate_every)
