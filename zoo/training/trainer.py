@@ -21,19 +21,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
-from . import storage
-from .autograd import Tensor, no_grad
-from .nn import Module
-from .optim import Average, Optimiser, Schedule, constant
-
-Batches = Callable[[int, Generator], Any]
+from .. import storage
+from ..autograd import Tensor, no_grad
+from ..nn import Module
+from ..optim import Average, Optimiser, Schedule, constant
+from .batches import Batches
 
 
 @dataclasses.dataclass
@@ -262,32 +261,3 @@ def _csv(rows: list[dict[str, float]]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
-
-
-def shuffled(*arrays: np.ndarray, batch_size: int, seed: int = 0) -> Batches:
-    """Batches of corresponding rows of the arrays, each row at most once an epoch, in an order that depends on (seed, epoch) alone.
-
-    The last n % batch_size rows of an epoch's order are left out; since every epoch has an order of its own, they differ.
-    """
-    n = len(arrays[0])
-    if any(len(a) != n for a in arrays):
-        raise ValueError(f"shuffled: the arrays have {', '.join(str(len(a)) for a in arrays)} rows; they must have the same number")
-    if not 1 <= batch_size <= n:
-        raise ValueError(f"shuffled: batch_size is {batch_size}; with {n} rows it may go from 1 to {n}")
-    per_epoch = n // batch_size
-    order: dict[int, np.ndarray] = {}
-
-    def batches(step: int, rng: Generator) -> Any:
-        epoch, i = divmod(step, per_epoch)
-        if epoch not in order:
-            order.clear()
-            order[epoch] = np.random.default_rng((seed, epoch, 0x5EED)).permutation(n)
-        rows = order[epoch][i * batch_size : (i + 1) * batch_size]
-        return arrays[0][rows] if len(arrays) == 1 else tuple(a[rows] for a in arrays)
-
-    return batches
-
-
-def minibatches(n: int, size: int) -> Iterable[slice]:
-    """Slices of at most `size` rows that cover n rows in order, for evaluation."""
-    return (slice(i, min(n, i + size)) for i in range(0, n, size))
