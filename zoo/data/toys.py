@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -55,6 +56,11 @@ def normal(n: int, rng: Generator) -> np.ndarray:
 TOYS: dict[str, Callable[[int, Generator], np.ndarray]] = {
     "grid": grid, "ring": ring, "eight_gaussians": eight_gaussians, "moons": moons, "spiral": spiral, "normal": normal,
 }
+
+
+def sample_shape(data: Any) -> tuple[int, ...]:
+    """The shape of a sample: of points, or of stacked digits, by the toy's name; or of `Images`."""
+    return ((28, 28, 3) if data == "stacked" else (2,)) if isinstance(data, str) else data.train.shape[1:]
 
 
 def _mixture(centres: np.ndarray, deviation: float, n: int, rng: Generator) -> np.ndarray:

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..autograd import no_grad
+from ..evaluation.judge import judged
 from ..training import minibatches
 
 if TYPE_CHECKING:
@@ -34,20 +36,17 @@ def error_by_t(model, x, labels=None, *, at=None, seed: int = 0) -> dict[str, np
     return {"t": at, **dict(zip(("loss", "x_0", "noise"), np.array(rows).T))}
 
 
-def evaluate(model, data: Images | str, *, seed: int = 0, n: int = 10_000, likelihoods: int = 0, **settings) -> dict[str, Any]:
+def evaluate(model, data: Images | str, *, seed: int = 0, n: int = 10_000, likelihoods: int = 0, judge: str | Path | None = None,
+             **settings) -> dict[str, Any]:
     """The judge's figures for n samples, each with its floor, and bits per dimension of some test pictures; of toys, their own figures.
 
-    settings are those of `steps`.
+    judge: a classifier by name or folder, in place of the one that ships.  settings are those of `steps`.
     """
-    from ..evaluation import Judge, toy_figures
-
     if likelihoods and not model.pictures:
         raise ValueError(f"likelihoods: is {likelihoods}; bits per dimension are of models of pictures, not of points or latents")
-    x = model.sample(n, seed=seed, **settings)
-    if isinstance(data, str):
-        return toy_figures(data, x, seed)
-    figures = Judge.of_zoo(data).evaluate(x, digit=np.arange(n) % model.config.classes if model.config.classes else None)
-    if likelihoods:
+    draw = lambda: model.sample(n, seed=seed, **settings)
+    figures = judged(draw, data, n=n, image=model.sample_shape, classes=model.config.classes, judge=judge, seed=seed)
+    if likelihoods and not isinstance(data, str):
         chosen = np.random.default_rng(seed).permutation(len(data.test))[:likelihoods]
         labels = data.test_labels[chosen] if model.config.classes and data.test_labels is not None else None
         figures["bits_per_dimension"] = float(model.bits_per_dimension(data.test[chosen], labels, seed=seed).mean())

@@ -8,11 +8,12 @@ floor, the same figure for real training pictures, which is what a perfect gener
 from ..model import moved as _moved
 from .classifier import Classifier, ClassifierConfig
 from .distances import density_and_coverage, frechet_distance, nearest_distances, squared_distances, squared_wasserstein
-from .judge import Judge
+from .judge import Judge, judged
 from .modes import Modes, count_modes, grid_modes, kl_from_uniform, ring_modes, stacked_modes, toy_figures
 
 __all__ = ["Classifier", "ClassifierConfig", "Judge", "Modes", "count_modes", "density_and_coverage", "frechet_distance", "grid_modes",
-           "kl_from_uniform", "nearest_distances", "ring_modes", "squared_distances", "squared_wasserstein", "stacked_modes", "toy_figures"]
+           "judged", "kl_from_uniform", "nearest_distances", "ring_modes", "squared_distances", "squared_wasserstein", "stacked_modes",
+           "toy_figures"]
 
 
 def __getattr__(name: str):

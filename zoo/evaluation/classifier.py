@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.random import Generator
@@ -56,6 +57,24 @@ class Classifier(Model):
         """The judge of MNIST's digits that ships with the zoo; `zoo.load("classifier")` gives the same."""
         return cls.from_folder(storage.SHIPPED / "classifier")
 
+    @classmethod
+    def read(cls, name_or_folder: str | Path) -> Classifier:
+        """A classifier of your own by its folder, or one that ships by its name."""
+        folder = Path(name_or_folder) if Path(name_or_folder).is_dir() else storage.SHIPPED / name_or_folder
+        if not folder.is_dir():
+            raise FileNotFoundError(f"judge: {str(name_or_folder)!r} is neither a folder nor a classifier that ships")
+        arrays, card = storage.load_folder(folder)
+        if card.get("kind") != cls.kind:
+            raise ValueError(f"judge: {str(name_or_folder)!r} is of kind {card.get('kind')!r}; it must be a classifier")
+        return cls.from_arrays(arrays, card, source=folder)
+
+    @classmethod
+    def for_data(cls, images: Images, *, seed: int = 0, **fields: Any) -> Classifier:
+        """A fresh model for these pictures, with a class for each of their labels."""
+        if images.train_labels is None:
+            raise ValueError(f"labels: {images.name!r} has none; a classifier learns from labels")
+        return cls.new(seed=seed, **{"image": images.train.shape[1:], "classes": int(images.train_labels.max()) + 1, **fields})
+
     def features(self, x, rng: Generator | None = None):
         """x (n, *image) in [0, 1] -> (n, features)."""
         x = x.reshape((len(x), *self.shape))
@@ -95,6 +114,8 @@ class Classifier(Model):
 
     def evaluate(self, images: Images, *, seed: int = 0) -> dict[str, float]:
         """The share of test pictures that it labels right."""
+        if images.test_labels is None or not len(images.test):
+            raise ValueError(f"data: {images.name!r} has no labelled test pictures, of which accuracy would be a share")
         return {"test_right": self.accuracy(images.test, images.test_labels)}
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.random import Generator as Rng
 
 from ..autograd import Tensor
-from ..data.toys import TOYS, stacked_digits
-from ..gan import GAN, AdversarialStep, GameSettings, data_shape
+from ..data.toys import TOYS, sample_shape, stacked_digits
+from ..gan import GAN, AdversarialStep, GameSettings
 from ..model import Decay, Share, check_images, check_labels, moved
 from ..optim import Average, constant, linear_decay
 from ..training import Trainer, shuffled
@@ -82,9 +82,9 @@ RECIPE = Recipe(GAN, GANTraining, PRESETS, load_data, make_trainer, "mnist", {na
 
 def batches_of(data: Images | str, size: int, model: GAN, seed: int) -> Callable[[int, Rng], Any]:
     """(step, rng) -> a batch of pictures, with labels or clusters for a model of those; of toys, fresh samples at each step."""
-    if data_shape(data) != tuple(model.config.image):
+    if sample_shape(data) != tuple(model.config.image):
         name = data if isinstance(data, str) else data.name
-        raise ValueError(f"data: {name!r} has samples of shape {data_shape(data)}; this model takes {tuple(model.config.image)}")
+        raise ValueError(f"data: {name!r} has samples of shape {sample_shape(data)}; this model takes {tuple(model.config.image)}")
     return toy_batches(data, size, model, seed) if isinstance(data, str) else picture_batches(data, size, model, seed)
 
 
