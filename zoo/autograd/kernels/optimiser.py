@@ -1,4 +1,8 @@
-"""Optimiser steps over one flat buffer: a single pass over memory each, where NumPy takes ten."""
+"""Optimiser steps over one flat buffer: a single pass over memory each, where NumPy takes ten.
+
+Each function serves contiguous float32 by its kernel and everything else, kernels switched off included, by NumPy; both change
+their arguments in place.
+"""
 
 from __future__ import annotations
 
@@ -7,36 +11,71 @@ import math
 import numpy as np
 
 from ..runtime.compiling import address, clear_floats, copy_floats, gemm, get_threads, inner, keep_alive, kernels_enabled
-from ..runtime.tasks import address_of, floats, integers, part, reals, task, tasks_for
+from ..runtime.tasks import CHUNK_FLOATS, RUN_FLOATS, address_of, at, floats, integers, part, reals, row_address, span, task, tasks_for
 
 f32 = np.float32
-CHUNK = 4096  # entries whose squares are added up together: the norm doesn't depend on how many threads there are
-
-BLOCKS = 3  # of rows that a symmetric product is cut into
+SYMMETRIC_BLOCKS = 3  # of rows that a symmetric product is cut into; those above the diagonal aren't computed
 
 
-def _served(*arrays: np.ndarray) -> bool:
+def _is_served(*arrays: np.ndarray) -> bool:
     return kernels_enabled() and all(a.dtype == np.float32 and a.flags.c_contiguous for a in arrays)
+
+
+# --- gradients, one after the other
+
+
+@inner
+def sum_of_squares(x):
+    total = 0.0
+    for i in range(x.size):
+        total += float(x[i]) * float(x[i])
+    return total
+
+
+@task
+def gather_gradients(t, tasks, addresses, starts, count, flat, n, squares):
+    """flat (n,) = `count` gradients one after the other, from their addresses (0: none there); starts (count + 1,) says where in flat.
+
+    squares (chunks,) float64: what the squares of each chunk of flat add up to, so that the norm doesn't depend on the threads.
+    """
+    chunks = (n + CHUNK_FLOATS - 1) // CHUNK_FLOATS
+    gradient, start, total = integers(addresses, count), integers(starts, count + 1), reals(squares, chunks)
+    j = 0
+    for c in range(part(t, tasks, chunks, 1), part(t + 1, tasks, chunks, 1)):
+        i, end = c * CHUNK_FLOATS, min(n, (c + 1) * CHUNK_FLOATS)
+        while i < end:
+            while start[j + 1] <= i:
+                j += 1
+            stop = min(end, start[j + 1])
+            if gradient[j]:
+                copy_floats(at(flat, i), at(gradient[j], i - start[j]), stop - i)
+            else:
+                clear_floats(at(flat, i), stop - i)
+            i = stop
+        total[c] = sum_of_squares(span(flat, c * CHUNK_FLOATS, end))
 
 
 def gather(flat: np.ndarray, gradients: list[np.ndarray | None], sizes: list[int]) -> float:
     """Write gradients of these sizes one after the other into flat, 0 for one that isn't there; returns the Euclidean norm of all."""
     gradients = [g if g is None else np.ascontiguousarray(g) for g in gradients]  # that of a transposed weight is a view
-    if not _served(flat, *(g for g in gradients if g is not None)):
-        at = 0
+    if not _is_served(flat, *(g for g in gradients if g is not None)):
+        start = 0
         for g, size in zip(gradients, sizes):
-            flat[at : at + size] = 0 if g is None else g.reshape(-1)
-            at += size
+            flat[start : start + size] = 0 if g is None else g.reshape(-1)
+            start += size
         return float(np.sqrt(np.sum(flat.astype(np.float64) ** 2)))
-    places = np.array([0 if g is None else address_of(g) for g in gradients], np.int64)
+    addresses = np.array([0 if g is None else address_of(g) for g in gradients], np.int64)
     starts = np.cumsum([0, *sizes], dtype=np.int64)
-    sums = np.empty(-(-flat.size // CHUNK), np.float64)
-    _gather(places, starts, len(sizes), flat, flat.size, sums, tasks=tasks_for(flat.size))
-    return math.sqrt(sums.sum())
+    squares = np.empty(-(-flat.size // CHUNK_FLOATS), np.float64)
+    gather_gradients(addresses, starts, len(sizes), flat, flat.size, squares, tasks=tasks_for(flat.size))
+    return math.sqrt(squares.sum())
+
+
+# --- SGD and Adam
 
 
 def sgd(p: np.ndarray, g: np.ndarray, velocity: np.ndarray, lr: float, momentum: float) -> None:
-    """velocity = momentum velocity + g;  p = p - lr velocity; both in place."""
+    """velocity = momentum velocity + g;  p = p - lr velocity."""
     if momentum == 0:
         p -= p.dtype.type(lr) * g
         return
@@ -45,54 +84,80 @@ def sgd(p: np.ndarray, g: np.ndarray, velocity: np.ndarray, lr: float, momentum:
     p -= p.dtype.type(lr) * velocity
 
 
+@task
+def adam_step(t, tasks, p, g, m, v, n, corrected_lr: float, b1: float, b2: float, eps: float, decayed: float, v_correction: float):
+    """p, g, m, v (n,); p = decayed p - corrected_lr m / (v_correction sqrt(v) + eps)"""
+    first, last = part(t, tasks, n, RUN_FLOATS), part(t + 1, tasks, n, RUN_FLOATS)
+    P, G, M, V = span(p, first, last), span(g, first, last), span(m, first, last), span(v, first, last)
+    lr, beta1, beta2 = f32(corrected_lr), f32(b1), f32(b2)
+    for i in range(P.size):
+        mean = beta1 * M[i] + (f32(1) - beta1) * G[i]
+        square = beta2 * V[i] + (f32(1) - beta2) * G[i] * G[i]
+        P[i] = f32(decayed) * P[i] - lr * mean / (np.sqrt(square) * f32(v_correction) + f32(eps))
+        M[i], V[i] = mean, square
+
+
 def adam(p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, b1: float, b2: float, eps: float, decay: float, step: int) -> None:
-    """One step of Adam(W), in place; step counts from 1 and is what the bias corrections are made from."""
-    correct = 1 / (1 - b1**step), 1 / (1 - b2**step)
-    if _served(p, g, m, v):
-        _adam(p, g, m, v, p.size, lr * correct[0], b1, b2, eps, 1 - lr * decay, math.sqrt(correct[1]), tasks=tasks_for(p.size))
+    """One step of Adam (Kingma & Ba 2015, algorithm 1) with decoupled decay (Loshchilov & Hutter 2019, algorithm 2).
+
+    m and v are averages of g and g^2 that began at 0; after `step` steps, counted from 1, they have the weights of all gradients add up
+    to 1 - b^step only, so both are divided by it.
+    """
+    m_correction, v_correction = 1 / (1 - b1**step), 1 / (1 - b2**step)
+    if _is_served(p, g, m, v):
+        adam_step(p, g, m, v, p.size, lr * m_correction, b1, b2, eps, 1 - lr * decay, math.sqrt(v_correction), tasks=tasks_for(p.size))
         return
     m += (1 - b1) * (g - m)
     v += (1 - b2) * (g * g - v)
     p *= 1 - lr * decay
-    p -= lr * correct[0] * m / (np.sqrt(v * correct[1]) + eps)
+    p -= lr * m_correction * m / (np.sqrt(v * v_correction) + eps)
+
+
+# --- averages of weights
+
+
+@task
+def move_entries(t, tasks, a, b, n, rate: float):
+    """a (n,) = a + rate (b - a)"""
+    first, last = part(t, tasks, n, RUN_FLOATS), part(t + 1, tasks, n, RUN_FLOATS)
+    x, y = span(a, first, last), span(b, first, last)
+    for i in range(x.size):
+        x[i] += f32(rate) * (y[i] - x[i])
 
 
 def move_towards(a: np.ndarray, b: np.ndarray, rate: float) -> None:
-    """a = a + rate (b - a), in place."""
-    if _served(a, b) and a.size > CHUNK:
-        _move_towards(a, b, a.size, float(rate), tasks=tasks_for(a.size))
+    """a = a + rate (b - a)."""
+    if _is_served(a, b) and a.size > CHUNK_FLOATS:
+        move_entries(a, b, a.size, float(rate), tasks=tasks_for(a.size))
     else:
         a += a.dtype.type(rate) * (b - a)
 
 
-def newton_schulz(matrices: list[np.ndarray], coefficients: tuple[float, float, float], iterations: int) -> None:
-    """x = x / |x|, then x = c0 x + (c1 a + c2 a a) x with a = x x^T, in place; each x (m, n) is contiguous with m <= n."""
-    if _served(*matrices):
-        shapes = np.array([x.shape for x in matrices], np.int64)
-        places = np.array([address_of(x) for x in matrices], np.int64)
-        tasks = min(get_threads(), len(matrices))
-        load, owners = [0] * tasks, np.empty(len(matrices), np.int64)
-        for i in sorted(range(len(matrices)), key=lambda i: -int(shapes[i, 0] * shapes[i].prod())):  # the largest first, to whoever has least
-            owners[i] = np.argmin(load)
-            load[owners[i]] += int(shapes[i, 0] * shapes[i].prod())
-        _newton_schulz(places, shapes, owners, len(matrices), *map(float, coefficients), iterations, tasks=tasks)
-        return
-    c0, c1, c2 = coefficients
-    for x in matrices:
-        x /= x.dtype.type(np.sqrt(np.sum(x.astype(np.float64) ** 2)) + 1e-7)
-        for _ in range(iterations):
-            a = x @ x.T
-            x[...] = c0 * x + (c1 * a + c2 * (a @ a)) @ x
+# --- Muon's orthogonal matrices
+
+
+@inner
+def times_its_transpose(alpha, x, m, n, beta, c):
+    """C (m, m) = alpha x x^T + beta C with x (m, n): symmetric, so the half above the diagonal blocks is mirrored, not computed."""
+    block = (m + SYMMETRIC_BLOCKS - 1) // SYMMETRIC_BLOCKS
+    for top in range(0, m, block):
+        rows = min(block, m - top)
+        gemm(False, True, rows, top + rows, n, alpha, row_address(x, top, n), n, x, n, beta, row_address(c, top, m), m)
+    entries = floats(c, m * m)
+    for i in range(m):
+        for j in range(i + 1, m):
+            entries[i * m + j] = entries[j * m + i]
 
 
 @task
-def _newton_schulz(t, tasks, places, shapes, owners, count, c0: float, c1: float, c2: float, iterations):
-    place, shape, owner = integers(places, count), integers(shapes, 2 * count), integers(owners, count)
+def iterate_newton_schulz(t, tasks, addresses, shapes, owners, count, c0: float, c1: float, c2: float, iterations):
+    """`count` matrices by their addresses, shapes (count, 2); owners (count,) says which task takes each."""
+    matrix, shape, owner = integers(addresses, count), integers(shapes, 2 * count), integers(owners, count)
     for i in range(count):
         if owner[i] != t:
             continue
         m, n = shape[2 * i], shape[2 * i + 1]
-        x = floats(place[i], m * n)
+        x = floats(matrix[i], m * n)
         scale = f32(1 / (math.sqrt(sum_of_squares(x)) + 1e-7))
         for j in range(m * n):
             x[j] *= scale
@@ -108,68 +173,25 @@ def _newton_schulz(t, tasks, places, shapes, owners, count, c0: float, c1: float
         keep_alive(y)
 
 
-@inner
-def times_its_transpose(alpha, x, m, n, beta, c):
-    """C (m, m) = alpha x x^T + beta C, which is symmetric: of blocks off the diagonal one half is computed and mirrored."""
-    block = (m + BLOCKS - 1) // BLOCKS
-    for top in range(0, m, block):
-        rows = min(block, m - top)
-        gemm(False, True, rows, top + rows, n, alpha, x + 4 * top * n, n, x, n, beta, c + 4 * top * m, m)
-    entries = floats(c, m * m)
-    for i in range(m):
-        for j in range(i + 1, m):
-            entries[i * m + j] = entries[j * m + i]
+def newton_schulz(matrices: list[np.ndarray], coefficients: tuple[float, float, float], iterations: int) -> None:
+    """x = x / |x|, then x = c0 x + (c1 a + c2 a a) x with a = x x^T; each x (m, n) is contiguous with m <= n.
 
-
-@task
-def _gather(t, tasks, places, starts, count, flat, n, sums):
-    """flat = the gradients that lie at `places`, one after the other (0: none there); sums[c] = the squares of its chunk c."""
-    chunks = (n + CHUNK - 1) // CHUNK
-    place, start, total = integers(places, count), integers(starts, count + 1), reals(sums, chunks)
-    j = 0
-    for c in range(part(t, tasks, chunks, 1), part(t + 1, tasks, chunks, 1)):
-        at, end = c * CHUNK, min(n, (c + 1) * CHUNK)
-        while at < end:
-            while start[j + 1] <= at:
-                j += 1
-            stop = min(end, start[j + 1])
-            if place[j]:
-                copy_floats(flat + 4 * at, place[j] + 4 * (at - start[j]), stop - at)
-            else:
-                clear_floats(flat + 4 * at, stop - at)
-            at = stop
-        total[c] = sum_of_squares(floats(flat + 4 * c * CHUNK, end - c * CHUNK))
-
-
-@inner
-def sum_of_squares(x):
-    total = 0.0
-    for i in range(x.size):
-        total += float(x[i]) * float(x[i])
-    return total
-
-
-@task
-def _adam(t, tasks, p, g, m, v, n, lr: float, b1: float, b2: float, eps: float, keep: float, root: float):
-    first, last = part(t, tasks, n, 16), part(t + 1, tasks, n, 16)
-    P, G, M, V = at(p, first, last), at(g, first, last), at(m, first, last), at(v, first, last)
-    lr32, first_rate, second_rate = f32(lr), f32(b1), f32(b2)
-    for i in range(P.size):
-        mean = first_rate * M[i] + (f32(1) - first_rate) * G[i]
-        square = second_rate * V[i] + (f32(1) - second_rate) * G[i] * G[i]
-        P[i] = f32(keep) * P[i] - lr32 * mean / (np.sqrt(square) * f32(root) + f32(eps))
-        M[i], V[i] = mean, square
-
-
-@task
-def _move_towards(t, tasks, a, b, n, rate: float):
-    first, last = part(t, tasks, n, 16), part(t + 1, tasks, n, 16)
-    x, y = at(a, first, last), at(b, first, last)
-    for i in range(x.size):
-        x[i] += f32(rate) * (y[i] - x[i])
-
-
-@inner
-def at(place, first, last):
-    """Entries first to last of the floats at an address."""
-    return floats(place + 4 * first, last - first)
+    An odd polynomial in x acts on its singular values alone; this one brings all of them near 1 (Jordan et al. 2024).
+    """
+    if _is_served(*matrices):
+        shapes = np.array([x.shape for x in matrices], np.int64)
+        addresses = np.array([address_of(x) for x in matrices], np.int64)
+        tasks = min(get_threads(), len(matrices))
+        work = [int(m * m * n) for m, n in shapes]
+        load, owners = [0] * tasks, np.empty(len(matrices), np.int64)
+        for i in sorted(range(len(matrices)), key=lambda i: -work[i]):  # the largest first, to whoever has least
+            owners[i] = np.argmin(load)
+            load[owners[i]] += work[i]
+        iterate_newton_schulz(addresses, shapes, owners, len(matrices), *map(float, coefficients), iterations, tasks=tasks)
+        return
+    c0, c1, c2 = coefficients
+    for x in matrices:
+        x /= x.dtype.type(np.sqrt(np.sum(x.astype(np.float64) ** 2)) + 1e-7)
+        for _ in range(iterations):
+            a = x @ x.T
+            x[...] = c0 * x + (c1 * a + c2 * (a @ a)) @ x
