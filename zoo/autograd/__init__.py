@@ -19,6 +19,4 @@ from .operations.recurrence import *
 from .operations.loss import *
 from .operations.quantised import dequantise, quantised_embedding, quantised_linear, side_by_side
 from .runtime import get_threads, set_threads
-from .kernels import activation as _activation, arithmetic as _arithmetic, attention as _attention  # each attaches its kernels
-from .kernels import blocks as _blocks, convolution as _convolution, linear as _linear, loss as _loss, quantised as _quantised
-from .kernels import normalisation as _normalisation, recurrence as _recurrence, self_attention as _self_attention
+from . import kernels as _kernels  # which attach themselves to the operations
