@@ -1,24 +1,78 @@
-"""Kernels of group norm.
+"""Kernels of group norm, over each image's groups of channels, with the SiLU that a residual block applies next.
 
-The statistics of a row, or of a few rows, are taken while it lies in the nearest cache: first the mean, then the squares around
-it, as the definition does. What is kept for the way back is two numbers a row, group or channel; the normal values are made anew.
+x (images, ..., channels) is contiguous float32; as in batch norm, several pixels are taken as one wide row. Each image is the work
+of one thread: its statistics are those of its columns, added up over pixels and over the channels of a group. The mean and
+1 / deviation of each image's channels are saved for backward, which is that of batch norm with groups in place of channels.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from ..operations.normalisation import group_norm
 from ..runtime.compiling import inner, sigmoidf
-from ..runtime.tasks import floats, is_float32, part, task, tasks_for
-from .batch_norm import _pixels, affine_row, affine_row_backward, column_statistics, sums_row
+from ..runtime.tasks import floats, is_float32, part, row, row_address, task, tasks_for
+from .arithmetic import ROWS_PER_SUM
+from .batch_norm import add_gradient_sums, column_statistics, pixels_per_row
 
 f32 = np.float32
 
 
-# --- over each image's groups of channels
+class Sizes(NamedTuple):
+    images: int
+    rows: int  # wide rows of an image
+    wide: int  # floats of a wide row
+    channels: int
+    groups: int
+    silu: bool  # whether it follows
+
+
+# --- between channels, groups and wide rows
+
+
+@inner
+def add_pixels(wide_row, total):
+    """total (channels,) += each pixel of a wide row"""
+    n = total.size
+    for first in range(0, wide_row.size, n):
+        pixel = wide_row[first : first + n]
+        for j in range(n):
+            total[j] += pixel[j]
+
+
+@inner
+def repeat(channels, wide_row):
+    """A wide row whose pixels are all alike"""
+    n = channels.size
+    for first in range(0, wide_row.size, n):
+        pixel = wide_row[first : first + n]
+        for j in range(n):
+            pixel[j] = channels[j]
+
+
+@inner
+def share_by_group(channels, groups, divisor):
+    """Each channel gets its group's sum / divisor."""
+    size = channels.size // groups
+    for k in range(groups):
+        total = f32(0)
+        for j in range(k * size, (k + 1) * size):
+            total += channels[j]
+        for j in range(k * size, (k + 1) * size):
+            channels[j] = total / divisor
+
+
+# --- forward
+
+
+@inner
+def affine_row(x, y, mean, factor, bias):
+    """y = (x - mean) factor + bias"""
+    for j in range(x.size):
+        y[j] = (x[j] - mean[j]) * factor[j] + bias[j]
 
 
 @inner
@@ -29,8 +83,53 @@ def affine_silu_row(x, y, mean, factor, bias):
 
 
 @inner
+def image_forward(x, y, gain, bias, means, inverses, mean, squares, factor, sizes, eps):
+    """One image x, y (rows, wide); means, inverses (channels,) become those of each channel's group; all others (wide,), three scratch."""
+    rows, wide, n, groups = sizes.rows, sizes.wide, sizes.channels, sizes.groups
+    column_statistics(x, rows, wide, mean, squares)
+    columns = f32(n // groups * (wide // n))  # of a group
+    for j in range(n):
+        means[j] = inverses[j] = f32(0)
+    add_pixels(mean, means)
+    share_by_group(means, groups, columns)
+    for j in range(wide):
+        factor[j] = mean[j]
+    repeat(means, mean)
+    for j in range(wide):  # from squares around the column's mean, in factor here, to squares around the group's
+        squares[j] += f32(rows) * (factor[j] - mean[j]) * (factor[j] - mean[j])
+    add_pixels(squares, inverses)
+    share_by_group(inverses, groups, columns * f32(rows))
+    for j in range(n):
+        inverses[j] = f32(1) / math.sqrt(inverses[j] + eps)
+    repeat(inverses, factor)
+    for j in range(wide):
+        factor[j] *= gain[j]
+    for i in range(rows):
+        if sizes.silu:
+            affine_silu_row(row(x, i, wide), row(y, i, wide), mean, factor, bias)
+        else:
+            affine_row(row(x, i, wide), row(y, i, wide), mean, factor, bias)
+
+
+@task
+def group_norm_forward(t, tasks, x, gain, bias, y, means, inverses, sizes: Sizes, eps: float):
+    """x, y (images, rows, wide), gain, bias (channels,); means, inverses (images, channels)"""
+    rows, wide, n = sizes.rows, sizes.wide, sizes.channels
+    mean, squares, factor = np.empty(wide, np.float32), np.empty(wide, np.float32), np.empty(wide, np.float32)
+    gains, biases = np.empty(wide, np.float32), np.empty(wide, np.float32)
+    repeat(floats(gain, n), gains)
+    repeat(floats(bias, n), biases)
+    for i in range(part(t, tasks, sizes.images, 1), part(t + 1, tasks, sizes.images, 1)):
+        image_x, image_y = row_address(x, i, rows * wide), row_address(y, i, rows * wide)
+        image_forward(image_x, image_y, gains, biases, row(means, i, n), row(inverses, i, n), mean, squares, factor, sizes, f32(eps))
+
+
+# --- backward
+
+
+@inner
 def silu_row_backward(g, x, d, mean, factor, bias):
-    """d = g times the derivative of silu at the normal values, which are made once more"""
+    """d = g times the derivative of silu, for which what went into it is computed once more"""
     for j in range(d.size):
         z = (x[j] - mean[j]) * factor[j] + bias[j]
         s = sigmoidf(z)
@@ -38,144 +137,75 @@ def silu_row_backward(g, x, d, mean, factor, bias):
 
 
 @inner
-def fold(row, total):
-    """total += each pixel of a wide row"""
-    n = total.size
-    for pixel in range(0, row.size, n):
-        part = row[pixel : pixel + n]
-        for j in range(n):
-            total[j] += part[j]
+def affine_row_backward(d, x, dx, mean, factor, mean_h, slope):
+    """dx = h - mean_h - (x - mean) slope with h = factor d"""
+    for j in range(d.size):
+        dx[j] = factor[j] * d[j] - mean_h[j] - (x[j] - mean[j]) * slope[j]
 
 
 @inner
-def share_group(values, groups, divisor):
-    """Each channel gets its group's sum / divisor."""
-    size = values.size // groups
-    for k in range(groups):
-        total = f32(0)
-        for j in range(k * size, (k + 1) * size):
-            total += values[j]
-        for j in range(k * size, (k + 1) * size):
-            values[j] = total / divisor
+def affine_row_backward_in_place(dx, x, mean, factor, mean_h, slope):
+    """The same where dx holds d: a loop of its own, because arrays that overlap aren't vectorised."""
+    for j in range(dx.size):
+        dx[j] = factor[j] * dx[j] - mean_h[j] - (x[j] - mean[j]) * slope[j]
 
 
 @inner
-def repeat(channels, row):
-    """A wide row whose pixels are all alike"""
-    n = channels.size
-    for pixel in range(0, row.size, n):
-        part = row[pixel : pixel + n]
-        for j in range(n):
-            part[j] = channels[j]
-
-
-@inner
-def group_image(x, y, gain, bias, means, inverses, mean, spread, factor, rows, wide, n, groups, eps, with_silu):
-    """One image of `rows` wide rows; leaves mean and 1 / deviation of each channel's group."""
-    column_statistics(x, rows, wide, mean, spread)
-    columns = f32(n // groups * (wide // n))
-    for j in range(n):
-        means[j] = inverses[j] = f32(0)
-    fold(mean, means)
-    share_group(means, groups, columns)
-    for j in range(wide):
-        factor[j] = mean[j]
-    repeat(means, mean)
-    for j in range(wide):
-        spread[j] += f32(rows) * (factor[j] - mean[j]) * (factor[j] - mean[j])
-    fold(spread, inverses)
-    share_group(inverses, groups, columns * f32(rows))
-    for j in range(n):
-        inverses[j] = f32(1) / math.sqrt(inverses[j] + eps)
-    repeat(inverses, factor)
-    for j in range(wide):
-        factor[j] *= gain[j]
-    for i in range(rows):
-        source, target = floats(x + 4 * i * wide, wide), floats(y + 4 * i * wide, wide)
-        if with_silu:
-            affine_silu_row(source, target, mean, factor, bias)
-        else:
-            affine_row(source, target, mean, factor, bias)
-
-
-@task
-def group_norm_forward(t, tasks, x, gain, bias, y, means, inverses, images, rows, wide, n, groups, with_silu, eps: float):
-    """x, y (images, rows, wide); means, inverses (images, n)"""
-    mean, spread, factor = np.empty(wide, np.float32), np.empty(wide, np.float32), np.empty(wide, np.float32)
-    gains, biases = np.empty(wide, np.float32), np.empty(wide, np.float32)
-    repeat(floats(gain, n), gains)
-    repeat(floats(bias, n), biases)
-    for i in range(part(t, tasks, images, 1), part(t + 1, tasks, images, 1)):
-        at, kept = 4 * i * rows * wide, 4 * i * n
-        group_image(
-            x + at, y + at, gains, biases, floats(means + kept, n), floats(inverses + kept, n),
-            mean, spread, factor, rows, wide, n, groups, f32(eps), with_silu,
-        )  # fmt: skip
-
-
-@inner
-def group_image_backward(g, x, gain, bias, means, inverses, dx, dgain, dbias, work, rows, wide, n, groups, with_silu):
-    """One image; work (4 wide + 2 n) is scratch."""
-    mean, factor, level, slope = work[:wide], work[wide : 2 * wide], work[2 * wide : 3 * wide], work[3 * wide : 4 * wide]
-    levels, slopes = work[4 * wide : 4 * wide + n], work[4 * wide + n :]
+def image_backward(g, x, gain, bias, means, inverses, dx, dgain, dbias, scratch, sizes):
+    """One image g, x, dx (rows, wide); gain, bias (wide,); means, inverses, dgain, dbias (channels,); scratch (4 wide + 2 channels,)"""
+    rows, wide, n, groups = sizes.rows, sizes.wide, sizes.channels, sizes.groups
+    mean, factor = scratch[:wide], scratch[wide : 2 * wide]
+    wide_d, wide_dx = scratch[2 * wide : 3 * wide], scratch[3 * wide : 4 * wide]  # sums of d and d (x - mean), later mean_h and slope
+    sum_d, sum_dx = scratch[4 * wide : 4 * wide + n], scratch[4 * wide + n :]
     repeat(means, mean)
     repeat(inverses, factor)
     for j in range(wide):
         factor[j] *= gain[j]
     for j in range(n):
-        levels[j] = slopes[j] = f32(0)
-    for first in range(0, rows, 64):  # so that rounding doesn't pile up
+        sum_d[j] = sum_dx[j] = f32(0)
+    for first in range(0, rows, ROWS_PER_SUM):
         for j in range(wide):
-            level[j] = slope[j] = f32(0)
-        for i in range(first, min(first + 64, rows)):
-            at = 4 * i * wide
-            if with_silu:  # dx holds the gradient of what went into silu
-                silu_row_backward(floats(g + at, wide), floats(x + at, wide), floats(dx + at, wide), mean, factor, bias)
-            sums_row(floats((dx if with_silu else g) + at, wide), floats(x + at, wide), mean, level, slope)
-        fold(level, levels)
-        fold(slope, slopes)
+            wide_d[j] = wide_dx[j] = f32(0)
+        for i in range(first, min(first + ROWS_PER_SUM, rows)):
+            if sizes.silu:  # dx holds d meanwhile
+                silu_row_backward(row(g, i, wide), row(x, i, wide), row(dx, i, wide), mean, factor, bias)
+            add_gradient_sums(row(dx if sizes.silu else g, i, wide), row(x, i, wide), mean, wide_d, wide_dx)
+        add_pixels(wide_d, sum_d)
+        add_pixels(wide_dx, sum_dx)
     for j in range(n):
-        dbias[j] += levels[j]
-        dgain[j] += slopes[j] * inverses[j]
-        levels[j] *= gain[j]
-        slopes[j] *= gain[j]
-    entries = f32(n // groups * (wide // n) * rows)
-    share_group(levels, groups, entries)
-    share_group(slopes, groups, entries)
+        dbias[j] += sum_d[j]
+        dgain[j] += sum_dx[j] * inverses[j]
+        sum_d[j] *= gain[j]
+        sum_dx[j] *= gain[j]
+    entries = f32(n // groups * (wide // n) * rows)  # of a group
+    share_by_group(sum_d, groups, entries)
+    share_by_group(sum_dx, groups, entries)
     for j in range(n):
-        levels[j] *= inverses[j]
-        slopes[j] *= inverses[j] * inverses[j] * inverses[j]
-    repeat(levels, level)
-    repeat(slopes, slope)
+        sum_d[j] *= inverses[j]
+        sum_dx[j] *= inverses[j] * inverses[j] * inverses[j]
+    repeat(sum_d, wide_d)
+    repeat(sum_dx, wide_dx)
     for i in range(rows):
-        at = 4 * i * wide
-        back_row(floats(g + at, wide), floats(x + at, wide), floats(dx + at, wide), mean, factor, level, slope, with_silu)
-
-
-@inner
-def back_row(g, x, dx, mean, factor, level, slope, in_place):
-    if in_place:  # g is dx: told apart, because arrays that overlap aren't vectorised
-        for j in range(dx.size):
-            dx[j] = factor[j] * dx[j] - level[j] - (x[j] - mean[j]) * slope[j]
-    else:
-        affine_row_backward(g, x, dx, mean, factor, level, slope)
+        if sizes.silu:
+            affine_row_backward_in_place(row(dx, i, wide), row(x, i, wide), mean, factor, wide_d, wide_dx)
+        else:
+            affine_row_backward(row(g, i, wide), row(x, i, wide), row(dx, i, wide), mean, factor, wide_d, wide_dx)
 
 
 @task
-def group_norm_backward(t, tasks, g, x, gain, bias, means, inverses, dx, dgains, dbiases, images, rows, wide, n, groups, with_silu):
-    """dgains, dbiases (tasks, n): what each task adds up."""
-    work, dgain, dbias = np.empty(4 * wide + 2 * n, np.float32), floats(dgains + 4 * t * n, n), floats(dbiases + 4 * t * n, n)
+def group_norm_backward(t, tasks, g, x, gain, bias, means, inverses, dx, dgains, dbiases, sizes: Sizes):
+    """g, x, dx (images, rows, wide), gain, bias (channels,), means, inverses (images, channels); dgains, dbiases (tasks, channels)"""
+    rows, wide, n = sizes.rows, sizes.wide, sizes.channels
+    scratch, dgain, dbias = np.empty(4 * wide + 2 * n, np.float32), row(dgains, t, n), row(dbiases, t, n)
     gains, biases = np.empty(wide, np.float32), np.empty(wide, np.float32)
     repeat(floats(gain, n), gains)
     repeat(floats(bias, n), biases)
     for j in range(n):
         dgain[j], dbias[j] = f32(0), f32(0)
-    for i in range(part(t, tasks, images, 1), part(t + 1, tasks, images, 1)):
-        at, kept = 4 * i * rows * wide, 4 * i * n
-        group_image_backward(
-            g + at, x + at, gains, biases, floats(means + kept, n), floats(inverses + kept, n),
-            dx + at, dgain, dbias, work, rows, wide, n, groups, with_silu,
-        )  # fmt: skip
+    for i in range(part(t, tasks, sizes.images, 1), part(t + 1, tasks, sizes.images, 1)):
+        image = rows * wide
+        image_backward(row_address(g, i, image), row_address(x, i, image), gains, biases, row(means, i, n), row(inverses, i, n),
+                       row_address(dx, i, image), dgain, dbias, scratch, sizes)  # fmt: skip
 
 
 @group_norm.forward
@@ -184,11 +214,11 @@ def _(x, gain, bias, *, groups, eps, activation):
         return NotImplemented
     images, n = x.shape[0], x.shape[-1]
     space = x.size // (images * n)
-    pixels = _pixels(space, n)
+    pixels = pixels_per_row(space, n)
     y = np.empty(x.shape, f32)
     means, inverses = np.empty((2, images, n), f32)
-    sizes = (images, space // pixels, pixels * n, n, groups, activation == "silu")
-    group_norm_forward(x, gain, bias, y, means, inverses, *sizes, float(eps), tasks=min(images, tasks_for(x.size)))
+    sizes = Sizes(images, space // pixels, pixels * n, n, groups, activation == "silu")
+    group_norm_forward(x, gain, bias, y, means, inverses, sizes, float(eps), tasks=min(images, tasks_for(x.size)))
     return y, (means, inverses, sizes)
 
 
@@ -198,5 +228,5 @@ def _(g, _y, saved, x, gain, bias, *, needs, groups, eps, activation):
     dx = np.empty(x.shape, f32)
     tasks = min(x.shape[0], tasks_for(x.size))
     dgains, dbiases = np.empty((2, tasks, x.shape[-1]), f32)
-    group_norm_backward(g, x, gain, bias, means, inverses, dx, dgains, dbiases, *sizes, tasks=tasks)
+    group_norm_backward(g, x, gain, bias, means, inverses, dx, dgains, dbiases, sizes, tasks=tasks)
     return dx, dgains.sum(0), dbiases.sum(0)

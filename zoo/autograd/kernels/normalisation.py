@@ -1,7 +1,12 @@
 """Kernels of layer norm and RMS norm, and of dropout.
 
-The statistics of a row, or of a few rows, are taken while it lies in the nearest cache: first the mean, then the squares around
-it, as the definition does. What is kept for the way back is two numbers a row, group or channel; the normal values are made anew.
+x is contiguous float32, seen as rows of its last axis. A row's statistics are taken while it lies in the nearest cache: first the
+mean, then the squares around it, as the definition does. Only the mean and 1 / deviation of each row are saved for backward, which
+computes the normal values z = (x - mean) / deviation once more.
+
+Of y = gain z + bias, backward is (Ba et al. 2016): z doesn't change if a row is shifted or scaled, so from h = g gain, the gradient
+of z, what points in those two directions is taken out: dx = (h - mean of h - z mean of h z) / deviation. RMS norm isn't blind to a
+shift, and keeps the mean of h.
 """
 
 from __future__ import annotations
@@ -12,12 +17,13 @@ import numpy as np
 
 from ..operations.normalisation import dropout, layer_norm, rms_norm
 from ..runtime.compiling import inner, uniform
-from ..runtime.tasks import floats, is_float32, part, task, tasks_for
+from ..runtime.tasks import RUN_FLOATS, floats, is_float32, part, row, span, task, tasks_for
+from .arithmetic import ROWS_PER_SUM
 
 f32 = np.float32
 
 
-# --- over the last axis
+# --- layer norm and RMS norm
 
 
 @inner
@@ -43,51 +49,49 @@ def normal_row(x, y, gain, bias, centred, eps):
 
 
 @task
-def row_norm_forward(t, tasks, x, gain, bias, y, means, inverses, rows, n, centred, eps: float):
-    kept_mean, kept_inverse = floats(means, rows), floats(inverses, rows)
-    factor, shift = floats(gain, n), floats(bias, n if bias else 0)
+def row_norm_forward(t, tasks, x, gain, bias, y, means, inverses, rows, n, centred: bool, eps: float):
+    """x, y (rows, n), gain (n,), bias (n,) or 0 for none; means, inverses (rows,) are each row's mean and 1 / deviation"""
+    mean, inverse = floats(means, rows), floats(inverses, rows)
+    gains, biases = floats(gain, n), floats(bias, n if bias else 0)
     for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
-        mean, inverse = normal_row(floats(x + 4 * i * n, n), floats(y + 4 * i * n, n), factor, shift, centred, f32(eps))
-        kept_mean[i], kept_inverse[i] = mean, inverse
+        mean[i], inverse[i] = normal_row(row(x, i, n), row(y, i, n), gains, biases, centred, f32(eps))
 
 
 @inner
 def normal_row_backward(g, x, gain, mean, inverse, dx, dgain, dbias, centred):
     """dx = (h - mean of h - z mean of h z) / deviation with h = g gain and z the normal values; adds to dgain and dbias."""
     n = f32(x.size)
-    level, slope = f32(0), f32(0)
+    mean_h, mean_hz = f32(0), f32(0)
     for j in range(x.size):
         z = (x[j] - mean) * inverse
         h = g[j] * gain[j]
-        level += h
-        slope += h * z
+        mean_h += h
+        mean_hz += h * z
         dgain[j] += g[j] * z
         dbias[j] += g[j]
-    level = level / n if centred else f32(0)
-    slope /= n
+    mean_h = mean_h / n if centred else f32(0)
+    mean_hz /= n
     for j in range(x.size):
-        dx[j] = (g[j] * gain[j] - level - (x[j] - mean) * inverse * slope) * inverse
+        dx[j] = (g[j] * gain[j] - mean_h - (x[j] - mean) * inverse * mean_hz) * inverse
 
 
 @task
-def row_norm_backward(t, tasks, g, x, gain, means, inverses, dx, dgains, dbiases, rows, n, centred):
-    """dgains, dbiases (tasks, n): what each task adds up."""
-    factor, kept_mean, kept_inverse = floats(gain, n), floats(means, rows), floats(inverses, rows)
-    dgain, dbias = floats(dgains + 4 * t * n, n), floats(dbiases + 4 * t * n, n)
-    part_gain, part_bias = np.empty(n, np.float32), np.empty(n, np.float32)
+def row_norm_backward(t, tasks, g, x, gain, means, inverses, dx, dgains, dbiases, rows, n, centred: bool):
+    """g, x, dx (rows, n); dgains, dbiases (tasks, n): what each task adds up."""
+    gains, mean, inverse = floats(gain, n), floats(means, rows), floats(inverses, rows)
+    dgain, dbias = row(dgains, t, n), row(dbiases, t, n)
+    dgain_part, dbias_part = np.empty(n, np.float32), np.empty(n, np.float32)
     for j in range(n):
         dgain[j], dbias[j] = f32(0), f32(0)
     last = part(t + 1, tasks, rows, 1)
-    for first in range(part(t, tasks, rows, 1), last, 64):  # 64 rows at a time so that rounding doesn't pile up
+    for first in range(part(t, tasks, rows, 1), last, ROWS_PER_SUM):
         for j in range(n):
-            part_gain[j], part_bias[j] = f32(0), f32(0)
-        for i in range(first, min(first + 64, last)):
-            at = 4 * i * n
-            a, b, d = floats(g + at, n), floats(x + at, n), floats(dx + at, n)
-            normal_row_backward(a, b, factor, kept_mean[i], kept_inverse[i], d, part_gain, part_bias, centred)
+            dgain_part[j], dbias_part[j] = f32(0), f32(0)
+        for i in range(first, min(first + ROWS_PER_SUM, last)):
+            normal_row_backward(row(g, i, n), row(x, i, n), gains, mean[i], inverse[i], row(dx, i, n), dgain_part, dbias_part, centred)
         for j in range(n):
-            dgain[j] += part_gain[j]
-            dbias[j] += part_bias[j]
+            dgain[j] += dgain_part[j]
+            dbias[j] += dbias_part[j]
 
 
 def _row_norm(x, gain, bias, centred, eps):
@@ -133,13 +137,12 @@ def _(g, _y, saved, x, gain, *, needs, eps):
 
 @task
 def drop(t, tasks, x, y, n, seed, p: float):
-    """y = x / (1 - p) where the random number of the entry's position is at least p, else 0"""
-    first = part(t, tasks, n, 16)
-    count = part(t + 1, tasks, n, 16) - first
-    a, b = floats(x + 4 * first, count), floats(y + 4 * first, count)
-    least, scale = f32(p), f32(1) / f32(1 - p)
-    for j in range(count):
-        b[j] = a[j] * scale if uniform(seed, first + j) >= least else a[j] * f32(0)
+    """y (n,) = x / (1 - p) where the random number of the entry's position is at least p, else 0"""
+    first, last = part(t, tasks, n, RUN_FLOATS), part(t + 1, tasks, n, RUN_FLOATS)
+    x_part, y_part = span(x, first, last), span(y, first, last)
+    threshold, scale = f32(p), f32(1) / f32(1 - p)
+    for j in range(y_part.size):
+        y_part[j] = x_part[j] * scale if uniform(seed, first + j) >= threshold else x_part[j] * f32(0)
 
 
 def _drop(x, p, seed):
