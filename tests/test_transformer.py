@@ -99,7 +99,7 @@ def test_how_many_threads_write_does_not_change_a_bit(fields, rng, monkeypatch):
         """The logits behind all ids but the first four, written by so many threads; run: in place of the pool."""
         found = []
         with monkeypatch.context() as patched:
-            patched.setattr(decoding, "SHARE", 1)
+            patched.setattr(decoding, "MIN_SHARED_FLOATS", 1)
             patched.setattr(decoding, "get_threads", lambda: threads)
             _, state = model.begin(np.array(ids[:4]), room=20)
             assert state.decoder.threads == threads
@@ -130,7 +130,7 @@ def test_weights_that_move_are_found_again(rng):
     _, state = model.begin(ids[:5], room=4)
     for p in model.parameters():
         p.data = p.data.copy()  # elsewhere, and then the old memory is overwritten
-    for _, old in state.decoder.plan.weights if state.decoder else ():
+    for _, old in state.decoder.plan.tensors if state.decoder else ():
         old[...] = np.nan
     logits, _ = model.advance(int(ids[5]), state)
     np.testing.assert_allclose(logits, model(ids[None]).data[0, -1], atol=2e-5)

@@ -270,9 +270,9 @@ class Transformer(LanguageModel):
         if n == cache.room:
             state = self._resized(state, min(self.config.window, 2 * n))
             cache, _, decoder = state
-        if decoder is not None and not decoder.plan.holds():
+        if decoder is not None and not decoder.plan.is_current():
             decoder = decoding.decoder(self, cache)
-        if decoder is None or not decoding.serves():
+        if decoder is None or not decoding.is_available():
             return self._last_logits(np.array([token]), cache, n), DecodingState(cache, n + 1, decoder)
         cache.ids[n] = token
         return decoder(token, n), DecodingState(cache, n + 1, decoder)

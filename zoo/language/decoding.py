@@ -1,259 +1,360 @@
 """One token through a whole transformer, as one kernel.
 
 While writing, every matrix product has a single row, and a step of a small model is a few hundred microseconds of calls around
-some fifty of arithmetic.  So the row goes through all layers in one call.  It reads the weights where they are, adds a row
-to the cache, and computes what `Transformer.__call__` defines: `test_decoded_logits_equal_the_definition`.
+some fifty of arithmetic.  So the row goes through all layers in one call.  It reads the weights where they are, of 32 bits or of 4 and 8,
+adds a row to the cache, and computes what `Transformer.__call__` defines: `test_decoded_logits_equal_the_definition`.
 
 What is left is the time to read the weights, and each thread reads a part of them: its columns of one matrix, and the same rows of the
-next (Shoeybi et al. 2019, section 3).  So a thread team has two barriers a layer.  Sums are cut into the same pieces whatever its size, and added
-up in the same order: no result depends on it.
+next (Shoeybi et al. 2019, section 3).  So a thread team has two barriers a layer.  Sums are split at the same places whatever the team's
+size, and added up in the same order: no result depends on it.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ..autograd import Tensor
 from ..autograd.kernels.activation import CODES, activate
+from ..autograd.kernels.quantised import multiply_groups, prepare_row
+from ..autograd.operations.quantised import BLOCK, BYTES, GROUP, quantised_embedding
 from ..autograd.runtime.compiling import inner, separate
 from ..autograd.runtime.native import add_row_times_matrix, clear_floats, copy_floats, expf, row_times_narrow_matrix, row_times_rows
 from ..autograd.runtime.switch import kernels_enabled
-from ..autograd.runtime.tasks import address_of, floats, integers, task
-from ..autograd.runtime.tasks import part as part_of
+from ..autograd.runtime.tasks import FLOAT_BYTES, RUN_FLOATS, Address, address_of, at, floats, integer_row, part, row, row_address, task
 from ..autograd.runtime.team import WORDS, barrier, join
 from ..autograd.runtime.threads import get_threads
-from ..autograd.tensor import state as watched
-from ..nn import Embedding, LayerNorm, Linear, RMSNorm
-from .cache import Cache
-
-Transformer = Any  # zoo.transformer's, which imports this module
+from ..autograd.tensor import state as tracing
+from ..nn import Embedding, LayerNorm, Linear, QuantisedEmbedding, QuantisedLinear, RMSNorm
 
 f32 = np.float32
 # Floats between the rows that a token is computed in.  Where two rows begin within a few registers of each other, LLVM takes them
 # for one that might overlap, and runs a loop that rounds differently: results would depend on where memory happened to be free.
-APART = 256
-COLUMNS = 14  # of a plan's table
-PIECES = 8  # into which a sum is cut at most
-SHARE = 1 << 17  # floats of the matrices that are worth another thread
+ROW_GAP_FLOATS = 256
+MAX_SPLITS = 8  # of a sum that threads share
+SPLIT_FLOATS = 64  # the least of a sum's terms that make a split
+MIN_SHARED_FLOATS = 1 << 17  # of the matrices that are worth another thread
 NO_ROTATION = (np.zeros((1, 0), f32),) * 2
 
+# How a matrix lies in memory: float32 of (inputs, outputs); float32 of (outputs, inputs), as an embedding; blocks of 4 or 8 bits
+BY_INPUTS, BY_OUTPUTS, FOUR_BITS, EIGHT_BITS = 0, 1, 4, 8
+KINDS = {"Q4_1": FOUR_BITS, "Q8_0": EIGHT_BITS}
+GROUP_BYTES = {kind: GROUP * size for kind, size in BYTES.items()}  # of a block of sixteen rows
+FOUR_BIT_BYTES, EIGHT_BIT_BYTES = GROUP_BYTES["Q4_1"], GROUP_BYTES["Q8_0"]
 
-def spaced(n):
+# Words of a plan's table: norms have an address and a bias, matrices an address, a kind and a bias; 0 where there is none
+NORM_1, PACKING, OUTPUT, NORM_2, GATE, UP, DOWN, LAYER_WORDS = 0, 2, 5, 8, 10, 13, 16, 19
+POSITIONS, LAST_NORM, HEAD = 0, 1, 3  # of its first row
+
+
+class Sizes(NamedTuple):
+    """What a model's configuration says, as the kernel reads it."""
+
+    width: int
+    heads: int
+    key_value_heads: int
+    head_width: int
+    hidden: int
+    symbols: int
+    layers: int
+    room: int  # tokens that the cache has room for
+    rotary: int  # cosines of a position; 0: none
+    rms: bool
+    activation: int
+    eps: float
+
+
+class Rows(NamedTuple):
+    """Where a token is computed."""
+
+    shared: Address  # splits of sums, which all threads add up
+    own_floats: int  # of each thread's rows behind them
+
+
+def row_pitch(n):
     """Floats from the beginning of a row of n floats to that of the next."""
-    return (n + 15) // 16 * 16 + APART
+    return (n + 15) // 16 * 16 + ROW_GAP_FLOATS
 
 
-rounded = inner(spaced)
+pitch = inner(row_pitch)
+
+
+class Unavailable(Exception):
+    """The model has layers that the kernel doesn't know."""
 
 
 class Plan:
     """Where the weights of a model lie."""
 
-    def __init__(self, model: Transformer, tensors: list[Tensor | None]):
-        self.config, self.tensors = model.config, tensors
-        self.weights: list[tuple[Tensor, np.ndarray]] = []  # with the array that each had: an address must not outlive its array
-        c, places = model.config, [self._place(tensor) for tensor in tensors]
-        sizes = [c.width, c.heads, c.key_value_heads, c.head_width, c.hidden, c.symbols, c.norm == "rms",
-                 CODES["silu" if c.mlp == "swiglu" else c.mlp]]
-        # (2 + layers, COLUMNS) of sizes, addresses of the ends, and those of each layer, 0 where there is none
-        self.table = np.array([*sizes, *[0] * 6, *places[:5], *[0] * 9, *places[5:]], np.int64).reshape(-1, COLUMNS)
-        self.eps = float(c.eps)
-        self.threads = min(PIECES, 1 + sum(array.size for _, array in self.weights) // SHARE)
+    def __init__(self, model: Any, layers: list[Any]):
+        self.config, self.layers = model.config, layers
+        self.tensors: list[tuple[Tensor, np.ndarray]] = []  # with the array that each had: an address must not outlive its array
+        self.blocks: list[tuple[Any, np.ndarray]] = []  # layers of 4 or 8 bits, likewise
+        c = model.config
+        ends = [self._place(None if model.position is None else model.position.weight), *self._norm(model.norm)]
+        ends += self._table(model.embedding) if model.output is None else self._matrix(model.output)
+        rows = [[*ends, *[0] * (LAYER_WORDS - len(ends))]]
+        for block in model.blocks:
+            attention, mlp = block.attention, block.mlp
+            rows.append([*self._norm(block.norm1), *self._matrix(attention.query_key_value), *self._matrix(attention.output),
+                         *self._norm(block.norm2), *self._matrix(mlp.gate), *self._matrix(mlp.up), *self._matrix(mlp.down)])
+        self.table = np.array(rows, np.int64)  # (1 + layers, LAYER_WORDS)
+        if self.blocks and (c.head_width % GROUP or c.heads // c.key_value_heads * c.head_width % BLOCK or c.symbols < GROUP):
+            raise Unavailable
+        size = sum(a.nbytes for _, a in (*self.tensors, *self.blocks)) // FLOAT_BYTES
+        self.threads = min(MAX_SPLITS, 1 + size // MIN_SHARED_FLOATS)
         # Floats that threads share while a token is computed, and those of the rows that each has for itself, besides its scores
-        self.shared = APART + 2 * PIECES * spaced(c.width)
+        self.shared_floats = ROW_GAP_FLOATS + 2 * MAX_SPLITS * row_pitch(c.width)
         packed, mixed = (c.heads + 2 * c.key_value_heads) * c.head_width, c.heads * c.head_width
-        self.own = sum(map(spaced, (c.width, c.width, packed, mixed, c.hidden, c.hidden, c.hidden)))
+        widest = max(c.width, mixed, c.hidden)
+        self.own_floats = sum(map(row_pitch, (c.width, c.width, packed, mixed, c.hidden, c.hidden, c.hidden, widest, widest)))
 
     def _place(self, tensor: Tensor | None) -> int:
         if tensor is None:
             return 0
         if tensor.data.dtype != f32 or not tensor.data.flags.c_contiguous:
-            raise NotServed
-        self.weights.append((tensor, tensor.data))
+            raise Unavailable
+        self.tensors.append((tensor, tensor.data))
         return address_of(tensor.data)
 
-    def holds(self) -> bool:
-        """Whether every weight still lies where it did."""
-        for tensor, array in self.weights:  # asked for every token: half of what `all` would take
+    def _norm(self, layer: Any) -> tuple[int, int]:
+        if type(layer) not in (LayerNorm, RMSNorm):
+            raise Unavailable
+        return self._place(layer.gain), self._place(getattr(layer, "bias", None))
+
+    def _matrix(self, layer: Any) -> tuple[int, int, int]:
+        """Address, kind, bias."""
+        if layer is None:
+            return 0, 0, 0
+        if type(layer) is Linear:
+            return self._place(layer.weight), BY_INPUTS, self._place(layer.bias)
+        if type(layer) is QuantisedLinear:
+            return *self._quantised(layer), self._place(layer.bias)
+        raise Unavailable
+
+    def _table(self, layer: Any) -> tuple[int, int, int]:
+        """The embedding as the output matrix."""
+        if type(layer) is Embedding:
+            return self._place(layer.weight), BY_OUTPUTS, 0
+        if type(layer) is QuantisedEmbedding:
+            return *self._quantised(layer), 0
+        raise Unavailable
+
+    def _quantised(self, layer: Any) -> tuple[int, int]:
+        self.blocks.append((layer, layer.blocks))
+        return address_of(layer.blocks), KINDS[layer.quantisation]
+
+    def is_current(self) -> bool:
+        """True while every weight still lies where it did."""
+        for tensor, array in self.tensors:  # asked for every token: half of what `all` would take
             if tensor.data is not array:
+                return False
+        for layer, array in self.blocks:
+            if layer.blocks is not array:
                 return False
         return True
 
-    def serves(self, model: Transformer, tensors: list[Tensor | None]) -> bool:
-        same = model.config is self.config and len(tensors) == len(self.tensors) and all(map(operator.is_, tensors, self.tensors))
-        return same and self.holds()
+    def fits(self, model: Any, layers: list[Any]) -> bool:
+        same = model.config is self.config and len(layers) == len(self.layers) and all(map(operator.is_, layers, self.layers))
+        return same and self.is_current()
 
 
-def _tensors(model: Transformer) -> list[Tensor | None]:
-    """The weights of the ends and of each layer, as `_decode` reads them."""
-    position, output = model.position, model.output
-    if type(model.embedding) is not Embedding:
-        raise NotServed
-    found = [model.embedding.weight, None if position is None else position.weight, *_norm(model.norm), _linear(output)[0]]
+def _layers(model: Any) -> list[Any]:
+    """The layers of the ends and of each block."""
+    layers = [model.embedding, model.position, model.norm, model.output]
     for block in model.blocks:
         attention, mlp = block.attention, block.mlp
-        if mlp is None:
-            raise NotServed
-        found += [*_norm(block.norm1), *_linear(attention.query_key_value), *_linear(attention.output),
-                  *_norm(block.norm2), *_linear(mlp.gate), *_linear(mlp.up), *_linear(mlp.down)]
-    return found
+        if mlp is None or hasattr(attention, "query_norm"):
+            raise Unavailable
+        layers += [block.norm1, attention.query_key_value, attention.output, block.norm2, mlp.gate, mlp.up, mlp.down]
+    return layers
 
 
-def _linear(layer: Any) -> tuple[Tensor | None, Tensor | None]:
-    if layer is None:
-        return None, None
-    if type(layer) is not Linear:
-        raise NotServed
-    return layer.weight, layer.bias
-
-
-def _norm(layer: Any) -> tuple[Tensor, Tensor | None]:
-    if type(layer) not in (LayerNorm, RMSNorm):
-        raise NotServed
-    return layer.gain, getattr(layer, "bias", None)
-
-
-class NotServed(Exception):
-    """The model has layers that the kernel doesn't know."""
-
-
-def decoder(model: Transformer, cache: Cache) -> Decoder | None:
-    """To write on with a cache, or None where the definition must run: somebody looks on, kernels are off, or there are other layers."""
-    if not serves():
+def decoder(model: Any, cache: Any) -> Decoder | None:
+    """To write on with a `Cache`, or None where the definition must run: a trace or patch is on, kernels are off, or there are other layers."""
+    if not is_available():
         return None
     try:
-        tensors = _tensors(model)
+        layers = _layers(model)
         plan = _plans.get(model)
-        if plan is None or not plan.serves(model, tensors):
-            plan = _plans[model] = Plan(model, tensors)
+        if plan is None or not plan.fits(model, layers):
+            plan = _plans[model] = Plan(model, layers)
         return Decoder(model, plan, cache)
-    except NotServed:
+    except Unavailable:
         return None
 
 
-_plans: WeakKeyDictionary[Transformer, Plan] = WeakKeyDictionary()  # the last one of each model: every text begins with one
+_plans: WeakKeyDictionary[Any, Plan] = WeakKeyDictionary()  # the last one of each model: every text begins with one
 
 
-def serves() -> bool:
-    return not watched.watchers and kernels_enabled()
+def is_available() -> bool:
+    return not tracing.watchers and kernels_enabled()
 
 
 class Decoder:
     """Writes one text: a plan, the cache of its keys and values, and rows to compute in, whose addresses don't change from token to token."""
 
-    def __init__(self, model: Transformer, plan: Plan, cache: Cache):
-        self.plan, c = plan, plan.config
+    def __init__(self, model: Any, plan: Plan, cache: Any):
+        self.plan, self.embedding, c = plan, model.embedding, plan.config
         cosines, sines = model.rotation(cache.room) if c.positions == "rotary" else NO_ROTATION
-        own = plan.own + spaced(cache.room)
+        own = plan.own_floats + row_pitch(cache.room)
         self.threads = min(plan.threads, get_threads())
         self.words = np.zeros(WORDS, np.int64)
-        scratch = np.empty(plan.shared + self.threads * own, f32)
-        self.kept = cache, cosines, sines, scratch  # what lies where the addresses say
-        self.arguments = _decode.arguments(plan.table, c.layers, plan.eps, cosines, sines, cosines.shape[1], cache.keys, cache.values,
-                                           cache.room, scratch, own, self.words, 0, 0, 0)
+        scratch = np.empty(plan.shared_floats + self.threads * own, f32)
+        self.memory = cache, cosines, sines, scratch  # what lies where the addresses say
+        sizes = Sizes(c.width, c.heads, c.key_value_heads, c.head_width, c.hidden, c.symbols, c.layers, cache.room, cosines.shape[1],
+                      c.norm == "rms", CODES["silu" if c.mlp == "swiglu" else c.mlp], float(c.eps))
+        self.arguments = _decode.arguments(sizes, plan.table, cosines, sines, cache.keys, cache.values, Rows(scratch, own), self.words, 0, 0, 0)
         self.place, self.symbols = self.arguments.buffer_info()[0], c.symbols
 
     def __call__(self, token: int, position: int) -> np.ndarray:
         """The logits (symbols,) behind `token`, the one at `position`, whose key and value go into the cache."""
         logits = np.empty(self.symbols, f32)
         self.words.fill(0)
-        self.arguments[-3], self.arguments[-2], self.arguments[-1] = token, position, address_of(logits)
+        embedded = self._embedded(token)
+        self.arguments[-3], self.arguments[-2], self.arguments[-1] = address_of(embedded), position, address_of(logits)
         _decode.run(self.place, self.threads)
         return logits
 
+    def _embedded(self, token: int) -> np.ndarray:
+        """The token's row of the embedding, (width,)."""
+        layer = self.embedding
+        if type(layer) is Embedding:
+            return layer.weight.data[token]
+        return np.ascontiguousarray(quantised_embedding(layer.blocks, np.array(token), kind=layer.quantisation, outputs=layer.symbols))
+
 
 @task
-def _decode(t, tasks, table, layers, eps: float, cosines, sines, turned, keys, values, room, scratch, own, words, token, position, logits):
+def _decode(t, tasks, s: Sizes, table, cosines, sines, keys, values, rows: Rows, words, embedded, position, logits):
     member, team = join(t, tasks, words)
     if member >= team:
         return
-    sizes, ends = integers(table, 8), integers(table + 8 * COLUMNS, 5)
-    width, heads, groups, d, hidden, symbols, rms, code = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6] != 0, sizes[7]
+    ends = integer_row(table, 0, LAYER_WORDS)
+    width, heads, groups, d, hidden = s.width, s.heads, s.key_value_heads, s.head_width, s.hidden
     packed_width, n, each = (heads + 2 * groups) * d, position + 1, heads // groups
-    # What all share: the pieces of a sum, of attention and of MLP.  What each has for itself: all rows.
-    attended = scratch // 64 * 64 + 4 * APART
-    passed = attended + 4 * PIECES * rounded(width)
-    x = passed + 4 * PIECES * rounded(width) + 4 * member * own
+    # What all share: the splits of two sums, of attention and of MLP.  What each has for itself: all rows.
+    attended = at(rows.shared // 64 * 64, ROW_GAP_FLOATS)
+    passed = at(attended, MAX_SPLITS * pitch(width))
+    x = at(at(passed, MAX_SPLITS * pitch(width)), member * rows.own_floats)
     normal = behind(x, width)
     packed = behind(normal, width)
     mixed = behind(packed, packed_width)
     h = behind(mixed, heads * d)
     other = behind(h, hidden)
     slopes = behind(other, hidden)
-    scores = behind(slopes, hidden)
-    copy_floats(x, ends[0] + 4 * token * width, width)
-    if ends[1]:
-        add(floats(x, width), floats(ends[1] + 4 * position * width, width))
-    head_pieces, hidden_pieces = min(PIECES, groups), min(PIECES, (hidden + 63) // 64)
-    for i in range(layers):
-        weights = integers(table + 8 * COLUMNS * (2 + i), COLUMNS)
-        norm1, norm1_bias, packing, packing_bias, output, output_bias = weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]
-        norm2, norm2_bias, gate, gate_bias, up, up_bias = weights[6], weights[7], weights[8], weights[9], weights[10], weights[11]
-        down, down_bias = weights[12], weights[13]
-        normalise(x, norm1, norm1_bias, rms, f32(eps), normal, width)
-        begin, end = head_pieces * member // team, head_pieces * (member + 1) // team
-        first, last = part_of(begin, head_pieces, groups, 1), part_of(end, head_pieces, groups, 1)  # of the groups of heads
-        multiply(normal, packing, packing_bias, packed, width, packed_width, each * first * d, each * last * d)
-        multiply(normal, packing, packing_bias, packed, width, packed_width, (heads + first) * d, (heads + last) * d)
-        multiply(normal, packing, packing_bias, packed, width, packed_width, (heads + groups + first) * d, (heads + groups + last) * d)
+    scaled = behind(slopes, hidden)
+    sums = behind(scaled, max(width, heads * d, hidden))
+    scores = behind(sums, max(width, heads * d, hidden))
+    copy_floats(x, embedded, width)
+    if ends[POSITIONS]:
+        add(floats(x, width), row(ends[POSITIONS], position, width))
+    head_splits, hidden_splits = min(MAX_SPLITS, groups), min(MAX_SPLITS, (hidden + SPLIT_FLOATS - 1) // SPLIT_FLOATS)
+    for i in range(s.layers):
+        layer = integer_row(table, 1 + i, LAYER_WORDS)
+        normalise(x, layer[NORM_1], layer[NORM_1 + 1], s.rms, f32(s.eps), normal, width)
+        prepare(layer[PACKING + 1], normal, 0, width, scaled, sums)
+        begin, end = head_splits * member // team, head_splits * (member + 1) // team
+        first, last = part(begin, head_splits, groups, 1), part(end, head_splits, groups, 1)  # of the groups of heads
+        for start, stop in ((each * first, each * last), (heads + first, heads + last), (heads + groups + first, heads + groups + last)):
+            columns(layer, PACKING, normal, scaled, sums, packed, width, packed_width, start * d, stop * d)
         for g in range(first, last):
-            queries, key, value = packed + 4 * each * g * d, packed + 4 * (heads + g) * d, packed + 4 * (heads + groups + g) * d
-            before = 4 * (i * groups + g) * room * d
-            if turned:
-                cosine, sine = floats(cosines + 4 * position * turned, turned), floats(sines + 4 * position * turned, turned)
+            queries, key, value = at(packed, each * g * d), at(packed, (heads + g) * d), at(packed, (heads + groups + g) * d)
+            earlier_keys, earlier_values = row_address(keys, i * groups + g, s.room * d), row_address(values, i * groups + g, s.room * d)
+            if s.rotary:
+                cosine, sine = row(cosines, position, s.rotary), row(sines, position, s.rotary)
                 turn(floats(key, d), cosine, sine)
                 for k in range(each):
-                    turn(floats(queries + 4 * k * d, d), cosine, sine)
-            copy_floats(keys + before + 4 * position * d, key, d)
-            copy_floats(values + before + 4 * position * d, value, d)
+                    turn(row(queries, k, d), cosine, sine)
+            copy_floats(row_address(earlier_keys, position, d), key, d)
+            copy_floats(row_address(earlier_values, position, d), value, d)
             for k in range(each):
-                attend(queries + 4 * k * d, keys + before, values + before, scores, mixed + 4 * (each * g + k) * d, n, d)
+                attend(row_address(queries, k, d), earlier_keys, earlier_values, scores, row_address(mixed, each * g + k, d), n, d)
         for p in range(begin, end):
-            first, last = each * d * part_of(p, head_pieces, groups, 1), each * d * part_of(p + 1, head_pieces, groups, 1)
-            multiply(mixed + 4 * first, output + 4 * first * width, 0, attended + 4 * p * rounded(width), last - first, width, 0, width)
+            first, last = each * d * part(p, head_splits, groups, 1), each * d * part(p + 1, head_splits, groups, 1)
+            inputs(layer, OUTPUT, mixed, scaled, sums, row_address(attended, p, pitch(width)), heads * d, width, first, last)
         barrier(team, words, 2 * i + 1)
-        add_pieces(x, output_bias, attended, head_pieces, width)
+        add_splits(x, layer[OUTPUT + 2], attended, head_splits, width)
 
-        normalise(x, norm2, norm2_bias, rms, f32(eps), normal, width)
-        begin, end = hidden_pieces * member // team, hidden_pieces * (member + 1) // team
-        first, last = part_of(begin, hidden_pieces, hidden, 64), part_of(end, hidden_pieces, hidden, 64)
-        multiply(normal, gate if gate else up, gate_bias if gate else up_bias, h, width, hidden, first, last)
-        if gate:
-            multiply(normal, up, up_bias, other, width, hidden, first, last)
+        normalise(x, layer[NORM_2], layer[NORM_2 + 1], s.rms, f32(s.eps), normal, width)
+        begin, end = hidden_splits * member // team, hidden_splits * (member + 1) // team
+        first, last = part(begin, hidden_splits, hidden, SPLIT_FLOATS), part(end, hidden_splits, hidden, SPLIT_FLOATS)
+        gated = layer[GATE] != 0
+        prepare(layer[UP + 1], normal, 0, width, scaled, sums)
+        if gated:
+            columns(layer, GATE, normal, scaled, sums, h, width, hidden, first, last)
+            columns(layer, UP, normal, scaled, sums, other, width, hidden, first, last)
+        else:
+            columns(layer, UP, normal, scaled, sums, h, width, hidden, first, last)
         for p in range(begin, end):
-            first, last = part_of(p, hidden_pieces, hidden, 64), part_of(p + 1, hidden_pieces, hidden, 64)
-            activate(code, h + 4 * first, slopes + 4 * first, last - first, f32(0))
-            if gate:
-                times(floats(h + 4 * first, last - first), floats(other + 4 * first, last - first))
-            multiply(h + 4 * first, down + 4 * first * width, 0, passed + 4 * p * rounded(width), last - first, width, 0, width)
+            first, last = part(p, hidden_splits, hidden, SPLIT_FLOATS), part(p + 1, hidden_splits, hidden, SPLIT_FLOATS)
+            activate(s.activation, at(h, first), at(slopes, first), last - first, f32(0))
+            if gated:
+                times(floats(at(h, first), last - first), floats(at(other, first), last - first))
+            inputs(layer, DOWN, h, scaled, sums, row_address(passed, p, pitch(width)), hidden, width, first, last)
         barrier(team, words, 2 * i + 2)
-        add_pieces(x, down_bias, passed, hidden_pieces, width)
-    normalise(x, ends[2], ends[3], rms, f32(eps), normal, width)
-    first, last = part_of(member, team, symbols, 16), part_of(member + 1, team, symbols, 16)
-    if ends[4]:
-        multiply(normal, ends[4], 0, logits, width, symbols, first, last)
-    else:
-        row_times_rows(normal, ends[0] + 4 * first * width, 4 * width, last - first, width, logits + 4 * first)
+        add_splits(x, layer[DOWN + 2], passed, hidden_splits, width)
+    normalise(x, ends[LAST_NORM], ends[LAST_NORM + 1], s.rms, f32(s.eps), normal, width)
+    first, last = part(member, team, s.symbols, RUN_FLOATS), part(member + 1, team, s.symbols, RUN_FLOATS)
+    prepare(ends[HEAD + 1], normal, 0, width, scaled, sums)
+    columns(ends, HEAD, normal, scaled, sums, logits, width, s.symbols, first, last)
+
+
+# --- products of a row with a matrix of any kind
 
 
 @inner
-def add_pieces(x, bias, pieces, count, n):
+def prepare(kind, x, first, last, scaled, sums):
+    """What products with blocks of 4 or 8 bits need of x[first : last], at the same places of `scaled`, and of `sums` for each block."""
+    if kind >= FOUR_BITS:
+        prepare_row(at(x, first), (last - first) // BLOCK, at(scaled, first), at(sums, first // BLOCK))
+
+
+@inner
+def columns(words, k, x, scaled, sums, y, n, m, first, last):
+    """y[first : last] = (x W + b)[first : last] for the matrix (n, m) that words k to k + 2 tell of; prepared where it is quantised."""
+    weight, kind, bias = words[k], words[k + 1], words[k + 2]
+    if kind == BY_INPUTS:
+        multiply(x, weight, bias, y, n, m, first, last)
+    elif kind == BY_OUTPUTS:
+        row_times_rows(x, row_address(weight, first, n), row_address(0, 1, n), last - first, n, at(y, first))
+    else:
+        size = n // BLOCK * (FOUR_BIT_BYTES if kind == FOUR_BITS else EIGHT_BIT_BYTES)
+        multiply_groups(weight, size, n // BLOCK, kind == FOUR_BITS, x, scaled, sums, y, first // GROUP, (last + GROUP - 1) // GROUP, m)
+        if bias:
+            add(floats(at(y, first), last - first), floats(at(bias, first), last - first))
+
+
+@inner
+def inputs(words, k, x, scaled, sums, y, n, m, first, last):
+    """y (m,) = x[first : last] W[first : last], W (n, m): the split of a sum."""
+    weight, kind = words[k], words[k + 1]
+    if kind == BY_INPUTS:
+        multiply(at(x, first), row_address(weight, first, m), 0, y, last - first, m, 0, m)
+    else:
+        prepare(kind, x, first, last, scaled, sums)
+        block, size = first // BLOCK, FOUR_BIT_BYTES if kind == FOUR_BITS else EIGHT_BIT_BYTES
+        multiply_groups(weight + block * size, n // BLOCK * size, (last - first) // BLOCK, kind == FOUR_BITS, at(x, first), at(scaled, first),
+                        at(sums, block), y, 0, (m + GROUP - 1) // GROUP, m)  # fmt: skip
+
+
+@inner
+def add_splits(x, bias, splits, count, n):
+    """x (n,) += the bias and every split of a sum."""
     target = floats(x, n)
     if bias:
         add(target, floats(bias, n))
     for p in range(count):
-        add(target, floats(pieces + 4 * p * rounded(n), n))
+        add(target, floats(row_address(splits, p, pitch(n)), n))
 
 
 @inner
-def behind(row, n):
+def behind(begin, n):
     """Where a row may begin behind one of n floats."""
-    return row + 4 * rounded(n)
+    return at(begin, pitch(n))
 
 
 @inner
@@ -269,9 +370,9 @@ def times(y, x):
 
 
 @inner
-def normalise(row, gain, bias, rms, eps, target, n):
+def normalise(source, gain, bias, rms, eps, target, n):
     """Layer norm or RMS norm of one row."""
-    x, y, gains = floats(row, n), floats(target, n), floats(gain, n)
+    x, y, gains = floats(source, n), floats(target, n), floats(gain, n)
     mean = f32(0)
     if not rms:
         for j in range(n):
@@ -300,7 +401,7 @@ def turn(x, cosine, sine):
 @separate("void(intp, intp, intp, intp, intp, intp, intp)")
 def attend(q, keys, values, scores, y, n, d):
     """y = softmax(q k^T / sqrt(d)) v of one head for one query, over n keys; scores (n,) is scratch."""
-    row_times_rows(q, keys, 4 * d, n, d, scores)
+    row_times_rows(q, keys, row_address(0, 1, d), n, d, scores)
     share, scale, largest, total = floats(scores, n), f32(1) / f32(math.sqrt(f32(d))), f32(-np.inf), f32(0)
     for t in range(n):
         largest = max(largest, share[t])
@@ -308,7 +409,7 @@ def attend(q, keys, values, scores, y, n, d):
         share[t] = expf((share[t] - largest) * scale)
     for t in range(n):
         total += share[t]
-    row_times_narrow_matrix(scores, values, 4 * d, n, d, y)
+    row_times_narrow_matrix(scores, values, row_address(0, 1, d), n, d, y)
     mixed = floats(y, d)
     for j in range(d):
         mixed[j] /= total
@@ -317,9 +418,9 @@ def attend(q, keys, values, scores, y, n, d):
 @separate("void(intp, intp, intp, intp, intp, intp, intp, intp)")
 def multiply(x, weight, bias, y, n, m, first, last):
     """y = x W + bias in columns first ... last - 1 of m; W (n, m) is read in order."""
-    target, count = y + 4 * first, last - first
+    target, count = at(y, first), last - first
     if bias:
-        copy_floats(target, bias + 4 * first, count)
+        copy_floats(target, at(bias, first), count)
     else:
         clear_floats(target, count)
-    add_row_times_matrix(x, weight + 4 * first, 4 * m, n, count, target)
+    add_row_times_matrix(x, at(weight, first), row_address(0, 1, m), n, count, target)
