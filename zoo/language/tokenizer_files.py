@@ -12,6 +12,7 @@ from ..storage import WrongFile, open_regular, read_json, shorten
 from .patterns import GPT2_PATTERN
 
 MAX_ID = 10_000_000
+END_OF_TEXT = "<|endoftext|>"
 BYTE_LEVEL = "can read byte-level BPE as of GPT-2, Llama 3 and SmolLM"
 
 
@@ -36,7 +37,7 @@ def unprintable(name: str) -> bytes:
 
 
 def read_gpt2(vocabulary: Path, merges: Path) -> dict[str, Any]:
-    """vocab.json and merges.txt, GPT-2's own format: its pattern, and one special token, where the vocabulary has it."""
+    """vocab.json and merges.txt, GPT-2's own format: its pattern, and the special tokens that the vocabulary has."""
     with open_regular(merges) as file:
         content = file.read()
     try:
@@ -46,7 +47,8 @@ def read_gpt2(vocabulary: Path, merges: Path) -> dict[str, Any]:
     pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     names = read_json(vocabulary)
     settings, others = _settings(vocabulary.parent), vocabulary.parent / "added_tokens.json"
-    added: dict[str, tuple] = {text: (i,) for text, i in names.items() if text == "<|endoftext|>"}
+    special = [END_OF_TEXT, *(_token_text(settings.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token"))]
+    added: dict[str, tuple] = {text: (names[text],) for text in special if text in names and text is not None}
     if isinstance(table := settings.get("added_tokens_decoder"), dict):
         added |= _added(vocabulary.parent / "tokenizer_config.json", [
             {**token, "id": int(i)} for i, token in table.items() if isinstance(token, dict) and i.isdecimal() and len(i) < 9])
@@ -69,9 +71,9 @@ def read_hugging_face(path: Path) -> dict[str, Any]:
     if normalizer and normalizer != {"type": "Sequence", "normalizers": []}:
         raise WrongFile(f"{path}: has a normalizer, {shorten(normalizer)}; {BYTE_LEVEL}, which have none")
     patterns, prefix_space = _cuts(path, content.get("pre_tokenizer"))
-    in_settings = _settings(path.parent).get("add_prefix_space")
-    if isinstance(in_settings, bool):
-        prefix_space = in_settings
+    settings = _settings(path.parent)
+    if isinstance(settings.get("add_prefix_space"), bool) and _is_gpt2(path.parent, settings):
+        prefix_space = settings["add_prefix_space"]  # for other classes, tokenizer.json alone counts
     if prefix_space and patterns != [GPT2_PATTERN]:
         raise WrongFile(f"{path}: add_prefix_space is true with other patterns than GPT-2's; {BYTE_LEVEL}")
     added = _added(path, content.get("added_tokens") or [])
@@ -124,8 +126,16 @@ def _settings(folder: Path) -> dict[str, Any]:
     return read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
 
 
+def _is_gpt2(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether the tokenizer is of GPT-2's class, which takes the settings of tokenizer_config.json over those of tokenizer.json."""
+    kind = settings.get("tokenizer_class")
+    if kind is None and (folder / "config.json").exists():
+        return read_json(folder / "config.json").get("model_type") == "gpt2"
+    return kind in (None, "GPT2Tokenizer", "GPT2TokenizerFast")
+
+
 def text_before(folder: Path, added: dict[str, Any]) -> str | None:
-    """The special token that is put before every text: by the post_processor of tokenizer.json, or by tokenizer_config.json.
+    """The special token that is put before every text: by the post_processor of tokenizer.json, or without that file by tokenizer_config.json.
 
     What puts a token behind a text, or more than one before it, is a WrongFile: a prompt would be something else than the model saw.
     """
@@ -145,19 +155,17 @@ def text_before(folder: Path, added: dict[str, Any]) -> str | None:
                 raise WrongFile(f"{path}: post_processor makes {shorten(single, 100)} of a text; can honour one special token before it")
         elif kind is not None and kind != "ByteLevel":
             raise WrongFile(f"{path}: post_processor is {shorten(kind)}; can honour TemplateProcessing with one special token before a text")
-    settings = _settings(folder)
+    settings = {} if path.exists() else _settings(folder)
     if settings.get("add_eos_token"):
-        raise WrongFile(f"{folder / 'tokenizer_config.json'}: add_eos_token is {shorten(settings['add_eos_token'])}; prompts here end without one")
-    if settings.get("add_bos_token") is True and before is None:
-        before = token_text(settings.get("bos_token"))
-        if before is None:
-            raise WrongFile(f"{folder / 'tokenizer_config.json'}: add_bos_token is true, and there is no bos_token")
+        raise WrongFile(f"{folder / 'tokenizer_config.json'}: add_eos_token is {shorten(settings['add_eos_token'])}; can honour add_bos_token alone")
+    if settings.get("add_bos_token"):
+        before = _token_text(settings.get("bos_token", END_OF_TEXT))
     if before is not None and before not in added:
         raise WrongFile(f"{folder}: the tokenizer puts {shorten(before)} before a text, which is not among its added tokens")
     return before
 
 
-def token_text(token: Any) -> str | None:
+def _token_text(token: Any) -> str | None:
     """A special token of tokenizer_config.json, which is a text or an object with a 'content'."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) else None
