@@ -89,7 +89,223 @@ def test_gradient_of_the_penalty_agrees_with_differences(norm):
     assert math.isclose(gradient[at], (values[0] - values[1]) / (2 * h), rel_tol=0.05, abs_tol=1e-4)
 
 
+# --- numbers that papers fix
+
+
+@pytest.mark.parametrize(("name", "smoothing", "discriminator", "generator"), [
+    # D's loss and G's at the logits real = (2, -1), fake = (0.5, -3), each written out by its equation
+    ("minimax", 0.0, lambda real, fake, s: -np.mean(np.log(1 / (1 + np.exp(-real)))) - np.mean(np.log(1 - 1 / (1 + np.exp(-fake)))),
+     lambda fake, real: np.mean(np.log(1 - 1 / (1 + np.exp(-fake))))),
+    ("non-saturating", 0.0, lambda real, fake, s: -np.mean(np.log(1 / (1 + np.exp(-real)))) - np.mean(np.log(1 - 1 / (1 + np.exp(-fake)))),
+     lambda fake, real: -np.mean(np.log(1 / (1 + np.exp(-fake))))),
+    ("least-squares", 0.0, lambda real, fake, s: np.mean((real - 1) ** 2) / 2 + np.mean(fake**2) / 2, lambda fake, real: np.mean((fake - 1) ** 2) / 2),
+    ("least-squares", 0.1, lambda real, fake, s: np.mean((real - 0.9) ** 2) / 2 + np.mean(fake**2) / 2, lambda fake, real: np.mean((fake - 1) ** 2) / 2),
+    ("hinge", 0.0, lambda real, fake, s: -np.mean(np.minimum(0, real - 1)) - np.mean(np.minimum(0, -1 - fake)), lambda fake, real: -np.mean(fake)),
+    ("hinge", 0.1, lambda real, fake, s: -np.mean(np.minimum(0, real - 0.9)) - np.mean(np.minimum(0, -1 - fake)), lambda fake, real: -np.mean(fake)),
+    ("wasserstein", 0.0, lambda real, fake, s: np.mean(fake) - np.mean(real), lambda fake, real: -np.mean(fake)),
+    ("relativistic", 0.0, lambda real, fake, s: np.mean(np.log1p(np.exp(fake - real))), lambda fake, real: np.mean(np.log1p(np.exp(real - fake)))),
+    ("relativistic", 0.1, lambda real, fake, s: -np.mean(0.9 * np.log(1 / (1 + np.exp(fake - real))) + 0.1 * np.log(1 / (1 + np.exp(real - fake)))),
+     lambda fake, real: np.mean(np.log1p(np.exp(real - fake)))),
+])
+def test_losses_are_those_of_their_equations(name, smoothing, discriminator, generator):
+    real, fake = np.array([[2.0], [-1.0]]), np.array([[0.5], [-3.0]])
+    loss = LOSSES[name]
+    assert math.isclose(float(loss.discriminator(Tensor(real), Tensor(fake), smoothing)), discriminator(real, fake, smoothing), rel_tol=1e-9)
+    of_generator = loss.generator(Tensor(fake), Tensor(real)) if loss.threshold is None else loss.generator(Tensor(fake))
+    assert math.isclose(float(of_generator), generator(fake, real), rel_tol=1e-9)
+
+
+def test_accuracy_counts_what_is_on_the_right_side_of_the_threshold_or_in_the_right_order():
+    real, fake = np.array([0.2, 0.6, -0.1, 0.7]), np.array([0.3, 0.1, -0.2, 0.9])
+    assert LOSSES["hinge"].accuracy(real, fake) == (3 / 4 + 1 / 4) / 2
+    assert LOSSES["least-squares"].accuracy(real, fake) == (2 / 4 + 3 / 4) / 2  # its targets are 0 and 1
+    assert LOSSES["relativistic"].accuracy(real, fake) == 2 / 4
+
+
+def test_the_gradient_penalty_is_taken_between_each_real_sample_and_its_fake_one():
+    """Gulrajani et al. (2017), algorithm 1: x = e x_real + (1 - e) x_fake with one e ~ U[0, 1] for all of a sample; each has its own slope."""
+    rng = np.random.default_rng(1)
+    real, fake = rng.standard_normal((2, 2000, 3, 2), np.float32)
+    seen = []
+
+    def discriminator(x):
+        seen.append(x.data)
+        return (x * x).sum(axis=(1, 2), keepdims=True) / 2  # whose gradient is x
+
+    penalty = gradient_penalty(discriminator, real, fake, np.random.default_rng(0))
+    shares = (seen[0] - fake) / (real - fake)
+    np.testing.assert_allclose(shares, np.broadcast_to(np.median(shares, axis=(1, 2), keepdims=True), shares.shape), atol=0.02)
+    shares = np.sort(np.median(shares, axis=(1, 2)))
+    assert np.abs(shares - (np.arange(2000) + 0.5) / 2000).max() < 0.05  # uniform: Kolmogorov and Smirnov's distance
+    lengths = np.sqrt((seen[0] ** 2).sum((1, 2)))
+    assert math.isclose(float(penalty), np.mean((lengths - 1) ** 2), rel_tol=1e-4)
+
+
+def test_settings_reach_the_game():
+    """Weights of the penalties, rates and betas: the penalty of a discriminator whose slope is known."""
+    model = GAN.new(**{**POINTS, "discriminator_hidden": (4,)}, discriminator_norm="none")
+    settings = GANTraining(batch_size=8, lr=0.1, discriminator_lr=0.2, beta_1=0.3, beta_2=0.4, r1=2.0, r2=3.0, gradient_penalty=5.0)
+    update = AdversarialStep(model, settings)
+    assert (update.generator.lr, update.discriminator.lr) == (0.1, 0.2)
+    assert update.generator.betas == update.discriminator.betas == (0.3, 0.4)
+    x = TOYS["ring"](8, np.random.default_rng(0))
+    rng = np.random.default_rng(1)  # the same draws as those of the step below
+    fake = model.generator(Tensor(model.draw_z(8, rng))).data
+    shares = rng.random((8, 1), np.float32)
+    slopes = lambda x: np.linalg.norm(ops.grad(model.discriminator(t := Tensor(x, requires_grad=True)).sum(), t).data, axis=1)
+    expected = 2 * np.mean(slopes(x) ** 2) / 2 + 3 * np.mean(slopes(fake) ** 2) / 2 + 5 * np.mean((slopes(shares * x + (1 - shares) * fake) - 1) ** 2)
+    assert math.isclose(update(x, np.random.default_rng(1))["penalty"], expected, rel_tol=1e-4)
+
+
+def test_noise_falls_along_a_parabola_to_nothing_after_three_fifths():
+    update = AdversarialStep(GAN.new(**POINTS), GANTraining(batch_size=8, steps=100, noise=0.4))
+    for step, share in ((0, 1), (15, 0.75**2), (30, 0.25), (54, 0.01), (60, 0), (61, 0), (99, 0)):
+        update.generator.steps = step
+        assert math.isclose(update.noise_deviation(), 0.4 * share, abs_tol=1e-12)
+
+
+def test_noise_hides_real_and_fake_samples_from_the_discriminator_alone(monkeypatch):
+    """Both of the discriminator's batches and the generator's have their own noise, of the deviation of the step."""
+    model = GAN.new(**POINTS)
+    update, seen, fakes = AdversarialStep(model, GANTraining(batch_size=2000, steps=100, noise=0.5)), [], []
+    forward, draw = type(model.discriminator).__call__, type(model.generator).__call__
+    monkeypatch.setattr(type(model.discriminator), "__call__", lambda self, x, labels=None: (seen.append(np.array(x.data)), forward(self, x, labels))[1])
+    monkeypatch.setattr(type(model.generator), "__call__", lambda self, z: (fakes.append(draw(self, z)), fakes[-1])[1])
+    x = TOYS["ring"](2000, np.random.default_rng(0))
+    update(x, np.random.default_rng(1))
+    assert len(seen) == 3 and len(fakes) == 1
+    noises = [seen[0] - x, seen[1] - fakes[0].data, seen[2] - fakes[0].data]
+    for noise in noises:
+        assert abs(noise.std() - 0.5) < 0.02 and abs(noise.mean()) < 0.03
+    assert abs(np.corrcoef(noises[1].ravel(), noises[2].ravel())[0, 1]) < 0.1
+    np.testing.assert_array_equal(update.last.fake, fakes[0].data)  # without noise
+
+
+def test_fake_samples_have_the_labels_of_the_real_ones(monkeypatch):
+    model = GAN.new(**SMALL, classes=3)
+    seen = []
+    for network in (model.discriminator, model.generator):
+        call = type(network).__call__
+        monkeypatch.setattr(type(network), "__call__", lambda self, *args, call=call: (seen.append(args), call(self, *args))[1])
+    labels = np.array([2, 0, 1, 1, 2, 2, 0, 0])
+    AdversarialStep(model, GANTraining(batch_size=4, critic_steps=2))((pictures(8), labels), np.random.default_rng(0))
+    drawn = [args[0].data[:, -3:].argmax(1) for args in seen if len(args) == 1]
+    judged = [args[1] for args in seen if len(args) == 2]
+    np.testing.assert_array_equal(drawn, [labels[:4], labels[4:]])
+    np.testing.assert_array_equal(judged, [labels[:4]] * 2 + [labels[4:]] * 3)  # real and fake, twice; then the generator's
+
+
+def test_presets_have_the_numbers_of_their_papers():
+    game = lambda preset: RECIPE.settings(preset)[1]
+    model = lambda preset: GAN.new(**RECIPE.settings(preset)[0]).config
+    for preset in ("dcgan", "plain"):  # Radford et al. (2016), section 4
+        t = game(preset)
+        assert (t.lr, t.discriminator_lr, t.beta_1, t.beta_2, t.loss, t.critic_steps) == (2e-4, 2e-4, 0.5, 0.999, "non-saturating", 1)
+    assert model("plain").discriminator_norm == "batch" and model("dcgan").discriminator_norm == "spectral"
+    t = game("wgan-gp")  # Gulrajani et al. (2017), algorithm 1
+    assert (t.gradient_penalty, t.critic_steps, t.lr, t.discriminator_lr, t.beta_1, t.beta_2, t.batch_size) == (10.0, 5, 1e-4, 1e-4, 0.0, 0.9, 64)
+    assert model("wgan-gp").discriminator_norm == "layer" and t.loss == "wasserstein"
+    t = game("wgan")  # Arjovsky et al. (2017), algorithm 1
+    assert (t.weight_clip, t.critic_steps, t.lr, t.discriminator_lr, t.batch_size, t.loss) == (0.01, 5, 5e-5, 5e-5, 64, "wasserstein")
+    t = game("hinge")
+    assert t.loss == "hinge" and model("hinge").discriminator_norm == "spectral"
+    for preset in ("unconditional", "conditional", "stacked"):  # Huang et al. (2024): pairs, R1 and R2 of one weight, no momentum, no norm in D
+        t = game(preset)
+        assert t.loss == "relativistic" and t.r1 == t.r2 == 1.0 and t.beta_1 == 0.0 and model(preset).discriminator_norm == "none"
+
+
+def test_the_rates_fall_to_nothing_from_their_share_on():
+    images = zoo.data.Images(pictures(64), None, pictures(8, 1), None, "random")
+    settings = GANTraining(steps=10, batch_size=8, lr=0.5, discriminator_lr=0.25, decay_from=0.4)
+    trainer = make_trainer(GAN.new(**SMALL), images, settings)
+    np.testing.assert_allclose([trainer.update.schedule(i) for i in range(11)], [1, 1, 1, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0], atol=1e-12)
+    assert make_trainer(GAN.new(**SMALL), images, GANTraining(steps=10, batch_size=8)).update.schedule(9) == 1
+
+
 # --- networks
+
+
+def test_weights_begin_as_in_the_paper():
+    """Standard deviation 0.02 under batch norms (Radford et al. 2016, section 4); leaky slope 0.2; no norm on D's first layer or G's last."""
+    model = GAN.new(channels=16, discriminator_norm="batch")
+    g, d = model.generator, model.discriminator
+    for layer in (g.project, g.upsample[0], g.output):
+        assert abs(layer.weight.data.std() - 0.02) < 0.001
+    assert [norm is not None for norm in g.norms] == [True, True] and [norm is not None for norm in d.norms] == [False, True]
+    assert g.project.weight.shape == (64, 7 * 7 * 64) and g.upsample[0].weight.shape == (4, 4, 64, 32) and g.output.weight.shape == (4, 4, 32, 1)
+    assert [layer.weight.shape for layer in d.layers] == [(4, 4, 1, 32), (4, 4, 32, 64)] and d.output.weight.shape == (7 * 7 * 64, 1)
+    assert g.project.bias is None and d.layers[0].bias is not None and d.layers[1].bias is None
+    dense = GAN.new(**POINTS, discriminator_norm="none").discriminator
+    x = np.random.default_rng(0).standard_normal((5, 2), np.float32)
+    h = x
+    for layer in dense.layers:
+        h = h @ layer.weight.data + layer.bias.data
+        h = np.where(h > 0, h, 0.2 * h)
+    np.testing.assert_allclose(dense(Tensor(x)).data, h @ dense.output.weight.data + dense.output.bias.data, rtol=1e-4, atol=1e-6)
+
+
+def test_dense_discriminator_sees_waves_of_each_coordinate():
+    """sin(f x) / f and cos(f x) / f beside x."""
+    model = GAN.new(**POINTS, frequencies=(0.5, 3.0))
+    x = np.random.default_rng(0).standard_normal((4, 2), np.float32)
+    seen = np.asarray(model.discriminator._with_waves(x))
+    f = np.array([0.5, 3.0])
+    waves = [(wave(x[:, :, None] * f) / f).reshape(4, 4) for wave in (np.sin, np.cos)]
+    np.testing.assert_allclose(seen, np.concatenate([x, *waves], axis=1), rtol=1e-5, atol=1e-6)
+
+
+def test_projection_adds_the_product_of_a_label_with_features():
+    """Miyato & Koyama (2018), eq. 3: the last features summed over the picture, times the label's embedding."""
+    model = GAN.new(**SMALL, classes=3, discriminator_norm="none").eval()
+    d, x = model.discriminator, Tensor(2 * pictures(3, 0, (8, 8, 1)) - 1)
+    h = x
+    for layer in d.layers:
+        h = ops.leaky_relu(layer(h), slope=0.2)
+    plain = d.output(h.reshape((3, -1))).data[:, 0]
+    for label in range(3):
+        expected = plain + h.data.sum((1, 2)) @ d.label_embedding.weight.data[label]
+        np.testing.assert_allclose(d(x, np.full(3, label)).data[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_concatenation_puts_a_plane_of_ones_for_the_label():
+    model = GAN.new(**SMALL, classes=3, conditioning="concatenation")
+    x = pictures(2, 0, (8, 8, 1))
+    seen = np.asarray(model.discriminator._with_planes(x, np.array([2, 0])))
+    assert seen.shape == (2, 8, 8, 4)
+    np.testing.assert_array_equal(seen[..., :1], x)
+    np.testing.assert_array_equal(seen[0, ..., 1:], np.broadcast_to([0, 0, 1], (8, 8, 3)))
+    np.testing.assert_array_equal(seen[1, ..., 1:], np.broadcast_to([1, 0, 0], (8, 8, 3)))
+
+
+def test_packing_of_points_is_side_by_side():
+    model = GAN.new(**POINTS, packing=2)
+    np.testing.assert_array_equal(np.asarray(model.discriminator._packed(np.arange(8.0).reshape(4, 2))), np.arange(8.0).reshape(2, 4))
+
+
+def test_spectral_norm_takes_one_step_of_power_iteration_a_call_and_none_in_evaluation():
+    """Miyato et al. (2018), algorithm 1: v = W^T u / |W^T u|, u = W v / |W v|, sigma = u^T W v; u and v are constants of the gradient."""
+    layer = Linear(6, 5, rng=np.random.default_rng(0))
+    spectral = Spectral(layer, rng=np.random.default_rng(1))
+    layer.weight.data[...] = np.random.default_rng(2).standard_normal((6, 5))  # other than what u was fitted to
+    w, u = layer.weight.data.astype(np.float64), spectral.u.astype(np.float64)
+    v = w.T @ u / np.linalg.norm(w.T @ u)
+    spectral.eval()
+    np.testing.assert_allclose(spectral.weight().data, w / (u @ w @ v), rtol=1e-5)
+    np.testing.assert_array_equal(spectral.u, u.astype(np.float32))
+    spectral.train()
+    u = w @ v / np.linalg.norm(w @ v)
+    sigma, g = u @ w @ v, np.random.default_rng(3).standard_normal((6, 5))
+    normed = spectral.weight()
+    np.testing.assert_allclose(normed.data, w / sigma, rtol=1e-5)
+    np.testing.assert_allclose(spectral.u, u, rtol=1e-4, atol=1e-6)
+    gradient = ops.grad((normed * g.astype(np.float32)).sum(), layer.weight).data
+    np.testing.assert_allclose(gradient, g / sigma - (g * w).sum() / sigma**2 * np.outer(u, v), rtol=1e-4, atol=1e-6)
+
+
+def test_spectral_norm_begins_near_the_greatest_singular_value():
+    layer = Linear(40, 30, rng=np.random.default_rng(0))
+    spectral = Spectral(layer, rng=np.random.default_rng(1)).eval()
+    assert 0.99 < np.linalg.norm(spectral.weight().data, 2) < 1.1
 
 
 @pytest.mark.parametrize("layer", [Linear(6, 5, rng=np.random.default_rng(0)), Conv2d(3, 4, 3, rng=np.random.default_rng(0))])

@@ -7,9 +7,11 @@ import pytest
 
 import zoo
 from zoo.__main__ import main
-from zoo.data.toys import GRID, TOYS
+from zoo.autograd import Tensor
+from zoo.data.toys import GRID, RING, TOYS
 from zoo.evaluation import (
     Classifier,
+    ClassifierConfig,
     Judge,
     count_modes,
     density_and_coverage,
@@ -59,6 +61,17 @@ def test_frechet_distance_of_normals_is_known():
     assert abs(frechet_distance(a, b) - (1 + 1 + 0 + 4)) < 0.1
 
 
+def test_frechet_distance_is_the_formula_with_unbiased_covariances():
+    """Heusel et al. (2017), eq. 6, by SciPy's square root of a matrix, of small sets that are far from normal."""
+    from scipy.linalg import sqrtm
+
+    a, b = RNG(0).gamma(1.0, size=(7, 3)), RNG(1).gamma(2.0, size=(9, 3))
+    centred = [x - x.mean(0) for x in (a, b)]
+    c_a, c_b = (x.T @ x / (len(x) - 1) for x in centred)
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(c_a + c_b - 2 * sqrtm(c_a @ c_b).real)
+    assert math.isclose(frechet_distance(a, b), expected, rel_tol=1e-9)
+
+
 def test_frechet_distance_is_none_to_itself_symmetric_and_blind_to_rotation():
     a, b = RNG(2).standard_normal((500, 6)), RNG(3).gamma(1.0, size=(400, 6))
     assert frechet_distance(a, a) < 1e-8
@@ -85,6 +98,17 @@ def test_density_and_coverage_by_the_definition():
     assert np.allclose(density_and_coverage(a, b, k, chunk=7), (within.sum() / (k * 20), within.any(1).mean()))
 
 
+def test_density_and_coverage_of_three_points():
+    """Naeem et al. (2020), eq. 3 and 4, with k = 1 by hand: balls around 0, 1 and 3 of radius 1, 1 and 2, open."""
+    real, fake = np.array([[0.0], [1.0], [3.0]]), np.array([[0.5], [2.5], [9.0], [2.0]])
+    # 0.5 lies in the balls of 0 and 1; 2.5 in that of 3; 9 in none; 2 in that of 3 and on the edge of that of 1
+    assert density_and_coverage(real, fake, k=1) == (4 / (1 * 4), 1.0)
+    assert density_and_coverage(real, fake[2:], k=1) == (1 / 2, 1 / 3)
+    assert density_and_coverage(real, fake[:1], k=2) == (3 / 2, 1.0)  # radii 3, 2 and 3
+    default = density_and_coverage(RNG(0).standard_normal((50, 2)), RNG(1).standard_normal((40, 2)))
+    assert default == density_and_coverage(RNG(0).standard_normal((50, 2)), RNG(1).standard_normal((40, 2)), k=5)
+
+
 def test_nearest_distances_find_a_copy():
     x = RNG(9).random((50, 4, 4))
     distances, which = nearest_distances(x[[7, 3]], x, chunk=1)
@@ -105,6 +129,25 @@ def test_modes_of_the_toys_themselves():
     assert grid.modes == 25 and ring.modes == 8
     assert abs(grid.good - (1 - math.exp(-4.5))) < 0.01 and abs(ring.good - (1 - math.exp(-4.5))) < 0.01  # Rayleigh within 3 deviations
     assert grid.reverse_kl < 0.02 and ring.reverse_kl < 0.01
+
+
+@pytest.mark.parametrize(("count", "centres", "deviation"), [(grid_modes, GRID, 0.05), (ring_modes, RING, 0.01)])
+def test_a_good_sample_lies_within_three_standard_deviations(count, centres, deviation):
+    """Lin et al. (2018), section 4.1: 25 Gaussians of 0.05 on {-4, -2, 0, 2, 4}^2, 8 of 0.01 on the unit circle."""
+    direction = np.array([0.6, 0.8])
+    assert count(centres + 2.99 * deviation * direction).modes == len(centres)
+    assert count(centres + 3.01 * deviation * direction).modes == 0
+    half = np.concatenate([centres, centres + 3.01 * deviation * direction])
+    assert count(half).good == 0.5 and count(half).modes == len(centres)
+    assert len(GRID) == 25 and sorted({*GRID.ravel()}) == [-4, -2, 0, 2, 4]
+    assert len(RING) == 8 and np.allclose(np.linalg.norm(RING, axis=1), 1) and np.allclose(np.diff(np.unwrap(np.arctan2(*RING.T[::-1]))), np.pi / 4)
+
+
+def test_kl_is_from_the_samples_to_equal_shares():
+    p = np.array([0.5, 0.25, 0.25, 0])
+    assert math.isclose(kl_from_uniform(4 * p), (p[:3] * np.log(p[:3] / 0.25)).sum())
+    figures = toy_figures("grid", np.concatenate([GRID[:2].repeat(2, axis=0), GRID[:1]]))
+    assert figures == {"modes": 2, "of": 25, "good": 1.0, "reverse_kl": pytest.approx(0.6 * math.log(0.6 * 25) + 0.4 * math.log(0.4 * 25))}
 
 
 def test_missing_modes_are_counted():
@@ -217,6 +260,62 @@ def test_a_fresh_classifier_takes_its_size_and_classes_from_the_data(images):
     config = Classifier.for_data(images, channels=2).config
     assert config.image == (8, 8) and config.classes == 2 and config.channels == 2
     assert Classifier.for_data(images, classes=5).config.classes == 5
+
+
+def test_figures_of_the_judge_are_what_they_are_called(classifier, images):
+    """Against the definitions, with samples whose labels are known and shares that differ."""
+    x, labels = blobs(90, 4)
+    x = np.concatenate([x, x[labels == 1]])
+    judge = Judge(classifier, images, k=3, seed=2)
+    f = judge.evaluate(x, digit=1, nearest=7)
+    features, probabilities = classifier.look(x)
+    shares = np.bincount(probabilities.argmax(1), minlength=2) / len(x)
+    test = classifier.look(images.test)[0]
+    real = images.train[RNG(2).permutation(400)[:200]]
+    assert (f["least_share"], f["greatest_share"]) == (shares.min(), shares.max()) and shares.min() < 0.5 < shares.max()
+    assert math.isclose(f["confidence"], probabilities.max(1).mean(), rel_tol=1e-6) and f["confidence"] < 1
+    assert f["asked"] == shares[1] and f["asked_floor"] == classifier.accuracy(images.test, images.test_labels)
+    assert (f["density"], f["coverage"]) == density_and_coverage(test, features, 3)
+    assert (f["density_floor"], f["coverage_floor"]) == density_and_coverage(test, classifier.look(real)[0], 3)
+    assert f["frechet"] == frechet_distance(features, test) and f["frechet_floor"] == frechet_distance(classifier.look(real)[0], test)
+    assert f["frechet_ratio"] == f["frechet"] / f["frechet_floor"] and f["coverage_ratio"] == f["coverage"] / f["coverage_floor"]
+    nearest, floor = (nearest_distances(a, images.train)[0] for a in (x[:7], images.test))
+    assert (f["nearest_training_median"], f["nearest_training_least"]) == (np.median(nearest), nearest.min())
+    assert (f["nearest_training_floor_median"], f["nearest_training_floor_least"]) == (np.median(floor), floor.min())
+
+
+def test_the_classifier_is_trained_as_its_settings_say(images, monkeypatch):
+    """Dropout before either dense layer; two halvings of the picture; a cosine down to 0; averages from the recipe."""
+    dropped = []
+    monkeypatch.setattr("zoo.evaluation.classifier.dropout", lambda x, p, rng: (dropped.append((x.shape, p, rng)), x)[1])
+    model, rng = Classifier.new(image=(8, 8), classes=2, channels=4, features=6, dropout=0.3), RNG(0)
+    model(Tensor(images.test[:5]), rng)
+    assert dropped == [((5, 8 * 2 * 2), 0.3, rng), ((5, 6), 0.3, rng)]
+    assert [c.stride for c in model.convolutions] == [1, 2, 1, 2] and [c.weight.shape[3] for c in model.convolutions] == [4, 4, 8, 8]
+    trainer = make_trainer(model, images, ClassifierTraining(epochs=10, batch_size=40, lr=0.5, average=0.75))
+    assert trainer.steps == 100 and trainer.optimiser.lr == 0.5 and trainer.average.decay == 0.75
+    assert trainer.schedule(0) < 0.2 and trainer.schedule(10) > 0.99 and abs(trainer.schedule(55) - 0.5) < 0.02 and trainer.schedule(100) < 1e-3
+    assert Classifier.new().config == ClassifierConfig((28, 28), 10, 32, 128, 0.3, 2)  # of the one that ships
+    assert Classifier.shipped().config == ClassifierConfig()
+
+
+@pytest.mark.parametrize(("config", "field", "value"), [
+    (ClassifierConfig, "classes", 1), (ClassifierConfig, "channels", 0), (ClassifierConfig, "features", 0), (ClassifierConfig, "dropout", 1.0),
+    (ClassifierConfig, "shift", -1), (ClassifierTraining, "epochs", 0), (ClassifierTraining, "batch_size", 0), (ClassifierTraining, "lr", -1.0),
+    (ClassifierTraining, "average", 1.0), (ClassifierTraining, "lr", math.nan)])
+def test_settings_that_no_run_can_mean_are_refused(config, field, value):
+    with pytest.raises(ValueError, match=f"{config.__name__}: {field} is .*; it is at least"):
+        config(**{field: value})
+
+
+def test_training_pictures_are_shifted_evenly():
+    x = np.zeros((5000, 8, 8), np.float32)
+    x[:, 4, 4] = 1
+    _, rows, columns = np.nonzero(randomly_shifted(x, 2, RNG(0)))
+    for at in (rows, columns):
+        counts = np.bincount(at, minlength=8)
+        assert (counts[[0, 1, 7]] == 0).all() and np.abs(counts[2:7] / 5000 - 0.2).max() < 0.03
+    assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.05
 
 
 def test_stacked_modes_read_three_colours(classifier):
