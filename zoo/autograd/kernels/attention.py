@@ -216,7 +216,7 @@ def _additive_mask(mask, q, k, shape):
 
 
 @scaled_dot_product_attention.forward(strided=True)
-def _(query, key, value, mask, *, is_causal, scale):
+def run_attention(query, key, value, mask, *, is_causal, scale):
     if not is_float32(query, key, value) or not query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
         return NotImplemented
     q, k, v = _four_axes(query), _four_axes(key), _four_axes(value)
@@ -233,7 +233,7 @@ def _(query, key, value, mask, *, is_causal, scale):
 
 
 @scaled_dot_product_attention.backward
-def _(g, y, saved, query, key, value, mask, *, needs, is_causal, scale):
+def run_attention_backward(g, y, saved, query, key, value, mask, *, needs, is_causal, scale):
     if needs[3]:
         return _by_definition(g, (query, key, value, mask), needs, is_causal=is_causal, scale=scale)
     row_max, row_sum, added, sizes = saved
