@@ -302,6 +302,55 @@ def test_everything_that_can_be_used_has_a_name(browser, tmp_path):
     assert not nameless
 
 
+ACCESS = """
+    const seen = e => e.getClientRects().length > 0, faults = [], fault = (why, e) => faults.push(why + ": " + e.outerHTML.slice(0, 90));
+    for (const e of document.querySelectorAll("body *")) {  // what scrolls can be scrolled without a mouse
+        const s = getComputedStyle(e), scrolls = (/auto|scroll/.test(s.overflowX) && e.scrollWidth > e.clientWidth + 1) || (/auto|scroll/.test(s.overflowY) && e.scrollHeight > e.clientHeight + 1);
+        if (scrolls && seen(e) && e.tabIndex < 0 && !e.querySelector("button, input, a, [tabindex='0']")) fault("scrolls, but no key does it", e);
+    }
+    let level = 0;
+    for (const h of document.querySelectorAll("h1, h2, h3, h4")) {
+        const now = Number(h.tagName[1]);
+        if (seen(h) && now > level + 1) fault("a level of headings is left out", h);
+        if (seen(h)) level = now;
+    }
+    for (const t of document.querySelectorAll("[role=table]")) if (!t.children.length || [...t.children].some(r => r.getAttribute("role") !== "row")) fault("a table without rows", t);
+    for (const r of document.querySelectorAll("[role=row]")) if ([...r.children].some(c => !/header|cell/.test(c.getAttribute("role")))) fault("a row without cells", r);
+    for (const t of document.querySelectorAll("th")) if (!t.textContent.trim() && seen(t)) fault("an empty header", t);
+    const names = new Map();
+    for (const e of document.querySelectorAll("section[aria-label], [role=region]")) {
+        const name = e.getAttribute("aria-label");
+        if (seen(e) && names.has(name) && names.get(name).closest(".run") === e.closest(".run")) fault("two regions of one name", e);
+        names.set(name, e);
+    }
+    return faults;"""
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("width", [400, 1280])
+def test_everything_can_be_reached_by_keys_and_read_aloud(browser, tmp_path, model, width):
+    """What axe found wrong once: tables without rows, boxes that only a mouse scrolls, headings that skip a level."""
+    generator, settings = MODELS[model]()
+    path = tmp_path / "page.html"
+    inspect(generator, path, **settings)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
+    opened(browser, path)
+    assert not browser.execute_script(ACCESS)
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_tokens_of_the_demo_are_read_by_keys(browser, tmp_path):
+    text_model(layers=1, heads=2, width=16).save(tmp_path / "words", prompt=PROMPT)
+    write_demo(tmp_path / "demo.html", models=[str(tmp_path / "words")])
+    opened(browser, tmp_path / "demo.html")
+    assert not browser.execute_script(ACCESS)
+    text = browser.find_element("css selector", ".text")
+    text.send_keys("\ue014" * 3)  # the right arrow key
+    p = browser.execute_script("return page.sections[0].parts[0].pieces[2][1]")
+    reading = text_of(browser, "[role=status]")
+    assert reading.startswith("token 3 of 400: ") and abs(float(re.search(r"([0-9.]+)%", reading)[1]) - 100 * p) <= 0.5
+
+
 def test_the_demo_shows_the_digits_that_the_model_draws(browser, tmp_path, capsys):
     model = VAE.new(latent=(4,), hidden=(16,), seed=1)
     model.save(tmp_path / "mine")

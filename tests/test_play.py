@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import pytest
-from test_page import MODELS, PROMPT, browser, text_model, text_of  # noqa: F401
+from test_page import ACCESS, MODELS, PROMPT, browser, text_model, text_of  # noqa: F401
 
 from zoo.autoencoder import Autoencoder
 from zoo.diffusion import Diffusion
@@ -609,6 +609,7 @@ def test_the_live_page_fits_and_everything_has_a_name(page, name):
         const named = e => e.getAttribute("aria-label") || e.closest("[aria-hidden]") || e.textContent.trim() || e.labels?.[0]?.textContent.trim() || e.closest("button[aria-label]") || e.closest(".hidden");
         return [...document.querySelectorAll("button, select, input, textarea, canvas, svg")].filter(e => !named(e)).map(e => e.outerHTML.slice(0, 90))""")
     assert not nameless
+    assert not browser.execute_script(ACCESS)
     for width in (400, 1280):
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")

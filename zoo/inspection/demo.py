@@ -37,7 +37,7 @@ def write_demo(path: str | Path = "zoo-demo.html", *, models: list[str] | None =
             continue
         if len(getattr(model, "sample_shape", getattr(model.config, "image", ()))) < 2:
             continue  # points of a plane
-        section, images = _digits(model, title, seed)
+        section, images = _digits(model, name, title, seed)
         sections.insert(sum("digits" in s["shows"] for s in sections), section)
         if not printed and images.ndim == 3:
             print(draw_images(images[: max(1, min(5, shutil.get_terminal_size().columns // 30))]))
@@ -45,13 +45,14 @@ def write_demo(path: str | Path = "zoo-demo.html", *, models: list[str] | None =
     if not sections:
         note = "This copy of zoo has no trained weights. Train a model; after a minute its digits are legible."
         sections.append({"title": "No models yet", "note": note, "shows": "", "parts": []})
-    commands = [{"kind": "command", "text": _next_commands(names[0] if names else "runs/vae")}]
+    of_pictures = [s["name"] for s in sections if s["shows"] == "digits"]
+    commands = [{"kind": "command", "text": _next_commands((of_pictures or names or ["runs/vae"])[0])}]
     sections.append({"title": "Next steps", "note": "Everything runs on NumPy and Numba: no network, no GPU.", "shows": "", "parts": commands})
     facts = f"generative models in NumPy: {len(names)} trained model{'s' * (len(names) != 1)}, seed {seed}"
     return write_page(path, {"name": "demo", "facts": facts, "sections": sections}, "zoo demo")
 
 
-def _digits(model: Any, title: str, seed: int) -> tuple[dict[str, Any], np.ndarray]:
+def _digits(model: Any, name: str, title: str, seed: int) -> tuple[dict[str, Any], np.ndarray]:
     conditional = bool(getattr(model.config, "classes", 0))
     images = np.asarray(model.sample(40, seed=seed))
     note = "All from one seed, none picked by hand"
@@ -68,7 +69,7 @@ def _digits(model: Any, title: str, seed: int) -> tuple[dict[str, Any], np.ndarr
         flow.append({"name": "picture", "array": pack(model.to_pictures(steps[-1].x_previous)[0], "float16", scale="ink")})
     note = f"How the first one was generated: {len(steps)} steps" + (f", {len(chosen)} of them shown" if len(chosen) < len(steps) else "")
     parts.append({"kind": "flow", "steps": flow, "note": note})
-    return {"title": title, "note": facts_of(model), "shows": "digits", "parts": parts}, images
+    return {"title": title, "name": name, "note": facts_of(model), "shows": "digits", "parts": parts}, images
 
 
 def _text(model: Any, title: str, seed: int) -> dict[str, Any]:

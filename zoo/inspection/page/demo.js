@@ -22,14 +22,33 @@ demo.flow = data => {
   return el("div", {}, el("p", {class: "note"}, data.note), el("div", {class: "flow"}, ...parts));
 };
 
+/** A text whose tokens show their probability: to the mouse, and to the arrow keys when it has the focus. */
 demo.text = data => {
-  const body = el("div", {class: "text"}, el("span", {class: "prompt"}, data.prompt));
-  data.pieces.forEach(([text, p], i) => body.append(el("span", {title: `${visible(text)}: ${percent(p)}`,
-    style: `background:color-mix(in srgb, var(--accent) ${Math.round(45 * (1 - p))}%, transparent)`}, text)));
-  return el("div", {}, el("p", {class: "note"}, data.note), body);
+  const body = el("div", {class: "text", tabindex: "0", role: "group", "aria-label": "generated text; arrow keys move through its tokens"},
+    el("span", {class: "prompt"}, data.prompt)), reading = el("p", {class: "note", role: "status"}, "\u00a0");
+  const spans = data.pieces.map(([text, p]) => el("span", {title: `${visible(text)}: ${percent(p)}`,
+    style: `background:color-mix(in srgb, var(--accent) ${Math.round(45 * (1 - p))}%, transparent)`}, text));
+  body.append(...spans);
+  const scroll = follow(body, spans);
+  let at = -1;
+  function move(to) {
+    spans[at]?.classList.remove("now");
+    at = Math.max(0, Math.min(spans.length - 1, to));
+    spans[at].classList.add("now");
+    setText(reading, `token ${at + 1} of ${spans.length}: ${spans[at].title}`);
+    scroll(at);
+  }
+  spans.forEach((span, i) => span.addEventListener("click", () => move(i)));
+  body.addEventListener("keydown", e => {
+    const to = {ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: spans.length - 1}[e.key];
+    if (to === undefined || e.ctrlKey || e.metaKey || e.altKey || !spans.length) return;
+    e.preventDefault();
+    move(to);
+  });
+  return el("div", {}, el("p", {class: "note"}, data.note), body, reading);
 };
 
-demo.command = data => el("pre", {class: "command"}, data.text);
+demo.command = data => el("pre", {class: "command", tabindex: "0", role: "group", "aria-label": "commands"}, data.text);
 
 function buildDemo() {
   const sections = page.sections.map(s => el("section", {class: "card model", "aria-label": s.title},

@@ -390,7 +390,7 @@ tools.paint = data => {
   };
 };
 
-const toolCard = (title, note, body) => el("section", {class: "card", id: "tool", "aria-label": title}, el("header", {}, el("h3", {}, title), el("p", {class: "note"}, note)), body);
+const toolCard = (title, note, body) => el("section", {class: "card", id: "tool", "aria-label": title}, el("header", {}, el("h2", {}, title), el("p", {class: "note"}, note)), body);
 
 // --- the whole page
 

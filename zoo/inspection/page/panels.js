@@ -21,14 +21,14 @@ panels.picture = (data, run) => {
 /** Everything in the record: one row per field. */
 panels.record = (data, run) => {
   const body = el("tbody"), rows = new Map();
-  const head = el("thead", {}, el("tr", {}, ...["field", "value", "mean", "standard deviation", "minimum", "maximum", ""].map(t => el("th", {scope: "col"}, t))));
+  const head = el("thead", {}, el("tr", {}, ...["field", "value", "mean", "standard deviation", "minimum", "maximum", "picture"].map(t => el("th", {scope: "col"}, t))));
   function make(name) {
     const cells = Array.from({length: 6}, () => el("td", {class: "number"})), canvas = el("canvas");
     cells[5].append(canvas);
     return {row: el("tr", {"data-field": name}, el("th", {scope: "row", class: "symbol"}, name), ...cells), cells, canvas};
   }
   return {
-    element: el("div", {class: "scroll record"}, el("table", {}, head, body)),
+    element: el("div", {class: "scroll record", tabindex: "0", role: "group", "aria-label": `${data.title}: scrolls`}, el("table", {}, head, body)),
     show(i) {
       const fields = run.steps[i].fields;
       const now = fields.map(field => {

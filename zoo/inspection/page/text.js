@@ -32,11 +32,11 @@ panels.text = (data, run) => {
 /** Tokens as bars: their probabilities before and after each filter; below, the interval [0, 1] in which the random number selects one. */
 panels.candidates = (data, run) => {
   const n = data.most, stages = Object.keys(data.stages);
-  const table = el("div", {class: "stages", role: "table", style: `grid-template-columns: clamp(2.4rem, 15%, 6rem) repeat(${stages.length}, minmax(0, 1fr))`},
-    el("span"), ...stages.map(name => el("span", {class: "head"}, name)));
+  const table = el("div", {class: "stages", role: "table", "aria-label": data.title, style: `grid-template-columns: clamp(2.4rem, 15%, 6rem) repeat(${stages.length}, minmax(0, 1fr))`},
+    el("div", {role: "row"}, el("span", {class: "head", role: "columnheader"}, "token"), ...stages.map(name => el("span", {class: "head", role: "columnheader"}, name))));
   const rows = Array.from({length: n}, () => {
     const token = el("span", {class: "token"}), cells = stages.map(() => ({fill: el("div", {class: "fill"}), value: el("span")}));
-    table.append(el("div", {}, token), ...cells.map(c => el("div", {class: "cell"}, el("div", {class: "track"}, c.fill), c.value)));
+    table.append(el("div", {role: "row"}, el("div", {role: "rowheader"}, token), ...cells.map(c => el("div", {class: "cell", role: "cell"}, el("div", {class: "track"}, c.fill), c.value))));
     return {token, cells};
   });
   const mark = el("i"), segments = rows.map(() => el("div")), line = el("div", {class: "draw", role: "img"}, ...segments, mark);
@@ -81,7 +81,7 @@ panels.lens = (data, run) => {
   const table = el("table", {class: "lens"}, el("thead", {}, el("tr", {}, el("th", {scope: "col"}, "after"), ...Array.from({length: most}, (_, k) => el("th", {scope: "col"}, `${k + 1}.`)), chosenToken)),
     el("tbody", {}, ...rows.map(r => r.row)));
   return {
-    element: el("div", {class: "scroll"}, table),
+    element: el("div", {class: "scroll", tabindex: "0", role: "group", "aria-label": `${data.title}: scrolls`}, table),
     show(i) {
       const probabilities = row(data.probabilities, i), chosen = row(data.chosen, i);
       setText(chosenToken.firstChild, visible(data.tokens[i]));
