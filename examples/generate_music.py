@@ -37,7 +37,7 @@ except ValueError as error:
 notes = music.notes_of(piece)
 if not notes:
     raise SystemExit("the model wrote silence; try another seed")
-music.write_midi(f"{options.out}.mid", notes)
+music.write_midi(f"{options.out}.mid", notes, sharps=given.sharps if bars else None, time=given.time)
 music.write_wav(f"{options.out}.wav", notes)
 
 figure, axes = plt.subplots(figsize=(12, 4))

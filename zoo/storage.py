@@ -39,7 +39,7 @@ SHIPPED = ASSETS / "weights"                       # those models, a folder each
 WEIGHTS, INDEX, CARD = "model.safetensors", "model.safetensors.index.json", "card.json"
 CHECKPOINT = "zoo_checkpoint"                      # the metadata entry that holds a checkpoint's tree
 MAX_HEADER = 10_000_000                            # bytes, of about 100,000 tensors; the reference implementation reads ten times that
-MAX_JSON = 100_000_000                             # bytes; the largest tokenizer.json known to us has a third of that
+MAX_JSON, MAX_VALUES = 64_000_000, 5_000_000       # bytes, and values: Python takes some 70 bytes even for "[]"
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
           "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
 NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
@@ -399,6 +399,8 @@ def read_json(path: PathLike) -> dict[str, Any]:
         if (size := os.fstat(file.fileno()).st_size) > MAX_JSON:
             raise WrongFile(f"{path}: has {size:,} bytes; expects JSON of at most {MAX_JSON:,}")
         content = file.read()
+    if content.count(b",") + content.count(b"[") + content.count(b"{") > MAX_VALUES:
+        raise WrongFile(f"{path}: holds more than {MAX_VALUES:,} values")
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ characters a step, one per voice, so that every text model and tokenizer of the 
 
 from __future__ import annotations
 
+import operator
 import struct
 import zlib
 from collections.abc import Sequence
@@ -20,10 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..storage import ASSETS, PathLike, WrongFile, atomic_write, read_json
+from ..storage import ASSETS, PathLike, WrongFile, atomic_write, read_json, shorten
 
 REST, HOLD, STRIKE, END = ".", "-", 12, "\n"
 VOICES = ("soprano", "alto", "tenor", "bass")
+MAX_STEPS = 1_000_000                        # of all pieces of a file together; as rolls, 352 MB
+CHANNELS = (*range(9), *range(10, 16))       # of MIDI, but for the tenth, which is the drums'
 LOWEST, KEYS = 21, 88                        # the piano: MIDI 21 to 108
 
 
@@ -81,13 +84,18 @@ def load_jsb(path: PathLike) -> dict[str, list[list[list[int]]]]:
     if missing := [part for part in ("train", "valid", "test") if not isinstance(content.get(part), list)]:
         raise WrongFile(f"{path}: has no list {missing[0]!r}; expects the lists train, valid and test")
     pieces: dict[str, list[list[list[int]]]] = {}
+    steps = 0
     for part in ("train", "valid", "test"):
-        try:
-            pieces[part] = [[[int(p) for p in chord if p != -1] for chord in piece] for piece in content[part]]
-        except (TypeError, ValueError) as error:
-            raise WrongFile(f"{path}: {part} is not pieces of chords of MIDI pitches ({error})") from error
+        pieces[part] = []
+        for piece in content[part]:
+            if not isinstance(piece, list) or not all(isinstance(chord, list) and all(type(p) is int for p in chord) for chord in piece):
+                raise WrongFile(f"{path}: {part} is not pieces of chords of MIDI pitches: it holds {shorten(piece)}")
+            pieces[part].append([[p for p in chord if p != -1] for chord in piece])
+            steps += len(piece)
         if wrong := [p for piece in pieces[part] for chord in piece for p in chord if not LOWEST <= p < LOWEST + KEYS]:
-            raise WrongFile(f"{path}: {part} has the pitch {wrong[0]}; expects {LOWEST} to {LOWEST + KEYS - 1}")
+            raise WrongFile(f"{path}: {part} has the pitch {shorten(wrong[0])}; expects {LOWEST} to {LOWEST + KEYS - 1}")
+    if steps > MAX_STEPS or not any(pieces["train"]):
+        raise WrongFile(f"{path}: has {steps:,} chords, {sum(map(len, pieces['train'])):,} to train on; expects 1 to {MAX_STEPS:,}")
     return pieces
 
 
@@ -174,18 +182,25 @@ def notes_of_chords(chords: Sequence[Sequence[int]]) -> list[Note]:
     return sorted(notes, key=lambda note: (note.start, note.pitch))
 
 
-def write_midi(path: PathLike, notes: Sequence[Note], beats_per_minute: float = 80, steps_per_beat: int = 4) -> None:
-    """A standard MIDI file, format 1: a track of tempo and a track for each voice. Written atomically."""
-    _check_notes(notes, beats_per_minute, steps_per_beat)
+def write_midi(path: PathLike, notes: Sequence[Note], beats_per_minute: float = 80, steps_per_beat: int = 4, *, sharps: int | None = None,
+               time: str | None = None) -> None:
+    """A standard MIDI file, format 1: a track of tempo, key and time, and a track for each voice. Written atomically.
+
+    A key that is struck while it sounds in its voice ends there first. sharps: of the key signature, flats are negative; time: as "3/4"."""
+    notes = _checked_notes(notes, beats_per_minute, steps_per_beat)
+    voices = sorted({note.voice for note in notes})
+    if len(voices) > len(CHANNELS):
+        raise ValueError(f"notes: there are {len(voices)} voices; a MIDI file has {len(CHANNELS)} channels besides the drums'")
+    channel = {voice: CHANNELS[voice if voices[-1] < len(CHANNELS) else i] for i, voice in enumerate(voices)}
     ticks = 120                                                        # a step; a beat is steps_per_beat of them
-    tracks = [b"\x00\xff\x51\x03" + round(60_000_000 / beats_per_minute).to_bytes(3, "big")]
-    for voice in sorted({note.voice for note in notes}):
+    tracks = [b"\x00\xff\x51\x03" + round(60_000_000 / beats_per_minute).to_bytes(3, "big") + _signatures(sharps, time)]
+    for voice in voices:
         events = []                                                    # (tick, 0 for off or 1 for on, pitch): off goes before on
-        for note in (n for n in notes if n.voice == voice):
+        for note in _without_overlaps([n for n in notes if n.voice == voice]):
             events += [(note.start * ticks, 1, note.pitch), ((note.start + note.length) * ticks, 0, note.pitch)]
-        track, now = bytes([0, 0xC0 | voice % 16, 52 if voice < 4 else 0]), 0          # programme 52: choir
+        track, now = bytes([0, 0xC0 | channel[voice], 52 if voice < 4 else 0]), 0          # programme 52: choir
         for tick, on, pitch in sorted(events):
-            track += _variable_length(tick - now) + bytes([(0x90 if on else 0x80) | voice % 16, pitch, 80 if on else 0])
+            track += _variable_length(tick - now) + bytes([(0x90 if on else 0x80) | channel[voice], pitch, 80 if on else 0])
             now = tick
         tracks.append(track)
     content = b"MThd" + struct.pack(">IHHH", 6, 1, len(tracks), ticks * steps_per_beat)
@@ -193,6 +208,37 @@ def write_midi(path: PathLike, notes: Sequence[Note], beats_per_minute: float = 
         track += b"\x00\xff\x2f\x00"                                   # the end of a track
         content += b"MTrk" + struct.pack(">I", len(track)) + track
     atomic_write(path, content)
+
+
+def _signatures(sharps: int | None, time: str | None) -> bytes:
+    """Meta events 58, the time signature (its denominator as a power of 2), and 59, the key signature."""
+    events = b""
+    if time is not None:
+        above, _, below = time.partition("/")
+        if not (above.isdecimal() and below in ("1", "2", "4", "8", "16", "32", "64") and 1 <= int(above) <= 255):
+            raise ValueError(f"time is {time!r}; expects a time signature such as '3/4'")
+        events += b"\x00\xff\x58\x04" + bytes([int(above), int(below).bit_length() - 1, 24, 8])
+    if sharps is not None:
+        if isinstance(sharps, bool) or not -7 <= sharps <= 7:
+            raise ValueError(f"sharps is {sharps!r}; expects -7 (seven flats) to 7")
+        events += b"\x00\xff\x59\x02" + struct.pack(">bB", sharps, 0)
+    return events
+
+
+def _without_overlaps(notes: Sequence[Note]) -> list[Note]:
+    """Notes of one voice, each key ending at the latest where the same key is struck again; of two that start together, the longer one."""
+    apart: list[Note] = []
+    last: dict[int, int] = {}                                          # pitch -> index of its last note
+    for note in sorted(notes, key=lambda n: (n.start, n.length)):
+        before = last.get(note.pitch)
+        if before is not None and apart[before].start == note.start:
+            apart[before] = note
+            continue
+        if before is not None and apart[before].start + apart[before].length > note.start:
+            apart[before] = apart[before]._replace(length=note.start - apart[before].start)
+        last[note.pitch] = len(apart)
+        apart.append(note)
+    return apart
 
 
 def _variable_length(number: int) -> bytes:
@@ -205,7 +251,7 @@ def _variable_length(number: int) -> bytes:
 
 def synthesise(notes: Sequence[Note], beats_per_minute: float = 80, steps_per_beat: int = 4, rate: int = 22_050) -> np.ndarray:
     """(samples,) float32 in [-1, 1]: each note is its first five harmonics under a soft attack and a slow decay."""
-    _check_notes(notes, beats_per_minute, steps_per_beat)
+    notes = _checked_notes(notes, beats_per_minute, steps_per_beat)
     seconds = 60 / beats_per_minute / steps_per_beat                   # a step
     release = 0.15                                                     # seconds that a note rings on
     end = max((note.start + note.length for note in notes), default=0) * seconds + release
@@ -229,9 +275,20 @@ def write_wav(path: PathLike, notes: Sequence[Note], beats_per_minute: float = 8
     atomic_write(path, content.getvalue())
 
 
-def _check_notes(notes: Sequence[Note], beats_per_minute: float, steps_per_beat: int) -> None:
+def _checked_notes(notes: Sequence[Note], beats_per_minute: float, steps_per_beat: int) -> list[Note]:
+    """The notes with Python's integers, which don't overflow as an int8 does."""
+    whole = []
     for note in notes:
-        if not 0 <= note.pitch <= 127 or note.length < 1 or note.start < 0 or note.voice < 0:
-            raise ValueError(f"notes: {tuple(note)} is no (voice, pitch, start, length); expects a pitch of 0 to 127 and a length of at least 1")
-    if not (4 <= beats_per_minute <= 1000 and 1 <= steps_per_beat <= 96):
-        raise ValueError(f"beats_per_minute is {beats_per_minute}, steps_per_beat is {steps_per_beat}; expects 4 to 1000 and 1 to 96")
+        try:
+            voice, pitch, start, length = map(operator.index, note)
+        except (TypeError, ValueError):
+            raise ValueError(f"notes: {shorten(note)} is no (voice, pitch, start, length) of whole numbers") from None
+        if not 0 <= pitch <= 127 or length < 1 or start < 0 or voice < 0 or start + length > MAX_STEPS:
+            raise ValueError(f"notes: {(voice, pitch, start, length)} is no (voice, pitch, start, length); expects a pitch of 0 to 127, a length "
+                             f"of at least 1, and an end within {MAX_STEPS:,} steps")
+        whole.append(Note(voice, pitch, start, length))
+    steps_are_whole = isinstance(steps_per_beat, (int, np.integer)) and not isinstance(steps_per_beat, bool)
+    if not (4 <= beats_per_minute <= 1000 and steps_are_whole and 1 <= steps_per_beat <= 96):
+        raise ValueError(f"beats_per_minute is {beats_per_minute}, steps_per_beat is {steps_per_beat}; expects 4 to 1000, and a whole number "
+                         "from 1 to 96")
+    return whole

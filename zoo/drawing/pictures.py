@@ -13,8 +13,18 @@ from ..storage import atomic_write
 
 
 def to_bytes(image) -> np.ndarray:
-    """Numbers in [0, 1] as bytes from 0 to 255; numbers outside are clipped, NaN becomes 0."""
+    """uint8 as it is; numbers in [0, 1] as bytes from 0 to 255, those outside clipped, NaN as 0."""
+    if np.asarray(image).dtype == np.uint8:
+        return np.asarray(image)
+    _check_numbers(image)
     return (np.nan_to_num(np.clip(np.asarray(image, np.float32), 0, 1)) * 255 + 0.5).astype(np.uint8)
+
+
+def _check_numbers(image) -> None:
+    """Raise ValueError for integers other than uint8, of which nobody knows whether 1 is white or nearly black."""
+    dtype = np.asarray(image).dtype
+    if dtype.kind not in "fb" and dtype != np.uint8:
+        raise ValueError(f"image: dtype is {dtype}; expects uint8 (0 to 255), or bool or floats in [0, 1]")
 
 
 def png(image) -> bytes:
@@ -22,7 +32,7 @@ def png(image) -> bytes:
 
     Source of the format: PNG Specification, third edition, sections 5 and 11.
     """
-    pixels = image if isinstance(image, np.ndarray) and image.dtype == np.uint8 else to_bytes(image)
+    pixels = to_bytes(image)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
@@ -38,8 +48,13 @@ def png(image) -> bytes:
 
 
 def grid(images, columns: int | None = None, gap: int = 2, background: float = 1.0) -> np.ndarray:
-    """Pictures side by side, `columns` per row: (n, height, width[, channels]) -> (rows * (height + gap) + gap, ...)."""
-    images = np.asarray(images, np.float32)
+    """Pictures side by side, `columns` per row: (n, height, width[, channels]) -> (rows * (height + gap) + gap, ...).
+
+    Numbers in [0, 1], or uint8, which becomes such numbers.
+    """
+    _check_numbers(images)
+    images = np.asarray(images)
+    images = np.divide(images, 255, dtype=np.float32) if images.dtype == np.uint8 else images.astype(np.float32)
     if images.ndim not in (3, 4) or len(images) == 0:
         raise ValueError(f"grid: images have shape {images.shape}; it is (n, height, width) or (n, height, width, channels), n at least 1")
     n, h, w, *rest = images.shape

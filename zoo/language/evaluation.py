@@ -30,6 +30,8 @@ def evaluate(model: Any, corpus: Corpus, part: str = "valid", *, max_tokens: int
         max_tokens = most
     if model.reads_rolls:
         rolls = corpus.piano_rolls[part]
+        if not any(map(len, rolls)):
+            raise ValueError(f"{corpus.name}: has no music to evaluate on in its part {part!r}")
         return {f"{part} nats per step": -float(model.roll_log_likelihood(rolls).sum()) / sum(map(len, rolls))}
     text = corpus.split(model.config.lines)[part]
     characters = len(text)
