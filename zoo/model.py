@@ -323,7 +323,10 @@ def replayable(make: Callable[..., S]) -> Callable[..., S]:
 
 
 def stream(*records: type[Step]) -> Callable[[Callable[..., Iterator[S]]], Callable[..., Iterator[S]]]:
-    """Decorator of a method that yields records of these classes: adds two keywords that bound the memory of a long run.
+    """Decorator of a method that yields records of these classes.
+
+    Gradients are off while a record is computed, and on or off as the caller has them whenever a record is in the caller's hands, even if
+    the stream is held, read beside others, closed or dropped.  Two keywords are added, which bound the memory of a long run:
 
     every: n yields every n-th record, beginning with the first, and always the last.
     keep: names of the fields to keep; the others become None, and such a record can't be replayed.
@@ -335,7 +338,7 @@ def stream(*records: type[Step]) -> Callable[[Callable[..., Iterator[S]]], Calla
         def steps(*args: Any, every: int = 1, keep: str | Iterable[str] | None = None, **kwargs: Any) -> Iterator[S]:
             check_count(every, "every")
             names = _field_names(keep, fields)
-            records = generate(*args, **kwargs)
+            records = _without_gradients(generate(*args, **kwargs))
             return records if every == 1 and names is None else _thinned(records, every, names)
 
         signature = inspect.signature(generate)
@@ -354,6 +357,20 @@ def _field_names(keep: str | Iterable[str] | None, fields: Iterable[str]) -> set
         if name not in fields:
             raise ValueError(f"keep: {name!r} isn't a field of these records; they have {', '.join(fields)}")
     return names
+
+
+def _without_gradients(steps: Iterator[S]) -> Iterator[S]:
+    """The same steps.  (`with no_grad(): yield` would leave the caller without gradients: a generator that waits hasn't left its `with`.)"""
+    try:
+        while True:
+            with no_grad():
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
+    finally:
+        with no_grad():
+            getattr(steps, "close", lambda: None)()
 
 
 def _thinned(steps: Iterator[S], every: int, names: set[str] | None) -> Iterator[S]:
