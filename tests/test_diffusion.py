@@ -519,7 +519,7 @@ def test_bad_input_says_what_is_wrong():
     bad("doesn't end in noise", Diffusion.new, **SMALL, schedule="linear", T=100)
     for name, value in (("classes", -1), ("heads", -1), ("channels", 0), ("blocks", 0), ("evaluations", 0), ("multipliers", ()), ("multipliers", (1, 0))):
         bad(rf"DiffusionConfig: {name} is {re.escape(str(value))}; it is at least", Diffusion.new, **{**SMALL, name: value})
-    bad("unlabelled is 2.0; it is a share", Diffusion.new, **SMALL, unlabelled=2.0)
+    bad("unlabelled is 2.0; it is at least 0 and at most 1", Diffusion.new, **SMALL, unlabelled=2.0)
     bad("only 'dense' has the choice", Diffusion.new, **SMALL, norms=True)
     bad("T = 1000", model.sample, 1, evaluations=1001)
     bad("at least 1", model.sample, 1, evaluations=-1)

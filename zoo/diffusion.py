@@ -23,7 +23,7 @@ import dataclasses
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.random import Generator
@@ -39,7 +39,23 @@ from .denoising.latents import Latents
 from .denoising.paths import make_path
 from .denoising.samplers import ADAPTIVE, SAMPLERS, DiffusionStep, Estimate, Sampling, check_number, check_sampler, deviation_of, times
 from .denoising.unet import Dense, UNet
-from .model import Config, Model, Renamed, check_count, check_images, check_labels, labels_for, last, moved, replayable, stream
+from .model import (
+    Config,
+    Count,
+    Model,
+    Natural,
+    Range,
+    Renamed,
+    Share,
+    check_count,
+    check_images,
+    check_labels,
+    labels_for,
+    last,
+    moved,
+    replayable,
+    stream,
+)
 from .training import minibatches
 from .vae import VAE
 
@@ -49,28 +65,28 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionConfig(Config):
-    image: tuple[int, ...] = (28, 28)  # height, width, and channels if there is more than one; or (dimensions,) for points and latents
+    image: tuple[Count, ...] = (28, 28)  # height, width, and channels if there is more than one; or (dimensions,) for points and latents
     network: Literal["unet", "transformer", "dense"] = "unet"
-    channels: int = 32  # width of the first level; of all layers for the others
-    multipliers: tuple[int, ...] = (1, 2)  # widths of the levels, in channels
-    blocks: int = 1  # residual blocks a level; all of them for the others
+    channels: Count = 32  # width of the first level; of all layers for the others
+    multipliers: tuple[Count, ...] = (1, 2)  # widths of the levels, in channels
+    blocks: Count = 1  # residual blocks a level; all of them for the others
     norms: bool = False  # of "dense", before each block
-    heads: int = 0  # of attention: at the lowest resolution, 0 for none; of every block for "transformer"
-    patch: int = 4  # the side of the squares that are the transformer's tokens
-    classes: int = 0  # label-conditional if above 0
+    heads: Natural = 0  # of attention: at the lowest resolution, 0 for none; of every block for "transformer"
+    patch: Count = 4  # the side of the squares that are the transformer's tokens
+    classes: Natural = 0  # label-conditional if above 0
     schedule: Literal["linear", "cosine", "straight"] = "cosine"
     prediction: Literal["noise", "x_0", "v"] = "v"
-    T: int = 1000  # the finest chain; the network sees T t
-    beta_1: float = 1e-4  # of the linear schedule
-    beta_T: float = 0.02
+    T: Count = 1000  # the finest chain; the network sees T t
+    beta_1: Annotated[float, Range(0, 1, above=True, below=True)] = 1e-4  # of the linear schedule
+    beta_T: Annotated[float, Range(0, 1, above=True, below=True)] = 0.02
     autoencoder: str | None = None  # a VAE that ships, or its folder: x_0 is its code of a picture, and image is (latent,)
     source: Literal["normal", "eight_gaussians"] = "normal"  # what t = 1 is drawn from
     times: Literal["uniform", "logit-normal"] = "uniform"  # how training draws t; the second: Esser et al. (2024), section 3.1
-    unlabelled: float = 0.1  # share of labels left out in training, for guidance (Ho & Salimans 2022)
+    unlabelled: Share = 0.1  # share of labels left out in training, for guidance (Ho & Salimans 2022)
     dequantise: bool = False  # add uniform noise of one grey level in training: for likelihoods
     sampler: str = "ddim"  # what `sample` uses unless told otherwise
-    evaluations: int = 50
-    guidance: float = 1.0
+    evaluations: Count = 50
+    guidance: Annotated[float, Range(-100, 100)] = 1.0
 
     @property
     def network_shape(self) -> tuple[int, ...]:
@@ -91,10 +107,9 @@ class DiffusionConfig(Config):
                              "from the others no x_0 follows at t = 1, or no noise at t = 0")
         if self.source != "normal" and (self.schedule != "straight" or self.image != (2,) or self.autoencoder):
             raise ValueError(f"DiffusionConfig: source is {self.source!r}; that is for points in the plane on the straight path")
-        self.at_least(1, "channels", "multipliers", "blocks", "T", "evaluations")
-        self.at_least(0, "classes", "heads")
-        if not 0 <= self.unlabelled <= 1:
-            raise ValueError(f"DiffusionConfig: unlabelled is {self.unlabelled}; it is a share, from 0 to 1")
+        self.at_least(1, "multipliers")
+        if self.schedule == "linear" and self.beta_1 > self.beta_T:
+            raise ValueError(f"DiffusionConfig: beta_1 is {self.beta_1} and beta_T {self.beta_T}; beta grows from the first to the second")
         check_sampler(self.sampler)
         if self.dequantise and (self.autoencoder or len(self.image) == 1):
             raise ValueError(f"DiffusionConfig: dequantise is True and image {self.image}; only pictures have grey levels")
@@ -154,10 +169,16 @@ class Diffusion(Model):
         """The network's output: x_t (n, *image), t (n,) in [0, 1], labels (n,) -> (n, *image)."""
         n = len(x_t)
         if self.config.classes and labels is None:
-            labels = np.full(n, self.config.classes)  # "no label"
+            labels = self._no_labels(n)
         network_t = t if self.config.network == "dense" else self.config.T * t
         y = self.network(x_t.reshape((n, *self.config.network_shape)), network_t, *([labels] if self.config.classes else []))
         return y.reshape((n, *self.config.image))
+
+    def _no_labels(self, n: int) -> np.ndarray:
+        """What stands for "no label" in a conditional network.  ValueError if it was never trained."""
+        if self.config.unlabelled == 0:
+            raise ValueError("labels: this model was trained with labels only (unlabelled is 0), so it needs them always, and can't be guided")
+        return np.full(n, self.config.classes)
 
     def noised(self, x_0, noise, t):
         """x_t = alpha x_0 + sigma noise; t is a number or (n,)."""
@@ -265,8 +286,7 @@ class Diffusion(Model):
         if guidance == 1:
             prediction = self.predict_at(x_t, t, labels)
         else:
-            unlabelled = np.full(len(x_t), self.config.classes)
-            both = self.predict_at(np.concatenate([x_t, x_t]), t, np.concatenate([labels, unlabelled]))
+            both = self.predict_at(np.concatenate([x_t, x_t]), t, np.concatenate([labels, self._no_labels(len(x_t))]))
             prediction = both[len(x_t):] + np.float32(guidance) * (both[: len(x_t)] - both[len(x_t):])
         x_0, noise = self.x_0_and_noise(prediction, x_t, t)
         if clip and self.pictures:
@@ -314,31 +334,32 @@ class Diffusion(Model):
             if x_1.shape[1:] != c.image or len(x_1) == 0:
                 raise ValueError(f"x_1: shape is {x_1.shape}; this model starts from (n, {', '.join(map(str, c.image))}), n at least 1")
         n = check_count(n) if x_1 is None else len(x_1)
-        settings = Sampling(sampler, self.labels_for(digit, n), self._check_guidance(guidance), eta, spacing, tolerance, start, known, mask, repeats)
+        settings = Sampling(sampler, self.labels_for(digit, n), self.check_guidance(guidance), eta, spacing, tolerance, start, known, mask, repeats)
         settings.check(c.source, self.path.t_min)
         rng = np.random.default_rng(seed)
         x = self.draw_source(n, rng) if x_1 is None else x_1
-        with no_grad():
-            if sampler == ADAPTIVE:
-                for step in adaptive_steps(self, settings, x):
+        if sampler == ADAPTIVE:
+            t = settings.start
+            for step in adaptive_steps(self, settings, x):
+                yield step
+                t, x = step.t_previous, step.x_previous
+            if self.path.t_min > 0:  # the rest of the way, along which the network was not trained, in one step
+                yield self._step(dataclasses.replace(settings, sampler="euler"), t, 0.0, x)
+            return
+        steps = self.steps_within(sampler, c.evaluations if evaluations is None else evaluations)
+        previous = None
+        for t, s in pairwise(times(self.path, steps, start=start, spacing=spacing)):
+            for again in range(repeats if s > 0 else 1):
+                if again:
+                    step = self._step_back(s, t, x, rng.standard_normal(x.shape, np.float32))
                     yield step
-                if self.path.t_min > 0:  # the rest of the way, along which the network was not trained, in one step
-                    yield self._step(dataclasses.replace(settings, sampler="euler"), step.t_previous, 0.0, step.x_previous)
-                return
-            steps = self.steps_within(sampler, c.evaluations if evaluations is None else evaluations)
-            previous = None
-            for t, s in pairwise(times(self.path, steps, start=start, spacing=spacing)):
-                for again in range(repeats if s > 0 else 1):
-                    if again:
-                        step = self._step_back(s, t, x, rng.standard_normal(x.shape, np.float32))
-                        yield step
-                        x = step.x_previous
-                    draw = rng.standard_normal(x.shape, np.float32) if deviation_of(sampler, self.path, t, s, eta) > 0 else None
-                    draw_known = rng.standard_normal(x.shape, np.float32) if mask is not None else None
-                    step = self._step(settings, t, s, x, draw, draw_known=draw_known, previous=previous)
-                    yield step
-                    assert step.x_0_predicted is not None
-                    x, previous = step.x_previous, (t, step.x_0_predicted)
+                    x, previous = step.x_previous, None  # x_0 at a t that is no later than this one carries nothing on
+                draw = rng.standard_normal(x.shape, np.float32) if deviation_of(sampler, self.path, t, s, eta) > 0 else None
+                draw_known = rng.standard_normal(x.shape, np.float32) if mask is not None else None
+                step = self._step(settings, t, s, x, draw, draw_known=draw_known, previous=previous)
+                yield step
+                assert step.x_0_predicted is not None
+                x, previous = step.x_previous, (t, step.x_0_predicted)
 
     @replayable
     def _step(self, settings: Sampling, t: float, s: float, x_t: np.ndarray, draw: np.ndarray | None = None, *,
@@ -414,10 +435,13 @@ class Diffusion(Model):
         """Labels of data that is given; None without a digit, and then a conditional model takes the data as unlabelled."""
         return None if digit is None else self.labels_for(digit, n)
 
-    def _check_guidance(self, guidance: float | None) -> float:
+    def check_guidance(self, guidance: float | None) -> float:
+        """guidance, or the configuration's; ValueError if it is no number, or the model can't be guided."""
         if self.config.classes:
-            guidance = self.config.guidance if guidance is None else guidance
-            return check_number("guidance", guidance, -100, 100)
+            guidance = check_number("guidance", self.config.guidance if guidance is None else guidance, -100, 100)
+            if guidance != 1 and self.config.unlabelled == 0:
+                raise ValueError(f"guidance: is {guidance:g}, but this model was trained with labels only (unlabelled is 0), so 1 is all it can have")
+            return guidance
         if guidance not in (None, 1, 1.0):
             raise ValueError(f"guidance: is {guidance}, but this model isn't conditional (classes is 0); there is nothing to guide by")
         return 1.0

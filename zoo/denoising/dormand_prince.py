@@ -56,12 +56,12 @@ def next_size(h: float, error: float) -> float:
 def integrate(velocity: Velocity, x: np.ndarray, start: float, end: float, tolerance: float) -> tuple[np.ndarray, int]:
     """x at `end`, by accepted steps of `dormand_prince`; and the number of evaluations."""
     t, h, first, evaluations = start, (end - start) / 20, None, 0
-    while abs(end - t) > 1e-9:
+    while t != end:
         h = math.copysign(min(abs(h), abs(end - t)), h)
         y, error, slopes = dormand_prince(velocity, t, h, x, first, tolerance)
         evaluations += 6 + (first is None)
         if error <= 1:
-            t, x, first = t + h, y, slopes[-1]
+            t, x, first = end if abs(end - t - h) < 1e-9 else t + h, y, slopes[-1]
         else:
             first = slopes[0]
         check_size(h, error, t)
@@ -70,7 +70,8 @@ def integrate(velocity: Velocity, x: np.ndarray, start: float, end: float, toler
 
 
 def check_size(h: float, error: float, t: float) -> None:
-    if not math.isfinite(error) or abs(h) < 1e-7:
+    """FloatingPointError where the error isn't finite, or steps have become very small and still fail; the last one may be small."""
+    if not math.isfinite(error) or (error > 1 and abs(h) < 1e-7):
         raise FloatingPointError(f"dopri5: the step at t = {t:.6g} has size {h:.2g} and error {error:.2g}; "
                                  "the network's slope isn't finite, or not smooth")
 
@@ -78,7 +79,7 @@ def check_size(h: float, error: float, t: float) -> None:
 def adaptive_steps(model, settings: Sampling, x: np.ndarray) -> Iterator[DiffusionStep]:
     """The accepted steps from settings.start to the least t that is trained."""
     t, h, end = settings.start, -settings.start / 20, model.path.t_min
-    while t > end + 1e-9:
+    while t > end:
         h = -min(-h, t - end)
         step = adaptive_step(model, settings, t, h, x)
         assert step.error is not None

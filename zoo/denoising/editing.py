@@ -52,12 +52,12 @@ def inpaint_steps(model, images, mask, *, seed: int = 0, digit=None, sampler: st
 
 def edit(model, images, strength: float, *, seed: int = 0, digit=None, **settings) -> np.ndarray:
     """SDEdit (Meng et al. 2022): noise each picture up to t = strength, and come back.  Near 0 it stays the same, 1 forgets it."""
-    if not 0 < strength <= 1:
-        raise ValueError(f"strength: is {strength}; it may go from above 0, nothing changes, to 1, everything")
+    low = model.path.t_min
+    if not isinstance(strength, (int, float, np.integer, np.floating)) or not low < strength <= 1:
+        raise ValueError(f"strength: is {strength!r}; it may go from above {low:g}, nothing changes, to 1, everything")
     x_0 = model.to_network_range(images)
-    start = max(strength, model.path.t_min)
     noise = model.draw_source(len(x_0), np.random.default_rng((seed, 1)))
-    final = last(model.steps(seed=seed, digit=digit, x_1=model.noised(x_0, noise, start), start=start, **settings))
+    final = last(model.steps(seed=seed, digit=digit, x_1=model.noised(x_0, noise, strength), start=strength, **settings))
     return model.to_pictures(final.x_previous)
 
 
@@ -80,10 +80,13 @@ def encode(model, images, digit=None, *, evaluations: int = 79) -> np.ndarray:
 
 def decode(model, noise: np.ndarray, digit=None, *, evaluations: int = 79, guidance: float = 1.0) -> np.ndarray:
     """Pictures from noise by the same ODE: the inverse of `encode`."""
-    labels = model.labels_given(digit, len(noise))
+    x = np.asarray(noise, np.float32)
+    if x.shape[1:] != model.config.image or len(x) == 0:
+        raise ValueError(f"noise: shape is {x.shape}; for this model it is (n, {', '.join(map(str, model.config.image))}), n at least 1")
+    labels = model.labels_given(digit, len(x))
+    guidance = model.check_guidance(guidance)
     if guidance != 1 and labels is None:
         raise ValueError(f"guidance: is {guidance}, but no digit is given to be guided by")
-    x = np.asarray(noise, np.float32)
     down = times(model.path, model.steps_within("heun", evaluations))
     with no_grad():
         for t, s in pairwise(down):

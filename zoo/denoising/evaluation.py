@@ -12,6 +12,7 @@ import numpy as np
 
 from ..autograd import no_grad
 from ..evaluation.judge import judged
+from ..model import check_count
 from ..training import minibatches
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def evaluate(model, data: Images | str, *, seed: int = 0, n: int = 10_000, likel
     """
     if likelihoods and not model.pictures:
         raise ValueError(f"likelihoods: is {likelihoods}; bits per dimension are of models of pictures, not of points or latents")
+    if likelihoods:
+        check_count(likelihoods, "likelihoods")
     draw = lambda: model.sample(n, seed=seed, **settings)
     figures = judged(draw, data, n=n, image=model.sample_shape, classes=model.config.classes, judge=judge, seed=seed)
     if likelihoods and not isinstance(data, str):

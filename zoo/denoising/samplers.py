@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..model import Step
+from ..model import Step, check_count
 from .paths import Path
 
 
@@ -175,8 +175,10 @@ class Sampling:
                              "use euler, heun, midpoint or dopri5")
         if not t_min < self.start <= 1:
             raise ValueError(f"start: is {self.start}; it is a t from above {t_min:g} to 1")
-        if self.repeats > 1 and self.mask is None:
+        if check_count(self.repeats, "repeats") > 1 and self.mask is None:
             raise ValueError(f"repeats: is {self.repeats} without a mask; it belongs to inpainting")
+        if (self.known is None) != (self.mask is None):
+            raise ValueError(f"{'known' if self.known is None else 'mask'}: is None; inpainting needs both, known and mask")
         if self.mask is not None and self.sampler == ADAPTIVE:
             raise ValueError("sampler: dopri5 can't inpaint; its steps are too long to paste into")
 
@@ -213,6 +215,6 @@ def check_sampler(sampler: str) -> str:
 
 
 def check_number(name: str, value: Any, low: float, high: float) -> float:
-    if not isinstance(value, (int, float)) or not low <= value <= high:
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not low <= value <= high:
         raise ValueError(f"{name}: is {value!r}; it is a number from {low:g} to {high:g}")
     return float(value)

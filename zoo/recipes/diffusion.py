@@ -22,7 +22,7 @@ from numpy.random import Generator
 
 from ..data.toys import TOYS
 from ..diffusion import Diffusion, Pairs
-from ..model import Config, check_images, check_labels
+from ..model import Config, Count, Decay, Natural, Positive, check_images, check_labels
 from ..nn import Conv2d, Linear
 from ..optim import Adam, Average, Muon, constant, cosine
 from ..training import Trainer, shuffled
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionTraining(Config):
-    steps: int = 20_000
-    batch_size: int = 128
+    steps: Count = 20_000
+    batch_size: Count = 128
     optimiser: Literal["adam", "muon"] = "adam"  # muon: for matrices and kernels, except the first and the last
-    lr: float = 1e-3  # Adam's; with muon, that of everything else
-    muon_lr: float = 0.02
-    warm_up: int = 500  # steps over which the learning rate grows; then it falls along half a cosine to 0
+    lr: Positive = 1e-3  # Adam's; with muon, that of everything else
+    muon_lr: Positive = 0.02
+    warm_up: Natural = 500  # steps over which the learning rate grows; then it falls along half a cosine to 0
     constant: bool = False  # the same learning rate throughout, without warm-up
-    clip: float | None = 1.0
-    average: float = 0.9995  # decay of the averaged weights that are evaluated and saved; 0 for none
+    clip: Positive | None = 1.0
+    average: Decay = 0.9995  # decay of the averaged weights that are evaluated and saved; 0 for none
     coupling: Literal["independent", "optimal"] = "independent"  # noise and data paired at random, or by `optimal_pairs`
-    pool: int = 1024  # how many are paired at once
+    pool: Count = 1024  # how many are paired at once
 
 
 _DIGITS = {"channels": 32, "multipliers": (1, 2), "heads": 4, "classes": 10, "optimiser": "muon", "steps": 5000, "batch_size": 128,
@@ -85,6 +85,8 @@ def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraini
                  **options) -> Trainer:
     """The training run of a preset or of your own settings; data is pictures or the name of a toy; options go to `Trainer`."""
     t, c = training, model.config
+    if c.classes and c.unlabelled == 0 and c.guidance != 1:
+        raise ValueError(f"unlabelled: is 0 and guidance {c.guidance}; guidance needs a share of training without labels, or is 1")
     draw: Callable[[int, int], Any]  # (step, batch size) -> a batch
     shape = (2,) if isinstance(data, str) else data.train.shape[1:]
     if shape != model.sample_shape:
