@@ -177,7 +177,7 @@ def test_every_family_is_one_that_can_be_loaded():
     (["train", "vae", "--data", "digits8x8", "--hidden", "0"], "at least 1 each"),
     (["train", "vae", "--data", "digits8x8", "--batch-size", "5000"], "batch_size is 5000; with 1437 rows"),
     (["train", "vae", "--data", "digits8x8", "--batch-size", "0"], "batch_size is 0"),
-    (["train", "vae", "--data", "digits8x8", "--epochs", "0"], "steps is 0"),
+    (["train", "vae", "--data", "digits8x8", "--epochs", "0"], "epochs is 0; it is at least 1"),
     (["train", "vae", "--data", "digits8x8", "--lr", "nan"], "lr is nan"),
     (["train", "vae", "--data", "digits8x8", "--minutes", "-1"], "minutes is -1.0"),
     (["train", "vae", "--data", "digits8x8", "--image", "28,28"], "this model takes (n, 28, 28)"),

@@ -21,17 +21,17 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .data.images import Images
-from .model import Config, Model, check_count, check_images, labels_for, last, moved, replayable, straight_line, stream
+from .model import Config, Count, Model, check_count, check_images, labels_for, last, moved, replayable, straight_line, stream
 from .nn import Linear
 from .training import minibatches
-from .vae import ConvolutionalDecoder, ConvolutionalEncoder, VAEStep, check_image_size
+from .vae import ConvolutionalDecoder, ConvolutionalEncoder, VAEStep, check_image_size, test_images
 
 
 @dataclasses.dataclass(frozen=True)
 class AutoencoderConfig(Config):
-    image: tuple[int, ...] = (28, 28)  # height, width, and channels if there is more than one
-    latent: int = 32  # numbers in a code
-    hidden: tuple[int, ...] = (512, 256)  # widths of the dense layers from picture to code, and back in reverse
+    image: tuple[Count, ...] = (28, 28)  # height, width, and channels if there is more than one
+    latent: Count = 32  # numbers in a code
+    hidden: tuple[Count, ...] = (512, 256)  # widths of the dense layers from picture to code, and back in reverse
     activation: Literal["tanh", "relu", "gelu", "silu", "leaky_relu"] = "relu"
     network: Literal["dense", "convolutional"] = "dense"  # between the picture and the first of `hidden`
 
@@ -50,8 +50,8 @@ class Autoencoder(Model):
         super().__init__(config, rng=rng)
         c = config
         check_image_size(c)
-        if not c.hidden or min(c.latent, *c.hidden) < 1:
-            raise ValueError(f"AutoencoderConfig: hidden is {c.hidden}, latent {c.latent}; each width is at least 1")
+        if not c.hidden:
+            raise ValueError("AutoencoderConfig: hidden is (); it has at least one width")
         image = (*c.image, 1)[:3]
         conv = c.network == "convolutional"
         self.convolve = ConvolutionalEncoder(image, c.hidden[0], c.activation, rng=rng) if conv else None
@@ -99,7 +99,7 @@ class Autoencoder(Model):
 
     def evaluate(self, images: Images, *, seed: int = 0) -> dict[str, float]:
         """Errors of the test pictures' reconstructions: squared error, and cross-entropy, whose least value is the pictures' entropy."""
-        x = check_images(images.test, self.config.image)
+        x = test_images(images, self.config.image)
         reconstructions = np.concatenate([self.reconstruct(x[part]) for part in minibatches(len(x), 500)]).astype(np.float64)
         entropy, cross = (-(x * np.log(np.maximum(p, 1e-30)) + (1 - x) * np.log(np.maximum(1 - p, 1e-30))).sum() / len(x)
                           for p in (x.astype(np.float64), reconstructions))
@@ -112,19 +112,18 @@ class Autoencoder(Model):
     def steps(self, n: int = 1, *, seed: int = 0, digit=None, z: np.ndarray | None = None) -> Iterator[VAEStep]:
         """From z to pixels, one record a layer.  z: start from these codes (n, latent) instead of a draw."""
         labels_for(digit, 0, 0)
-        with no_grad():
-            if z is None:
-                draw = np.random.default_rng(seed).standard_normal((check_count(n), self.config.latent), np.float32)
-                step = self._step("z", np.zeros((n, 0), np.float32), draw)
-                yield step
-                z = step.value
-            z = np.asarray(z, np.float32)
-            if z.ndim != 2 or z.shape[1] != self.config.latent:
-                raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent})")
-            for name in [*(f"x.layers.{j}" for j in range(len(self.layers))), "logits", "pixels"]:
-                step = self._step(name, z)
-                z = step.value
-                yield step
+        if z is None:
+            draw = np.random.default_rng(seed).standard_normal((check_count(n), self.config.latent), np.float32)
+            step = self._step("z", np.zeros((n, 0), np.float32), draw)
+            yield step
+            z = step.value
+        z = np.asarray(z, np.float32)
+        if z.ndim != 2 or z.shape[1] != self.config.latent:
+            raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent})")
+        for name in [*(f"x.layers.{j}" for j in range(len(self.layers))), "logits", "pixels"]:
+            step = self._step(name, z)
+            z = step.value
+            yield step
 
     @replayable
     def _step(self, name: str, given: np.ndarray, draw: np.ndarray | None = None) -> VAEStep:

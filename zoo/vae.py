@@ -33,24 +33,40 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .data.images import Images, binarise
-from .model import Config, Model, Step, check_count, check_images, check_labels, labels_for, last, moved, replayable, straight_line, stream
+from .model import (
+    Config,
+    Count,
+    Model,
+    Natural,
+    NonNegative,
+    Step,
+    check_count,
+    check_images,
+    check_labels,
+    labels_for,
+    last,
+    moved,
+    replayable,
+    straight_line,
+    stream,
+)
 from .nn import Conv2d, ConvTranspose2d, Linear, Module, parameter
 from .training import minibatches
 
 
 @dataclasses.dataclass(frozen=True)
 class VAEConfig(Config):
-    image: tuple[int, ...] = (28, 28)  # height, width, and channels if there is more than one
-    hidden: tuple[int, ...] = (200,)  # width of the deterministic layers beside each stochastic layer
-    latent: tuple[int, ...] = (50,)  # widths of z1, z2, ...
-    depth: int = 2  # deterministic layers in each block
+    image: tuple[Count, ...] = (28, 28)  # height, width, and channels if there is more than one
+    hidden: tuple[Count, ...] = (200,)  # width of the deterministic layers beside each stochastic layer
+    latent: tuple[Count, ...] = (50,)  # widths of z1, z2, ...
+    depth: Natural = 2  # deterministic layers in each block
     activation: Literal["tanh", "relu", "gelu", "silu", "leaky_relu"] = "tanh"
     network: Literal["dense", "convolutional"] = "dense"  # between x and z1
     pixels: Literal["bernoulli", "gaussian"] = "bernoulli"  # p(x|z1)
     binarise: bool = True  # train on x ~ Bernoulli(pixel), drawn afresh at every presentation; else on grey pixels
-    samples: int = 1  # k of the importance-weighted bound
-    beta: float = 1.0  # weight of the KL term (Higgins et al. 2017)
-    classes: int = 0  # label-conditional if above 0
+    samples: Count = 1  # k of the importance-weighted bound
+    beta: NonNegative = 1.0  # weight of the KL term (Higgins et al. 2017)
+    classes: Natural = 0  # label-conditional if above 0
 
 
 class Gaussian(Module):
@@ -127,10 +143,6 @@ class VAE(Model):
         if len(c.latent) != len(c.hidden) or not c.latent:
             raise ValueError(f"VAEConfig: hidden is {c.hidden}, latent {c.latent}; each stochastic layer has one entry in both")
         check_image_size(c)
-        check_count(c.samples, "VAEConfig: samples")
-        if min(*c.latent, *c.hidden) < 1 or min(c.depth, c.beta, c.classes) < 0:
-            raise ValueError(f"VAEConfig: hidden is {c.hidden}, latent {c.latent}, at least 1 each; depth is {c.depth}, beta {c.beta}, "
-                             f"classes {c.classes}, at least 0 each")
         if c.pixels == "gaussian" and c.binarise:
             raise ValueError("VAEConfig: pixels is 'gaussian', which is for grey ones, and binarise is True; binarise must be False")
         self.image = (*c.image, 1)[:3]
@@ -166,8 +178,10 @@ class VAE(Model):
         """The mean of p(x|z1) as pixels: z (n, latent) -> (n, height, width[, channels])."""
         return ops.sigmoid(self.logits(z, labels)).reshape((len(z), *self.config.image))
 
-    def logits(self, z, labels=None):  # (..., latent) -> (..., pixels)
-        h = self.with_labels(z, labels)
+    def logits(self, z, labels=None):  # (n, latent) -> (n, pixels)
+        return self._decoded(self.with_labels(z, labels))
+
+    def _decoded(self, h):  # z with labels -> logits
         for layer in self.layers:
             h = layer(h)
         return self.output(h)
@@ -277,9 +291,10 @@ class VAE(Model):
     def evaluate(self, images: Images, *, seed: int = 0, samples: int = 5000, n: int | None = None) -> dict[str, float]:
         """Test negative log-likelihood in nats and its standard error (Burda et al.: one binarisation of the test set, 5,000 samples an image).
 
-        Beside it the loss of training on the same images: -bound, with as many samples as the model is trained with.
+        Beside it the loss of training on the same images: -bound, with as many samples as the model is trained with.  For grey pixels that
+        aren't binarised, p^x (1 - p)^(1 - x) is no distribution over x: it doesn't add up to 1.  Then the first figure is called cross-entropy.
         """
-        x = images.test[:n]
+        x = test_images(images, self.config.image, n)
         labels = images.test_labels[:n] if self.config.classes and images.test_labels is not None else None
         with no_grad():
             rng = np.random.default_rng(seed)
@@ -287,7 +302,8 @@ class VAE(Model):
                       for part in minibatches(len(x), 500)]
         nll = -self.log_likelihood(x, samples=samples, seed=seed, labels=labels)
         standard_error = float(nll.std() / math.sqrt(len(nll)))
-        return {"test NLL, nats": float(nll.mean()), "standard error": standard_error, "test loss, nats": sum(bounds) / len(x), "images": len(nll),
+        name = "test NLL, nats" if self.config.binarise or self.config.pixels == "gaussian" else "test cross-entropy, nats"
+        return {name: float(nll.mean()), "standard error": standard_error, "test loss, nats": sum(bounds) / len(x), "images": len(nll),
                 "samples": samples}
 
     # --- generation
@@ -298,31 +314,30 @@ class VAE(Model):
         rng = np.random.default_rng(seed)
         n = check_count(n) if z is None else len(z)
         labels = labels_for(digit, self.config.classes, n)
-        with no_grad():
-            if z is None:
-                top = len(self.config.latent)
-                nothing = np.zeros((n, 0), np.float32)
-                step = self._step(f"z{top}", nothing, draw=rng.standard_normal((n, self.config.latent[-1]), np.float32))
-                yield step
-                for i in range(top - 2, -1, -1):
-                    for j in range(len(self.decoders[i].layers)):
-                        step = self._step(f"z{i + 1}.layers.{j}", step.value)
-                        yield step
-                    step = self._step(f"z{i + 1}", step.value, draw=rng.standard_normal((n, self.config.latent[i]), np.float32))
-                    yield step
-                z = step.value
-            else:
-                z = np.asarray(z, np.float32)
-                if z.ndim != 2 or z.shape[1] != self.config.latent[0]:
-                    raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent[0]})")
-            h = np.asarray(self.with_labels(z, labels))
-            for j in range(len(self.layers)):
-                step = self._step(f"x.layers.{j}", h)
-                h = step.value
-                yield step
-            step = self._step("logits", h)
+        if z is None:
+            top = len(self.config.latent)
+            nothing = np.zeros((n, 0), np.float32)
+            step = self._step(f"z{top}", nothing, draw=rng.standard_normal((n, self.config.latent[-1]), np.float32))
             yield step
-            yield self._step("pixels", step.value)
+            for i in range(top - 2, -1, -1):
+                for j in range(len(self.decoders[i].layers)):
+                    step = self._step(f"z{i + 1}.layers.{j}", step.value)
+                    yield step
+                step = self._step(f"z{i + 1}", step.value, draw=rng.standard_normal((n, self.config.latent[i]), np.float32))
+                yield step
+            z = step.value
+        else:
+            z = np.asarray(z, np.float32)
+            if z.ndim != 2 or z.shape[1] != self.config.latent[0]:
+                raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent[0]})")
+        h = np.asarray(self.with_labels(z, labels))
+        for j in range(len(self.layers)):
+            step = self._step(f"x.layers.{j}", h)
+            h = step.value
+            yield step
+        step = self._step("logits", h)
+        yield step
+        yield self._step("pixels", step.value)
 
     @replayable
     def _step(self, name: str, given: np.ndarray, draw: np.ndarray | None = None) -> VAEStep:
@@ -352,11 +367,16 @@ class VAE(Model):
             return self.decode(mean, labels).data
 
     def interpolate(self, a, b, steps: int = 10, labels=None) -> np.ndarray:
-        """Pictures on the straight line between the codes of two pictures: (steps, height, width); the ends are the reconstructions."""
+        """Pictures on the straight line between the codes of two pictures: (steps, height, width); the ends are the reconstructions.
+
+        labels: of a conditional model, one for both or two; if they differ, they go along the line too, as one-hot vectors.
+        """
         with no_grad():
             mean, _ = self.encode(check_images(np.stack([a, b]), self.config.image), labels)
-            z = straight_line(mean.data[0], mean.data[1], steps)
-            return np.asarray(self.decode(z, None if labels is None else np.repeat(np.ravel(labels)[:1], steps)))
+            if labels is None or len(set(np.ravel(labels).tolist())) == 1:
+                return np.asarray(self.decode(straight_line(mean.data[0], mean.data[1], steps), None if labels is None else np.ravel(labels)[0]))
+            ends = np.asarray(self.with_labels(mean.data, labels))
+            return np.asarray(ops.sigmoid(self._decoded(straight_line(ends[0], ends[1], steps)))).reshape((steps, *self.config.image))
 
     def traverse(self, z: np.ndarray, dimension: int, values=np.linspace(-3, 3, 9), labels=None) -> np.ndarray:
         """Pictures of one code with one of its numbers changed: z (latent,) -> (len(values), height, width)."""
@@ -375,6 +395,13 @@ def check_image_size(config: Any) -> None:
         raise ValueError(f"{name}: image is {image}; it is (height, width) or (height, width, channels)")
     if getattr(config, "network", "convolutional") == "convolutional" and (image[0] % 4 or image[1] % 4):
         raise ValueError(f"{name}: image is {image}; a convolutional network needs a height and width that 4 divides")
+
+
+def test_images(images: Images, image: tuple[int, ...], n: int | None = None) -> np.ndarray:
+    """The first n test pictures, or all; ValueError if there are none, or they are of another shape than `image`."""
+    if len(images.test) == 0:
+        raise ValueError(f"evaluate: {images.name} has no test pictures; name a data set that has, or a folder with test/ beside train/")
+    return check_images(images.test[: None if n is None else check_count(n)], image)
 
 
 def repeat_rows(x, k: int):

@@ -34,27 +34,44 @@ from . import autograd as ops
 from .autograd import Tensor, no_grad
 from .data.images import Images, binarise
 from .language.cache import Cache
-from .model import Config, Model, Step, check_count, check_images, check_labels, labels_for, last, moved, replayable, straight_line, stream
+from .model import (
+    Config,
+    Count,
+    Decay,
+    Model,
+    Natural,
+    NonNegative,
+    Step,
+    check_count,
+    check_images,
+    check_labels,
+    labels_for,
+    last,
+    moved,
+    replayable,
+    straight_line,
+    stream,
+)
 from .nn import Conv2d, ConvTranspose2d, Module
 from .training import minibatches
 from .transformer import Transformer, TransformerConfig
-from .vae import VAEStep, check_image_size
+from .vae import VAEStep, check_image_size, test_images
 
 
 @dataclasses.dataclass(frozen=True)
 class VQVAEConfig(Config):
-    image: tuple[int, ...] = (28, 28)  # height, width, and channels if there is more than one; 4 divides height and width
-    channels: int = 32  # of the convolutions at half the size; twice as many at a quarter
-    codes: int = 128  # rows of the codebook
-    width: int = 16  # numbers in a row
+    image: tuple[Count, ...] = (28, 28)  # height, width, and channels if there is more than one; 4 divides height and width
+    channels: Count = 32  # of the convolutions at half the size; twice as many at a quarter
+    codes: Count = 128  # rows of the codebook
+    width: Count = 16  # numbers in a row
     activation: Literal["tanh", "relu", "gelu", "silu", "leaky_relu"] = "relu"
-    commitment: float = 0.25  # weight of |z_e - e|^2, which keeps the encoder near its rows
-    decay: float = 0.99  # of the codebook's moving averages
+    commitment: NonNegative = 0.25  # weight of |z_e - e|^2, which keeps the encoder near its rows
+    decay: Decay = 0.99  # of the codebook's moving averages
     binarise: bool = True  # train on x ~ Bernoulli(pixel), drawn afresh at every presentation; else on grey pixels
-    classes: int = 0  # the prior is label-conditional if above 0
-    prior_layers: int = 3
-    prior_heads: int = 4
-    prior_width: int = 96
+    classes: Natural = 0  # the prior is label-conditional if above 0
+    prior_layers: Count = 3
+    prior_heads: Count = 4
+    prior_width: Count = 96
 
 
 @dataclasses.dataclass
@@ -124,11 +141,6 @@ class VQVAE(Model):
         super().__init__(config, rng=rng)
         c = config
         check_image_size(c)
-        for name in ("channels", "codes", "width"):
-            check_count(getattr(c, name), f"VQVAEConfig: {name}")
-        if not 0 <= c.decay < 1 or min(c.commitment, c.classes) < 0:
-            raise ValueError(f"VQVAEConfig: decay is {c.decay}, from 0 up to but not including 1; commitment is {c.commitment} and "
-                             f"classes {c.classes}, at least 0 each")
         colours = (*c.image, 1)[2]
         self.grid = (c.image[0] // 4, c.image[1] // 4)  # rows and columns of codes
         a, b = c.channels, 2 * c.channels
@@ -227,8 +239,11 @@ class VQVAE(Model):
         return self.config.codes + (np.zeros(n, np.int64) if labels is None else labels)
 
     def evaluate(self, images: Images, *, seed: int = 0, n: int | None = None) -> dict[str, float]:
-        """-ln p(x, codes of x) in nats per image, which is at least -ln p(x), and its parts; x binarised once if trained so."""
-        x = check_images(images.test[:n], self.config.image)
+        """-ln p(x, codes of x) in nats per image, which is at least -ln p(x), and its parts; x binarised once if trained so.
+
+        For grey pixels that aren't binarised it's called cross-entropy: see `VAE.evaluate`.
+        """
+        x = test_images(images, self.config.image, n)
         labels = None
         if self.config.classes:
             labels = check_labels(None if images.test_labels is None else images.test_labels[:n], self.config.classes, len(x))
@@ -245,7 +260,8 @@ class VQVAE(Model):
         reconstruction, prior = -np.concatenate(pixels), -np.concatenate(codes)
         share = chosen[chosen > 0] / chosen.sum()
         perplexity = float(np.exp(-(share * np.log(share)).sum()))  # so many codes, used equally often, would have the same entropy
-        return {"test bound, nats": float((reconstruction + prior).mean()), "reconstruction, nats": float(reconstruction.mean()),
+        name = "test bound, nats" if self.config.binarise else "test cross-entropy, nats"
+        return {name: float((reconstruction + prior).mean()), "reconstruction, nats": float(reconstruction.mean()),
                 "codes, nats": float(prior.mean()), "perplexity of codes": perplexity, "images": len(x)}
 
     # --- generation
@@ -253,22 +269,21 @@ class VQVAE(Model):
     @stream(CodeStep, VAEStep)
     def steps(self, n: int = 1, *, seed: int = 0, digit=None, codes: np.ndarray | None = None) -> Iterator[CodeStep | VAEStep]:
         """One record a code, then one a layer to the pixels.  codes: start from these (n, rows, columns) instead of drawing them."""
-        with no_grad():
-            if codes is None:
-                n = check_count(n)
-                rng = np.random.default_rng(seed)
-                symbol = self._begin(labels_for(digit, self.config.classes, n), n)
-                codes = np.full((n, *self.grid), -1)
-                cache = Cache.empty(self.prior.config, math.prod(self.grid), n)
-                for position in range(math.prod(self.grid)):
-                    written = self._code_step(position, symbol, codes, cache, rng.random(n))
-                    symbol, codes = written.code, written.value
-                    yield written
-            h = self._check_codes(codes)
-            for name in ["e", *(f"decoder.{i}" for i in range(len(self.decoder) - 1)), "logits", "pixels"]:
-                step = self._step(name, h)
-                h = step.value
-                yield step
+        if codes is None:
+            n = check_count(n)
+            rng = np.random.default_rng(seed)
+            symbol = self._begin(labels_for(digit, self.config.classes, n), n)
+            codes = np.full((n, *self.grid), -1)
+            cache = Cache.empty(self.prior.config, math.prod(self.grid), n)
+            for position in range(math.prod(self.grid)):
+                written = self._code_step(position, symbol, codes, cache, rng.random(n))
+                symbol, codes = written.code, written.value
+                yield written
+        h = self._check_codes(codes)
+        for name in ["e", *(f"decoder.{i}" for i in range(len(self.decoder) - 1)), "logits", "pixels"]:
+            step = self._step(name, h)
+            h = step.value
+            yield step
 
     @replayable
     def _code_step(self, position: int, symbol: np.ndarray, codes: np.ndarray, cache: Cache, draw: np.ndarray) -> CodeStep:

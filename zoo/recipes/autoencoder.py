@@ -11,7 +11,7 @@ from typing import Any
 
 from ..autoencoder import Autoencoder
 from ..data.images import Images, load_images
-from ..model import Config, check_images
+from ..model import Config, Count, Positive, check_images
 from ..optim import Adam, cosine
 from ..training import Trainer, shuffled
 from .recipe import Recipe
@@ -19,9 +19,9 @@ from .recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class AutoencoderTraining(Config):
-    epochs: int = 20
-    batch_size: int = 128
-    lr: float = 1e-3
+    epochs: Count = 20
+    batch_size: Count = 128
+    lr: Positive = 1e-3
 
 
 PRESETS: dict[str, dict[str, Any]] = {  # fields of AutoencoderConfig and AutoencoderTraining

@@ -15,7 +15,7 @@ import dataclasses
 from typing import Any, Literal
 
 from ..data.images import Images, load_images
-from ..model import Config, check_images, check_labels
+from ..model import Config, Count, Decay, Natural, Positive, check_images, check_labels
 from ..nn import Linear
 from ..optim import Adam, Average, Muon, constant, cosine
 from ..training import Trainer, shuffled
@@ -25,14 +25,14 @@ from .recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class VAETraining(Config):
-    epochs: int = 500
-    batch_size: int = 500
+    epochs: Count = 500
+    batch_size: Count = 500
     optimiser: Literal["adam", "muon"] = "muon"  # muon needs a third of Adam's epochs for the same likelihood here
-    lr: float = 3e-3  # Adam's; with muon, Adam's for the biases
-    muon_lr: float = 0.02
+    lr: Positive = 3e-3  # Adam's; with muon, Adam's for the biases
+    muon_lr: Positive = 0.02
     schedule: Literal["cosine", "constant"] = "cosine"  # of the learning rates; cosine ends at 0
-    warm_up: int = 0  # epochs over which the KL term grows to its full weight
-    average: float = 0.999  # decay of the averaged weights that are evaluated and saved; 0 for none
+    warm_up: Natural = 0  # epochs over which the KL term grows to its full weight
+    average: Decay = 0.999  # decay of the averaged weights that are evaluated and saved; 0 for none
 
 
 PRESETS: dict[str, dict[str, Any]] = {  # fields of VAEConfig and VAETraining; the first three are models of Burda et al. (2016), table 1

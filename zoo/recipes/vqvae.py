@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 from ..data.images import Images, load_images
-from ..model import Config, check_images, check_labels
+from ..model import Config, Count, Natural, Positive, check_images, check_labels
 from ..optim import Adam, cosine
 from ..training import Trainer, shuffled
 from ..vqvae import VQVAE
@@ -19,10 +19,10 @@ from .recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class VQVAETraining(Config):
-    epochs: int = 20
-    batch_size: int = 128
-    lr: float = 1e-3
-    warm_up: int = 100  # steps over which the learning rate grows; then it falls along half a cosine to 0
+    epochs: Count = 20
+    batch_size: Count = 128
+    lr: Positive = 1e-3
+    warm_up: Natural = 100  # steps over which the learning rate grows; then it falls along half a cosine to 0
 
 
 PRESETS: dict[str, dict[str, Any]] = {  # fields of VQVAEConfig and VQVAETraining
