@@ -14,10 +14,10 @@ from zoo.autograd.kernels.winograd import (
     stride_two_transforms as winograd_strided_transforms,
 )
 from zoo.autograd.kernels.winograd import (
-    transforms as winograd_transforms,
+    unit_stride as winograd,
 )
 from zoo.autograd.kernels.winograd import (
-    unit_stride as winograd,
+    unit_stride_transforms as winograd_transforms,
 )
 from zoo.autograd.runtime import get_threads, set_threads
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import zoo.autograd as ops
 from zoo.autograd import Tensor, get_threads, set_threads
 from zoo.autograd.random import uniform
-from zoo.autograd.runtime import Native, use_kernels
+from zoo.autograd.runtime import use_kernels
+from zoo.autograd.runtime.native import add_row_times_matrix, row_times_narrow_matrix, row_times_rows
 from zoo.autograd.runtime.tasks import Address, address_of, inner, row, task
 
 
@@ -207,21 +208,17 @@ def test_a_struct_whose_fields_change_order_is_compiled_anew():
     assert digest("a", "b") != digest("b", "a")
 
 
-_rows = {name: Native(name, "zoo.autograd.runtime.native.row_vectors") for name in ("row_times_rows", "add_row_times_matrix", "row_times_narrow_matrix")}
-row_times_rows, add_row_times_matrix, row_times_narrow_matrix = _rows.values()
+@task
+def rows_products(t, tasks, x, rows, pitch, count, n, y):
+    row_times_rows(x, rows, pitch, count, n, y)
 
 
 @task
-def rows_products(t, tasks, x, rows, stride, count, n, y):
-    row_times_rows(x, rows, stride, count, n, y)
-
-
-@task
-def matrix_products(t, tasks, x, matrix, stride, n, m, y, narrow):
+def matrix_products(t, tasks, x, matrix, pitch, n, m, y, narrow):
     if narrow:
-        row_times_narrow_matrix(x, matrix, stride, n, m, y)
+        row_times_narrow_matrix(x, matrix, pitch, n, m, y)
     else:
-        add_row_times_matrix(x, matrix, stride, n, m, y)
+        add_row_times_matrix(x, matrix, pitch, n, m, y)
 
 
 @given(count=st.integers(1, 40), n=st.integers(1, 70), gap=st.integers(0, 3), shift=st.integers(0, 17))
@@ -233,9 +230,9 @@ def test_products_of_one_row_are_as_defined_wherever_the_rows_lie(count, n, gap,
     found = []
     for a in (rows, moved[shift:]):
         dots, added, narrow = np.full(count + 1, 7, np.float32), np.ones(n + 1, np.float32), np.full(n + 1, 7, np.float32)
-        rows_products(x, a, 4 * (n + gap), count, n, dots, tasks=1)
-        matrix_products(factors, a, 4 * (n + gap), count, n, added, 0, tasks=1)
-        matrix_products(factors, a, 4 * (n + gap), count, n, narrow, 1, tasks=1)
+        rows_products(x, a, n + gap, count, n, dots, tasks=1)
+        matrix_products(factors, a, n + gap, count, n, added, 0, tasks=1)
+        matrix_products(factors, a, n + gap, count, n, narrow, 1, tasks=1)
         found.append((dots, added, narrow))
     dots, added, narrow = found[0]
     np.testing.assert_allclose(dots[:-1], rows[:, :n] @ x, atol=2e-5)

@@ -320,7 +320,7 @@ def columns(words, k, x, scaled, sums, y, n, m, first, last):
     if kind == BY_INPUTS:
         multiply(x, weight, bias, y, n, m, first, last)
     elif kind == BY_OUTPUTS:
-        row_times_rows(x, row_address(weight, first, n), row_address(0, 1, n), last - first, n, at(y, first))
+        row_times_rows(x, row_address(weight, first, n), n, last - first, n, at(y, first))
     else:
         size = n // BLOCK * (FOUR_BIT_BYTES if kind == FOUR_BITS else EIGHT_BIT_BYTES)
         multiply_groups(weight, size, n // BLOCK, kind == FOUR_BITS, x, scaled, sums, y, first // GROUP, (last + GROUP - 1) // GROUP, m)
@@ -401,7 +401,7 @@ def turn(x, cosine, sine):
 @separate("void(intp, intp, intp, intp, intp, intp, intp)")
 def attend(q, keys, values, scores, y, n, d):
     """y = softmax(q k^T / sqrt(d)) v of one head for one query, over n keys; scores (n,) is scratch."""
-    row_times_rows(q, keys, row_address(0, 1, d), n, d, scores)
+    row_times_rows(q, keys, d, n, d, scores)
     share, scale, largest, total = floats(scores, n), f32(1) / f32(math.sqrt(f32(d))), f32(-np.inf), f32(0)
     for t in range(n):
         largest = max(largest, share[t])
@@ -409,7 +409,7 @@ def attend(q, keys, values, scores, y, n, d):
         share[t] = expf((share[t] - largest) * scale)
     for t in range(n):
         total += share[t]
-    row_times_narrow_matrix(scores, values, row_address(0, 1, d), n, d, y)
+    row_times_narrow_matrix(scores, values, d, n, d, y)
     mixed = floats(y, d)
     for j in range(d):
         mixed[j] /= total
@@ -423,4 +423,4 @@ def multiply(x, weight, bias, y, n, m, first, last):
         copy_floats(target, at(bias, first), count)
     else:
         clear_floats(target, count)
-    add_row_times_matrix(x, at(weight, first), row_address(0, 1, m), n, count, target)
+    add_row_times_matrix(x, at(weight, first), m, n, count, target)

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..operations.blocks import join_upsampled, residual_conv2d
 from ..operations.convolution import pair
-from ..runtime.compiling import copy_floats
-from ..runtime.tasks import floats, is_float32, part, task, tasks_for
+from ..runtime.native import copy_floats, floats
+from ..runtime.tasks import at, is_float32, part, row_address, task, tasks_for
 from .arithmetic import add_to
 from .convolution import _by_winograd
 from .winograd import unit_stride as winograd
@@ -43,8 +43,9 @@ def join_rows(t, tasks, x, skip, y, rows, width, a, b, scale):
     for row in range(part(t, tasks, rows * scale, 1), part(t + 1, tasks, rows * scale, 1)):
         for j in range(width * scale):
             pixel = row * width * scale + j
-            copy_floats(y + 4 * pixel * (a + b), x + 4 * (row // scale * width + j // scale) * a, a)
-            copy_floats(y + 4 * (pixel * (a + b) + a), skip + 4 * pixel * b, b)
+            target = row_address(y, pixel, a + b)
+            copy_floats(target, row_address(x, row // scale * width + j // scale, a), a)
+            copy_floats(at(target, a), row_address(skip, pixel, b), b)
 
 
 @task
@@ -52,14 +53,15 @@ def join_rows_backward(t, tasks, g, dx, dskip, rows, width, a, b, scale):
     """dx = the sums of g over each repeated pixel, dskip = the rest of g"""
     for row in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
         for j in range(width):
-            total = floats(dx + 4 * (row * width + j) * a, a)
+            total = row_address(dx, row * width + j, a)
             for p in range(scale * scale):
                 pixel = ((row * scale + p // scale) * width + j) * scale + p % scale
+                source = row_address(g, pixel, a + b)
                 if p == 0:
-                    copy_floats(dx + 4 * (row * width + j) * a, g + 4 * pixel * (a + b), a)
+                    copy_floats(total, source, a)
                 else:
-                    add_to(total, floats(g + 4 * pixel * (a + b), a))
-                copy_floats(dskip + 4 * pixel * b, g + 4 * (pixel * (a + b) + a), b)
+                    add_to(floats(total, a), floats(source, a))
+                copy_floats(row_address(dskip, pixel, b), at(source, a), b)
 
 
 @join_upsampled.forward

@@ -2,9 +2,9 @@
 
 x (batch, height, width, in), weight (kernel height, kernel width, in, out), y and its gradient g (batch, out height, out width, out).
 
-A 3x3 convolution of stride 1 goes to `winograd`, a 4x4 one of stride 2 to `winograd_strided`. Any other is a product of the patches of
-x, one row for each position of the output, with the weight (im2col; Chellapilla et al. 2006), except that no patch is ever written down:
-in a padded image each row of a patch is a run of neighbouring floats, and `tiles` multiplies them where they lie (Dukhan 2019).
+A 3x3 convolution of stride 1 goes to `winograd.unit_stride`, a 4x4 one of stride 2 to `winograd.stride_two`. Any other is a product of the
+patches of x, one row for each position of the output, with the weight (im2col; Chellapilla et al. 2006), except that no patch is ever
+written down: in a padded image each row of a patch is a run of neighbouring floats, and `tiles` multiplies them where they lie (Dukhan 2019).
 
     y  = patches(x) weight              conv2d_forward
     dw = patches(x)^T g                 conv2d_weight
@@ -14,115 +14,164 @@ in a padded image each row of a patch is a run of neighbouring floats, and `tile
 Where a kernel is as large as the image, each is one plain matrix product.
 """
 
+from __future__ import annotations
+
+from typing import NamedTuple
+
 import numpy as np
 
 from ..operations import convolution as operations
 from ..operations.convolution import pair
-from ..runtime.native import address, clear_floats, gemm, keep_alive, row_times_rows
-from ..runtime.tasks import floats, part, task
+from ..runtime.compiling import inner
+from ..runtime.native import address, clear_floats, floats, gemm, keep_alive, row_times_rows
+from ..runtime.tasks import at, part, row_address, span, task
 from ..runtime.threads import get_threads
-from ..runtime.tiles import multiply_columns, multiply_rows, pad, table_size
+from ..runtime.tiles import multiply_columns, multiply_rows, table_size
+from .images import Images, pad, pixel
 from .winograd import stride_two as winograd_strided
 from .winograd import unit_stride as winograd
 
 f32 = np.float32
 SLAB_FLOATS = 1 << 16           # of an image that are padded at a time: a quarter of a second-level cache of 1 MB
+MIN_COLUMNS = 4                 # channels out below which no register is filled by them
+
+
+class Taps(NamedTuple):
+    """A kernel's size."""
+
+    height: int
+    width: int
+
+
+class Grid(NamedTuple):
+    """Pixels of an image: (top + i down, left + j across), which may lie outside."""
+
+    top: int
+    left: int
+    down: int
+    across: int
+
+
+class Part(NamedTuple):
+    """Of an image: how many rows and columns of a grid, and how many of the rows are taken at a time."""
+
+    rows: int
+    columns: int
+    slab_rows: int
+
+
+@inner
+def is_inside(grid, size, taps, images):
+    """Whether all patches that begin on the grid lie within the image."""
+    bottom, right = grid.top + (size.rows - 1) * grid.down + taps.height, grid.left + (size.columns - 1) * grid.across + taps.width
+    return grid.top >= 0 and grid.left >= 0 and bottom <= images.height and right <= images.width
+
+
+@inner
+def slab_height(grid, size, taps):
+    """Rows of the image that `slab_rows` rows of patches read."""
+    return (size.slab_rows - 1) * grid.down + taps.height
+
+
+@inner
+def slab_width(grid, size, taps):
+    return (size.columns - 1) * grid.across + taps.width
 
 
 @task
-def _correlate(
-    t, tasks, x, weight, start, y, n, height, width, channels, out, kh, kw, step_h, step_w, from_h, from_w,
-    rows, columns, y_height, y_width, y_step_h, y_step_w, to_h, to_w, slab_rows,
-):  # fmt: skip
-    """y[:, to_h + i y_step_h, to_w + j y_step_w] = start + patch(i, j) weight, for i < rows and j < columns.
+def _correlate(t, tasks, x: Images, weight, start, y: Images, taps: Taps, reads: Grid, writes: Grid, size: Part):
+    """y[:, pixel (i, j) of writes] = start + patch(i, j) weight, for i < rows and j < columns.
 
-    patch(i, j) is x[:, from_h + i step_h :, from_w + j step_w :][:kh, :kw], zero outside the image. weight (kh, kw, in, out), but
-    (out, kh, kw, in) below four channels out: no register is filled by them, so the inner products run along the patches.
+    patch(i, j) is x[:, pixel (i, j) of reads :][:taps], zero outside the image. weight (height, width, in, out), but (out, height, width, in)
+    below MIN_COLUMNS channels out: no register is filled by them, so the inner products run along the patches.
     """
-    first, last = part(t, tasks, n * rows, 1), part(t + 1, tasks, n * rows, 1)
-    slab_width = (columns - 1) * step_w + kw
-    slab = np.empty(((slab_rows - 1) * step_h + kh) * slab_width * channels, f32)
-    size = table_size(slab_rows * columns)
-    sources, targets, products = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(kh * columns, f32)
-    inside = from_w >= 0 and from_w + slab_width <= width and from_h >= 0 and from_h + (rows - 1) * step_h + kh <= height
+    out, columns, run = y.channels, size.columns, taps.width * x.channels  # a row of a patch is a run of neighbouring floats
+    first, last = part(t, tasks, x.batch * size.rows, 1), part(t + 1, tasks, x.batch * size.rows, 1)
+    width = slab_width(reads, size, taps)
+    slab = np.empty(slab_height(reads, size, taps) * width * x.channels, f32)
+    table = table_size(size.slab_rows * columns)
+    sources, targets, products = np.empty(table, np.int64), np.empty(table, np.int64), np.empty(taps.height * columns, f32)
+    inside = is_inside(reads, size, taps, x)
     while first < last:
-        image, i = first // rows, first % rows
-        count = min(last - first, rows - i, slab_rows)
-        top = from_h + i * step_h
-        corner, line = address(slab), 4 * slab_width * channels
+        image, i = first // size.rows, first % size.rows
+        count = min(last - first, size.rows - i, size.slab_rows)
+        top = reads.top + i * reads.down
+        corner, pitch = address(slab), width * x.channels
         if inside:
-            corner, line = x + 4 * channels * ((image * height + top) * width + from_w), 4 * width * channels
+            corner, pitch = pixel(x, image, top, reads.left), x.width * x.channels
         else:
-            pad(x, image, top, from_w, height, width, channels, corner, (count - 1) * step_h + kh, slab_width)
+            pad(x, image, top, reads.left, corner, (count - 1) * reads.down + taps.height, width)
         p = 0
         for row in range(count):
-            source = corner + row * step_h * line
-            target = y + 4 * out * ((image * y_height + to_h + (i + row) * y_step_h) * y_width + to_w)
+            source = row_address(corner, row * reads.down, pitch)
+            target = pixel(y, image, writes.top + (i + row) * writes.down, writes.left)
             for column in range(columns):
-                sources[p], targets[p] = source + 4 * column * step_w * channels, target + 4 * out * column * y_step_w
+                sources[p] = at(source, column * reads.across * x.channels)
+                targets[p] = at(target, column * writes.across * out)
                 p += 1
         for q in range(p, table_size(p)):
             sources[q], targets[q] = sources[p - 1], targets[p - 1]
-        if out < 4:
-            bias, taps = floats(start, out), kw * channels
+        if out < MIN_COLUMNS:
+            bias = floats(start, out)
             for row in range(count):
                 for o in range(out):
-                    for a in range(kh):
-                        row_times_rows(weight + 4 * (o * kh + a) * taps, sources[row * columns] + a * line, 4 * step_w * channels, columns, taps,
-                                       address(products) + 4 * a * columns)  # fmt: skip
+                    for a in range(taps.height):
+                        row_times_rows(row_address(weight, o * taps.height + a, run), row_address(sources[row * columns], a, pitch),
+                                       reads.across * x.channels, columns, run, row_address(address(products), a, columns))  # fmt: skip
                     for column in range(columns):
                         total = bias[o]
-                        for a in range(kh):
+                        for a in range(taps.height):
                             total += products[a * columns + column]
                         floats(targets[row * columns + column], out)[o] = total
         else:
-            multiply_rows(address(sources), 0, kh, kw * channels, line, weight, address(targets), 0, p, out, start)
+            multiply_rows(address(sources), 0, taps.height, run, pitch, weight, address(targets), 0, p, out, start)
         first += count
     keep_alive((slab, sources, targets, products))
 
 
 @task
-def _weight(t, tasks, x, g, total, n, height, width, channels, out, kh, kw, sh, sw, ph, pw, oh, ow, slab_rows):
-    """total[t] = the sum over part t of the output's rows of patch^T g, (kh, kw, in, out)."""
-    first, last = part(t, tasks, n * oh, 1), part(t + 1, tasks, n * oh, 1)
-    slab_width = (ow - 1) * sw + kw
-    slab = np.empty(((slab_rows - 1) * sh + kh) * slab_width * channels, f32)
-    size = kh * kw * channels
-    total = total + 4 * t * size * out
-    clear_floats(total, size * out)
-    inside = ph == 0 and pw == 0
-    line = 4 * channels * (width if inside else slab_width)
-    offsets = np.empty(table_size(size), np.int64)                 # of each tap of a patch from its corner
+def _weight(t, tasks, x: Images, g: Images, totals, taps: Taps, reads: Grid, size: Part):
+    """totals[t] = the sum over part t of the output's rows of patch^T g, (height, width, in, out)."""
+    out, run = g.channels, taps.width * x.channels
+    first, last = part(t, tasks, g.batch * g.height, 1), part(t + 1, tasks, g.batch * g.height, 1)
+    width = slab_width(reads, size, taps)
+    slab = np.empty(slab_height(reads, size, taps) * width * x.channels, f32)
+    entries = taps.height * run
+    total = row_address(totals, t, entries * out)
+    clear_floats(total, entries * out)
+    inside = reads.top == 0 and reads.left == 0
+    pitch = x.channels * (x.width if inside else width)
+    offsets = np.empty(table_size(entries), np.int64)                 # of each entry of a patch from its corner
     for i in range(len(offsets)):
-        tap = min(i, size - 1)
-        offsets[i] = tap // (kw * channels) * line + 4 * (tap % (kw * channels))
+        entry = min(i, entries - 1)
+        offsets[i] = entry // run * pitch + entry % run
     while first < last:
-        image, i = first // oh, first % oh
-        count = min(last - first, oh - i, slab_rows)
-        top = i * sh - ph
-        corner = x + 4 * channels * (image * height + top) * width
+        image, i = first // g.height, first % g.height
+        count = min(last - first, g.height - i, size.slab_rows)
+        top = reads.top + i * reads.down
+        corner = pixel(x, image, top, 0)
         if not inside:
             corner = address(slab)
-            pad(x, image, top, -pw, height, width, channels, corner, (count - 1) * sh + kh, slab_width)
-        multiply_columns(corner, address(offsets), size, g + 4 * out * ow * first, total, out,
-                         count, sh * line, 4 * out * ow, ow, 4 * sw * channels, 4 * out)  # fmt: skip
+            pad(x, image, top, reads.left, corner, (count - 1) * reads.down + taps.height, width)
+        multiply_columns(corner, address(offsets), entries, pixel(g, image, i, 0), total, out, count,
+                         reads.down * pitch, out * g.width, g.width, reads.across * x.channels, out)  # fmt: skip
         first += count
     keep_alive((slab, offsets))
 
 
 @task
-def _add_parts(t, tasks, total, parts, n):
-    """total[0] = the sum over parts of total (parts, n), in order."""
+def _add_parts(t, tasks, totals, parts, n):
+    """totals[0] = the sum over parts of totals (parts, n), in order."""
     begin, end = part(t, tasks, n, 16), part(t + 1, tasks, n, 16)
-    target = floats(total + 4 * begin, end - begin)
+    target = span(totals, begin, end)
     for p in range(1, parts):
-        source = floats(total + 4 * (p * n + begin), end - begin)
+        source = span(totals, p * n + begin, p * n + end)
         for i in range(target.size):
             target[i] += source[i]
 
 
 @task
-def _matmul(t, tasks, transpose_a, transpose_b, a, b, c, m, n, k):
+def _matmul(t, tasks, transpose_a: bool, transpose_b: bool, a, b, c, m, n, k):
     """c = op(a) op(b), a block of rows or of columns of c (m, n) for each part."""
     top, bottom, left, right = 0, m, 0, n
     if m >= n:
@@ -130,11 +179,9 @@ def _matmul(t, tasks, transpose_a, transpose_b, a, b, c, m, n, k):
     else:
         left, right = part(t, tasks, n, 16), part(t + 1, tasks, n, 16)
     if bottom > top and right > left:
-        a_row, b_row = m if transpose_a else k, k if transpose_b else n
-        a += 4 * top * (1 if transpose_a else k)
-        b += 4 * left * (k if transpose_b else 1)
-        c += 4 * (top * n + left)
-        gemm(transpose_a != 0, transpose_b != 0, bottom - top, right - left, k, f32(1), a, a_row, b, b_row, f32(0), c, n)
+        from_a, a_pitch = (at(a, top), m) if transpose_a else (row_address(a, top, k), k)
+        from_b, b_pitch = (row_address(b, left, k), k) if transpose_b else (at(b, left), n)
+        gemm(transpose_a, transpose_b, bottom - top, right - left, k, f32(1), from_a, a_pitch, from_b, b_pitch, f32(0), at(c, top * n + left), n)
 
 
 # --- on arrays -----------------------------------------------------------------------------------------------------------------
@@ -152,7 +199,7 @@ def conv2d_forward(x, weight, bias=None, stride=(1, 1), padding=(0, 0)):
         y = matmul(x.reshape(n, -1), weight.reshape(-1, out)).reshape(shape)
         return y if bias is None else np.add(y, bias, out=y)
     y = np.empty(shape, f32)
-    _convolve(x, weight, bias, y, stride, (-padding[0], -padding[1]), (oh, ow), (1, 1), (0, 0))
+    _convolve(x, weight, bias, y, Grid(-padding[0], -padding[1], *stride), Grid(0, 0, 1, 1), oh, ow)
     return y
 
 
@@ -169,14 +216,14 @@ def conv2d_input(g, weight, input_shape, stride=(1, 1), padding=(0, 0)):
     for row, column in np.ndindex(*stride):
         taps = np.ascontiguousarray(weight[row :: stride[0], column :: stride[1]][::-1, ::-1].transpose(0, 1, 3, 2))
         # Row r of the phase lies at stride r + row of the padded x; the rows before `begin` are padding.
-        begin = [max(0, -(-(p - at) // s)) for p, at, s in zip(padding, (row, column), stride, strict=True)]
-        to = [b * s + at - p for b, s, at, p in zip(begin, stride, (row, column), padding, strict=True)]
+        begin = [max(0, -(-(p - r) // s)) for p, r, s in zip(padding, (row, column), stride, strict=True)]
+        to = [b * s + r - p for b, s, r, p in zip(begin, stride, (row, column), padding, strict=True)]
         count = [max(0, -(-(size - first) // s)) for size, first, s in zip(input_shape[1:3], to, stride, strict=True)]
         if not taps.size:
             x[:, to[0] :: stride[0], to[1] :: stride[1]] = 0
         elif min(count) > 0:
             start = [b - taps.shape[i] + 1 for i, b in enumerate(begin)]
-            _convolve(g, taps, None, x, (1, 1), start, count, stride, to)
+            _convolve(g, taps, None, x, Grid(start[0], start[1], 1, 1), Grid(to[0], to[1], *stride), *count)
     return x
 
 
@@ -195,19 +242,19 @@ def conv2d_weight(x, g, weight_shape, stride=(1, 1), padding=(0, 0)):
         dw = conv2d_weight(g, x, (kh, kw, out, channels), stride, (kh - 1 - padding[0], kw - 1 - padding[1]))
         return np.ascontiguousarray(dw[::-1, ::-1].transpose(0, 1, 3, 2))
     parts = min(n * oh, get_threads())
-    total = np.empty((parts, *weight_shape), f32)
-    slab_rows = _slab_rows(oh, stride[0], (ow - 1) * stride[1] + kw, channels)
-    _weight(x, g, total, n, *x.shape[1:], out, kh, kw, *stride, *padding, oh, ow, slab_rows, tasks=parts)
+    totals = np.empty((parts, *weight_shape), f32)
+    reads, taps = Grid(-padding[0], -padding[1], *stride), Taps(kh, kw)
+    _weight(Images.of(x), Images.of(g), totals, taps, reads, _size(oh, ow, reads, taps, channels), tasks=parts)
     if parts > 1:
-        _add_parts(total, parts, total[0].size)
-    return total[0]
+        _add_parts(totals, parts, totals[0].size)
+    return totals[0]
 
 
 def matmul(a, b, transpose_a=False, transpose_b=False):
     """op(a) op(b) for contiguous float32 matrices."""
     (m, k), n = a.shape[::-1] if transpose_a else a.shape, b.shape[0] if transpose_b else b.shape[1]
     c = np.empty((m, n), f32)
-    _matmul(int(transpose_a), int(transpose_b), a, b, c, m, n, k)
+    _matmul(transpose_a, transpose_b, a, b, c, m, n, k)
     return c
 
 
@@ -229,17 +276,19 @@ def _covers(shape, weight_shape, padding):
     return tuple(padding) == (0, 0) and tuple(weight_shape[:2]) == tuple(shape[1:3])
 
 
-def _slab_rows(rows, step, width, channels):
-    return max(1, min(rows, SLAB_FLOATS // (step * width * channels)))
-
-
-def _convolve(x, weight, bias, y, step, start, count, y_step, to):
-    kh, kw, channels, out = weight.shape
+def _convolve(x, weight, bias, y, reads: Grid, writes: Grid, rows, columns):
+    """y on the grid that is written = bias + the patches on the grid that is read, times weight."""
+    taps, out = Taps(*weight.shape[:2]), y.shape[3]
     bias = np.zeros(out, f32) if bias is None else bias
-    if out < 4:
+    if out < MIN_COLUMNS:
         weight = np.ascontiguousarray(weight.transpose(3, 0, 1, 2))
-    slab_rows = _slab_rows(count[0], step[0], (count[1] - 1) * step[1] + kw, channels)
-    _correlate(x, weight, bias, y, *x.shape, out, kh, kw, *step, *start, *count, *y.shape[1:3], *y_step, *to, slab_rows)
+    size = _size(rows, columns, reads, taps, x.shape[3])
+    _correlate(Images.of(x), weight, bias, Images.of(y), taps, reads, writes, size)
+
+
+def _size(rows, columns, reads: Grid, taps: Taps, channels) -> Part:
+    row_floats = ((columns - 1) * reads.across + taps.width) * channels
+    return Part(rows, columns, max(1, min(rows, SLAB_FLOATS // (reads.down * row_floats))))
 
 
 @operations.conv2d.forward

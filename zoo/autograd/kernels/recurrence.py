@@ -13,8 +13,8 @@ import numpy as np
 from ..operations.recurrence import elman, gru, lstm
 from ..runtime.compiling import address, clear_floats, copy_floats, get_threads, inner, keep_alive, sigmoidf, tanhf
 from ..runtime.native import add_row_times_matrix
-from ..runtime.tasks import floats, integers, is_float32, part, task
-from ..runtime.tiles import COLUMNS, ROWS, _tile_of_columns, _tile_of_rows, table_size
+from ..runtime.tasks import at, floats, integers, is_float32, part, task, word_at
+from ..runtime.tiles import COLUMNS, ROWS, table_size, tile_of_columns, tile_of_rows
 from .arithmetic import column_sums
 from .linear import sum_rows_by_id
 
@@ -62,9 +62,9 @@ def multiply_packed(sources, skip, panels, targets, rows, depth, out, start):
     """target_r (out,) = start + source_r (depth,) times the packed matrix, for each row of the tables."""
     for left in range(0, out, COLUMNS):
         for first in range(0, rows, ROWS):
-            _tile_of_rows(
-                address(sources) + 8 * first, skip, 1, depth, 0, address(panels) + 4 * left * depth, 4 * COLUMNS,
-                address(targets) + 8 * first, 4 * left, out - left, start + 4 * left,
+            tile_of_rows(
+                word_at(address(sources), first), skip, 1, depth, 0, at(address(panels), left * depth), COLUMNS,
+                word_at(address(targets), first), left, out - left, at(start, left),
             )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def multiply_rows(sources, skip, panels, b, targets, rows, depth, out, start):
     else:
         for r in range(rows):
             copy_floats(targets[r], start, out)
-            add_row_times_matrix(sources[r] + skip, b, 4 * out, depth, out, targets[r])
+            add_row_times_matrix(at(sources[r], skip), b, out, depth, out, targets[r])
 
 
 @inner
@@ -115,9 +115,9 @@ def add_products(h, h_line, h_step, d, d_line, d_step, target, lines, steps, wid
     for left in range(0, columns, COLUMNS):
         for i in range(0, width, ROWS):
             rows = min(ROWS, width - i)
-            tabulate(offsets, 0, 4, rows)
-            _tile_of_columns(h + 4 * i, address(offsets), rows, d + 4 * left, target + 4 * (i * gates + left), 4 * gates,
-                             lines, 4 * h_line, 4 * d_line, steps, 4 * h_step, 4 * d_step, columns - left)  # fmt: skip
+            tabulate(offsets, 0, 1, rows)
+            tile_of_columns(at(h, i), address(offsets), rows, at(d, left), at(target, i * gates + left), gates,
+                            lines, h_line, d_line, steps, h_step, d_step, columns - left)  # fmt: skip
     keep_alive(offsets)
 
 
@@ -160,7 +160,7 @@ def elman_forward(t, tasks, xw, ids, first, weight, y, batch, time, width):
     tabulate(sources, first + 4 * begin * width, 4 * width, rows)
     tabulate(targets, address(p), 4 * width, rows)
     for s in range(time):
-        multiply_rows(sources, 0 if s == 0 else 4 * (s - 1) * width, panels, weight, targets, rows, width, width, address(nothing))
+        multiply_rows(sources, 0 if s == 0 else (s - 1) * width, panels, weight, targets, rows, width, width, address(nothing))
         for i in range(rows):
             at = (begin + i) * time + s
             elman_step(p[i * width:(i + 1) * width], floats(row_of(xw, ids, at, width), width), floats(y + 4 * at * width, width))
@@ -188,7 +188,7 @@ def elman_backward(t, tasks, g, y, weight, dxw, dfirst, batch, time, width):
         for i in range(rows):
             at = 4 * ((begin + i) * time + s) * width
             elman_step_back(dh[i * width:(i + 1) * width], floats(g + at, width), floats(y + at, width), floats(dxw + at, width))
-        multiply_packed(sources, 4 * s * width, panels, targets, rows, width, width, address(nothing))
+        multiply_packed(sources, s * width, panels, targets, rows, width, width, address(nothing))
     copy_floats(dfirst + 4 * begin * width, address(dh), rows * width)
     keep_alive(nothing)
     keep_alive(dh)
@@ -242,7 +242,7 @@ def lstm_forward(t, tasks, xw, ids, first, weight, y, gates, batch, time, width)
     tabulate(sources, first + 8 * begin * width, 8 * width, rows)
     tabulate(targets, address(p), 4 * wide, rows)
     for s in range(time):
-        multiply_rows(sources, 0 if s == 0 else 8 * (s - 1) * width, panels, weight, targets, rows, width, wide, address(nothing))
+        multiply_rows(sources, 0 if s == 0 else 2 * (s - 1) * width, panels, weight, targets, rows, width, wide, address(nothing))
         for i in range(rows):
             at = (begin + i) * time + s
             now, x, own = y + 8 * at * width, floats(row_of(xw, ids, at, wide), wide), floats(gates + 4 * (s * batch + begin + i) * wide, wide)
@@ -300,7 +300,7 @@ def lstm_backward(t, tasks, g, y, gates, first, weight, dxw, dfirst, batch, time
             own, more = floats(gates + 4 * (s * batch + begin + i) * wide, wide), floats(g + 2 * at, 2 * width)
             d = floats(dxw + 4 * at, wide)
             lstm_step_back(own, to_h, to_c, more, cell, before, d, tc)
-        multiply_packed(sources, 4 * s * wide, panels, targets, rows, wide, width, address(nothing))
+        multiply_packed(sources, s * wide, panels, targets, rows, wide, width, address(nothing))
     for i in range(rows):
         copy_floats(dfirst + 8 * (begin + i) * width, address(dh) + 4 * i * width, width)
         copy_floats(dfirst + 8 * (begin + i) * width + 4 * width, address(dc) + 4 * i * width, width)
@@ -357,7 +357,7 @@ def gru_forward(t, tasks, xw, ids, first, weight, bias, y, kept, batch, time, wi
     tabulate(sources, first + 4 * begin * width, 4 * width, rows)
     tabulate(targets, address(p), 4 * wide, rows)
     for s in range(time):
-        multiply_rows(sources, 0 if s == 0 else 4 * (s - 1) * width, panels, weight, targets, rows, width, wide, bias)
+        multiply_rows(sources, 0 if s == 0 else (s - 1) * width, panels, weight, targets, rows, width, wide, bias)
         for i in range(rows):
             at = (begin + i) * time + s
             now, x, own = y + 4 * at * width, floats(row_of(xw, ids, at, wide), wide), kept + 16 * (s * batch + begin + i) * width
@@ -408,7 +408,7 @@ def gru_backward(t, tasks, g, y, kept, first, weight, dxw, dproducts, dfirst, ba
             to_h, to_product = dh[i * width:(i + 1) * width], floats(dproducts + 3 * at, wide)
             own = floats(kept + 16 * (s * batch + begin + i) * width, 4 * width)
             gru_step_back(own, to_h, floats(g + at, width), before, floats(dxw + 3 * at, wide), to_product)
-        multiply_packed(sources, 4 * s * wide, panels, targets, rows, wide, width, address(nothing))
+        multiply_packed(sources, s * wide, panels, targets, rows, wide, width, address(nothing))
         for j in range(rows * width):
             dh[j] += through[j]
     copy_floats(dfirst + 4 * begin * width, address(dh), rows * width)

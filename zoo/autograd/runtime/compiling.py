@@ -58,20 +58,23 @@ class Compiled:
 
     def _with_built_names(self):
         f = self.function
-        names = dict(f.__globals__)
-        names.update({name: part.build() for name, part in self._parts().items()})
-        copy = types.FunctionType(f.__code__, names, f.__name__, f.__defaults__, f.__closure__)
+        names = {**f.__globals__, **{name: _built(value) for name, value in self._names().items()}}
+        closure = tuple(types.CellType(names[name]) for name in f.__code__.co_freevars)
+        copy = types.FunctionType(f.__code__, names, f.__name__, f.__defaults__, closure)
         copy.__qualname__, copy.__module__ = f.__qualname__, f.__module__
         return copy
 
-    def _parts(self):
-        return {n: v for n in _names(self.function.__code__) if isinstance(v := self.function.__globals__.get(n), Compiled | Native)}
+    def _names(self):
+        """What the names in the function's source stand for; those of Python itself, and attributes, aren't among them."""
+        f = self.function
+        cells = dict(zip(f.__code__.co_freevars, (cell.cell_contents for cell in f.__closure__ or ()), strict=True))
+        names = {**f.__globals__, **cells}
+        return {name: names[name] for name in sorted(_names(f.__code__) | cells.keys()) if name in names}
 
     def digest(self):
         """A hash of all that the machine code depends on, so that a kernel on disk is never older than its source."""
         h = hashlib.sha256(_code_text(self.function.__code__).encode())
-        for name in sorted(_names(self.function.__code__)):
-            value = self.function.__globals__.get(name)
+        for name, value in self._names().items():
             if isinstance(value, Compiled | Native):
                 h.update(value.digest().encode())
             elif not isinstance(value, types.ModuleType):
@@ -153,7 +156,7 @@ class Native:
         return getattr(importlib.import_module(self.module), self.__name__)
 
     def digest(self):
-        return _source_digest(self.module)
+        return f"{self.__name__} {_source_digest(self.module)}"
 
 
 @functools.cache
@@ -182,6 +185,10 @@ def inner(function):
 def separate(signature):
     """Decorator: a large function of scalars that kernels call, compiled once for this signature: `"void(intp, float32)"`."""
     return lambda function: Separate(function, signature)
+
+
+def _built(value):
+    return value.build() if isinstance(value, Compiled | Native) else value
 
 
 def _names(code):

@@ -12,91 +12,50 @@ At each point the tiles, as rows, times the weights are one matrix product. Its 
 time. Then a task takes a few columns of the right factor at a time, from their transform to the outputs, so that they stay in the cache.
 """
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
 
-from ...runtime.compiling import Native, address, clear_floats, copy_floats, get_threads, inner, keep_alive, separate
-from ...runtime.tasks import floats, part, task
-from ...runtime.tiles import COLUMNS, ROWS, WIDTH, _tile_of_columns, _tile_of_rows, pad
+from ...runtime.compiling import inner
+from ...runtime.native import COLUMNS, ROWS, WIDTH, address, clear_floats, copy_floats, floats, keep_alive
+from ...runtime.tasks import at, part, row_address, task, word_at
+from ...runtime.threads import get_threads
+from ...runtime.tiles import tile_of_columns, tile_of_rows
+from ..images import Images, pad, pixel
+from .tiles import count_tiles, tile_corner, tile_transform
 
 f32 = np.float32
-TILE, POINTS = 7, 8  # along an axis
-SPARE = 16  # floats between the matrices of two points, or all would fall on the same places of a cache
+TILE, POINTS = 7, 8  # outputs, and points of the transform, along an axis of a tile
+SPARE_FLOATS = 16  # between the matrices of two points, or all would fall on the same places of a cache
 LEFT_FLOATS = 1 << 19  # of the left factor that are there at a time: 2 MB, a share of a third-level cache
-TOGETHER = 64  # tiles, or rows of a weight's gradient, whose products are transformed back at a time
+GROUP_ROWS = 64  # tiles, or rows of a weight's gradient, whose products are transformed back at a time
 
-_transforms = "zoo.autograd.kernels.winograd.stride_two_transforms"
-_input, _input_gradient, _output, _gradient, _weight_in, _weight_out = (
-    Native(name, _transforms)
-    for name in ("input_tile", "input_gradient_tile", "output_tile", "gradient_tile", "weight_tile", "weight_gradient_tile")
-)
-_TILE = "void(intp, intp, intp, intp, intp, intp, intp, intp)"
-
-
-@separate(_TILE)
-def input_tile(source, row, column, target, target_row, target_column, bias, channels):
-    """B^T x B"""
-    _input(source, row, column, target, target_row, target_column, bias, channels)
-
-
-@separate(_TILE)
-def input_gradient_tile(source, row, column, target, target_row, target_column, bias, channels):
-    """B v B^T"""
-    _input_gradient(source, row, column, target, target_row, target_column, bias, channels)
-
-
-@separate(_TILE)
-def output_tile(source, row, column, target, target_row, target_column, bias, channels):
-    """A^T y A + bias"""
-    _output(source, row, column, target, target_row, target_column, bias, channels)
-
-
-@separate(_TILE)
-def gradient_tile(source, row, column, target, target_row, target_column, bias, channels):
-    """A dy A^T"""
-    _gradient(source, row, column, target, target_row, target_column, bias, channels)
-
-
-@separate(_TILE)
-def weight_tile(source, row, column, target, target_row, target_column, bias, channels):
-    """G w G^T"""
-    _weight_in(source, row, column, target, target_row, target_column, bias, channels)
-
-
-@separate(_TILE)
-def weight_gradient_tile(source, row, column, target, target_row, target_column, bias, channels):
-    """G^T du G"""
-    _weight_out(source, row, column, target, target_row, target_column, bias, channels)
+_file = "stride_two_transforms"
+input_tile = tile_transform("input_tile", _file)  # B^T x B
+input_gradient_tile = tile_transform("input_gradient_tile", _file)  # B v B^T
+output_tile = tile_transform("output_tile", _file)  # A^T y A + bias
+gradient_tile = tile_transform("gradient_tile", _file)  # A dy A^T
+weight_tile = tile_transform("weight_tile", _file)  # G w G^T
+weight_gradient_tile = tile_transform("weight_gradient_tile", _file)  # G^T du G
 
 
 # --- where things lie
 
 
 @inner
-def count_tiles(n, oh, ow):
-    return n * ((oh + TILE - 1) // TILE) * ((ow + TILE - 1) // TILE)
+def window(images, tile, tiles, step, margin, size, oh, ow, slab):
+    """Address of the size x size pixels that belong to a tile, `margin` before its first output's, and the pitch of their rows.
 
-
-@inner
-def place_of(tile, oh, ow):
-    """The image of a tile, and its first row and column among the outputs."""
-    across, each = (ow + TILE - 1) // TILE, count_tiles(1, oh, ow)
-    return tile // each, tile % each // across * TILE, tile % each % across * TILE
-
-
-@inner
-def window(x, tile, tiles, step, margin, size, height, width, channels, oh, ow, slab):
-    """Address and length of a row of the size x size pixels that belong to a tile, `margin` before its first output's.
-
-    They are in x, or if the image's edge cuts them, in the slab, filled up with zeros. From `tiles` on there are only zeros.
+    They are in the image, or if its edge cuts them, in the slab, filled up with zeros. From `tiles` on there are only zeros.
     """
-    image, top, left = place_of(tile, oh, ow)
-    top, left = step * top - margin if tile < tiles else height, step * left - margin
-    if top >= 0 and left >= 0 and top + size <= height and left + size <= width:
-        return x + 4 * channels * ((image * height + top) * width + left), 4 * width * channels
-    pad(x, image, top, left, height, width, channels, slab, size, size)
-    return slab, 4 * size * channels
+    image, top, left = tile_corner(tile, oh, ow, TILE)
+    top, left = step * top - margin if tile < tiles else images.height, step * left - margin
+    if top >= 0 and left >= 0 and top + size <= images.height and left + size <= images.width:
+        return pixel(images, image, top, left), images.width * images.channels
+    pad(images, image, top, left, slab, size, size)
+    return slab, size * images.channels
 
 
 @inner
@@ -105,63 +64,70 @@ def blocks_of(tiles):
 
 
 @inner
-def left_size(tiles, k):
+def left_pitch(tiles, k):
     """Floats from one point to the next in a left factor: (64, blocks, k / WIDTH, ROWS, WIDTH), as its products read it."""
-    return blocks_of(tiles) * ROWS * k + SPARE
+    return blocks_of(tiles) * ROWS * k + SPARE_FLOATS
 
 
 @inner
-def left_place(left, tile, k):
-    return left + 4 * (tile // ROWS * ROWS * k + tile % ROWS * WIDTH)
+def left_offset(tile, k):
+    """Floats from a point of a left factor to the k numbers of a tile; those from c on, a multiple of WIDTH, lie ROWS c further."""
+    return tile // ROWS * ROWS * k + tile % ROWS * WIDTH
+
+
+@inner
+def right_pitch(rows):
+    """Floats from one point to the next in a right factor, and in products, of so many rows of COLUMNS."""
+    return rows * COLUMNS + SPARE_FLOATS
 
 
 @inner
 def tap_place(weight, phase, rows, columns):
     """The first tap of a phase of weight (4, 4, rows, columns); the others are two taps away."""
-    return weight + 4 * rows * columns * (4 * (phase // 2) + phase % 2)
+    return row_address(weight, 4 * (phase // 2) + phase % 2, rows * columns)
 
 
 # --- the factors at the points
 
 
 @task
-def _transform_input(t, tasks, x, left, n, height, width, channels, oh, ow):
+def _transform_input(t, tasks, x: Images, left, oh, ow):
     """left = B^T x B, whose k = 4 in are the channels of the four phases"""
-    tiles, k = count_tiles(n, oh, ow), 4 * channels
-    point = 4 * left_size(tiles, k)
+    channels, tiles, k = x.channels, count_tiles(x.batch, oh, ow, TILE), 4 * x.channels
+    point = left_pitch(tiles, k)
     slab = np.empty(4 * POINTS * POINTS * channels, f32)
     blocks = blocks_of(tiles)
     for tile in range(part(t, tasks, blocks, 1) * ROWS, part(t + 1, tasks, blocks, 1) * ROWS):
-        corner, line = window(x, tile, tiles, 2, 1, 2 * POINTS, height, width, channels, oh, ow, address(slab))
+        corner, pitch = window(x, tile, tiles, 2, 1, 2 * POINTS, oh, ow, address(slab))
         for phase in range(4):
-            source = corner + phase // 2 * line + phase % 2 * 4 * channels
+            source = at(corner, phase // 2 * pitch + phase % 2 * channels)
             for c in range(0, channels, WIDTH):
-                target = left_place(left, tile, k) + 4 * ROWS * (phase * channels + c)
-                input_tile(source + 4 * c, 2 * line, 8 * channels, target, POINTS * point, point, 0, WIDTH)
+                target = at(left, left_offset(tile, k) + ROWS * (phase * channels + c))
+                input_tile(at(source, c), 2 * pitch, 2 * channels, target, POINTS * point, point, 0, WIDTH)
     keep_alive(slab)
 
 
 @task
-def _transform_gradient(t, tasks, g, left, n, oh, ow, out):
+def _transform_gradient(t, tasks, g: Images, left):
     """left = A g A^T, whose k = out"""
-    tiles = count_tiles(n, oh, ow)
-    point = 4 * left_size(tiles, out)
+    out, tiles = g.channels, count_tiles(g.batch, g.height, g.width, TILE)
+    point = left_pitch(tiles, out)
     slab = np.empty(TILE * TILE * out, f32)
     blocks = blocks_of(tiles)
     for tile in range(part(t, tasks, blocks, 1) * ROWS, part(t + 1, tasks, blocks, 1) * ROWS):
-        corner, line = window(g, tile, tiles, 1, 0, TILE, oh, ow, out, oh, ow, address(slab))
+        corner, pitch = window(g, tile, tiles, 1, 0, TILE, g.height, g.width, address(slab))
         for o in range(0, out, WIDTH):
-            gradient_tile(corner + 4 * o, line, 4 * out, left_place(left, tile, out) + 4 * ROWS * o, POINTS * point, point, 0, WIDTH)
+            gradient_tile(at(corner, o), pitch, out, at(left, left_offset(tile, out) + ROWS * o), POINTS * point, point, 0, WIDTH)
     keep_alive(slab)
 
 
 @inner
 def transform_weight(weight, phase, rows, columns, first, u, point):
     """u (64, rows, COLUMNS) = G w G^T for COLUMNS columns from `first` on of a phase of weight (4, 4, rows, columns)"""
-    tap = 4 * rows * columns
+    tap = rows * columns
     for k in range(rows):
-        source = tap_place(weight, phase, rows, columns) + 4 * (k * columns + first)
-        weight_tile(source, 8 * tap, 2 * tap, u + 4 * k * COLUMNS, POINTS * point, point, 0, min(COLUMNS, columns - first))
+        source = at(tap_place(weight, phase, rows, columns), k * columns + first)
+        weight_tile(source, 8 * tap, 2 * tap, row_address(u, k, COLUMNS), POINTS * point, point, 0, min(COLUMNS, columns - first))
 
 
 @inner
@@ -169,12 +135,13 @@ def multiply(left, u, products, tiles, first, last, k, columns):
     """products (64, tiles, COLUMNS) = left u, of the tiles first ... last; u (64, k, COLUMNS)"""
     sources, targets, zeros = np.empty(ROWS, np.int64), np.empty(ROWS, np.int64), np.zeros(COLUMNS, f32)
     for i in range(ROWS):
-        sources[i], targets[i] = 4 * WIDTH * i, 4 * COLUMNS * i
+        sources[i], targets[i] = at(left, WIDTH * i), row_address(products, i, COLUMNS)
     for point in range(POINTS * POINTS):
-        right, target = u + 4 * point * (k * COLUMNS + SPARE), products + 4 * point * (TOGETHER * COLUMNS + SPARE)
+        from_left, from_products = point * left_pitch(tiles, k), point * right_pitch(GROUP_ROWS)
         for tile in range(first, last, ROWS):
-            _tile_of_rows(address(sources), left_place(left, tile, k) + 4 * point * left_size(tiles, k), k // WIDTH, WIDTH, 4 * ROWS * WIDTH,
-                         right, 4 * COLUMNS, address(targets), target + 4 * (tile - first) * COLUMNS, columns, address(zeros))  # fmt: skip
+            tile_of_rows(address(sources), from_left + left_offset(tile, k), k // WIDTH, WIDTH, ROWS * WIDTH,
+                         row_address(u, point, right_pitch(k)), COLUMNS,
+                         address(targets), from_products + (tile - first) * COLUMNS, columns, address(zeros))  # fmt: skip
     keep_alive((sources, targets, zeros))
 
 
@@ -182,104 +149,99 @@ def multiply(left, u, products, tiles, first, last, k, columns):
 
 
 @task
-def _forward(t, tasks, left, weight, bias, y, n, channels, oh, ow, out, groups):
+def _forward(t, tasks, left, weight, bias, y: Images, channels, groups):
     """y, COLUMNS of its channels and a group of tiles at a time."""
-    tiles, k, pixel = count_tiles(n, oh, ow), 4 * channels, 4 * out
-    u, products = np.empty(64 * (k * COLUMNS + SPARE), f32), np.empty(64 * (TOGETHER * COLUMNS + SPARE), f32)
-    cut = np.empty(TILE * TILE * COLUMNS, f32)
-    point, product, ready = 4 * (k * COLUMNS + SPARE), 4 * (TOGETHER * COLUMNS + SPARE), -1
+    out, tiles, k = y.channels, count_tiles(y.batch, y.height, y.width, TILE), 4 * channels
+    point, product, panel_in_u = right_pitch(k), right_pitch(GROUP_ROWS), -1
+    u, products, cut = np.empty(64 * point, f32), np.empty(64 * product, f32), np.empty(TILE * TILE * COLUMNS, f32)
     units = (out + COLUMNS - 1) // COLUMNS * groups
     for unit in range(part(t, tasks, units, 1), part(t + 1, tasks, units, 1)):
         panel = unit // groups * COLUMNS
         columns = min(COLUMNS, out - panel)
-        if panel != ready:
+        if panel != panel_in_u:
             for phase in range(4):
-                transform_weight(weight, phase, channels, out, panel, address(u) + 4 * phase * channels * COLUMNS, point)
-            ready = panel
+                transform_weight(weight, phase, channels, out, panel, row_address(address(u), phase * channels, COLUMNS), point)
+            panel_in_u = panel
         first, last = part(unit % groups, groups, tiles, ROWS), part(unit % groups + 1, groups, tiles, ROWS)
         multiply(left, address(u), address(products), tiles, first, last, k, columns)
         for tile in range(first, last):
-            image, top, edge = place_of(tile, oh, ow)
-            source, target = address(products) + 4 * (tile - first) * COLUMNS, y + pixel * ((image * oh + top) * ow + edge) + 4 * panel
-            if top + TILE <= oh and edge + TILE <= ow:
-                output_tile(source, POINTS * product, product, target, ow * pixel, pixel, bias + 4 * panel, columns)
+            image, top, edge = tile_corner(tile, y.height, y.width, TILE)
+            source, target = row_address(address(products), tile - first, COLUMNS), at(pixel(y, image, top, edge), panel)
+            if top + TILE <= y.height and edge + TILE <= y.width:
+                output_tile(source, POINTS * product, product, target, y.width * out, out, at(bias, panel), columns)
             else:
-                output_tile(source, POINTS * product, product, address(cut), 4 * TILE * COLUMNS, 4 * COLUMNS, bias + 4 * panel, columns)
-                for i in range(min(TILE, oh - top)):
-                    for j in range(min(TILE, ow - edge)):
-                        copy_floats(target + pixel * (i * ow + j), address(cut) + 4 * COLUMNS * (TILE * i + j), columns)
+                output_tile(source, POINTS * product, product, address(cut), TILE * COLUMNS, COLUMNS, at(bias, panel), columns)
+                for i in range(min(TILE, y.height - top)):
+                    for j in range(min(TILE, y.width - edge)):
+                        copy_floats(at(target, (i * y.width + j) * out), row_address(address(cut), TILE * i + j, COLUMNS), columns)
     keep_alive((u, products, cut))
 
 
 @inner
-def put(target, source, n, add):
-    a, b = floats(target, n), floats(source, n)
-    for i in range(n):
-        a[i] = a[i] + b[i] if add else b[i]
+def put(target, source, add):
+    for i in range(target.size):
+        target[i] = target[i] + source[i] if add else source[i]
 
 
 @task
-def _backward(t, tasks, left, weight, dx, n, height, width, channels, oh, ow, out, groups):
+def _backward(t, tasks, left, weight, dx: Images, oh, ow, out, groups):
     """dx, COLUMNS channels of a phase and a group of tiles at a time; weight (4, 4, out, in)"""
-    tiles, pixel = count_tiles(n, oh, ow), 4 * channels
-    u, products = np.empty(64 * (out * COLUMNS + SPARE), f32), np.empty(64 * (TOGETHER * COLUMNS + SPARE), f32)
-    pixels = np.empty(POINTS * POINTS * COLUMNS, f32)
-    point, product, ready = 4 * (out * COLUMNS + SPARE), 4 * (TOGETHER * COLUMNS + SPARE), -1
+    channels, tiles = dx.channels, count_tiles(dx.batch, oh, ow, TILE)
+    point, product, panel_in_u = right_pitch(out), right_pitch(GROUP_ROWS), -1
+    u, products, pixels = np.empty(64 * point, f32), np.empty(64 * product, f32), np.empty(POINTS * POINTS * COLUMNS, f32)
     units = 4 * ((channels + COLUMNS - 1) // COLUMNS) * groups
     for unit in range(part(t, tasks, units, 1), part(t + 1, tasks, units, 1)):
         phase, panel = unit // groups % 4, unit // groups // 4 * COLUMNS
         columns = min(COLUMNS, channels - panel)
-        if unit // groups != ready:
+        if unit // groups != panel_in_u:
             transform_weight(weight, phase, out, channels, panel, address(u), point)
-            ready = unit // groups
+            panel_in_u = unit // groups
         first, last = part(unit % groups, groups, tiles, ROWS), part(unit % groups + 1, groups, tiles, ROWS)
         multiply(left, address(u), address(products), tiles, first, last, out, columns)
         for tile in range(first, last):
-            input_gradient_tile(address(products) + 4 * (tile - first) * COLUMNS, POINTS * product, product,
-                                address(pixels), 4 * POINTS * COLUMNS, 4 * COLUMNS, 0, columns)  # fmt: skip
-            image, top, edge = place_of(tile, oh, ow)
+            input_gradient_tile(row_address(address(products), tile - first, COLUMNS), POINTS * product, product,
+                                address(pixels), POINTS * COLUMNS, COLUMNS, 0, columns)  # fmt: skip
+            image, top, edge = tile_corner(tile, oh, ow, TILE)
             for i in range(POINTS):
                 for j in range(POINTS):
-                    row, column = 2 * (top + i) + phase // 2 - 1, 2 * (edge + j) + phase % 2 - 1
-                    if 0 <= row < height and 0 <= column < width:
-                        target = dx + pixel * ((image * height + row) * width + column) + 4 * panel
+                    down, across = 2 * (top + i) + phase // 2 - 1, 2 * (edge + j) + phase % 2 - 1
+                    if 0 <= down < dx.height and 0 <= across < dx.width:
                         overlap = (i == 0 and top > 0) or (j == 0 and edge > 0)
-                        put(target, address(pixels) + 4 * COLUMNS * (POINTS * i + j), columns, overlap)
+                        put(floats(at(pixel(dx, image, down, across), panel), columns),
+                            floats(row_address(address(pixels), POINTS * i + j, COLUMNS), columns), overlap)  # fmt: skip
     keep_alive((u, products, pixels))
 
 
 @task
-def _weight_gradient(t, tasks, left, g, dw, n, channels, oh, ow, out):
-    """dw, COLUMNS of its columns and TOGETHER of its rows at a time."""
-    tiles, k = count_tiles(n, oh, ow), 4 * channels
-    blocks, tap = blocks_of(tiles), 4 * channels * out
-    size = blocks * ROWS * COLUMNS + SPARE
-    gradients, products = np.empty(64 * size, f32), np.empty(64 * (TOGETHER * COLUMNS + SPARE), f32)
+def _weight_gradient(t, tasks, left, g: Images, dw, channels):
+    """dw, COLUMNS of its columns and GROUP_ROWS of its rows at a time."""
+    out, tiles, k = g.channels, count_tiles(g.batch, g.height, g.width, TILE), 4 * channels
+    blocks, tap, groups = blocks_of(tiles), channels * out, (k + GROUP_ROWS - 1) // GROUP_ROWS
+    point, product, panel_in_gradients = right_pitch(blocks * ROWS), right_pitch(GROUP_ROWS), -1
+    gradients, products = np.empty(64 * point, f32), np.empty(64 * product, f32)
     slab, offsets = np.empty(TILE * TILE * out, f32), np.empty(k, np.int64)
-    product, ready = 4 * (TOGETHER * COLUMNS + SPARE), -1
     for i in range(k):
-        offsets[i] = 4 * (i // WIDTH * WIDTH * ROWS + i % WIDTH)
-    groups = (k + TOGETHER - 1) // TOGETHER
+        offsets[i] = i // WIDTH * WIDTH * ROWS + i % WIDTH
     units = (out + COLUMNS - 1) // COLUMNS * groups
     for unit in range(part(t, tasks, units, 1), part(t + 1, tasks, units, 1)):
         panel = unit // groups * COLUMNS
         columns = min(COLUMNS, out - panel)
-        if panel != ready:
+        if panel != panel_in_gradients:
             for tile in range(blocks * ROWS):
-                corner, line = window(g, tile, tiles, 1, 0, TILE, oh, ow, out, oh, ow, address(slab))
-                target = address(gradients) + 4 * tile * COLUMNS
-                gradient_tile(corner + 4 * panel, line, 4 * out, target, 4 * POINTS * size, 4 * size, 0, columns)
-            ready = panel
+                corner, pitch = window(g, tile, tiles, 1, 0, TILE, g.height, g.width, address(slab))
+                gradient_tile(at(corner, panel), pitch, out, row_address(address(gradients), tile, COLUMNS), POINTS * point, point, 0, columns)
+            panel_in_gradients = panel
         first, last = part(unit % groups, groups, k, WIDTH), part(unit % groups + 1, groups, k, WIDTH)
         clear_floats(address(products), products.size)
-        for point in range(POINTS * POINTS):
+        for p in range(POINTS * POINTS):
+            from_left, from_gradients = row_address(left, p, left_pitch(tiles, k)), row_address(address(gradients), p, point)
             for i in range(first, last, ROWS):
-                _tile_of_columns(left + 4 * point * left_size(tiles, k), address(offsets) + 8 * i, ROWS, address(gradients) + 4 * point * size,
-                                address(products) + point * product + 4 * (i - first) * COLUMNS, 4 * COLUMNS, blocks, 4 * ROWS * k,
-                                4 * ROWS * COLUMNS, ROWS, 4 * WIDTH, 4 * COLUMNS, columns)  # fmt: skip
+                tile_of_columns(from_left, word_at(address(offsets), i), ROWS, from_gradients,
+                                at(row_address(address(products), p, product), (i - first) * COLUMNS), COLUMNS,
+                                blocks, ROWS * k, ROWS * COLUMNS, ROWS, WIDTH, COLUMNS, columns)  # fmt: skip
         for i in range(first, last):
-            target = tap_place(dw, i // channels, channels, out) + 4 * (i % channels * out + panel)
-            source = address(products) + 4 * (i - first) * COLUMNS
+            target = at(tap_place(dw, i // channels, channels, out), i % channels * out + panel)
+            source = row_address(address(products), i - first, COLUMNS)
             weight_gradient_tile(source, POINTS * product, product, target, 8 * tap, 2 * tap, 0, columns)
     keep_alive((gradients, products, slab, offsets))
 
@@ -302,9 +264,8 @@ def forward(x, weight, bias, shape):
     channels, y = weight.shape[2], np.empty(shape, f32)
     bias = np.zeros(out, f32) if bias is None else bias
     for images, left, tiles in _parts(shape, 4 * channels):
-        some = x[images]
-        _transform_input(some, left, *some.shape, oh, ow)
-        _forward(left, weight, bias, y[images], len(some), channels, oh, ow, out, _groups(tiles, out))
+        _transform_input(Images.of(x[images]), left, oh, ow)
+        _forward(left, weight, bias, Images.of(y[images]), channels, _groups(tiles, out))
     return y
 
 
@@ -313,9 +274,8 @@ def input_gradient(g, weight, shape):
     _, oh, ow, out = g.shape
     weight, dx = np.ascontiguousarray(weight.transpose(0, 1, 3, 2)), np.empty(shape, f32)
     for images, left, tiles in _parts(g.shape, out):
-        some = dx[images]
-        _transform_gradient(g[images], left, len(some), oh, ow, out)
-        _backward(left, weight, some, *some.shape, oh, ow, out, _groups(tiles, 4 * shape[3]))
+        _transform_gradient(Images.of(g[images]), left)
+        _backward(left, weight, Images.of(dx[images]), oh, ow, out, _groups(tiles, 4 * shape[3]))
     return dx
 
 
@@ -325,29 +285,30 @@ def weight_gradient(x, g):
     channels = x.shape[3]
     total = None
     for images, left, _ in _parts(g.shape, 4 * channels):
-        some, dw = x[images], np.empty((4, 4, channels, out), f32)
-        _transform_input(some, left, *some.shape, oh, ow)
-        _weight_gradient(left, g[images], dw, len(some), channels, oh, ow, out)
+        dw = np.empty((4, 4, channels, out), f32)
+        _transform_input(Images.of(x[images]), left, oh, ow)
+        _weight_gradient(left, Images.of(g[images]), dw, channels)
         total = dw if total is None else np.add(total, dw, out=total)
     return total
 
 
 def _tiles(n, oh, ow):
-    return n * -(-oh // TILE) * -(-ow // TILE)
+    return count_tiles.function(n, oh, ow, TILE)
 
 
 def _parts(shape, k):
     """For as many images at a time as stay in the cache: which, an empty left factor, the number of tiles."""
     n, oh, ow, _ = shape
-    together = max(1, LEFT_FLOATS // (POINTS * POINTS * k * _tiles(1, oh, ow)))
-    left = np.empty(POINTS * POINTS * (-(-_tiles(together, oh, ow) // 16) * 16 * k + SPARE), f32)  # whole blocks of tiles: ROWS divides 16
-    for first in range(0, n, together):
-        images = slice(first, min(n, first + together))
+    count = max(1, LEFT_FLOATS // (POINTS * POINTS * k * _tiles(1, oh, ow)))
+    whole_blocks = -(-_tiles(count, oh, ow) // 16) * 16  # ROWS, which is known once Numba is there, divides 16
+    left = np.empty(POINTS * POINTS * (whole_blocks * k + SPARE_FLOATS), f32)
+    for first in range(0, n, count):
+        images = slice(first, min(n, first + count))
         yield images, left, _tiles(images.stop - first, oh, ow)
 
 
 def _groups(tiles, columns):
-    """Into how many groups of up to TOGETHER tiles: such that all threads have as much to do, unless the groups became small."""
-    least, threads = -(-tiles // TOGETHER), get_threads()
+    """Into how many groups of up to GROUP_ROWS tiles: such that all threads have as much to do, unless the groups became small."""
+    least, threads = -(-tiles // GROUP_ROWS), get_threads()
     share = threads // math.gcd(threads, -(-columns // 32))
     return min(-(-least // share) * share, max(least, -(-tiles // 16)))

@@ -1,9 +1,9 @@
 """The small matrices of Winograd's F(7x7, 2x2), on the points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity, as formulas.
 
-`winograd_transforms` says what becomes of them.
+Importing this file imports Numba.
 """
 
-from .transforms import _tile_transform
+from .machine_code import tile_transform
 
 
 def transform_input(d0, d1, d2, d3, d4, d5, d6, d7):
@@ -54,9 +54,9 @@ def transform_weight_gradient(u0, u1, u2, u3, u4, u5, u6, u7):
     )
 
 
-input_tile = _tile_transform(transform_input, 8, 8)
-input_gradient_tile = _tile_transform(transform_input_gradient, 8, 8)
-output_tile = _tile_transform(transform_output, 8, 7, add_bias=True)
-gradient_tile = _tile_transform(transform_gradient, 7, 8)
-weight_tile = _tile_transform(transform_weight, 2, 8)
-weight_gradient_tile = _tile_transform(transform_weight_gradient, 8, 2)
+input_tile = tile_transform(transform_input, 8, 8)
+input_gradient_tile = tile_transform(transform_input_gradient, 8, 8)
+output_tile = tile_transform(transform_output, 8, 7, add_bias=True)
+gradient_tile = tile_transform(transform_gradient, 7, 8)
+weight_tile = tile_transform(transform_weight, 2, 8)
+weight_gradient_tile = tile_transform(transform_weight_gradient, 8, 2)

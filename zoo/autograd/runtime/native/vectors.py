@@ -16,14 +16,25 @@ REGISTERS = 32 if _features.get("avx512f") or platform.machine() in ("arm64", "a
 ROWS = 8 if REGISTERS == 32 else 4          # of a tile of sums that stays in registers: ROWS x two registers
 COLUMNS = 2 * WIDTH
 
+FLOAT_BYTES, WORD_BYTES = 4, 8
 FLOAT, WORD = ir.FloatType(), ir.IntType(64)
 VECTOR = ir.VectorType(FLOAT, WIDTH)
 _MASK = ir.VectorType(ir.IntType(1), WIDTH)
-_ALIGN = ir.Constant(ir.IntType(32), 4)
+_ALIGN = ir.Constant(ir.IntType(32), FLOAT_BYTES)
 
 
 def word(n):
     return ir.Constant(WORD, n)
+
+
+def at(builder, place, i):
+    """The address of float i of those at an address."""
+    return builder.add(place, builder.mul(i, word(FLOAT_BYTES)))
+
+
+def word_of(builder, table, i):
+    """Entry i of a table of int64, i known when the code is written."""
+    return builder.load(builder.inttoptr(builder.add(table, word(WORD_BYTES * i)), WORD.as_pointer()))
 
 
 def zeros():
@@ -32,18 +43,18 @@ def zeros():
 
 def mask(builder, count):
     """The first `count` lanes of a register."""
-    found = ir.Constant(_MASK, ir.Undefined)
+    lanes = ir.Constant(_MASK, ir.Undefined)
     for lane in range(WIDTH):
         inside = builder.icmp_signed("<", word(lane), count)
-        found = builder.insert_element(found, inside, ir.Constant(ir.IntType(32), lane))
-    return found
+        lanes = builder.insert_element(lanes, inside, ir.Constant(ir.IntType(32), lane))
+    return lanes
 
 
 def load(builder, place, lanes=None):
     """WIDTH floats from an address; with a mask, those lanes, and 0 in the others."""
     pointer = builder.inttoptr(place, VECTOR.as_pointer())
     if lanes is None:
-        return builder.load(pointer, align=4)
+        return builder.load(pointer, align=FLOAT_BYTES)
     kind = ir.FunctionType(VECTOR, [VECTOR.as_pointer(), ir.IntType(32), _MASK, VECTOR])
     masked = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.v{WIDTH}f32.p0v{WIDTH}f32")
     return builder.call(masked, [pointer, _ALIGN, lanes, zeros()])
@@ -52,7 +63,7 @@ def load(builder, place, lanes=None):
 def store(builder, value, place, lanes=None):
     pointer = builder.inttoptr(place, VECTOR.as_pointer())
     if lanes is None:
-        builder.store(value, pointer, align=4)
+        builder.store(value, pointer, align=FLOAT_BYTES)
         return
     kind = ir.FunctionType(ir.VoidType(), [VECTOR, VECTOR.as_pointer(), ir.IntType(32), _MASK])
     masked = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{WIDTH}f32.p0v{WIDTH}f32")
@@ -77,7 +88,7 @@ def for_whole_or_part(builder, columns, write):
 
 def add_products(builder, sums, places, b, lanes):
     """sums[r][h] += the float at places[r] x half h of the row at b."""
-    halves = [load(builder, builder.add(b, word(4 * WIDTH * h)), lanes[h]) for h in range(2)]
+    halves = [load(builder, at(builder, b, word(WIDTH * h)), lanes[h]) for h in range(2)]
     for place, row in zip(places, sums, strict=True):
         a = broadcast(builder, place)
         for h in range(2):
@@ -91,34 +102,34 @@ def _sums(builder):
 
 
 @intrinsic
-def tile_of_rows(typing_context, sources, skip, segments, length, stride, b, row, targets, shift, columns, start):
-    """targets[r][:columns] = start + sum over s, l of sources[r][s stride + l] b[s length + l, :columns], for ROWS rows."""
+def tile_of_rows(typing_context, sources, skip, segments, length, pitch, b, b_pitch, targets, shift, columns, start):
+    """target_r[:columns] = start + sum over s, l of source_r[s pitch + l] b[s length + l, :columns], for ROWS rows.
+
+    source_r begins `skip` floats behind the address sources[r], target_r `shift` floats behind targets[r]; a pitch is the floats from one
+    row to the next.
+    """
 
     def generate(context, builder, signature, args):
-        sources, skip, segments, length, stride, b, row, targets, shift, columns, start = args
-
-        def entry(table, r, offset):
-            return builder.add(builder.load(builder.inttoptr(builder.add(table, word(8 * r)), WORD.as_pointer())), offset)
-
-        rows = [entry(sources, r, skip) for r in range(ROWS)]
+        sources, skip, segments, length, pitch, b, b_pitch, targets, shift, columns, start = args
+        rows = [at(builder, word_of(builder, sources, r), skip) for r in range(ROWS)]
         sums = _sums(builder)
 
         def write(lanes):
             for h in range(2):
-                first = load(builder, builder.add(start, word(4 * WIDTH * h)), lanes[h])
+                first = load(builder, at(builder, start, word(WIDTH * h)), lanes[h])
                 for r in range(ROWS):
                     builder.store(first, sums[r][h])
             with cgutils.for_range(builder, segments) as segment:
-                begin = builder.mul(segment.index, stride)
-                places = [builder.add(place, begin) for place in rows]
-                from_b = builder.add(b, builder.mul(builder.mul(segment.index, length), row))
+                begin = builder.mul(segment.index, pitch)
+                places = [at(builder, row, begin) for row in rows]
+                from_b = at(builder, b, builder.mul(builder.mul(segment.index, length), b_pitch))
                 with cgutils.for_range(builder, length) as step:
-                    offset = builder.mul(step.index, word(4))
-                    now = [builder.add(place, offset) for place in places]
-                    add_products(builder, sums, now, builder.add(from_b, builder.mul(step.index, row)), lanes)
+                    now = [at(builder, place, step.index) for place in places]
+                    add_products(builder, sums, now, at(builder, from_b, builder.mul(step.index, b_pitch)), lanes)
             for r in range(ROWS):
+                target = at(builder, word_of(builder, targets, r), shift)
                 for h in range(2):
-                    store(builder, builder.load(sums[r][h]), builder.add(entry(targets, r, shift), word(4 * WIDTH * h)), lanes[h])
+                    store(builder, builder.load(sums[r][h]), at(builder, target, word(WIDTH * h)), lanes[h])
 
         for_whole_or_part(builder, columns, write)
         return context.get_dummy_value()
@@ -127,12 +138,15 @@ def tile_of_rows(typing_context, sources, skip, segments, length, stride, b, row
 
 
 @intrinsic
-def tile_of_columns(typing_context, a, offsets, count, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns):
-    """c[r, :columns] += sum over lines and steps of a[line, step, offsets[r]] b[line, step, :columns], for r < count <= ROWS."""
+def tile_of_columns(typing_context, a, offsets, count, b, c, c_pitch, lines, a_line, b_line, steps, a_step, b_step, columns):
+    """c[r, :columns] += sum over lines and steps of a[line, step, offsets[r]] b[line, step, :columns], for r < count <= ROWS.
+
+    A line and a step of a and of b are so many floats long, as is a row of c.
+    """
 
     def generate(context, builder, signature, args):
-        a, offsets, count, b, c, row, lines, a_line, b_line, steps, a_step, b_step, columns = args
-        rows = [builder.load(builder.inttoptr(builder.add(offsets, word(8 * r)), WORD.as_pointer())) for r in range(ROWS)]
+        a, offsets, count, b, c, c_pitch, lines, a_line, b_line, steps, a_step, b_step, columns = args
+        rows = [word_of(builder, offsets, r) for r in range(ROWS)]
         sums = _sums(builder)
 
         def write(lanes):
@@ -140,16 +154,16 @@ def tile_of_columns(typing_context, a, offsets, count, b, c, row, lines, a_line,
                 for h in range(2):
                     builder.store(zeros(), sums[r][h])
             with cgutils.for_range(builder, lines) as line:
-                from_a = builder.add(a, builder.mul(line.index, a_line))
-                from_b = builder.add(b, builder.mul(line.index, b_line))
+                from_a = at(builder, a, builder.mul(line.index, a_line))
+                from_b = at(builder, b, builder.mul(line.index, b_line))
                 with cgutils.for_range(builder, steps) as step:
-                    now = builder.add(from_a, builder.mul(step.index, a_step))
-                    places = [builder.add(now, offset) for offset in rows]
-                    add_products(builder, sums, places, builder.add(from_b, builder.mul(step.index, b_step)), lanes)
+                    now = at(builder, from_a, builder.mul(step.index, a_step))
+                    places = [at(builder, now, offset) for offset in rows]
+                    add_products(builder, sums, places, at(builder, from_b, builder.mul(step.index, b_step)), lanes)
             for r in range(ROWS):
                 with builder.if_then(builder.icmp_signed("<", word(r), count)):
                     for h in range(2):
-                        place = builder.add(builder.add(c, builder.mul(row, word(r))), word(4 * WIDTH * h))
+                        place = at(builder, at(builder, c, builder.mul(c_pitch, word(r))), word(WIDTH * h))
                         total = builder.fadd(load(builder, place, lanes[h]), builder.load(sums[r][h]))
                         store(builder, total, place, lanes[h])
 

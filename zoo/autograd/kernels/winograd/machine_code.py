@@ -1,11 +1,10 @@
-"""The small matrices of Winograd's convolution, written once as formulas and turned into vector instructions.
+"""From a formula to machine code: the small matrices of Winograd's convolution as vector instructions.
 
-A formula below maps the rows of a tile to the rows of its transform. It only adds and scales, so it runs on numbers and on arrays
-(the tests compare it with the matrices of Lavin & Gray 2015), and on LLVM's vectors: `_tile_transform` applies it down the columns and
-along the rows of a tile, for as many channels at a time as one register holds. Left to itself LLVM vectorises such loops less well
-and takes seconds for it.
+A formula maps the rows of a tile to the rows of its transform. It only adds and scales, so it runs on numbers and on arrays (the tests
+compare it with the matrices of Lavin & Gray 2015), and on LLVM's vectors: a transform applies it down the columns and along the rows of a
+tile, for as many channels at a time as one register holds. Left to itself LLVM vectorises such loops less well and takes seconds for it.
 
-Importing this file imports Numba; `runtime.Native` does so when the first kernel needs it.
+Importing this file imports Numba.
 """
 
 import itertools
@@ -15,43 +14,10 @@ from numba import types
 from numba.core import cgutils
 
 from ...runtime.native.decorators import intrinsic
-from ...runtime.native.vectors import FLOAT, VECTOR, WIDTH, load, mask, store, word, zeros
+from ...runtime.native.vectors import FLOAT, VECTOR, WIDTH, at, load, mask, store, word, zeros
 
-
-def transform_input(d0, d1, d2, d3, d4, d5):
-    """B^T d, F(4, 3): six inputs to six points."""
-    p, q = d4 - 4 * d2, d3 - 4 * d1
-    r, s = d4 - d2, 2 * (d3 - d1)
-    return 4 * d0 - 5 * d2 + d4, p + q, p - q, r + s, r - s, 4 * d1 - 5 * d3 + d5
-
-
-def transform_output(y0, y1, y2, y3, y4, y5):
-    """A^T y: six points to four outputs."""
-    p, q, r, s = y1 + y2, y1 - y2, y3 + y4, y3 - y4
-    return y0 + p + r, q + 2 * s, p + 4 * r, q + 8 * s + y5
-
-
-def transform_gradient(g0, g1, g2, g3):
-    """A g, the transpose of `transform_output`: the gradient of four outputs to that of six points."""
-    p, q = g0 + g2, g1 + g3
-    r, s = g0 + 4 * g2, 2 * g1 + 8 * g3
-    return g0, p + q, p - q, r + s, r - s, g3
-
-
-def transform_weight(w0, w1, w2):
-    """G w: three taps to six points."""
-    p, q = (w0 + w2) * (1 / 6), w1 * (1 / 6)
-    r, s = w0 * (1 / 24) + w2 * (1 / 6), w1 * (1 / 12)
-    return w0 * (1 / 4), -p - q, q - p, r + s, r - s, w2
-
-
-def transform_weight_gradient(u0, u1, u2, u3, u4, u5):
-    """G^T u, the transpose of `transform_weight`: the gradient of six points to that of three taps."""
-    p, q, r, s = u1 + u2, u2 - u1, u3 + u4, u3 - u4
-    return u0 * (1 / 4) - p * (1 / 6) + r * (1 / 24), q * (1 / 6) + s * (1 / 12), (r - p) * (1 / 6) + u5
-
-
-# --- from a formula to machine code ------------------------------------------------------------------------------------------
+LANES = ir.IntType(WIDTH)  # a bit for each float of a register
+MASK = ir.VectorType(ir.IntType(1), WIDTH)
 
 
 class _Vector:
@@ -80,10 +46,10 @@ class _Vector:
         return self * -1.0
 
 
-def _place(builder, base, row, a, column, b, offset):
-    """The address of channel `offset / 4` of pixel (a, b)."""
-    place = builder.add(builder.add(base, offset), builder.mul(row, word(a)))
-    return builder.add(place, builder.mul(column, word(b)))
+def _place(builder, base, row, a, column, b, channel):
+    """The address of a channel of pixel (a, b); row and column are so many floats long."""
+    place = at(builder, at(builder, base, channel), builder.mul(row, word(a)))
+    return at(builder, place, builder.mul(column, word(b)))
 
 
 def _apply(builder, formula, points_in, points_out, read, write):
@@ -94,11 +60,11 @@ def _apply(builder, formula, points_in, points_out, read, write):
             write(a, b, y)
 
 
-def _tile_transform(formula, points_in, points_out, add_bias=False):
+def tile_transform(formula, points_in, points_out, add_bias=False):
     """An intrinsic f(source, row, column, target, target_row, target_column, bias, channels): one tile, all its channels.
 
-    Addresses and strides are in bytes. Reads a tile (points_in, points_in, channels), writes (points_out, points_out, channels).
-    With add_bias the (channels,) floats at `bias` are added to each output.
+    Reads a tile (points_in, points_in, channels) whose rows and columns are so many floats apart, writes (points_out, points_out,
+    channels). With add_bias the (channels,) floats at `bias` are added to each output.
     """
 
     @intrinsic
@@ -106,25 +72,25 @@ def _tile_transform(formula, points_in, points_out, add_bias=False):
         def generate(context, builder, signature, args):
             source, row, column, target, target_row, target_column, bias, channels = args
 
-            def chunk(offset, lanes):
-                """WIDTH channels of the tile; with a mask, those that are left."""
-                start = _Vector(builder, load(builder, builder.add(bias, offset), lanes)) if add_bias else None
+            def chunk(channel, lanes):
+                """WIDTH channels of the tile from `channel` on; with a mask, those that are left."""
+                start = _Vector(builder, load(builder, at(builder, bias, channel), lanes)) if add_bias else None
 
                 def read(a, b):
-                    return load(builder, _place(builder, source, row, a, column, b, offset), lanes)
+                    return load(builder, _place(builder, source, row, a, column, b, channel), lanes)
 
                 def write(a, b, y):
                     y = y + start if add_bias else y
-                    store(builder, y.value, _place(builder, target, target_row, a, target_column, b, offset), lanes)
+                    store(builder, y.value, _place(builder, target, target_row, a, target_column, b, channel), lanes)
 
                 _apply(builder, formula, points_in, points_out, read, write)
 
             whole = builder.udiv(channels, word(WIDTH))
             with cgutils.for_range(builder, whole) as loop:
-                chunk(builder.mul(loop.index, word(4 * WIDTH)), None)
+                chunk(builder.mul(loop.index, word(WIDTH)), None)
             rest = builder.urem(channels, word(WIDTH))
             with builder.if_then(builder.icmp_unsigned("!=", rest, word(0))):
-                chunk(builder.mul(whole, word(4 * WIDTH)), mask(builder, rest))
+                chunk(builder.mul(whole, word(WIDTH)), mask(builder, rest))
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 8), generate
@@ -132,15 +98,11 @@ def _tile_transform(formula, points_in, points_out, add_bias=False):
     return transform
 
 
-LANES = ir.IntType(WIDTH)  # a bit for each float of a register
-MASK = ir.VectorType(ir.IntType(1), WIDTH)
-
-
-def _picture_transform(formula, points_in, points_out, picture):
-    """As `_tile_transform`, for a tile whose source or target, as `picture` says, lies in a picture: its edge may cut the tile.
+def picture_transform(formula, points_in, points_out, picture):
+    """As `tile_transform`, for a tile whose source or target, as `picture` says, lies in a picture: its edge may cut the tile.
 
     Pixel (a, b) is inside the picture if bits a and 8 + b of `inside` are set; one outside is read as 0, and isn't written. To a target
-    (channels,) floats at `bias` are added at each pixel, and, unless it is 0, what lies `residual` bytes after the pixel.
+    (channels,) floats at `bias` are added at each pixel, and what lies there in the tile at `residual`, unless that is 0.
     """
     size = points_in if picture == "source" else points_out
 
@@ -148,11 +110,12 @@ def _picture_transform(formula, points_in, points_out, picture):
     def transform(typing_context, source, row, column, target, target_row, target_column, channels, inside, bias, residual):
         def generate(context, builder, signature, args):
             source, row, column, target, target_row, target_column, channels, inside, bias, residual = args
-            alone = builder.icmp_unsigned("==", residual, word(0))
+            no_residual = builder.icmp_unsigned("==", residual, word(0))
+            added = builder.select(no_residual, target, residual)  # what is prefetched must be somewhere near
 
-            def chunk(offset, lanes):
+            def chunk(channel, lanes):
                 """As many channels of the tile as a register holds, or those whose bits are set in lanes."""
-                shift = builder.add(bias, offset)
+                shift = at(builder, bias, channel)
 
                 def mask_of(a, b, name):
                     bits = lanes
@@ -162,10 +125,10 @@ def _picture_transform(formula, points_in, points_out, picture):
                     return bits and builder.bitcast(bits, MASK)
 
                 def from_source(a, b):
-                    return _place(builder, source, row, a, column, b, offset)
+                    return _place(builder, source, row, a, column, b, channel)
 
-                def from_target(a, b):
-                    return _place(builder, target, target_row, a, target_column, b, offset)
+                def from_target(a, b, base=target):
+                    return _place(builder, base, target_row, a, target_column, b, channel)
 
                 def read(a, b):
                     return load(builder, from_source(a, b), mask_of(a, b, "source"))
@@ -173,8 +136,8 @@ def _picture_transform(formula, points_in, points_out, picture):
                 def write(a, b, y):
                     mask = mask_of(a, b, "target")
                     if picture == "target":
-                        more = builder.select(alone, shift, builder.add(from_target(a, b), residual))
-                        y = y + _Vector(builder, load(builder, more, mask)) + both
+                        summand = builder.select(no_residual, shift, from_target(a, b, added))
+                        y = y + _Vector(builder, load(builder, summand, mask)) + bias_beside_residual
                     store(builder, y.value, from_target(a, b), mask)
 
                 # Memory is far away: the tiles below will want their last four rows, of which each tile asks for its first four columns.
@@ -183,22 +146,23 @@ def _picture_transform(formula, points_in, points_out, picture):
                         _prefetch(builder, from_source(a, b), write=False)
                     else:
                         _prefetch(builder, from_target(a, b), write=True)
-                        _prefetch(builder, builder.add(from_target(a, b), residual), write=False)
-                if picture == "target":  # `more` is the bias itself where there is nothing else
-                    both = _Vector(builder, builder.select(alone, zeros(), load(builder, shift, lanes and builder.bitcast(lanes, MASK))))
+                        _prefetch(builder, from_target(a, b, added), write=False)
+                if picture == "target":  # the summand is the bias itself where there is no residual
+                    whole_bias = load(builder, shift, lanes and builder.bitcast(lanes, MASK))
+                    bias_beside_residual = _Vector(builder, builder.select(no_residual, zeros(), whole_bias))
                 _apply(builder, formula, points_in, points_out, read, write)
 
             cut = builder.icmp_unsigned("!=", inside, word(((1 << size) - 1) * 0x101))
             with cgutils.for_range(builder, builder.udiv(builder.add(channels, word(WIDTH - 1)), word(WIDTH))) as loop:
-                offset = builder.mul(loop.index, word(4 * WIDTH))
-                left = builder.sub(channels, builder.mul(loop.index, word(WIDTH)))
+                channel = builder.mul(loop.index, word(WIDTH))
+                left = builder.sub(channels, channel)
                 few = builder.icmp_signed("<", left, word(WIDTH))
                 with builder.if_else(builder.or_(few, cut)) as (some, whole):
                     with some:
                         ones = builder.sub(builder.shl(word(1), builder.select(few, left, word(WIDTH))), word(1))
-                        chunk(offset, builder.trunc(ones, LANES))
+                        chunk(channel, builder.trunc(ones, LANES))
                     with whole:
-                        chunk(offset, None)
+                        chunk(channel, None)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 10), generate
@@ -212,10 +176,3 @@ def _prefetch(builder, place, write):
     kind = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
     builder.call(function, [builder.inttoptr(place, pointer), i32(int(write)), i32(3), i32(1)])
-
-
-input_tile = _picture_transform(transform_input, 6, 6, "source")
-output_tile = _picture_transform(transform_output, 6, 4, "target")
-gradient_tile = _picture_transform(transform_gradient, 4, 6, "source")
-weight_tile = _tile_transform(transform_weight, 3, 6)
-weight_gradient_tile = _tile_transform(transform_weight_gradient, 6, 3)
