@@ -4,8 +4,10 @@ import errno
 import json
 import math
 import os
+import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +218,89 @@ def test_what_a_killed_process_left_is_removed_by_a_later_write(tmp_path):
         os.utime(path, (0, 0))
     atomic_write(tmp_path / "x[1]", b"1")
     assert not old.exists() and fresh.exists() and other.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems can't tell whether a process runs")
+def test_what_a_process_that_is_gone_left_is_removed_at_once_and_what_a_living_one_writes_is_not(tmp_path):
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True).stdout.strip()
+    assert storage.is_running(os.getpid()) and storage.is_running(os.getppid()) and not storage.is_running(int(gone))
+    host = storage._host()
+    litter = [tmp_path / name for name in (f".x.{host}-{gone}-9-9.tmp", f".y.{host}-{gone}-9-9.tmp")]
+    living = [tmp_path / name for name in (f".x.{host}-{os.getppid()}-9-9.tmp", f".x.{'0' * 8}-{gone}-9-9.tmp", ".x.tmp", "x.tmp")]
+    for path in litter + living:
+        path.write_bytes(b"")
+    atomic_write(tmp_path / "x", b"1")
+    assert [path.exists() for path in litter] == [False, True]  # those of the same file
+    storage.remove_abandoned(tmp_path)
+    assert not any(path.exists() for path in litter) and all(path.exists() for path in living)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices with names")
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    content: list[bytes] = []
+    reader = threading.Thread(target=lambda: content.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    atomic_write(tmp_path / "pipe", b"x" * 100_000)
+    reader.join(10)
+    assert content == [b"x" * 100_000] and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices with names")
+def test_a_device_is_written_to_and_stays_a_device(tmp_path):
+    """As root, a rename over /dev/null would take it from the whole machine; so the test makes one of its own."""
+    try:
+        os.mknod(tmp_path / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root makes devices")
+    (tmp_path / "link").symlink_to("null")
+    for name in ("null", "link"):
+        try:
+            atomic_write(tmp_path / name, b"content")
+        except OSError as error:  # a file system that takes no devices
+            assert "could not be written" in str(error)
+        assert stat.S_ISCHR((tmp_path / "null").stat().st_mode) and sorted(os.listdir(tmp_path)) == ["link", "null"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="descriptors with names")
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_standard_output_by_name_goes_where_the_shell_sends_it(name, tmp_path):
+    if not Path(name).exists():
+        pytest.skip(f"no {name} here")
+    code = f"print('before'); from zoo.storage import atomic_write; atomic_write({name!r}, b'content'); print('after')"
+    with open(tmp_path / "out", "w") as out:
+        out.write("earlier\n")
+        out.flush()
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True, cwd=Path(storage.__file__).parents[1])
+    assert (tmp_path / "out").read_text() == "earlier\nbefore\ncontentafter\n"
+
+
+def test_a_folder_of_which_only_one_file_was_replaced_is_noticed(tmp_path):
+    save_folder(tmp_path, {"w": np.ones(3)}, {"run": 1})
+    earlier = (tmp_path / "card.json").read_bytes()
+    save_folder(tmp_path, {"w": np.zeros(3)}, {"run": 2})
+    assert load_folder(tmp_path)[1] == {"run": 2}
+    later = (tmp_path / "card.json").read_bytes()
+    (tmp_path / "card.json").write_bytes(earlier)
+    with pytest.raises(WrongFile, match="model.safetensors: does not belong to card.json") as error:
+        load_folder(tmp_path)
+    one_line(error)
+    (tmp_path / "card.json").write_bytes(later)
+    content = bytearray((tmp_path / "model.safetensors").read_bytes())
+    content[-1] ^= 1  # a bit of a number
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(WrongFile, match="a file was changed"):
+        load_folder(tmp_path)
+
+
+def test_a_second_rename_that_fails_says_what_was_replaced(tmp_path, monkeypatch):
+    save_folder(tmp_path, {"w": np.ones(3)}, {"run": 1})
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: fail() if Path(b).name == "card.json" else replace(a, b))
+    with pytest.raises(OSError, match=r"card.json: could not be written .* it is unchanged, but model.safetensors was replaced already"):
+        save_folder(tmp_path, {"w": np.zeros(3)}, {"run": 2})
+    with pytest.raises(WrongFile, match="does not belong to"):
+        load_folder(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions and links")

@@ -16,13 +16,18 @@ Source of the format: https://github.com/huggingface/safetensors#format
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import math
 import os
+import platform
+import re
 import stat
+import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -37,6 +42,7 @@ PathLike = str | os.PathLike[str]
 ASSETS = Path(__file__).parent / "assets"         # data and models that ship
 SHIPPED = ASSETS / "weights"                       # those models, a folder each
 WEIGHTS, INDEX, CARD = "model.safetensors", "model.safetensors.index.json", "card.json"
+DIGEST = "weights_sha256"                          # the card's entry that says which weights it belongs to
 CHECKPOINT = "zoo_checkpoint"                      # the metadata entry that holds a checkpoint's tree
 MAX_HEADER = 10_000_000                            # bytes, of about 100,000 tensors; the reference implementation reads ten times that
 MAX_JSON, MAX_VALUES = 64_000_000, 5_000_000       # bytes, and values: Python takes some 70 bytes even for "[]"
@@ -101,22 +107,29 @@ def atomic_write(path: PathLike, content: Content) -> None:
 
 
 def atomic_writes(files: Mapping[Any, Content]) -> None:
-    """Write several files (path -> content); none is replaced before the content of all of them is on the disk."""
+    """Write several files (path -> content); none is replaced before the content of all of them is on the disk.
+
+    A pipe or a device, such as /dev/stdout, is written to; it is never replaced by a file."""
     staged: list[tuple[Path, Path]] = []
+    streams: list[tuple[PathLike, Content]] = []
     try:
         for path, content in files.items():
+            if _is_stream(path):
+                streams.append((path, content))
+                continue
             target = Path(os.path.realpath(path))              # of a link, the file that it points to is replaced
             if target.is_dir():
                 raise IsADirectoryError(f"{path}: is a folder; expects the name of a file")
             if not target.parent.is_dir():
                 raise FileNotFoundError(f"{path}: the folder {target.parent} does not exist")
-            _remove_abandoned(target)
-            temporary = target.with_name(f".{target.name[:180]}.{os.getpid()}-{threading.get_ident()}-{next(_serial)}.tmp")
+            remove_abandoned(target.parent, target.name)
+            temporary = target.with_name(f".{target.name[:180]}.{_host()}-{os.getpid()}-{threading.get_ident()}-{next(_serial)}.tmp")
             staged.append((temporary, target))
-            with _named(path):
+            with _named(path, "; the earlier file, if any, is unchanged"):
                 _write_new(temporary, content, mode=stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666)
-        for temporary, target in staged:
-            with _named(target):
+        for i, (temporary, target) in enumerate(staged):
+            before = ", ".join(earlier.name for _, earlier in staged[:i])
+            with _named(target, f"; it is unchanged, but {before} was replaced already" if i else "; the earlier file, if any, is unchanged"):
                 os.replace(temporary, target)
     except BaseException:                                      # clean up after an interrupt too
         for temporary, _ in staged:
@@ -130,34 +143,96 @@ def atomic_writes(files: Mapping[Any, Content]) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+    for path, content in streams:
+        with _named(path):
+            _write_to_stream(path, content)
+
+
+_DESCRIPTOR = re.compile(r"/dev/(?:(stdin|stdout|stderr)|fd/(\d+))|/proc/self/fd/(\d+)")
+
+
+def _is_stream(path: PathLike) -> bool:
+    """True for what is written to as it stands: an open descriptor of this process, a pipe, or a device of characters."""
+    if _DESCRIPTOR.fullmatch(os.fspath(path)):
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+        raise OSError(f"{path}: is a {'disk' if stat.S_ISBLK(mode) else 'socket'}; expects the name of a file")
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def _write_to_stream(path: PathLike, content: Content) -> None:
+    named = _DESCRIPTOR.fullmatch(os.fspath(path))
+    if named:  # not opened anew: that would begin at the start of a file that the shell has opened
+        number = ("stdin", "stdout", "stderr").index(named[1]) if named[1] else int(named[2] or named[3])
+        for text in (sys.stdout, sys.stderr):
+            if text is not None:
+                text.flush()
+        handle = os.dup(number)
+    else:
+        handle = os.open(path, os.O_WRONLY)
+    try:
+        _write_all(handle, content)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
-def _named(path: PathLike) -> Iterator[None]:
+def _named(path: PathLike, addition: str = "") -> Iterator[None]:
     try:
         yield
+    except BrokenPipeError:                                    # whoever read the pipe has seen enough
+        raise
     except OSError as error:
-        raise type(error)(f"{path}: could not be written ({error.strerror or error}); the earlier file, if any, is unchanged") from error
+        raise type(error)(f"{path}: could not be written ({error.strerror or error}){addition}") from error
 
 
 def _write_new(path: Path, content: Content, mode: int) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     try:
-        for part in (content,) if isinstance(content, bytes) else content:
-            rest = memoryview(part).cast("B")
-            while rest:                                        # a write may be short
-                rest = rest[os.write(handle, rest):]
+        _write_all(handle, content)
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def _remove_abandoned(target: Path, after: float = 3600.0) -> None:
-    """Remove temporary files older than an hour that killed processes left for this target."""
-    for path in target.parent.glob(f".{_escape_glob(target.name[:180])}.*.tmp"):
+def _write_all(handle: int, content: Content) -> None:
+    for part in (content,) if isinstance(content, bytes) else content:
+        rest = memoryview(part).cast("B")
+        while rest:                                            # a write may be short
+            rest = rest[os.write(handle, rest):]
+
+
+def _host() -> str:
+    """This machine, in a name of a temporary file: a number of a process means nothing on another."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def remove_abandoned(folder: Path, name: str | None = None, after: float = 3600.0) -> None:
+    """Remove the temporary files that killed processes left in a folder, or there for one file alone.
+
+    Those of this machine go when their process is gone, others when they are older than an hour."""
+    for path in folder.glob(f".{_escape_glob(name[:180]) if name else '*'}.*.tmp"):
+        parts = re.fullmatch(r".*\.(?:([0-9a-f]{8})-)?(\d+)-\d+-\d+\.tmp", path.name)
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > after:
+            if parts and ((parts[1] == _host() and not is_running(int(parts[2]))) or time.time() - path.stat().st_mtime > after):
                 path.unlink()
+
+
+def is_running(process: int) -> bool:
+    """Whether this machine has a process of that number; True where the system can't tell."""
+    if os.name != "posix":                                     # os.kill would end it on Windows
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _escape_glob(name: str) -> str:
@@ -368,13 +443,17 @@ def _read_entry(name: str, entry: _Entry) -> np.ndarray:
 def save_folder(folder: PathLike, arrays: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> None:
     """Write `folder/model.safetensors` and `folder/card.json`, creating the folder if necessary.
 
-    The content of both is on the disk before either replaces an earlier file."""
+    The content of both is on the disk before either replaces an earlier file, and the card holds a digest of the weights, by which
+    `load_folder` notices that only one of the two was replaced."""
     folder = Path(folder)
+    parts = _serialise(folder / WEIGHTS, arrays, None)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
     try:
-        text = json.dumps(card, indent=1, default=_plain, ensure_ascii=False).encode() + b"\n"
+        text = json.dumps({**card, DIGEST: digest.hexdigest()}, indent=1, default=_plain, ensure_ascii=False).encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise ValueError(f"card: cannot be written as JSON ({error}); expects strings, numbers, lists and dictionaries") from error
-    parts = _serialise(folder / WEIGHTS, arrays, None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
@@ -390,7 +469,13 @@ def load_folder(folder: PathLike) -> tuple[Tensors, dict[str, Any]]:
     if not (folder / CARD).exists():
         raise FileNotFoundError(f"{folder}: has no {CARD}; a model saved by zoo is a folder with {WEIGHTS} and {CARD}")
     card = read_json(folder / CARD)
-    return open_tensors(folder), card
+    tensors, digest = open_tensors(folder), card.pop(DIGEST, None)
+    if digest is not None and (folder / WEIGHTS).exists():
+        with open_regular(folder / WEIGHTS) as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:  # type: ignore[arg-type]
+                raise WrongFile(f"{folder / WEIGHTS}: does not belong to {CARD}, whose {DIGEST} is another one: saving was interrupted "
+                                "between the two, or a file was changed")
+    return tensors, card
 
 
 def read_json(path: PathLike) -> dict[str, Any]:
