@@ -54,7 +54,7 @@ def logits(model, ids):
 def rounded(model: Transformer, kind: str) -> Transformer:
     """The model with its matrices rounded to a type, and in float32 again."""
     for name, p in model.named_parameters().items():
-        if p.ndim == 2:
+        if p.ndim == 2 and name != "position.weight":
             w = p.data if "embedding" in name else p.data.T  # rows of a file are outputs
             again = dequantise(quantise(np.ascontiguousarray(w), kind), kind)
             p.data[...] = again if "embedding" in name else again.T
@@ -72,6 +72,29 @@ def test_a_written_model_is_read_again(tied, kind, tmp_path):
     assert isinstance(again.blocks[0].mlp.up, QuantisedLinear) == kind.startswith("Q")
     write_model(again, tmp_path / "n.gguf", kind)
     assert np.array_equal(logits(zoo.load(tmp_path / "n.gguf"), ids), logits(again, ids))
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "q4_1"])
+def test_a_quantised_model_is_what_its_file_would_be(kind, tmp_path):
+    model = tiny(tied=False)
+    write_model(model, tmp_path / "m.gguf", kind.upper())
+    ids = model.tokenizer.encode("Hello there")
+    assert np.array_equal(logits(model.quantise(kind), ids), logits(zoo.load(tmp_path / "m.gguf"), ids))
+    learned = Transformer.new(seed=0, symbols=31, window=16, layers=1, width=32, heads=2).eval()  # GPT-2: positions, biases, tied
+    again = rounded(Transformer.new(seed=0, symbols=31, window=16, layers=1, width=32, heads=2).eval(), kind.upper())
+    assert np.allclose(logits(learned.quantise(kind), ids[:9] % 31), logits(again, ids[:9] % 31), atol=1e-5)
+    for wrong, says in ((lambda: model.quantise("q2"), "may be q4_1, q8_0"), (Transformer.new(seed=0, width=48, heads=2, hidden=64).quantise, "multiple of 32")):
+        with pytest.raises(ValueError, match=says):
+            wrong()
+
+
+def test_chat_answers_in_one_call(path):
+    model = read_model(path)
+    answer = model.chat(QUESTION, n_tokens=6)
+    assert answer == "".join(model.chat(QUESTION, n_tokens=6, stream=True)) == "".join(Conversation(model, n_tokens=6).say("Hello there"))
+    assert model.chat(QUESTION, 6, temperature=1.0, seed=3) == model.chat(QUESTION, 6, temperature=1.0, seed=3)
+    with pytest.raises(ValueError, match="no chat template"):
+        zoo.load("transformer").chat(QUESTION)
 
 
 def test_the_cache_changes_nothing(path):

@@ -19,6 +19,7 @@ position 0 and goes on, so that it always sees at least half a window.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from typing import Any, Literal, NamedTuple
@@ -28,11 +29,12 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
+from .autograd.operations import quantised
 from .language import decoding
 from .language.cache import Cache
 from .language.model import LanguageConfig, LanguageModel
 from .model import moved
-from .nn import Embedding, LayerNorm, Linear, Module, RMSNorm, Sequential, dropout
+from .nn import Embedding, LayerNorm, Linear, Module, QuantisedEmbedding, QuantisedLinear, RMSNorm, Sequential, dropout
 
 Norm = LayerNorm | RMSNorm | Sequential
 
@@ -172,6 +174,28 @@ class Layers:
         return RMSNorm(c.width, eps=c.eps) if c.norm == "rms" else LayerNorm(c.width, bias=c.bias, eps=c.eps)
 
 
+class QuantisedLayers(Layers):
+    """The layers of a model once more, matrices as blocks of 4 or 8 bits; those that look up positions, norms and biases as they are."""
+
+    def __init__(self, model: Transformer, kind: str):
+        self.config, self.kind, self.layers = model.config, kind, dict(model.modules())
+
+    def _blocks(self, rows: np.ndarray) -> np.ndarray:
+        return ops.side_by_side(quantised.quantise(rows, self.kind), self.kind)
+
+    def embedding(self, name: str, rows: int) -> Any:
+        layer: Any = copy.deepcopy(self.layers[name])
+        return layer if name == "position" else QuantisedEmbedding(self._blocks(layer.weight.data), self.kind, rows)
+
+    def linear(self, name: str, inputs: int, outputs: int, *, residual: bool = False, activation: str | None = None,
+               bias: bool | None = None) -> Any:
+        layer: Any = copy.deepcopy(self.layers[name])
+        return QuantisedLinear(self._blocks(layer.weight.data.T), self.kind, outputs, bias=layer.bias, activation=activation)
+
+    def norm(self, name: str) -> Norm:
+        return copy.deepcopy(self.layers[name])  # type: ignore[return-value]
+
+
 # --- model
 
 
@@ -251,6 +275,18 @@ class Transformer(LanguageModel):
             angles = np.arange(room)[:, None] * frequencies
             self._rotation = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
         return self._rotation
+
+    def quantise(self, kind: str = "q8_0") -> Transformer:
+        """A model with the same weights in blocks of 8 bits ("q8_0") or 4 ("q4_1"), which can't be trained; norms and biases stay float32.
+
+        ValueError where 32 doesn't divide the inputs of a matrix, or for another kind.
+        """
+        if kind.upper() not in quantised.BYTES:
+            raise ValueError(f"quantise: kind is {kind!r}; it may be {', '.join(k.lower() for k in quantised.BYTES)}")
+        model = Transformer(self.config, rng=np.random.default_rng(0), layers=QuantisedLayers(self, kind.upper()))
+        for name in ("tokenizer", "begin_id", "end_ids", "template"):
+            setattr(model, name, getattr(self, name))
+        return model.eval()  # type: ignore[return-value]
 
     # --- generation
 

@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from .model import TextStep
-
 Message = Mapping[str, str]  # {"role": "user", "content": "..."}
 ROLES = ("system", "user", "assistant")
 
@@ -129,7 +127,7 @@ def checked(messages: Sequence[Message]) -> list[Message]:
     return list(messages)
 
 
-def reply(model: Any, messages: Sequence[Message], n_tokens: int = 256, **settings: Any) -> Iterator[TextStep]:
+def reply(model: Any, messages: Sequence[Message], n_tokens: int = 256, **settings: Any) -> Iterator[Any]:
     """The records of an answer to a conversation, up to the token that ends it, which isn't among them.  settings: see `LanguageModel.steps`."""
     if model.template is None:
         raise ValueError("chat: this model has no chat template; it writes on from a text with `generate`")

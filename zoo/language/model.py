@@ -24,6 +24,7 @@ from .. import autograd as ops
 from ..autograd import Tensor, no_grad
 from ..model import Config, Model, Step, last, moved, replayable, stream
 from ..storage import WrongFile, shorten
+from . import chat
 from . import tokenizer as tokenizers
 from .corpus import Corpus, fit_tokenizer
 from .evaluation import evaluate
@@ -269,6 +270,15 @@ class LanguageModel(Model):
 
     def _prompt_text(self, prompt: Prompt) -> str:
         return prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt) if self.tokenizer is not None else ""
+
+    def chat(self, messages: Sequence[chat.Message], n_tokens: int = 64, temperature: float = 0.0, seed: int = 0, *, stream: bool = False,
+             **settings: Any) -> Any:
+        """The answer to a conversation, [{"role": "user", "content": "..."}, ...]; with `stream` an iterator of its pieces.
+
+        settings: see `steps`.  ValueError where the model has no chat template, or the messages can't be answered.
+        """
+        pieces = (step.text for step in chat.reply(self, messages, n_tokens, temperature=temperature, seed=seed, **settings))
+        return pieces if stream else "".join(pieces)
 
     # --- the likeliest text
 

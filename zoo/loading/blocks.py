@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..autograd.operations import quantised
+
 LOW_HIGH = np.array([[0], [4]], np.uint8)  # shifts of a byte's two halves
 
 
@@ -125,10 +127,9 @@ def dequantise(raw: np.ndarray, kind: str) -> np.ndarray:
 
 
 def quantise(w: np.ndarray, kind: str) -> np.ndarray:
-    """float32 (..., n) as bytes of blocks, (..., bytes) uint8: Q8_0, Q4_1, F16 or F32; 32 must divide n for the first two.
+    """float32 (..., n) as bytes of blocks, (..., bytes) uint8: Q8_0 or Q4_1, where 32 must divide n, F16 or F32.
 
-    Each block's scale maps its range to the numbers that fit: largest size / 127 for Q8_0, (max - min) / 15 for Q4_1.  Rounded to
-    nearest, with the scale in float32, as GGML does.  ValueError names a type that can't be written, or a number that isn't finite.
+    ValueError names a type that can't be written, or a number that isn't finite or doesn't fit.
     """
     w = np.ascontiguousarray(w, np.float32)
     if kind not in WRITTEN:
@@ -141,28 +142,7 @@ def quantise(w: np.ndarray, kind: str) -> np.ndarray:
         if np.abs(w).max(initial=0) > 65504:
             raise ValueError("quantise: the weights hold a number beyond 65,504, the largest of 16 bits")
         return w.astype("<f2").view(np.uint8).reshape(*w.shape[:-1], -1)
-    if w.shape[-1] % 32:
-        raise ValueError(f"quantise: rows have {w.shape[-1]} numbers; {kind} needs a multiple of 32")
-    x = w.reshape(-1, 32)
-    if kind == "Q8_0":
-        d = np.abs(x).max(1, keepdims=True) / np.float32(127)
-        scaled = x * _inverse(d)
-        q = np.trunc(scaled + np.copysign(np.float32(0.5), scaled)).astype(np.int8)  # halves go away from zero, as C's roundf
-        parts = [_as_half(d), q.view(np.uint8)]
-    else:
-        low = x.min(1, keepdims=True)
-        d = (x.max(1, keepdims=True) - low) / np.float32(15)
-        q = np.clip(np.trunc((x - low) * _inverse(d) + np.float32(0.5)), 0, 15).astype(np.uint8)
-        parts = [_as_half(d), _as_half(low), q[:, :16] | (q[:, 16:] << 4)]
-    return np.concatenate(parts, 1).reshape(*w.shape[:-1], -1)
+    return quantised.quantise(w.reshape(-1, w.shape[-1]), kind).reshape(*w.shape[:-1], -1)
 
 
 WRITTEN = ("F32", "F16", "Q8_0", "Q4_1")
-
-
-def _inverse(d: np.ndarray) -> np.ndarray:
-    return np.divide(np.float32(1), d, out=np.zeros_like(d), where=d != 0)
-
-
-def _as_half(a: np.ndarray) -> np.ndarray:
-    return a.astype("<f2").view(np.uint8)

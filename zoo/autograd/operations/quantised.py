@@ -57,6 +57,39 @@ def as_in_a_file(blocks: np.ndarray, kind: str, outputs: int) -> np.ndarray:
     return out.reshape(groups * GROUP, -1)[:outputs]
 
 
+def quantise(w: np.ndarray, kind: str) -> np.ndarray:
+    """float32 rows (outputs, inputs), 32 dividing inputs, as a file's blocks: (outputs, bytes of a row) uint8.
+
+    A block's scale maps its range to the numbers that fit, largest size / 127 for Q8_0 and (max - min) / 15 for Q4_1; what is stored is the
+    nearest number under the scale in float32, as in GGML.  ValueError for another length of rows, or a number that isn't finite.
+    """
+    w = np.ascontiguousarray(w, np.float32)
+    if w.ndim != 2 or w.shape[1] % BLOCK:
+        raise ValueError(f"quantise: rows have {w.shape[-1]} numbers (shape {w.shape}); {kind} needs a multiple of {BLOCK}")
+    if not np.isfinite(w).all():
+        raise ValueError("quantise: w holds a number that isn't finite")
+    x = w.reshape(-1, BLOCK)
+    if kind == "Q8_0":
+        d = np.abs(x).max(1, keepdims=True) / np.float32(127)
+        scaled = x * _inverse(d)
+        q = np.trunc(scaled + np.copysign(np.float32(0.5), scaled)).astype(np.int8)  # halves go away from zero, as with C's roundf
+        parts = [_as_half(d), q.view(np.uint8)]
+    else:
+        low = x.min(1, keepdims=True)
+        d = (x.max(1, keepdims=True) - low) / np.float32(15)
+        q = np.clip(np.trunc((x - low) * _inverse(d) + np.float32(0.5)), 0, 15).astype(np.uint8)
+        parts = [_as_half(d), _as_half(low), q[:, :16] | (q[:, 16:] << 4)]
+    return np.concatenate(parts, 1).reshape(len(w), -1)
+
+
+def _inverse(d: np.ndarray) -> np.ndarray:
+    return np.divide(np.float32(1), d, out=np.zeros_like(d), where=d != 0)
+
+
+def _as_half(a: np.ndarray) -> np.ndarray:
+    return a.astype("<f2").view(np.uint8)
+
+
 @primitive
 def dequantise(blocks, *, kind, outputs):
     """w = d q + m of each block: (groups, blocks, bytes) uint8 -> (outputs, inputs) float32"""
