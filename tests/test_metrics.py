@@ -308,6 +308,23 @@ def test_settings_that_no_run_can_mean_are_refused(config, field, value):
         config(**{field: value})
 
 
+def test_labels_that_a_model_has_no_class_for_name_the_data_and_leave_no_folder(images, tmp_path):
+    """Of every kind of model that learns from labels, whether they are the labels to train on or those to test on."""
+    wrong = zoo.data.Images(images.train, images.train_labels + 5, images.test, None, "mine")
+    wrong_test = zoo.data.Images(images.train, images.train_labels, images.test, images.test_labels + 5, "mine")
+    for kind in ("classifier", "gan", "vae", "vqvae", "diffusion"):
+        recipe = zoo.recipes.recipe_of(kind)
+        fields, training = recipe.settings(batch_size=8)
+        fields |= {"image": (8, 8), "classes": 2} | ({"clusters": 0} if kind == "gan" else {})
+        if kind == "diffusion":
+            fields |= {"channels": 8}
+        model = recipe.model.new(**fields)
+        for data in (wrong, wrong_test):
+            with pytest.raises(ValueError, match="^mine: labels: values go from 5 to 6; they may go from 0 to 1"):
+                recipe.trainer(model, data, training, folder=tmp_path / kind)
+            assert not (tmp_path / kind).exists()
+
+
 def test_training_pictures_are_shifted_evenly():
     x = np.zeros((5000, 8, 8), np.float32)
     x[:, 4, 4] = 1

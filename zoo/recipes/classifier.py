@@ -11,7 +11,7 @@ from ..evaluation.classifier import Classifier
 from ..model import Config, Count, Decay, NonNegative, check_images
 from ..optim import Adam, Average, cosine
 from ..training import Trainer, shuffled
-from .recipe import Recipe
+from .recipe import Recipe, labels_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +31,13 @@ def make_trainer(model: Classifier, images: Images, training: ClassifierTraining
     t = training
     if images.train_labels is None:
         raise ValueError("labels: these images have none; a classifier learns from labels")
-    batches = shuffled(check_images(images.train, model.config.image), images.train_labels, batch_size=t.batch_size, seed=seed)
+    x = check_images(images.train, model.config.image)
+    batches = shuffled(x, labels_of(images, model.config.classes), batch_size=t.batch_size, seed=seed)
     steps = t.epochs * (len(images.train) // t.batch_size)
     buffers = [Tensor(a) for a in model.named_buffers().values()]  # the running averages are averaged as the weights are
     optimiser = Adam(model.parameters(), t.lr)
     average = Average([*model.parameters(), *buffers], t.average) if t.average else None
-    if images.test_labels is not None:
+    if images.test_labels is not None and len(images.test):
         options.setdefault("evaluate", lambda m: {"test_right": m.accuracy(images.test, images.test_labels)})
     return Trainer(model, model.loss, batches, optimiser, steps=steps, schedule=cosine(steps, warmup=min(200, steps // 10)), seed=seed,
                    average=average, folder=folder, resume=resume, **options)

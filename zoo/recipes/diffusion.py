@@ -22,11 +22,11 @@ from numpy.random import Generator
 
 from ..data.toys import TOYS
 from ..diffusion import Diffusion, Pairs
-from ..model import Config, Count, Decay, Natural, Positive, check_images, check_labels
+from ..model import Config, Count, Decay, Natural, Positive, check_images
 from ..nn import Conv2d, Linear
 from ..optim import Adam, Average, Muon, constant, cosine
 from ..training import Trainer, shuffled
-from .recipe import Recipe
+from .recipe import Recipe, labels_of
 
 if TYPE_CHECKING:
     from ..data.images import Images
@@ -96,7 +96,7 @@ def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraini
         draw = lambda step, n: toy(n, np.random.default_rng((seed, step, 0x704)))
     else:
         x = check_images(data.train, shape)
-        arrays = (x, check_labels(data.train_labels, c.classes, len(x))) if c.classes else (x,)
+        arrays = (x, labels_of(data, c.classes)) if c.classes else (x,)
         if "evaluate" not in options and len(data.test) >= 8:
             held_out, labels = data.test[:512], data.test_labels[:512] if c.classes and data.test_labels is not None else None
             options["evaluate"] = lambda m: {"test_loss": float(m.error_by_t(held_out, labels)["loss"].mean())}

@@ -12,10 +12,10 @@ from numpy.random import Generator as Rng
 from ..autograd import Tensor
 from ..data.toys import TOYS, sample_shape, stacked_digits
 from ..gan import GAN, AdversarialStep, GameSettings
-from ..model import Decay, Share, check_images, check_labels, moved
+from ..model import Decay, Share, check_images, moved
 from ..optim import Average, constant, linear_decay
 from ..training import Trainer, shuffled
-from .recipe import Recipe
+from .recipe import Recipe, labels_of
 
 if TYPE_CHECKING:
     from ..data.images import Images
@@ -96,7 +96,7 @@ def picture_batches(images: Images, size: int, model: GAN, seed: int) -> Callabl
         return shuffled(x, model.cluster_of(x), batch_size=size, seed=seed)
     if not classes:
         return shuffled(x, batch_size=size, seed=seed)
-    labels = check_labels(images.train_labels, classes, len(x))
+    labels = labels_of(images, classes)
     if len(np.unique(labels)) < 2:
         raise ValueError(f"labels: all are {labels[0]}; a conditional model needs at least two classes")
     return shuffled(x, labels, batch_size=size, seed=seed)

@@ -7,7 +7,10 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-from ..model import Config, Model
+import numpy as np
+
+from ..data.images import Images
+from ..model import Config, Model, check_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,3 +47,13 @@ class Recipe:
         """A fresh model for this data, which some kinds of model ask for a vocabulary or for a picture's size."""
         for_data = getattr(self.model, "for_data", None)
         return for_data(data, seed=seed, **fields) if for_data else self.model.new(seed=seed, **fields)
+
+
+def labels_of(images: Images, classes: int) -> np.ndarray:
+    """The labels of the pictures to train on.  Raises ValueError that names the data where they or those to test on aren't below `classes`."""
+    try:
+        if images.test_labels is not None:
+            check_labels(images.test_labels, classes, len(images.test))
+        return check_labels(images.train_labels, classes, len(images.train))
+    except ValueError as e:
+        raise ValueError(f"{images.name}: {e}") from None

@@ -15,12 +15,12 @@ import dataclasses
 from typing import Any, Literal
 
 from ..data.images import Images, load_images
-from ..model import Config, Count, Decay, Natural, Positive, check_images, check_labels
+from ..model import Config, Count, Decay, Natural, Positive, check_images
 from ..nn import Linear
 from ..optim import Adam, Average, Muon, constant, cosine
 from ..training import Trainer, shuffled
 from ..vae import VAE
-from .recipe import Recipe
+from .recipe import Recipe, labels_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ def make_trainer(model: VAE, images: Images, training: VAETraining, *, seed: int
     x = check_images(images.train, model.config.image)
     labels = None
     if model.config.classes:
-        labels = check_labels(images.train_labels, model.config.classes, len(x))
+        labels = labels_of(images, model.config.classes)
     batches = shuffled(x, batch_size=t.batch_size, seed=seed) if labels is None else shuffled(x, labels, batch_size=t.batch_size, seed=seed)
     per_epoch = len(x) // t.batch_size
     steps = t.epochs * per_epoch

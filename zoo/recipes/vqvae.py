@@ -10,11 +10,11 @@ import dataclasses
 from typing import Any
 
 from ..data.images import Images, load_images
-from ..model import Config, Count, Natural, Positive, check_images, check_labels
+from ..model import Config, Count, Natural, Positive, check_images
 from ..optim import Adam, cosine
 from ..training import Trainer, shuffled
 from ..vqvae import VQVAE
-from .recipe import Recipe
+from .recipe import Recipe, labels_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ def make_trainer(model: VQVAE, images: Images, training: VQVAETraining, *, seed:
     t = training
     arrays = [check_images(images.train, model.config.image)]
     if model.config.classes:
-        arrays.append(check_labels(images.train_labels, model.config.classes, len(arrays[0])))
+        arrays.append(labels_of(images, model.config.classes))
     batches = shuffled(*arrays, batch_size=t.batch_size, seed=seed)
     steps = t.epochs * (len(arrays[0]) // t.batch_size)
     return Trainer(model, model.loss, batches, Adam(model.parameters(), t.lr, clip=10.0), steps=steps, seed=seed, folder=folder,
