@@ -527,6 +527,10 @@ large("conv2d", (3, 17, 15, 19), (3, 3, 19, 33), rounding=WINOGRAD, padding=1)
 large("conv2d", (1, 16, 16, 64), (3, 3, 64, 32), rounding=WINOGRAD, padding=1)
 large("conv2d", (2, 15, 17, 5), (4, 4, 5, 9), rounding=WINOGRAD, stride=2, padding=1)
 large("conv2d", (2, 9, 9, 33), (1, 1, 33, 17), rounding=WINOGRAD)
+large("conv2d", (3, 28, 28, 16), (4, 4, 16, 32), rounding=WINOGRAD, stride=2, padding=1)  # whole tiles of the strided transform
+large("conv2d", (3, 7, 7, 16), (7, 7, 16, 33), rounding=WINOGRAD)  # the kernel covers the image
+large("conv2d_input", (3, 14, 14, 32), (4, 4, 16, 32), rounding=WINOGRAD, shape=(3, 28, 28, 16), stride=2, padding=1)
+large("conv2d_weight", (3, 28, 28, 16), (3, 14, 14, 32), rounding=WINOGRAD, shape=(4, 4, 16, 32), stride=2, padding=1)
 large("conv2d_input", (3, 17, 15, 19), (3, 3, 33, 19), rounding=WINOGRAD, shape=(3, 17, 15, 33), padding=1)
 large("conv2d_weight", (3, 17, 15, 19), (3, 17, 15, 33), rounding=WINOGRAD, shape=(3, 3, 19, 33), padding=1)
 large("conv_transpose2d", (3, 7, 9, 33), (4, 4, 33, 17), rounding=WINOGRAD, stride=2, padding=1)

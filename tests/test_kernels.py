@@ -3,20 +3,25 @@ long sequences take linear memory.
 """
 
 import collections
+import importlib
+import pkgutil
 import tracemalloc
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from operation_cases import LARGE
 
+import zoo
 import zoo.autograd as ops
 from zoo.autograd import Tensor, get_threads, set_threads
+from zoo.autograd.kernels import optimiser
 from zoo.autograd.random import uniform
 from zoo.autograd.runtime import use_kernels
 from zoo.autograd.runtime.native import add_row_times_matrix, row_times_narrow_matrix, row_times_rows
-from zoo.autograd.runtime.tasks import Address, address_of, inner, row, task
+from zoo.autograd.runtime.tasks import Address, Task, address_of, inner, row, task
 
 
 def normal(rng, *shape):
@@ -86,19 +91,25 @@ def test_attention_reads_slices_of_one_buffer(batch, time, heads, width, causal)
     assert_as_defined(attend, x)
 
 
-KINDS = st.sampled_from(["none", "bool", "row", "numbers"])
+KINDS = st.sampled_from(["none", "bool", "row", "window", "numbers"])
 
 
 @given(queries=st.integers(1, 140), more=st.integers(0, 300), causal=st.booleans(), kind=KINDS)
+@example(queries=20, more=300, causal=False, kind="window")  # the first block of 256 keys is hidden from every query
+@example(queries=300, more=300, causal=True, kind="window")
 def test_attention_over_several_blocks_is_its_definition(queries, more, causal, kind):
     rng = np.random.default_rng(queries + more)
     keys = queries + more
-    masks = {"none": None, "bool": rng.random((queries, keys)) < 0.2, "row": rng.random((1, keys)) < 0.5}
-    mask = normal(rng, 2, 1, keys) if kind == "numbers" else masks[kind]
-    if kind in ("bool", "row"):
-        mask[:, 0] = True  # every query has something to look at, though perhaps nothing in a whole block
+    place = np.arange(queries)[:, None] + more  # among the keys
+    masks = {
+        "none": None,
+        "numbers": normal(rng, 2, 1, keys),
+        "bool": (rng.random((queries, keys)) < 0.2) | (np.arange(keys) == place),
+        "row": (rng.random((1, keys)) < 0.5) | (np.arange(keys) <= 0),
+        "window": (np.arange(keys) <= place) & (np.arange(keys) > place - 7),
+    }
     q, k, v = normal(rng, 2, queries, 5), normal(rng, 2, keys, 5), normal(rng, 2, keys, 7)
-    assert_as_defined(lambda q, k, v: ops.scaled_dot_product_attention(q, k, v, mask, is_causal=causal), q, k, v)
+    assert_as_defined(lambda q, k, v: ops.scaled_dot_product_attention(q, k, v, masks[kind], is_causal=causal), q, k, v)
 
 
 def test_a_query_that_may_look_nowhere_is_nan_as_defined(rng):
@@ -106,6 +117,21 @@ def test_a_query_that_may_look_nowhere_is_nan_as_defined(rng):
     mask = np.array([[True] * 3, [False] * 3, [True, False, False]])
     y = ops.scaled_dot_product_attention(q, k, v, mask)
     assert np.array_equal(np.isnan(y), [[False] * 4, [True] * 4, [False] * 4])
+
+
+@pytest.mark.parametrize("operation", ["scaled_dot_product_attention", "matmul", "linear"])
+def test_a_field_of_records_is_read_where_it_lies(operation, rng):
+    """Its strides aren't multiples of the size of a float32."""
+    records = np.zeros((2, 6, 1), np.dtype([("x", np.float32), ("y", np.int16)]))
+    records["x"] = normal(rng, 2, 6, 1)
+    x, plain = records["x"], records["x"].copy()
+    arguments = {
+        "scaled_dot_product_attention": lambda x: (x, x, x),
+        "matmul": lambda x: (x, normal(np.random.default_rng(0), 1, 5)),
+        "linear": lambda x: (x, normal(np.random.default_rng(0), 1, 5), None),
+    }[operation]
+    f = getattr(ops, operation)
+    assert np.array_equal(f(*arguments(x)), f(*arguments(plain)))
 
 
 def test_attention_takes_memory_in_proportion_to_time(rng):
@@ -251,3 +277,112 @@ def test_linear_reads_slices_of_wider_rows(batch, time, width, rest, reverse):
         return ops.linear(part, weight, bias, activation="silu")
 
     assert_as_defined(layer, normal(r, batch, time, width + rest), normal(r, width, 7), normal(r, 7))
+
+
+# --- optimisers: each step against the formula of its paper, in float64
+
+
+def entries(rng, n):
+    return [normal(rng, n) for _ in range(4)]
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("n", [1, 17, 70_001])
+def test_adam_is_algorithm_1_of_kingma_and_ba_with_decoupled_decay(n, kernels, rng):
+    lr, b1, b2, eps, decay = 0.01, 0.9, 0.99, 1e-4, 0.1
+    p, m, v = normal(rng, n), np.zeros(n, np.float32), np.zeros(n, np.float32)
+    exact_p, exact_m, exact_v = p.astype(np.float64), np.zeros(n), np.zeros(n)
+    for step in range(1, 6):
+        g = normal(rng, n)
+        with use_kernels(kernels):
+            optimiser.adam(p, g, m, v, lr, b1, b2, eps, decay, step)
+        exact_m = b1 * exact_m + (1 - b1) * g
+        exact_v = b2 * exact_v + (1 - b2) * g.astype(np.float64) ** 2
+        corrected_m, corrected_v = exact_m / (1 - b1**step), exact_v / (1 - b2**step)
+        exact_p = exact_p - lr * decay * exact_p - lr * corrected_m / (np.sqrt(corrected_v) + eps)
+    np.testing.assert_allclose(m, exact_m, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(v, exact_v, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(p, exact_p, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_is_a_step_along_the_velocity(momentum, kernels, rng):
+    p, g, velocity, _ = entries(rng, 5001)
+    expected_velocity = momentum * velocity.astype(np.float64) + g
+    expected = p - 0.1 * (expected_velocity if momentum else g)
+    with use_kernels(kernels):
+        optimiser.sgd(p, g, velocity, 0.1, momentum)
+    np.testing.assert_allclose(p, expected, atol=1e-6)
+    if momentum:
+        np.testing.assert_allclose(velocity, expected_velocity, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("n", [3, 9001])
+def test_an_average_moves_by_its_rate(n, kernels, rng):
+    a, b, _, _ = entries(rng, n)
+    expected = 0.75 * a.astype(np.float64) + 0.25 * b
+    with use_kernels(kernels):
+        optimiser.move_towards(a, b, 0.25)
+    np.testing.assert_allclose(a, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_gradients_are_gathered_in_order_with_zeros_for_those_that_are_missing(kernels, rng):
+    given_gradients = [normal(rng, 3, 5), None, normal(rng, 4096), normal(rng, 7, 2000).T, None, normal(rng, 1)]  # chunks of 4096 don't end where they do
+    sizes = [15, 5000, 4096, 14_000, 3, 1]
+    flat = np.full(sum(sizes), np.nan, np.float32)
+    with use_kernels(kernels):
+        norm = optimiser.gather(flat, given_gradients, sizes)
+    expected = np.concatenate([np.zeros(n) if g is None else g.reshape(-1) for g, n in zip(given_gradients, sizes)])
+    assert np.array_equal(flat, expected)
+    assert norm == pytest.approx(np.linalg.norm(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (7, 7), (20, 300), (65, 66)])
+def test_newton_schulz_applies_the_published_polynomial_to_singular_values(shape, kernels, rng):
+    """Jordan et al. (2024): five times s -> 3.4445 s - 4.7750 s^3 + 2.0315 s^5, from s / |s|."""
+    x = normal(rng, *shape)
+    u, s, vt = np.linalg.svd(x.astype(np.float64), full_matrices=False)
+    s = s / np.sqrt(np.sum(s**2))
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    with use_kernels(kernels):
+        optimiser.newton_schulz([x], (3.4445, -4.7750, 2.0315), 5)
+    np.testing.assert_allclose(x, (u * s) @ vt, atol=2e-4)
+
+
+# --- every kernel is run by a law
+
+
+def modules_of(package):
+    names = [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
+    return [importlib.import_module(name) for name in names if not name.endswith("__main__")]
+
+
+ELSEWHERE = {  # kernels that no operation runs, and the law that does
+    "adam_step": test_adam_is_algorithm_1_of_kingma_and_ba_with_decoupled_decay,
+    "gather_gradients": test_gradients_are_gathered_in_order_with_zeros_for_those_that_are_missing,
+    "move_entries": test_an_average_moves_by_its_rate,
+    "iterate_newton_schulz": test_newton_schulz_applies_the_published_polynomial_to_singular_values,
+    "_decode": "test_transformer.py: test_decoded_logits_equal_the_definition",
+}
+
+
+def test_every_kernel_is_run_by_the_large_cases_of_an_operation(monkeypatch, rng):
+    """Those are held to all laws in test_operations.py; what an operation doesn't run is named above."""
+    kernels = {k for module in modules_of(zoo) for k in vars(module).values() if isinstance(k, Task)}
+    ran, run_task = set(), Task.run
+    monkeypatch.setattr(Task, "run", lambda self, *arguments: (ran.add(self), run_task(self, *arguments)))
+    for name, makers in LARGE.items():
+        for case in (make(rng) for make in makers):
+            floats = [isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in case.arguments]
+            arguments = [Tensor(a.astype(np.float32), requires_grad=True) if f else a for a, f in zip(case.arguments, floats)]
+            y = ops.REGISTRY[name](*arguments, **case.settings)
+            if isinstance(y, Tensor) and y.requires_grad:
+                leaves = [a for a in arguments if isinstance(a, Tensor)]
+                ops.grad(y, leaves, np.ones(y.shape, np.float32), allow_unused=True)
+    missing = {k.__name__ for k in kernels - ran}
+    assert missing == ELSEWHERE.keys(), f"{len(ran)} of {len(kernels)} kernels ran"

@@ -181,10 +181,10 @@ def _four_axes(a: np.ndarray) -> np.ndarray:
     """(..., time, width) -> (batch, heads, time, width), rows contiguous; a view where there can be one."""
     if a.ndim != 4:
         a = a[(None,) * (4 - a.ndim)] if a.ndim < 4 else a.reshape(-1, *a.shape[-3:])
-    row = a.itemsize * a.shape[3]
-    if (a.strides[3] != a.itemsize and a.shape[3] > 1) or (a.strides[2] < row and a.shape[2] > 1):
-        a = np.ascontiguousarray(a)
-    return a
+    row_bytes = a.itemsize * a.shape[3]
+    if (a.strides[3] != a.itemsize and a.shape[3] > 1) or (a.strides[2] < row_bytes and a.shape[2] > 1):
+        return np.ascontiguousarray(a)
+    return np.ascontiguousarray(a) if any(stride % a.itemsize for stride in a.strides[:3]) else a  # a field of records
 
 
 def _heads(a: np.ndarray | None) -> Heads:
