@@ -23,6 +23,8 @@ import numpy as np
 
 from . import storage
 from .autograd import no_grad
+from .autograd.tracing import trace
+from .drawing.summary import Row, Summary
 from .nn import Module
 
 C = TypeVar("C", bound="Config")
@@ -195,6 +197,36 @@ class Model(Module):
             if not np.isfinite(a).all():
                 raise ValueError(f"{name} holds numbers that aren't finite, as a run that broke or a damaged file leaves")
 
+    def __repr__(self) -> str:
+        """The class, its size, and the fields that differ from their defaults."""
+        fields = [f"{f.name}={getattr(self.config, f.name)!r}" for f in dataclasses.fields(self.config)
+                  if getattr(self.config, f.name) != f.default]
+        return f"<{type(self).__name__}: {self.num_parameters:,} parameters{''.join(f', {field}' for field in fields)}>"
+
+    def summary(self, run: Callable[[], Any] | None = None) -> Summary:
+        """Every module with parameters: its type, the shape of its output, how many parameters it has.
+
+        run: what to compute to learn the shapes, such as `lambda: model.loss(x, rng)`; one generation unless given.
+        """
+        if run is None and hasattr(self, "steps"):
+            run = functools.partial(last, self.steps([0], 1) if hasattr(self, "generate") else self.steps())  # type: ignore[attr-defined]
+        shapes: dict[str, tuple[int, ...]] = {}
+        if run is not None:
+            with no_grad(), trace(self) as seen:
+                run()
+            for record in seen.records:
+                parts = record.short.split(".")
+                for i in range(len(parts)):
+                    shapes[".".join(parts[:i])] = np.shape(record.value)
+        rows = []
+        counted: set[int] = set()
+        for path, module in self.modules():
+            direct = [p for name, p in module.named_parameters().items() if "." not in name and id(p) not in counted]
+            counted |= {id(p) for p in direct}
+            if direct:
+                rows.append(Row(path, type(module).__name__, shapes.get(path), sum(p.size for p in direct)))
+        return Summary(repr(self)[1:-1], rows)
+
     def _renamed(self, named: dict[str, V]) -> dict[str, V]:
         for path, module in self.modules():
             for old, new in getattr(module, "formerly", {}).items():
@@ -295,6 +327,14 @@ class Step:
         mine, theirs = self.arrays(), other.arrays()
         return type(self) is type(other) and mine.keys() == theirs.keys() and all(
             np.array_equal(a, theirs[n], equal_nan=a.dtype.kind == "f") and a.dtype == theirs[n].dtype for n, a in mine.items())
+
+    def __init_subclass__(cls) -> None:
+        cls.__repr__ = Step.__repr__  # type: ignore[method-assign]  # or dataclass would write one that lists every number
+
+    def __repr__(self) -> str:
+        from .drawing.summary import short_step
+
+        return short_step(self)
 
     def __str__(self) -> str:
         from .drawing.terminal import draw_step

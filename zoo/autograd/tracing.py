@@ -204,6 +204,11 @@ class Trace(Watcher, Mapping[str, Seen]):
     def __len__(self) -> int:
         return len({r.name for r in self.records})
 
+    def __repr__(self) -> str:
+        names = list(self)
+        shown = names if len(names) < 5 else [*names[:2], "...", names[-1]]
+        return f"<Trace of {len(self.records)} values: {', '.join(shown) or 'nothing ran'}>"
+
     def __str__(self) -> str:
         """A table: name, shape, statistics, time."""
         rows: list[tuple[str, ...]] = [("name", "shape", "mean", "std", "min", "max", "us")]

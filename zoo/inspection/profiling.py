@@ -130,6 +130,9 @@ class Profile:
         rest = Row(seconds=max(0.0, self.seconds - sum(row.seconds for row in self.rows.values())))
         return sorted([*self.rows.items(), (REST, rest)], key=lambda item: -item[1].seconds)
 
+    def __repr__(self) -> str:
+        return f"<Profile: {sum(row.calls for row in self.rows.values()):,} calls of {len(self.rows)} operations, {self.seconds * 1e3:.1f} ms>"
+
     def __str__(self) -> str:
         lines = [f"{'operation':36} {'ms':>9} {'share':>6} {'calls':>7} {'us a call':>9} {'GFLOP/s':>8} {'GB/s':>6}"]
         for name, row in self.shares():

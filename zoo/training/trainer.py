@@ -89,6 +89,11 @@ class Trainer:
         if self.folder is not None:
             self._enter(self.folder, resume)
 
+    def __repr__(self) -> str:
+        loss = self.rows[-1].get("loss") if self.rows else None
+        return (f"<Trainer of {type(self.model).__name__}: step {self.step:,} of {self.steps:,}"
+                + ("" if loss is None else f", loss {loss:.4g}") + ("" if self.folder is None else f", {self.folder}") + ">")
+
     # --- the loop
 
     def __iter__(self) -> Iterator[TrainingStep]:
