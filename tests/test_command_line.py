@@ -354,3 +354,52 @@ def test_warming_up_runs_every_family_and_says_how_long(capsys):
     for kind, runs in RUNS.items():
         family = recipes.recipe_of(kind)
         assert all(preset in family.presets for preset, _ in runs), kind
+
+
+def test_models_are_listed_and_described(trained, capsys):
+    from zoo.loading.cards import card_of, shipped
+
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for name in shipped():
+        assert name in out and card_of(name)["description"].split()[0] in out  # every model that ships has a sentence
+    assert main(["info", "diffusion"]) == 0
+    out = capsys.readouterr().out
+    assert "Fréchet distance" in out and f"{card_of('diffusion')['parameters']:,}" in out and "zoo sample diffusion" in out
+    assert main(["info", str(trained)]) == 0
+    assert "a variational autoencoder" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out.startswith("zoo ")
+
+
+def test_no_line_is_wider_than_the_terminal(capsys, monkeypatch):
+    for width in (60, 80, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        for arguments in (["list"], ["info", "vae"], ["sample", "vae", "-n", "4"]):
+            assert main(arguments) == 0
+            assert max(map(len, capsys.readouterr().out.splitlines())) <= width
+
+
+def test_a_chorale_is_drawn_and_written_as_music(tmp_path, capsys):
+    assert main(["sample", "chorales", "-n", "120", "--seed", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == "chorales.mid" and "S" in out and "B-" in out and Path("chorales.mid").read_bytes()[:4] == b"MThd"
+    for name, magic in (("x.wav", b"RIFF"), ("x.npz", b"PK"), ("x.txt", b"")):
+        assert main(["sample", "chorales", "-n", "120", "--seed", "1", "--out", name]) == 0
+        assert Path(name).read_bytes().startswith(magic)
+    text = Path("x.txt").read_text()
+    assert text.endswith("\n") and "\n" not in text[:-1] and len(text) > 8
+    capsys.readouterr()
+    assert "music goes to" in refused(capsys, tmp_path, "sample", "chorales", "--out", "x.png")
+
+
+def test_blank_text_is_not_left_without_a_word(capsys):
+    assert main(["sample", "transformer", "-n", "5", "--temperature", "0"]) == 0
+    out, error = capsys.readouterr()
+    assert bool(out.strip()) != ("the text is blank" in error)
+
+
+def test_steps_name_tokens_by_their_text(capsys):
+    assert main(["sample", "transformer", "-n", "2", "--steps", "--prompt", "ROMEO:"]) == 0
+    assert "'\\n' " in capsys.readouterr().out

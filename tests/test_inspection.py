@@ -13,9 +13,10 @@ import pytest
 import zoo
 from zoo.autoencoder import Autoencoder
 from zoo.autograd import Tensor
+from zoo.data.music import chorales
 from zoo.diffusion import Diffusion
 from zoo.drawing.pictures import grid, mosaic, png
-from zoo.drawing.terminal import draw_bars, draw_image
+from zoo.drawing.terminal import draw_bars, draw_image, draw_images, draw_roll, draw_step
 from zoo.gan import GAN
 from zoo.inspection import figures
 from zoo.inspection.changes import read_change
@@ -120,6 +121,26 @@ def test_terminal_drawings():
     assert draw_bars([1, 0.5, 0], ["a", "b", "c"], width=4).splitlines() == ["a ████ 1", "b ██ 0.5", "c  0"]
 
 
+@pytest.mark.parametrize("width", [20, 40, 80, 120, 300])
+@pytest.mark.parametrize("shape", [(8, 8), (28, 28), (32, 100), (64, 64, 3)])
+def test_no_drawing_is_wider_than_the_terminal(monkeypatch, width, shape, rng):
+    monkeypatch.setenv("COLUMNS", str(width))
+    images = rng.random((11, *shape)).astype(np.float32)
+    for colour in (False, True):
+        rows = [re.sub("\x1b\\[[0-9;]*m", "", line) for line in draw_images(images, colour=colour).splitlines()]
+        assert max(map(len, rows)) <= width
+    whole = (width - 1) // (shape[1] + 1)
+    if whole:  # as many side by side as there is room for, each of them whole
+        rows = [re.sub("\x1b\\[[0-9;]*m", "", line) for line in draw_images(images, colour=True).splitlines()]
+        assert len(rows[0]) == min(8, whole) * (shape[1] + 1) + 1
+
+
+def test_candidates_of_a_token_are_drawn_as_text(writer):
+    step = next(writer.steps([1, 2], 1))
+    drawn = draw_step(step, lambda token: "abcdefghijk"[token])
+    assert f"> {'abcdefghijk'[step.token]!r} " in drawn and f"> {step.token} " in draw_step(step)
+
+
 def test_a_graph_has_every_operation_and_leaf():
     a, b = Tensor([1.0, 2.0], requires_grad=True), Tensor([3.0, 4.0], requires_grad=True)
     y = ((a * b).sum() + a.sum()) * 2.0
@@ -145,6 +166,51 @@ def test_a_graph_collapses_by_module(writer, tmp_path):
     assert len(zoo.graph(y, seen).boxes) > 100
     deeper.save(tmp_path / "graph.svg")
     assert re.match(r"<svg .*</svg>$", (tmp_path / "graph.svg").read_text("utf-8"), re.S)
+
+
+@pytest.mark.parametrize("name", zoo.shipped())
+def test_a_model_introduces_itself_and_its_summary_adds_up(name):
+    model = zoo.load(name)
+    assert repr(model).startswith(f"<{type(model).__name__}: {model.num_parameters:,} parameters") and "\n" not in repr(model)
+    summary = model.summary()
+    assert summary.total == model.num_parameters == sum(p.size for p in model.parameters())
+    assert f"{summary.total:,}" in str(summary) and "<table>" in summary._repr_html_() and summary.rows[0].path in str(summary)
+    if hasattr(model, "steps"):
+        assert sum(row.output is not None for row in summary.rows) > len(summary.rows) / 3
+        assert len(repr(next(iter(model.steps([0], 1) if hasattr(model, "generate") else model.steps())))) < 400
+
+
+def test_a_summary_has_the_shapes_of_what_was_run():
+    model = VAE.new(latent=(3,), hidden=(8,), depth=1)
+    rows = {row.path: row for row in model.summary(lambda: model.decode(np.zeros((5, 3), np.float32))).rows}
+    assert rows["layers.0"].output == (5, 8) and rows["output"].output == (5, 784) and rows["encoders.0.layers.0"].output is None
+
+
+def test_traces_profiles_and_trainers_introduce_themselves_in_a_line(vae):
+    from zoo.optim import Adam
+    from zoo.training import Trainer
+
+    with zoo.trace(vae) as seen, zoo.profile(show=False) as profile:
+        vae.sample(1)
+    trainer = Trainer(vae, vae.loss, [(np.zeros((2, 28, 28), np.float32),)], Adam(vae.parameters(), 1e-3), steps=5)
+    for thing in (seen, profile, trainer):
+        assert re.fullmatch(rf"<{type(thing).__name__}[^\n]*>", repr(thing)) and len(repr(thing)) < 200
+    assert "pixels" in repr(seen) or "sigmoid" in repr(seen)
+    assert "step 0 of 5" in repr(trainer)
+
+
+def test_a_roll_shows_every_note_and_is_no_wider_than_the_terminal(monkeypatch):
+    piece = chorales()[0]
+    for width in (40, 80, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        drawn = draw_roll(piece.pitch, piece.onset, colour=False)
+        assert max(map(len, drawn.splitlines())) <= width
+        struck = (piece.onset & (piece.pitch >= 0)).sum(0)
+        hidden = sum(len(row) - len(set(row // 2)) for row in piece.pitch + piece.pitch.min() % 2)  # two voices in a line: one is drawn
+        letters = [sum(line[5:].count(letter) for line in drawn.splitlines()) for letter in "SATB"]
+        assert all(n <= s for n, s in zip(letters, struck)) and sum(struck) - sum(letters) <= hidden
+        assert re.sub("\x1b\\[[0-9;]*m", "", draw_roll(piece.pitch, piece.onset, colour=True)).count("C") == drawn[:].count("C")
+    assert draw_roll(np.full((3, 4), -1)) == "(silence)"
 
 
 def test_a_graph_of_nothing_says_so():

@@ -44,8 +44,17 @@ class HelpOfTrain(argparse.Action):
         parser.exit()
 
 
+class Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from . import __version__  # with NumPy, which no help needs
+
+        print(f"zoo {__version__}")
+        parser.exit()
+
+
 def make_parser() -> Parser:
     parser = Parser(prog="zoo", description="Generative models in NumPy: train them, sample them, watch every step.")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     seed: dict[str, Any] = {"type": int, "default": 0, "help": "seed of all random numbers: the same seed, the same result (default: %(default)s)"}
     threads: dict[str, Any] = {"type": int, "help": "how many threads compute (default: one for each core)"}
@@ -122,6 +131,10 @@ def make_parser() -> Parser:
     evaluate.add_argument("--out", help="also write the model to this folder, with these figures on its card")
     evaluate.add_argument("--half", action="store_true", help="round the weights to 16 bits first, and write them so")
 
+    commands.add_parser("list", help="the models that ship, and those that can be fetched, in a sentence each")
+    info = commands.add_parser("info", help="what a model is: size, figures, how it was trained")
+    info.add_argument("model", metavar="MODEL", help="a model that ships, by name, or the folder of one of your own")
+
     commands.add_parser("warm-up", help="compile every kernel now rather than when it is first used")
     return parser
 
@@ -138,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             set_threads(known.threads)
         run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "chat": _chat, "get": _get,
-               "evaluate": _evaluate, "warm-up": _warm_up}
+               "evaluate": _evaluate, "list": _list, "info": _info, "warm-up": _warm_up}
         run[known.command](known, options, arguments)
     except KeyboardInterrupt as e:
         print(f"zoo: {e or 'stopped'}", file=sys.stderr)
@@ -249,7 +262,7 @@ def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[
     if out is None:
         from .drawing.terminal import draw_images
 
-        print(draw_images(images[:16], columns=8))
+        print(draw_images(images[:16]))
         out = f"{Path(known.model).name}.png"
     _write_images(Path(out), images)
     print(out)
@@ -272,26 +285,53 @@ def _write_images(path: Path, images: Any) -> None:
 
 
 def _sample_text(model: Any, known: argparse.Namespace, options: dict[str, str]) -> None:
+    from .inspection.music import writes_chorales
+
     if known.digit is not None:
         raise ValueError(f"--digit is for models of pictures; {known.model} writes text")
+    if writes_chorales(model) and not known.steps:
+        _sample_music(model, known, options)
+        return
     if known.out and Path(known.out).suffix != ".txt":
         raise ValueError(f"--out is {known.out}; text goes to a .txt file")
     n = 500 if known.n is None else known.n
     options = {"temperature": "0.8", **options}
     if known.steps:
+        from .drawing.terminal import draw_step
+
         for step in model.steps(known.prompt or "", n, seed=known.seed, **_settings(model.steps, options)):
-            print(step)
+            print(draw_step(step, None if model.tokenizer is None else lambda token: model.tokenizer.decode([token])))
         return
     pieces = model.generate(known.prompt or "", n, seed=known.seed, stream=True, **_settings(model.generate, options))
     if known.out is None:
+        blank = True
         for piece in pieces:
             print(piece, end="", flush=True)
+            blank = blank and not piece.strip()
         print()
+        if blank:
+            print("zoo: the text is blank; give it a beginning with --prompt, or raise --temperature", file=sys.stderr)
     else:
         from .storage import atomic_write
 
         atomic_write(known.out, "".join(pieces).encode())
         print(known.out)
+
+
+def _sample_music(model: Any, known: argparse.Namespace, options: dict[str, str]) -> None:
+    """A chorale as a piano roll in the terminal, and as a file that can be heard."""
+    from .inspection import music
+
+    if known.out and Path(known.out).suffix not in music.ENDINGS:
+        raise ValueError(f"--out is {known.out}; music goes to a {', '.join(music.ENDINGS[:-1])} or {music.ENDINGS[-1]} file")
+    settings = _settings(model.generate, {"temperature": "0.9", "top_p": "0.98", **options})
+    piece = music.compose(model, known.prompt or music.NEW, 768 if known.n is None else known.n, seed=known.seed, **settings)
+    out = known.out
+    if out is None:
+        print(music.draw(piece))
+        out = f"{Path(known.model).name}.mid"
+    music.write(out, piece)
+    print(out)
 
 
 def _settings(function: Callable, options: dict[str, str], *further: Callable) -> dict[str, Any]:
@@ -384,6 +424,18 @@ def _demo(known: argparse.Namespace, options: dict[str, str], arguments: list[st
 
     write_demo(known.out)
     print(f"{known.out}: open it in a browser")
+
+
+def _list(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .inspection.catalogue import list_models
+
+    print(list_models())
+
+
+def _info(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .inspection.catalogue import info
+
+    print(info(known.model))
 
 
 def _warm_up(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

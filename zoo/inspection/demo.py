@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..drawing.pictures import mosaic
-from ..drawing.terminal import draw_images
+from ..drawing.terminal import draw_images, terminal_width
 from ..loading.cards import load, shipped
 from .page import pack, write_page
 from .panels.arrays import in_image_shape, scale_of, unbatched
@@ -40,7 +39,7 @@ def write_demo(path: str | Path = "zoo-demo.html", *, models: list[str] | None =
         section, images = _digits(model, name, title, seed)
         sections.insert(sum("digits" in s["shows"] for s in sections), section)
         if not printed and images.ndim == 3:
-            print(draw_images(images[: max(1, min(5, shutil.get_terminal_size().columns // 30))]))
+            print(draw_images(images[: max(1, min(5, terminal_width() // 30))]))
             printed = True
     if not sections:
         note = "This copy of zoo has no trained weights. Train a model; after a minute its digits are legible."

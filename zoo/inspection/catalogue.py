@@ -1,0 +1,88 @@
+"""`zoo list` and `zoo info MODEL`: what the models are, from their cards."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from ..drawing.terminal import terminal_width
+from ..loading.cards import card_of, folder_of, shipped
+from ..loading.get import DOWNLOADS, downloaded
+
+FIGURES = {  # names of figures on cards -> what they are called, and how they are written
+    "frechet": ("Fréchet distance", "{:.1f}"), "frechet_floor": ("Fréchet distance of real digits", "{:.1f}"),
+    "coverage": ("coverage", "{:.1%}"), "coverage_floor": ("coverage of real digits", "{:.1%}"),
+    "asked": ("the digit asked for", "{:.1%}"), "density": ("density", "{:.2f}"),
+    "test NLL, nats": ("test negative log-likelihood, nats", "{:.2f}"), "standard error": ("its standard error", "{:.2f}"),
+    "test loss, nats": ("test bound (-ELBO), nats", "{:.2f}"), "valid nats per character": ("validation loss, nats per character", "{:.3f}"),
+    "test nats per character": ("test loss, nats per character", "{:.3f}"), "test_right": ("test accuracy", "{:.2%}"),
+    "test_accuracy": ("test accuracy", "{:.2%}"),
+}
+KINDS = {  # what a model without a description on its card is
+    "vae": "a variational autoencoder", "autoencoder": "an autoencoder", "vqvae": "a VQ-VAE with its prior",
+    "gan": "a generative adversarial network", "diffusion": "a diffusion or flow model", "transformer": "a transformer language model",
+    "recurrent": "a recurrent network", "classifier": "a classifier of pictures",
+}
+
+
+def description_of(card: dict[str, Any]) -> str:
+    """One sentence: what the model is and does."""
+    kind = str(card.get("kind"))
+    return str(card.get("description") or KINDS.get(kind, f"a model of kind {kind!r}"))
+
+
+def figures_of(card: dict[str, Any]) -> list[tuple[str, str]]:
+    """The figures on a card that have a name in words, as (name, value)."""
+    figures = card.get("figures")
+    if not isinstance(figures, dict):
+        return []
+    return [(FIGURES[name][0], FIGURES[name][1].format(value)) for name, value in figures.items()
+            if name in FIGURES and isinstance(value, (int, float))]
+
+
+def list_models() -> str:
+    """The models that ship, and those that can be fetched, one per paragraph."""
+    rows = []
+    for name in shipped():
+        card = card_of(name)
+        rows.append((name, f"{card.get('parameters', 0):>11,}", description_of(card)))
+    for name, download in DOWNLOADS.items():
+        state = "" if downloaded(name) else f"; `zoo get {name}` fetches it"
+        rows.append((name, f"{download.size / 1e6:>8.0f} MB", download.what + state))
+    width = max(len(name) for name, *_ in rows)
+    room = max(20, min(120, terminal_width()) - width - 15)
+    lines = [f"{'model':{width}} {'parameters':>11}   what it is"]
+    for name, size, text in rows:
+        first, *others = textwrap.wrap(text, room)
+        lines += [f"{name:{width}} {size}   {first}", *(" " * (width + 15) + line for line in others)]
+    return "\n".join([*lines, "", "zoo info MODEL says more; zoo play shows them at work."])
+
+
+def info(name_or_folder: str | Path) -> str:
+    """A model's description, size, figures, origin, configuration, and commands to go on with."""
+    card = card_of(name_or_folder)
+    name, files = str(name_or_folder), [p for p in folder_of(name_or_folder).iterdir() if p.is_file()]
+    rows = [("kind", str(card.get("kind"))), ("parameters", f"{card.get('parameters', 0):,}"),
+            ("size on disk", f"{sum(p.stat().st_size for p in files) / 1e6:.1f} MB")]
+    rows += figures_of(card)
+    if isinstance(card.get("minutes"), (int, float)):
+        rows.append(("trained in", f"{card['minutes']:.1f} minutes, {card.get('steps', 0):,} steps, seed {card.get('seed', 0)}"))
+    rows += [(label, str(card[key])) for label, key in (("trained by", "command"), ("data", "data"), ("figures by", "evaluation")) if card.get(key)]
+    if name in shipped():
+        rows.append(("licence", "that of the data it learned from: see NOTICE"))
+    configuration = card.get("configuration")
+    if isinstance(configuration, dict):
+        fields = ", ".join(f"{field} {_short(value)}" for field, value in configuration.items())
+        rows.append(("configuration", fields))
+    width, room = max(len(label) for label, _ in rows), max(30, min(120, terminal_width()) - 2)
+    lines = [name, *textwrap.wrap(description_of(card), room), ""]
+    for label, value in rows:
+        first, *others = textwrap.wrap(value, room - width - 2) or [""]
+        lines += [f"{label:{width}}  {first}", *(" " * (width + 2) + line for line in others)]
+    commands = [] if card.get("kind") == "classifier" else [f"zoo sample {name}", f"zoo inspect {name} --out page.html", f"zoo play {name}"]
+    return "\n".join([*lines, "", *commands, f'python -c "import zoo; print(zoo.load({name!r}).summary())"'])
+
+
+def _short(value: Any) -> str:
+    return " x ".join(map(str, value)) if isinstance(value, list) else str(value)
