@@ -182,6 +182,8 @@ def test_every_family_is_one_that_can_be_loaded():
     (["train", "vae", "--data", "digits8x8", "--minutes", "-1"], "minutes is -1.0"),
     (["train", "vae", "--data", "digits8x8", "--image", "28,28"], "this model takes (n, 28, 28)"),
     (["train", "vae", "--threads", "1000", "--data", "digits8x8"], "n must be an integer from 1 to"),
+    (["train", "vae", "--threads", "0", "--data", "digits8x8"], "n must be an integer from 1 to"),
+    (["train", "vae", "--seed", "-1", "--data", "digits8x8"], "--seed is -1; it is a whole number of at least 0"),
     (["train", "vae", "--from", "nowhere", "--data", "digits8x8"], "'nowhere' is neither a folder nor one of the models that ship"),
     (["sample", "nowhere"], "'nowhere' is neither a folder nor one of the models that ship"),
     (["evaluate", "nowhere"], "'nowhere' is neither a folder nor one of the models that ship"),
@@ -279,8 +281,13 @@ def test_wrong_model_files_are_one_line(copy, capsys, tmp_path, name, change, me
 def test_wrong_runs_are_one_line(copy, trained, capsys, tmp_path):
     assert "holds a run already" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy)
     assert "run's seed is 0, not 1" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy, "--resume", "--seed", "1")
-    assert "wrong shape: " in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy, "--resume", "--latent", "4")
-    assert "another optimiser or average" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy, "--resume", "--average", "0")
+    assert "the run's latent is [3], not [4]" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy, "--resume", "--latent", "4")
+    assert "the run's average is 0.999, not 0.0" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy, "--resume", "--average", "0")
+    assert "the run's lr is 0.003, not 0.5" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy, "--resume", "--lr", "0.5")
+    other_pictures = tmp_path / "other.npz"
+    np.savez(other_pictures, images=digits8x8().train[:600])
+    line = refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy, "--resume", "--data", other_pictures)
+    assert "the run's data.train is 1437, not 540" in line and "data.digest is" in line and "--change-settings" in line
     assert "would change it" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", "new", "--from", trained)
     (copy / "checkpoint.safetensors").write_bytes(b"\x00" * 50)
     assert "checkpoint.safetensors" in refused(capsys, tmp_path, "train", "vae", *TINY, "--out", copy, "--resume")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
+import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -17,7 +19,7 @@ from zoo.autograd.runtime import use_kernels
 from zoo.data import digits8x8
 from zoo.nn import BatchNorm, Linear, Module
 from zoo.optim import SGD, Adam, AdamW, Average, Muon, cosine
-from zoo.training import Trainer, TrainingFailed, minibatches, shuffled
+from zoo.training import Stopped, Trainer, TrainingFailed, minibatches, shuffled
 from zoo.vae import VAE
 
 STEPS = 12
@@ -74,10 +76,11 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path, optimiser, ke
 
 
 def check_resumed(tmp_path, optimiser):
-    model, through = made(tmp_path / "through", optimiser)
+    looks = {"evaluate": lambda m: {"sum": float(m.output.bias.data.sum())}, "evaluate_every": 3}
+    model, through = made(tmp_path / "through", optimiser, **looks)
     through.run(progress=False)
-    stopped_after(made(tmp_path / "stopped", optimiser)[1], STEPS // 2)
-    resumed_model, resumed = made(tmp_path / "stopped", optimiser, resume=True)
+    stopped_after(made(tmp_path / "stopped", optimiser, **looks)[1], STEPS // 2)
+    resumed_model, resumed = made(tmp_path / "stopped", optimiser, resume=True, **looks)
     assert resumed.step == STEPS // 2
     resumed.run(progress=False)
     a, b = everything(model, through), everything(resumed_model, resumed)
@@ -86,6 +89,8 @@ def check_resumed(tmp_path, optimiser):
         assert np.array_equal(a[name], b[name]), name
     without_clock = [[{k: v for k, v in row.items() if k != "seconds"} for row in t.rows] for t in (through, resumed)]
     assert without_clock[0] == without_clock[1] and len(without_clock[0]) == STEPS
+    earlier = [[{k: v for k, v in e.items() if k != "seconds"} for e in t.evaluations] for t in (through, resumed)]
+    assert earlier[0] == earlier[1] and [e["step"] for e in earlier[0]] == [3, 6, 9, 12]
     assert resumed.seconds > resumed.rows[STEPS // 2 - 1]["seconds"]
 
 
@@ -245,6 +250,208 @@ def test_a_truncated_or_foreign_checkpoint_is_named(tmp_path, content):
     saved.write_bytes(saved.read_bytes()[:-100] if content is None else content)
     with pytest.raises(storage.WrongFile, match=r"checkpoint\.safetensors"):
         made(tmp_path, resume=True)
+
+
+# --- settings, and runs that are carried on
+
+
+@pytest.mark.parametrize(("now", "message"), [
+    ({"settings": {"data": {"digest": "b"}}}, "the run's data.digest is 'a', not 'b'"),
+    ({"optimiser": "sgd"}, "doesn't fit|the run's kind is 'Adam', not 'SGD'"),
+    ({"lr": 0.5}, "the run's lr is 0.01, not 0.5"),
+    ({"decay": 0.5}, "the run's average is 0.9, not 0.5"),
+    ({"seed": 6}, "the run's seed is 5, not 6"),
+    ({"steps": 8}, "the run's steps is 12, not 8"),
+])
+def test_resuming_with_other_settings_names_both_values(tmp_path, now, message):
+    stopped_after(made(tmp_path, settings={"data": {"digest": "a"}})[1], 2)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+
+    def again(**options):
+        model = VAE.new(seed=1, **FIELDS)
+        optimiser = SGD(model.parameters(), 1e-3) if now.get("optimiser") else Adam(model.parameters(), now.get("lr", 1e-2))
+        return Trainer(model, model.loss, shuffled(digits8x8().train[:100], batch_size=30, seed=3), optimiser, steps=now.get("steps", STEPS),
+                       schedule=cosine(STEPS), seed=now.get("seed", 5), average=Average(model.parameters(), now.get("decay", 0.9)),
+                       folder=tmp_path, resume=True, **{"settings": now.get("settings", {"data": {"digest": "a"}}), **options})
+
+    with pytest.raises(ValueError, match=message) as error:
+        again()
+    assert "\n" not in str(error.value) and (tmp_path / "checkpoint.safetensors").read_bytes() == before
+    if "optimiser" not in now:
+        trainer = again(change_settings=True)
+        (change,) = trainer.changes
+        assert change["step"] == trainer.step == 2 and len(change) == 2
+        trainer.checkpoint()
+        trainer.save_model()
+        assert json.loads((tmp_path / "card.json").read_text())["changes"] == [change]
+        assert again(change_settings=False).changes == trainer.changes  # these are the run's settings from now on
+
+
+def test_a_checkpoint_without_settings_is_of_an_earlier_version_and_is_resumed(tmp_path):
+    stopped_after(made(tmp_path)[1], 2)
+    state = storage.load_checkpoint(tmp_path / "checkpoint.safetensors")
+    for name in ("settings", "changes"):
+        del state[name]
+    storage.save_checkpoint(tmp_path / "checkpoint.safetensors", state)
+    assert made(tmp_path, resume=True)[1].step == 2
+
+
+def at_constant_rate(folder, steps, **options):
+    model = VAE.new(seed=1, **FIELDS)
+    return model, Trainer(model, model.loss, shuffled(digits8x8().train[:100], batch_size=30, seed=3), Adam(model.parameters(), 1e-2),
+                          steps=steps, seed=5, average=Average(model.parameters(), 0.9), folder=folder, **options)
+
+
+def test_a_finished_run_is_carried_on_as_if_it_had_been_longer_where_the_rate_is_constant(tmp_path):
+    model, long = at_constant_rate(tmp_path / "long", 9)
+    long.run(progress=False)
+    at_constant_rate(tmp_path / "run", 5)[1].run(progress=False)
+    with pytest.raises(ValueError, match="the run's steps is 5, not 4"):
+        at_constant_rate(tmp_path / "run", 4, resume=True)
+    other, trainer = at_constant_rate(tmp_path / "run", 9, resume=True)
+    trainer.run(progress=False)
+    assert trainer.changes == [{"step": 5, "steps": [5, 9]}]
+    a, b = everything(model, long), everything(other, trainer)
+    for name in a:
+        assert np.array_equal(a[name], b[name]), name
+    trainer.save_model()
+    assert json.loads((tmp_path / "run" / "card.json").read_text())["steps"] == 9
+
+
+def test_a_run_that_has_not_ended_keeps_its_number_of_steps(tmp_path):
+    stopped_after(at_constant_rate(tmp_path, 5)[1], 3)
+    with pytest.raises(ValueError, match="the run's steps is 5, not 9"):
+        at_constant_rate(tmp_path, 9, resume=True)
+
+
+# --- weights that aren't finite
+
+
+def test_weights_that_are_not_finite_replace_no_checkpoint_and_are_no_model(tmp_path):
+    model, trainer = made(tmp_path)
+    stopped_after(trainer, 3)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    model.output.bias.data[0] = np.inf
+    with pytest.raises(TrainingFailed, match=r"step 3: model.output.bias holds numbers that aren't finite; training stopped; the last checkpoint"):
+        trainer.checkpoint()
+    trainer.average = None
+    with pytest.raises(ValueError, match="output.bias holds numbers that aren't finite"):
+        trainer.save_model()
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_an_optimisers_state_that_is_not_finite_replaces_no_checkpoint(tmp_path):
+    _, trainer = made(tmp_path)
+    stopped_after(trainer, 3)
+    trainer.optimiser.v[5] = np.nan
+    with pytest.raises(TrainingFailed, match=r"optimisers.optimiser.v holds numbers that aren't finite"):
+        trainer.checkpoint()
+
+
+def test_a_run_whose_last_step_breaks_its_weights_fails_and_leaves_no_folder(tmp_path):
+    model = VAE.new(seed=1, **FIELDS)
+    trainer = Trainer(model, model.loss, shuffled(digits8x8().train[:100], batch_size=30, seed=3), Adam(model.parameters(), 1e39), steps=1,
+                      folder=tmp_path / "run")
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(TrainingFailed, match="step 1: .* aren't finite"):
+        trainer.run(progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+# --- one run a folder, and what comes first at its end
+
+
+def test_two_runs_do_not_train_in_one_folder(tmp_path):
+    pytest.importorskip("fcntl")
+    stream = iter(made(tmp_path / "run")[1])
+    next(stream)
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match=rf"process {os.getpid()} is training here; wait for it"):
+            made(tmp_path / "run", resume=resume)
+    stream.close()
+    assert not (tmp_path / "run").exists()  # nothing had been written
+    made(tmp_path / "run")[1].run(progress=False)
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {"checkpoint.safetensors", "log.csv", "log.json"}
+
+
+def test_the_lock_of_a_process_that_was_killed_is_none(tmp_path):
+    pytest.importorskip("fcntl")
+    stopped_after(made(tmp_path)[1], 2)
+    (tmp_path / "run.lock").write_text("1\n")  # which runs, but trains nothing
+    made(tmp_path, resume=True)[1].run(progress=False)
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.safetensors", "log.csv", "log.json"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("when", [4, 12])
+def test_a_signal_during_an_evaluation_ends_it_and_the_run_goes_on_exactly(tmp_path, number, when):
+    evaluate = lambda m: {"sum": float(m.output.bias.data.sum())}
+    model, through = made(tmp_path / "through", evaluate=evaluate, evaluate_every=4)
+    through.run(progress=False)
+
+    def interrupted(m):
+        if trainer.step == when:
+            os.kill(os.getpid(), number)
+            for _ in range(100):  # signals are handled between instructions
+                pass
+            raise AssertionError("the evaluation went on")
+        return evaluate(m)
+
+    _, trainer = made(tmp_path / "run", evaluate=interrupted, evaluate_every=4)
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match=rf"stopped after step {when}; the last checkpoint is kept in .*--resume") as stopped:
+        trainer.run(progress=False)
+    assert stopped.value.signal == number and signal.getsignal(number) is before
+    assert storage.load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")["step"] == when
+    resumed_model, resumed = made(tmp_path / "run", evaluate=evaluate, evaluate_every=4, resume=True)
+    resumed.run(progress=False)
+    assert all(np.array_equal(a, resumed_model.arrays()[name]) for name, a in model.arrays().items())
+    timeless = [[{k: v for k, v in e.items() if k != "seconds"} for e in t.evaluations] for t in (through, resumed)]
+    assert timeless[0] == timeless[1] and [e["step"] for e in timeless[0]] == [4, 8, 12]
+
+
+def test_a_failing_last_evaluation_loses_nothing(tmp_path):
+    def broken(m):
+        raise RuntimeError("no test data")
+
+    with pytest.raises(RuntimeError, match="no test data"):
+        made(tmp_path, evaluate=broken)[1].run(progress=False)
+    assert storage.load_checkpoint(tmp_path / "checkpoint.safetensors")["step"] == STEPS
+    figures = made(tmp_path, evaluate=lambda m: {"good": 1.0}, resume=True)[1].run(progress=False)
+    assert figures["good"] == 1.0
+
+
+def test_a_finished_run_is_evaluated_once(tmp_path):
+    calls = []
+    evaluate = lambda m: calls.append(1) or {"calls": float(len(calls))}
+    assert made(tmp_path, evaluate=evaluate)[1].run(progress=False)["calls"] == 1
+    resumed = made(tmp_path, evaluate=evaluate, resume=True)[1]
+    assert resumed.run(progress=False)["calls"] == 1 and len(resumed.evaluations) == 1
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path):
+    """nohup ignores SIGHUP, so that a run outlives its terminal."""
+    _, trainer = made(tmp_path)
+    batches, before = trainer.batches, signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        trainer.batches = lambda step, rng: os.kill(os.getpid(), signal.SIGHUP) or batches(step, rng)
+        trainer.run(progress=False)
+        assert trainer.step == STEPS and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("stream", [None, "closed", "broken"])
+def test_a_run_needs_nobody_who_reads_what_it_says(tmp_path, monkeypatch, stream):
+    if stream == "closed":
+        stream = open(os.devnull, "w")
+        stream.close()
+    elif stream == "broken":
+        stream = io.StringIO()
+        monkeypatch.setattr(stream, "write", lambda text: (_ for _ in ()).throw(BrokenPipeError()))
+    monkeypatch.setattr(sys, "stderr", stream)
+    _, trainer = made(tmp_path)
+    trainer.run(progress=True)
+    assert trainer.step == STEPS
 
 
 def test_the_log_holds_every_step_and_is_csv_and_json_alike(tmp_path):

@@ -6,6 +6,7 @@ What the user got wrong is answered by one line on stderr and exit status 2; a d
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import shlex
@@ -75,7 +76,9 @@ def make_parser() -> Parser:
     train.add_argument("--seed", **seed)
     train.add_argument("--resume", action="store_true", help="continue from the checkpoint in the folder")
     train.add_argument("--from", dest="start", metavar="MODEL", help="start from the weights of this model, by name or folder")
+    train.add_argument("--change-settings", action="store_true", help="with --resume: go on with other settings or data, and say so on the card")
     train.add_argument("--minutes", type=float, help="stop after this many minutes")
+    train.add_argument("--checkpoint-every", type=float, metavar="SECONDS", help="seconds between checkpoints (default: 60)")
     train.add_argument("--threads", **threads)
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -146,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = _fields(rest)
         if options and known.command not in ("train", "sample", "inspect", "evaluate"):
             raise ValueError(f"{known.command} doesn't take --{next(iter(options))}")
-        if getattr(known, "threads", None):
+        if getattr(known, "threads", None) is not None:
             from .autograd import set_threads
 
             set_threads(known.threads)
@@ -154,17 +157,24 @@ def main(arguments: list[str] | None = None) -> int:
                "evaluate": _evaluate, "list": _list, "info": _info, "warm-up": _warm_up}
         run[known.command](known, options, arguments)
     except KeyboardInterrupt as e:
-        print(f"zoo: {e or 'stopped'}", file=sys.stderr)
-        return 130
+        _complain(str(e) or "stopped")
+        return 128 + getattr(e, "signal", 2)  # as a shell says it: 130 for Ctrl-C, 143 for SIGTERM
     except BrokenPipeError:
         return 0
     except Exception as e:
         if not isinstance(e, (ValueError, OSError, TypeError, LookupError, RuntimeError, MemoryError, ArithmeticError, ImportError)):
             raise
         message = e.args[0] if isinstance(e, KeyError) and e.args else str(e) or type(e).__name__
-        print(f"zoo: {' '.join(str(message).split())}", file=sys.stderr)
+        _complain(str(message))
         return 2
     return 0
+
+
+def _complain(message: str) -> None:
+    """One line on stderr, if there is one that can still be written to."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(f"zoo: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 def _fields(rest: list[str]) -> dict[str, str]:
@@ -205,7 +215,10 @@ def _unknown(name: str, options: list[str]) -> ValueError:
 
 def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
     from .loading.cards import load
+    from .recipes.recipe import describe
 
+    if known.seed < 0:
+        raise ValueError(f"--seed is {known.seed}; it is a whole number of at least 0")
     recipe = recipe_of(known.model)
     preset = known.preset or next(iter(recipe.presets))
     if preset not in recipe.presets:
@@ -224,7 +237,9 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
             raise ValueError(f"--from keeps the model's configuration; --{next(iter(changed))} would change it")
     else:
         model = recipe.new(data, fields, known.seed)
-    trainer = recipe.trainer(model, data, settings, seed=known.seed, folder=out, resume=known.resume, minutes=known.minutes)
+    trainer = recipe.trainer(model, data, settings, seed=known.seed, folder=out, resume=known.resume, minutes=known.minutes,
+                             checkpoint_every=known.checkpoint_every, change_settings=known.change_settings,
+                             settings={"training": settings.to_dict(), "data": describe(data)})
     where = f", {trainer.step:,} of them done" if trainer.step else "; nothing to resume yet" if known.resume else ""
     _say(known, f"{known.model} ({preset}), {model.num_parameters:,} parameters, {trainer.steps:,} steps{where}; {out}/")
     trainer.run(progress=not known.quiet, title=known.model)
@@ -235,8 +250,9 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
 
 
 def _say(known: argparse.Namespace, line: str) -> None:
-    if not known.quiet:
-        print(line, file=sys.stderr)
+    if not known.quiet and sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(line, file=sys.stderr)
 
 
 def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

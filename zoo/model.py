@@ -177,8 +177,10 @@ class Model(Module):
     def save(self, folder: str | Path, *, half: bool = False, **facts: Any) -> None:
         """Write `model.safetensors` and `card.json` to a folder; facts (command, seed, minutes, figures) become entries of the card.
 
+        Raises ValueError, and writes nothing, where a weight isn't finite.
         half: store weights as float16 (11 significant bits) in half the space; `load` converts them back to float32.
         """
+        self.check_finite()
         card = {"kind": self.kind, "version": storage.VERSION, "configuration": self.config.to_dict(), "parameters": self.num_parameters,
                 **self.extras(), **facts}
         storage.save_folder(folder, halved(self.arrays()) if half else self.arrays(), card)

@@ -124,6 +124,11 @@ class Optimiser:
         """Change the arranged parts of `flat` in place from `grad`, which holds the clipped gradients in the same order."""
         raise NotImplementedError
 
+    def settings(self) -> dict[str, Any]:
+        """Learning rate, momentum and the like: what a run with this optimiser depends on."""
+        names = ("lr", "muon_lr", "momentum", "betas", "eps", "weight_decay", "clip")
+        return {"kind": type(self).__name__, **{name: getattr(self, name) for name in names if hasattr(self, name)}}
+
     def checkpoint(self) -> dict[str, Any]:
         """What `restore` needs to go on exactly."""
         return {"steps": self.steps, **{name: getattr(self, name) for name in self.state_names}}

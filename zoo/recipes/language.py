@@ -51,7 +51,7 @@ def batches_of(model: LanguageModel, corpus: Corpus, training: LanguageTraining)
 
 
 def make_trainer(model: LanguageModel, corpus: Corpus, training: LanguageTraining, *, seed: int = 0, folder: Any = None,
-                 resume: bool = False, minutes: float | None = None) -> Trainer:
+                 resume: bool = False, **options: Any) -> Trainer:
     t = training
     shared: dict[str, Any] = {"betas": (t.betas[0], t.betas[1]), "weight_decay": t.weight_decay, "clip": t.clip}
     parameters = model.named_parameters()
@@ -67,5 +67,5 @@ def make_trainer(model: LanguageModel, corpus: Corpus, training: LanguageTrainin
     shape = cosine if t.schedule == "cosine" else linear_decay
     return Trainer(
         model, model.loss, batches_of(model, corpus, t), optimiser, steps=t.steps, schedule=shape(t.steps, warmup=t.warm_up, floor=t.floor),
-        seed=seed, average=average, folder=folder, resume=resume, minutes=minutes,
-        evaluate=lambda m: evaluate(m, corpus, max_tokens=t.evaluate_tokens), evaluate_every=t.evaluate_every)
+        seed=seed, average=average, folder=folder, resume=resume,
+        evaluate=lambda m: evaluate(m, corpus, max_tokens=t.evaluate_tokens), evaluate_every=t.evaluate_every, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,35 @@ import numpy as np
 
 from ..data.images import Images
 from ..model import Config, Model, check_labels
+
+
+def describe(data: Any) -> dict[str, Any]:
+    """What a run depends on in its data, and not by what name it goes: how much there is, and a digest of all of it."""
+    if isinstance(data, str):
+        return {"name": data}  # a toy, which is drawn afresh
+    counts: dict[str, Any] = {}
+    digest = 0
+
+    def take(value: Any) -> None:
+        nonlocal digest
+        if isinstance(value, str):
+            digest = zlib.crc32(value.encode("utf-8", "surrogatepass"), digest)
+        elif isinstance(value, np.ndarray):
+            digest = zlib.crc32(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data, digest)
+        elif isinstance(value, dict):
+            for key in sorted(value):
+                take(value[key])
+        elif isinstance(value, (list, tuple)):
+            for entry in value:
+                take(entry)
+
+    for field in dataclasses.fields(data):
+        value = getattr(data, field.name)
+        if field.name != "name" and value is not None:
+            take(value)
+            if field.name in ("train", "test", "text"):
+                counts[field.name] = len(value)
+    return {**counts, "digest": f"{digest:08x}"}
 
 
 @dataclasses.dataclass(frozen=True)

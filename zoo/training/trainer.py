@@ -7,16 +7,20 @@
 Why a resumed run equals one that was never stopped, bit for bit: step i is a function of the weights, the optimiser's state and i
 alone.  Its random numbers come from a new generator seeded with (seed, i), the order of an epoch's rows from (seed, epoch), and the
 schedule from i.  So a checkpoint needs no state of a generator or iterator.  It holds the number of steps done, the weights and
-buffers, the state of every optimiser, the averaged weights, and the log.
+buffers, the state of every optimiser, the averaged weights, the log, and the settings that all this came from: to resume with others
+would be another run, so it is refused unless one asks for it, and then it is written down.
+
+A run that has come to its end can be carried on with more steps.  What was done stays; from there on the schedule is the one that a
+run of the new length has.  Where the rate is constant, that is the run that had been longer from the beginning, bit for bit; where
+it falls (a cosine), it is a new leg, whose rate begins where the longer schedule would stand.
 """
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import dataclasses
-import io
-import json
 import math
+import os
 import signal
 import sys
 import threading
@@ -33,6 +37,7 @@ from ..autograd import Tensor, no_grad
 from ..nn import Module
 from ..optim import Average, Optimiser, Schedule, constant
 from .batches import Batches
+from .folder import RunFolder, differences, not_finite
 
 
 @dataclasses.dataclass
@@ -47,7 +52,18 @@ class TrainingStep:
 
 
 class TrainingFailed(RuntimeError):
-    """A loss or a gradient isn't finite.  The last checkpoint stays as it was."""
+    """A loss, a gradient or a weight isn't finite.  The last checkpoint stays as it was."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended the run."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.signal = number
+
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Trainer:
@@ -57,8 +73,12 @@ class Trainer:
         which does a whole step by itself (two optimisers, several critic steps).
     batches(step, rng) -> a batch; see `shuffled`.
     average: an `Average` of the weights, which is what is evaluated and saved as the model.
-    folder: for log.csv, log.json, checkpoint.safetensors, and at the end model.safetensors and card.json; None writes nothing.
+    folder: for log.csv, log.json, checkpoint.safetensors, and at the end model.safetensors and card.json; None writes nothing.  One
+        process at a time can train in a folder.
     resume: continue from the folder's checkpoint, if it has one.
+    settings: what else the run depends on, such as its data, as nested dictionaries of JSON's types.  They are kept in the checkpoint
+        together with those of the model and the optimisers; resuming with others raises ValueError, which names both values.
+    change_settings: resume with other settings all the same; `changes` lists them, and so does the model's card.
     evaluate(model) -> {name: number}: called every `evaluate_every` steps and at the end, with the averaged weights.
     checkpoint_every: seconds between checkpoints.
     minutes: no step begins after this much time, that of earlier runs from the same folder included.
@@ -69,11 +89,16 @@ class Trainer:
                  average: Average | None = None, folder: str | Path | None = None, resume: bool = False,
                  update: Callable[[Any, Generator], dict[str, float]] | None = None,
                  evaluate: Callable[[Any], dict[str, float]] | None = None, evaluate_every: int | None = None,
-                 checkpoint_every: float = 60.0, minutes: float | None = None):
-        if steps < 1:
-            raise ValueError(f"Trainer: steps is {steps}; it is at least 1")
+                 checkpoint_every: float | None = None, minutes: float | None = None, settings: Mapping[str, Any] | None = None,
+                 change_settings: bool = False):
+        checkpoint_every = 60.0 if checkpoint_every is None else checkpoint_every
+        for name, value, least in (("steps", steps, 1), ("seed", seed, 0), ("evaluate_every", evaluate_every, 1)):
+            if value is not None and (isinstance(value, bool) or value != int(value) or value < least):
+                raise ValueError(f"Trainer: {name} is {value}; it is a whole number of at least {least}")
         if minutes is not None and not minutes > 0:
             raise ValueError(f"Trainer: minutes is {minutes}; it is above 0, or None for no limit")
+        if not checkpoint_every >= 0:
+            raise ValueError(f"Trainer: checkpoint_every is {checkpoint_every}; it is a number of seconds, at least 0")
         self.model, self.objective, self.batches = model, objective, batches
         self.optimisers = {"optimiser": optimiser} if isinstance(optimiser, Optimiser) else dict(optimiser)
         self.optimiser = next(iter(self.optimisers.values()))
@@ -82,12 +107,20 @@ class Trainer:
         self.evaluate, self.evaluate_every = evaluate, evaluate_every
         self.checkpoint_every, self.minutes = checkpoint_every, minutes
         self.folder = None if folder is None else Path(folder)
+        self.settings = {
+            **(settings or {}), **({"model": model.config.to_dict()} if hasattr(getattr(model, "config", None), "to_dict") else {}),
+            "optimisers": {name: o.settings() for name, o in self.optimisers.items()},
+            "average": 0.0 if average is None else average.decay}
+        self.changes: list[dict[str, Any]] = []  # each the step at which settings changed, and {name: [before, after]}
         self.step, self.seconds = 0, 0.0
         self.rows: list[dict[str, float]] = []  # the log, a row every `log_every` steps
         self.log_every = max(1, steps // 1000)
         self.evaluations: list[dict[str, float]] = []
-        if self.folder is not None:
-            self._enter(self.folder, resume)
+        self._evaluating = False
+        self._run_folder = None if self.folder is None else RunFolder(self.folder)
+        state = self._run_folder and self._run_folder.enter(resume)
+        if self._run_folder and state:
+            self._restore(state, self._run_folder.checkpoint, change_settings)
 
     def __repr__(self) -> str:
         loss = self.rows[-1].get("loss") if self.rows else None
@@ -98,33 +131,47 @@ class Trainer:
 
     def __iter__(self) -> Iterator[TrainingStep]:
         self.model.train()
-        began, seconds_before = time.perf_counter(), self.seconds
-        last_checkpoint = time.perf_counter()
-        while self.step < self.steps and not (self.minutes is not None and self.seconds > 60 * self.minutes):
-            rng = np.random.default_rng((self.seed, self.step))
-            try:
-                losses = self.update(self.batches(self.step, rng), rng)
-            except FloatingPointError as e:  # an optimiser's, of a gradient that isn't finite
-                raise TrainingFailed(f"step {self.step + 1}: {e}; training stopped{self._checkpoint_note()}") from e
-            not_finite = {name: value for name, value in losses.items() if not math.isfinite(value)}
-            if not_finite:
-                name, value = next(iter(not_finite.items()))
-                raise TrainingFailed(f"step {self.step + 1}: {name} is {value}; training stopped{self._checkpoint_note()}")
-            if self.average is not None:
-                self.average.update()
-            self.step += 1
-            self.seconds = seconds_before + time.perf_counter() - began
-            lr = self.optimiser.lr * self.schedule(self.step - 1)
-            record = TrainingStep(self.step, losses, lr, self.optimiser.grad_norm, self.seconds)
-            if self.step % self.log_every == 0 or self.step == self.steps:
-                seconds = round(self.seconds, 3)
-                self.rows.append({"step": self.step, **losses, "lr": lr, "grad_norm": record.grad_norm, "seconds": seconds})
-            if self.evaluate_every and self.step % self.evaluate_every == 0 and self.step < self.steps:
+        with self._locked():
+            began, seconds_before = time.perf_counter(), self.seconds
+            last_checkpoint = time.perf_counter()
+            if self._evaluation_is_due():  # the run was stopped while it evaluated
                 self._evaluate()
-            if self.folder is not None and time.perf_counter() - last_checkpoint > self.checkpoint_every:
-                self.checkpoint()
-                last_checkpoint = time.perf_counter()
-            yield record
+            while self.step < self.steps and not (self.minutes is not None and self.seconds > 60 * self.minutes):
+                losses = self._step()
+                self.seconds = seconds_before + time.perf_counter() - began
+                lr = self.optimiser.lr * self.schedule(self.step - 1)
+                record = TrainingStep(self.step, losses, lr, self.optimiser.grad_norm, self.seconds)
+                if self.step % self.log_every == 0 or self.step == self.steps:
+                    seconds = round(self.seconds, 3)
+                    self.rows.append({"step": self.step, **losses, "lr": lr, "grad_norm": record.grad_norm, "seconds": seconds})
+                if self._evaluation_is_due():
+                    self._evaluate()
+                if self.folder is not None and time.perf_counter() - last_checkpoint > self.checkpoint_every:
+                    self.checkpoint()
+                    last_checkpoint = time.perf_counter()
+                yield record
+
+    def _step(self) -> dict[str, float]:
+        """One update of the weights and their average.  Raises TrainingFailed where a loss or a gradient isn't finite."""
+        rng = np.random.default_rng((self.seed, self.step))
+        try:
+            losses = self.update(self.batches(self.step, rng), rng)
+        except FloatingPointError as e:  # an optimiser's, of a gradient that isn't finite
+            raise TrainingFailed(f"step {self.step + 1}: {e}; training stopped{self._checkpoint_note()}") from e
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise TrainingFailed(f"step {self.step + 1}: {name} is {value}; training stopped{self._checkpoint_note()}")
+        if self.average is not None:
+            self.average.update()
+        self.step += 1
+        return losses
+
+    def _evaluation_is_due(self) -> bool:
+        return bool(self.evaluate and self.evaluate_every and 0 < self.step < self.steps and self.step % self.evaluate_every == 0
+                    and not (self.evaluations and self.evaluations[-1]["step"] == self.step))
+
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._run_folder is None else self._run_folder.lock()
 
     def _minimise(self, batch: Any, rng: Generator) -> dict[str, float]:
         """One step of gradient descent on the objective's first loss."""
@@ -139,41 +186,55 @@ class Trainer:
         return {name: float(value) for name, value in losses.items()}
 
     def run(self, *, progress: bool = True, title: str = "training") -> dict[str, float]:
-        """Train to the end with a progress bar, write checkpoint and log, and return the last row of the log and the last evaluation.
+        """Train to the end with a progress bar, write checkpoint and log, evaluate, and return the last row of the log and the evaluation.
 
-        The first Ctrl-C or SIGTERM lets the current step finish, writes a checkpoint and raises KeyboardInterrupt; a second one
-        raises it at once.
+        The first Ctrl-C, SIGTERM or SIGHUP lets the current step finish (or ends the evaluation that is running), writes a checkpoint
+        and raises `Stopped`, a KeyboardInterrupt; a second one raises it at once.  A signal that the process ignores (nohup) stays ignored.
         """
         from tqdm import tqdm
 
-        stopped: list[int] = []
+        received: list[int] = []
 
         def stop(number: int, frame: Any) -> None:
-            if stopped:
-                raise KeyboardInterrupt(f"stopped in step {self.step + 1}{self._checkpoint_note()}")
-            stopped.append(number)
+            received.append(number)
+            if len(received) > 1 or self._evaluating:
+                raise Stopped(f"stopped in step {self.step + 1}{self._checkpoint_note()}", received[0])
 
-        main = threading.current_thread() is threading.main_thread()
-        previous = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
-        seconds = 0.5 if sys.stderr.isatty() else 30.0  # between two updates of the bar: in a log file each stays as a line
-        bar = tqdm(self, total=self.steps, initial=self.step, desc=title, disable=not progress, file=sys.stderr, dynamic_ncols=True,
-                   mininterval=seconds, maxinterval=max(10.0, seconds))
-        try:
-            for record in bar:
-                if record.step % max(1, self.log_every) == 0:
-                    bar.set_postfix({name: f"{value:.4g}" for name, value in record.losses.items()}, refresh=False)
-                if stopped:
+        output = _Forgiving(sys.stderr)
+        seconds = 0.5 if output.isatty() else 30.0  # between two updates of the bar: in a log file each stays as a line
+        with self._locked(), _handled(stop):
+            bar = tqdm(self, total=self.steps, initial=self.step, desc=title, disable=not (progress and sys.stderr), file=output,
+                       dynamic_ncols=True, mininterval=seconds, maxinterval=max(10.0, seconds))
+            try:
+                for record in bar:
+                    if record.step % max(1, self.log_every) == 0:
+                        bar.set_postfix({name: f"{value:.4g}" for name, value in record.losses.items()}, refresh=False)
+                    if received:
+                        break
+                bar.close()
+                if not received:
                     if self.folder is not None:
+                        self.checkpoint()  # before the evaluation, which may take long or fail
+                    figures = self._last_evaluation()
+                    if self.folder is not None and figures:
                         self.checkpoint()
-                    raise KeyboardInterrupt(f"stopped after step {self.step}{self._checkpoint_note()}")
-        finally:
-            bar.close()
-            for s, handler in previous.items():
-                signal.signal(s, handler)
-        figures = self._evaluate() if self.evaluate else {}
-        if self.folder is not None:
-            self.checkpoint()
-        return {**(self.rows[-1] if self.rows else {}), **figures}
+                    return {**(self.rows[-1] if self.rows else {}), **figures}
+            except Stopped:
+                if len(received) > 1:
+                    raise
+            finally:
+                bar.close()
+            if self.folder is not None:
+                self.checkpoint()
+            raise Stopped(f"stopped after step {self.step}{self._checkpoint_note()}", received[0])
+
+    def _last_evaluation(self) -> dict[str, float]:
+        """Figures of the finished run: those that it has already, or new ones."""
+        if not self.evaluate:
+            return {}
+        if self.evaluations and self.evaluations[-1]["step"] == self.step:
+            return {name: value for name, value in self.evaluations[-1].items() if name not in ("step", "seconds")}
+        return self._evaluate()
 
     def save_model(self, folder: str | Path | None = None, **facts: Any) -> None:
         """Write model.safetensors, with the averaged weights, and card.json; facts become entries of the card."""
@@ -181,64 +242,68 @@ class Trainer:
         if target is None:
             raise ValueError("save_model: this run has no folder; name one")
         facts = {"seed": self.seed, "steps": self.step, "minutes": round(self.seconds / 60, 2), **facts}
+        if self.changes:
+            facts["changes"] = self.changes
+        with self._averaged():
+            self.model.save(target, **facts)  # type: ignore[attr-defined]
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Inside, the model has the averaged weights."""
         if self.average is not None:
             self.average.swap()
         try:
-            self.model.save(target, **facts)  # type: ignore[attr-defined]
+            yield
         finally:
             if self.average is not None:
                 self.average.swap()
 
     def _evaluate(self) -> dict[str, float]:
         assert self.evaluate is not None
-        if self.average is not None:
-            self.average.swap()
-        self.model.eval()
-        try:
-            with no_grad():
-                figures = self.evaluate(self.model)
-        finally:
-            self.model.train()
-            if self.average is not None:
-                self.average.swap()
+        with self._averaged():
+            self.model.eval()
+            try:
+                self._evaluating = True  # a signal ends it
+                with no_grad():
+                    figures = self.evaluate(self.model)
+            finally:
+                self._evaluating = False
+                self.model.train()
         self.evaluations.append({"step": self.step, "seconds": round(self.seconds, 3), **figures})
         return figures
 
     # --- what a run writes to disk
 
-    def _enter(self, folder: Path, resume: bool) -> None:
-        """Create the folder, or resume the run that it holds.  Raises FileExistsError rather than overwrite a run or a model."""
-        saved = folder / "checkpoint.safetensors"
-        if folder.exists() and not folder.is_dir():
-            raise FileExistsError(f"{folder}: is a file; expects a folder for the run")
-        if saved.exists():
-            if not resume:
-                raise FileExistsError(f"{folder} holds a run already; resume it (resume=True, --resume) or choose another folder")
-            self._restore(storage.load_checkpoint(saved), saved)
-        elif (folder / storage.WEIGHTS).exists():
-            raise FileExistsError(f"{folder} holds a model but no checkpoint to go on from; choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-
     def checkpoint(self) -> None:
-        """Write everything that resuming needs to checkpoint.safetensors, and the log so far to log.csv and log.json."""
-        assert self.folder is not None
+        """Write everything that resuming needs to checkpoint.safetensors, and the log so far to log.csv and log.json.
+
+        Raises TrainingFailed, and leaves the earlier checkpoint as it is, where a weight or an optimiser's state isn't finite.
+        """
+        if self._run_folder is None:
+            raise ValueError("checkpoint: this run has no folder; Trainer(..., folder=...) names one")
         state = {
             "step": self.step, "steps": self.steps, "seed": self.seed, "seconds": self.seconds, "model": self.model.arrays(),
             "optimisers": {name: o.checkpoint() for name, o in self.optimisers.items()},
             "average": None if self.average is None else self.average.checkpoint(),
-            "rows": self.rows, "evaluations": self.evaluations,
+            "rows": self.rows, "evaluations": self.evaluations, "settings": self.settings, "changes": self.changes,
         }
-        storage.save_checkpoint(self.folder / "checkpoint.safetensors", state)
-        storage.atomic_write(self.folder / "log.csv", _csv(self.rows))
-        storage.atomic_write(self.folder / "log.json", json.dumps({"steps": self.rows, "evaluations": self.evaluations}, indent=1).encode())
+        name = not_finite(state)
+        if name is not None:
+            raise TrainingFailed(f"step {self.step}: {name} holds numbers that aren't finite; training stopped{self._checkpoint_note()}")
+        self._run_folder.write(state, self.rows, self.evaluations)
 
-    def _restore(self, state: dict[str, Any], source: Path) -> None:
+    def _restore(self, state: dict[str, Any], source: Path, change_settings: bool) -> None:
         missing = {"step", "steps", "seed", "seconds", "model", "optimisers", "average", "rows", "evaluations"} - set(state)
         if missing:
             raise storage.WrongFile(f"{source}: is a checkpoint without {', '.join(sorted(missing))}")
-        for name, here in (("seed", self.seed), ("steps", self.steps)):  # the schedule, the log and every draw depend on them
-            if state[name] != here:
-                raise ValueError(f"{source}: the run's {name} is {state[name]}, not {here}; resume it with the settings that it began with")
+        self.changes = list(state.get("changes", []))
+        changed = self._changed(state)
+        carried_on = state["step"] >= state["steps"] and self.steps > state["steps"]
+        if changed and not change_settings and not (carried_on and changed.keys() == {"steps"}):
+            shorten = storage.shorten
+            listed = "; ".join(f"the run's {name} is {shorten(before)}, not {shorten(now)}" for name, (before, now) in changed.items())
+            raise ValueError(f"{source}: {listed}; resume it with the settings that it began with, or change them (change_settings=True, "
+                             "--change-settings)")
         if set(state["optimisers"]) != set(self.optimisers) or (state["average"] is None) != (self.average is None):
             raise storage.WrongFile(f"{source}: the run was made with another optimiser or average than this one")
         try:
@@ -250,19 +315,64 @@ class Trainer:
         except (KeyError, TypeError, ValueError) as e:
             reason = f"it has no {e.args[0]!r}" if isinstance(e, KeyError) else e
             raise storage.WrongFile(f"{source}: doesn't fit this model or optimiser: {reason}") from e
+        if changed:
+            self.changes.append({"step": state["step"], **changed})
         self.step, self.seconds, self.rows, self.evaluations = state["step"], state["seconds"], state["rows"], state["evaluations"]
+
+    def _changed(self, state: dict[str, Any]) -> dict[str, list[Any]]:
+        """{name: [before, now]} of what a checkpoint's run depended on and this one doesn't; `steps` stands for epochs too."""
+        changed = {name: [state[name], now] for name, now in (("seed", self.seed), ("steps", self.steps)) if state[name] != now}
+        for name, values in differences(state.get("settings") or {}, self.settings).items():
+            group, _, field = name.rpartition(".")
+            known = changed.get(field) == values or (group.startswith("optimisers") and "training" in self.settings)  # say it once
+            if field not in ("steps", "epochs") and not known:
+                changed[name if group == "data" or field in changed else field] = values
+        return changed
 
     def _checkpoint_note(self) -> str:
         """The end of a message that says why the run ended."""
-        if self.folder is None or not (self.folder / "checkpoint.safetensors").exists():
+        if self._run_folder is None or not self._run_folder.checkpoint.exists():
             return ""
-        return f"; the last checkpoint is kept in {self.folder}"
+        return f"; the last checkpoint is kept in {self.folder}, from where --resume (resume=True) goes on"
 
 
-def _csv(rows: list[dict[str, float]]) -> bytes:
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, names)
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Inside, this handler receives the signals that end a run, but for those that are ignored; only the main thread can set one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, earlier in previous.items():
+        if earlier is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, earlier in previous.items():
+            signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
+
+
+class _Forgiving:
+    """A stream whose reader may go away, such as a terminal that is closed: what can't be written is dropped, and training goes on."""
+
+    def __init__(self, stream: Any):
+        self.stream = stream or open(os.devnull, "w")
+        self.encoding = getattr(self.stream, "encoding", None)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return self.stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.flush()
+
+    def isatty(self) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return self.stream.isatty()
+        return False
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
