@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,12 @@ def test_each_folder_says_what_belongs_there(folder):
     assert text, f"{folder}/__init__.py has no docstring"
     first = text.splitlines()[0]
     assert len(first.split()) >= 5 and first.endswith((".", ":")), first
+
+
+def test_the_contract_on_imports_names_every_room_and_lint_reads_it():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    assert [c["containers"] for c in contracts] == [["zoo"], ["zoo.autograd"]] and all(c["exhaustive"] for c in contracts)
+    assert not any("ignore_imports" in c for c in contracts) and "lint-imports" in (ROOT / "Makefile").read_text()
+    for contract, folder in zip(contracts, (PACKAGE, PACKAGE / "autograd")):
+        rooms = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} - {"__init__"}
+        assert {room for layer in contract["layers"] for room in layer.split(" : ")} == rooms
