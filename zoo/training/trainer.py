@@ -107,8 +107,9 @@ class Trainer:
         self.evaluate, self.evaluate_every = evaluate, evaluate_every
         self.checkpoint_every, self.minutes = checkpoint_every, minutes
         self.folder = None if folder is None else Path(folder)
+        config: Any = getattr(model, "config", None)
         self.settings = {
-            **(settings or {}), **({"model": model.config.to_dict()} if hasattr(getattr(model, "config", None), "to_dict") else {}),
+            **(settings or {}), **({"model": config.to_dict()} if hasattr(config, "to_dict") else {}),
             "optimisers": {name: o.settings() for name, o in self.optimisers.items()},
             "average": 0.0 if average is None else average.decay}
         self.changes: list[dict[str, Any]] = []  # each the step at which settings changed, and {name: [before, after]}
