@@ -52,14 +52,14 @@ def read_folder(folder: PathLike) -> Transformer:
     if config.tied and "lm_head.weight" in shapes and _same(tensors, names_in_file, "lm_head.weight", stored_as["embedding.weight"].names[0]):
         del shapes["lm_head.weight"]  # a copy of what is tied
     arrays = model.arrays()
-    check_shapes(shapes, {name: shape for ours, a in arrays.items() for name, shape in _shapes(stored_as[ours], a.shape, config)}, folder)
-    for ours, a in arrays.items():
-        stored = stored_as[ours]
-        a[...] = np.concatenate([_transposed(tensors[names_in_file[name]], stored.transposed) for name in stored.names], axis=-1)
     try:
+        check_shapes(shapes, {name: shape for ours, a in arrays.items() for name, shape in _shapes(stored_as[ours], a.shape, config)})
+        for ours, a in arrays.items():
+            stored = stored_as[ours]
+            a[...] = np.concatenate([_transposed(tensors[names_in_file[name]], stored.transposed) for name in stored.names], axis=-1)
         model.check_finite()
     except ValueError as e:
-        raise WrongFile(f"{folder}: {e}") from e
+        raise e if isinstance(e, WrongFile) else WrongFile(f"{folder}: {e}") from e
     _read_text_settings(model, folder, settings)
     model.card = {"kind": "transformer", "source": str(folder), "configuration": config.to_dict()}
     return model.eval()  # type: ignore[return-value]
