@@ -299,3 +299,112 @@ def test_saved_and_loaded_it_writes_the_same(name, tmp_path):
     again = zoo.load(tmp_path / "model")
     assert again.generate("the", 30, seed=2) == model.generate("the", 30, seed=2)
     assert again.card["minutes"] == 0 and again.tokenizer.symbols == model.tokenizer.symbols
+
+
+# --- what begins and ends a text
+
+
+def with_specials():
+    model = transformer(symbols=260, window=32)
+    model.tokenizer = BytePairTokenizer.train(TEXT, 260, ["<s>", "</s>"])
+    return model
+
+
+def test_generation_stops_at_a_token_that_ends_a_text():
+    model = with_specials()
+    tokens = [s.token for s in model.steps("the", 20, seed=1)]
+    model.end_ids = (tokens[7], 259)
+    steps = list(model.steps("the", 20, seed=1))
+    first = tokens.index(tokens[7])
+    assert [s.token for s in steps] == tokens[: first + 1] and steps[-1].text == "" and steps[-1].replay().equals(steps[-1])
+    assert model.generate("the", 20, seed=1) == "the" + "".join(s.text for s in steps) and len(steps) < 20
+    assert "".join(model.generate("the", 20, seed=1, stream=True)) == model.generate("the", 20, seed=1)
+
+
+def test_beams_end_with_a_token_that_ends_a_text():
+    model = with_specials()
+    greedy = [s.token for s in model.steps("the", 9, temperature=0)]
+    model.end_ids = (greedy[4],)
+    assert model.beam_search("the", 9, beams=1) == model.generate("the", 9, temperature=0)
+
+
+def test_a_prompt_begins_with_the_token_that_the_model_was_trained_with():
+    model = with_specials()
+    plain = model.ids("the").tolist()
+    model.begin_id = model.tokenizer.special["<s>"]
+    assert model.ids("the").tolist() == [model.begin_id, *plain] and model.ids([1, 2]).tolist() == [1, 2]
+    assert model.ids("<s>the", special=True).tolist() == [model.begin_id, *plain]  # it isn't put there twice
+    assert model.begin_id not in model.ids("<s>the").tolist()[1:]  # spelled by a user, it is plain text
+    model.start_ids = (5, 6)
+    assert model.ids("").tolist() == [5, 6] and model.start_id == 6
+
+
+def test_markers_in_a_prompt_become_their_ids_where_asked_for():
+    model = with_specials()
+    marker = model.tokenizer.special["</s>"]
+    given = lambda **settings: next(iter(model.steps("a</s>b", 1, **settings))).given.tolist()
+    assert marker not in given() and given(special=True).count(marker) == 1
+    assert model.generate("a</s>b", 5, special=True, temperature=0) == "a</s>b" + "".join(
+        s.text for s in model.steps("a</s>b", 5, special=True, temperature=0))
+
+
+def test_what_begins_and_ends_a_text_is_saved(tmp_path):
+    import zoo
+
+    model = with_specials()
+    model.begin_id, model.end_ids, model.start_ids = 258, (259, 3), (258, 1)
+    model.save(tmp_path)
+    again = zoo.load(tmp_path)
+    assert (again.begin_id, again.end_ids, again.start_ids) == (258, (259, 3), (258, 1))
+
+
+# --- numbers that aren't
+
+
+def test_a_temperature_of_nearly_nothing_is_greedy():
+    model = transformer()
+    model.output = None
+    greedy = model.generate("the", 12, temperature=0)
+    for temperature in (1e-40, 1e-12, 1e-300, 5e-324):
+        assert model.generate("the", 12, temperature=temperature) == greedy
+    huge = np.array([3e38, -3e38, 0], np.float32)
+    assert Sampling(temperature=1e-40).choices(huge, softmax(huge)).tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+@EVERY
+def test_logits_that_are_not_finite_are_an_error_that_says_so(name, wrong):
+    model = MODELS[name]()
+    parameters = model.named_parameters()
+    for p in (parameters.get("output.weight"), parameters["embedding.weight"]):
+        if p is not None:
+            p.data[...] = wrong
+    with pytest.raises(FloatingPointError, match=r"logits: \d+ of \d+ aren't finite"), np.errstate(all="ignore"):
+        model.generate("the", 3)
+    with pytest.raises(FloatingPointError), np.errstate(all="ignore"):
+        model.generate("the", 3, temperature=0)
+
+
+def test_a_token_that_cannot_be_has_probability_zero():
+    assert softmax(np.array([0.0, -np.inf, 0.0])).tolist() == [0.5, 0, 0.5]
+
+
+@pytest.mark.parametrize("stop", ["", 1, b"x", ["a", ""], [1], ("a", None), {"a": 1}])
+def test_a_stop_that_is_no_text_is_named(stop):
+    for call in (transformer().generate, transformer().beam_search):
+        with pytest.raises(ValueError, match="^stop: "):
+            call("the", 3, stop=stop)
+
+
+def test_padding_counts_for_nothing_in_the_log_likelihood(rng):
+    """A padded batch against its rows one by one."""
+    for make in (transformer, recurrent):
+        model = make()
+        rows = [rng.integers(0, model.config.symbols, n + 1) for n in (3, 9, 5)]
+        inputs, targets = np.zeros((3, 9), int), np.full((3, 9), -1)
+        for i, row in enumerate(rows):
+            inputs[i, : len(row) - 1], targets[i, : len(row) - 1] = row[:-1], row[1:]
+        total, count = model.log_likelihood([(inputs, targets)])
+        alone = [model.log_likelihood([(row[None, :-1], row[None, 1:])]) for row in rows]
+        assert count == sum(n for _, n in alone) == 17
+        assert math.isclose(total, sum(p for p, _ in alone), rel_tol=1e-5)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import unicodedata
 from collections import Counter
 from itertools import pairwise
@@ -13,14 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.language import tokenizer
-from zoo.language.patterns import GPT2_PATTERN, compile_pattern, split
-from zoo.language.tokenizer import BytePairTokenizer, CharTokenizer
+from zoo.language.patterns import GPT2_PATTERN, KNOWN, compile_pattern, split
+from zoo.language.tokenizer import AddedToken, BytePairTokenizer, CharTokenizer
 from zoo.storage import WrongFile
 
 quick = settings(max_examples=60, deadline=None)
-REFERENCE = Path(__file__).parents[2] / "shared" / "data"
-LLAMA3_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
-needs_reference = pytest.mark.skipif(not (REFERENCE / "bpe").exists(), reason="GPT-2's vocabulary is not at hand")
+REFERENCE = Path(__file__).parent / "references" / "gpt2_tokens"
+WHOLE = Path(__file__).parents[2] / "shared" / "data"
 CORPUS = "the cat sat on the mat; don't the cats' 12 hats sit there? naïve café, 日本語の 日本語  \n\n the the  end" * 3
 SMALL = BytePairTokenizer.train(CORPUS, 300, special=["<|endoftext|>"])
 any_text = st.text(st.characters(exclude_categories=["Cs"])) | st.text("the cas'dl 12é\n\t\u00a0日", max_size=60)
@@ -28,7 +28,7 @@ any_text = st.text(st.characters(exclude_categories=["Cs"])) | st.text("the cas'
 
 @pytest.fixture(scope="module")
 def gpt2():
-    return BytePairTokenizer.read(REFERENCE / "bpe")
+    return BytePairTokenizer.read(REFERENCE)
 
 
 # ------------------------------------------------------------------------------------------------ nothing is lost
@@ -114,11 +114,6 @@ def test_pieces_are_those_of_the_pattern(text):
     assert split(text, [compile_pattern(GPT2_PATTERN)]) == [m.group() for m in categories_pattern(text).finditer(text)]
 
 
-def test_llama3_pattern_cuts_as_its_own_library_does():
-    pieces = split("I'LL\t'ſo pay 12345é\n\n x=1;\r\n  y", [compile_pattern(LLAMA3_PATTERN)])
-    assert pieces == ["I", "'LL", "\t", "'ſ", "o", " pay", " ", "123", "45", "é", "\n\n", " x", "=", "1", ";\r\n", " ", " y"]
-
-
 def slow_pairs(text, size):
     """The textbook: count all pairs afresh, merge the commonest, again."""
     words = [([bytes([b]) for b in piece.encode()], n) for piece, n in Counter(split(text, [compile_pattern(GPT2_PATTERN)])).items()]
@@ -172,27 +167,164 @@ def test_long_pieces_take_no_quadratic_time():
 
 # ------------------------------------------------------------------------------------------------ GPT-2, exactly
 
-@needs_reference
 def test_gpt2_ids_of_others_are_met(gpt2):
+    """81 texts as gpt-3-encoder, gpt-tokenizer and tiktoken cut them; the vocabulary is the part of GPT-2's that they can touch."""
     assert gpt2.size == 50257 and gpt2.special == {"<|endoftext|>": 50256}
-    for case in json.loads((REFERENCE / "bpe" / "gpt2_reference.json").read_text(encoding="utf-8")):
+    cases = json.loads((REFERENCE / "cases.json").read_text(encoding="utf-8"))
+    assert len(cases) == 81
+    for case in cases:
         assert gpt2.encode(case["text"]).tolist() == case["ids"] and gpt2.decode(case["ids"]) == case["text"]
 
 
-@needs_reference
-def test_gpt2_plans_are_met(gpt2):
-    plans = (REFERENCE / "bpe" / "TestPlans.txt").read_bytes().decode()
-    plans = re.findall(r"EncodingName: r50k_base\nSample: (.*?)\nEncoded: (\[.*?\])", plans, re.DOTALL)
-    assert len(plans) == 64
-    for sample, ids in plans:
-        assert gpt2.encode(sample).tolist() == json.loads(ids) and gpt2.decode(json.loads(ids)) == sample
-
-
-@needs_reference
-def test_gpt2_counts_of_tiny_shakespeare_are_met(gpt2):
-    text = (REFERENCE / "text" / "tinyshakespeare.txt").read_text(encoding="utf-8")
+@pytest.mark.skipif(not (WHOLE / "bpe").exists(), reason="all of GPT-2's vocabulary and tiny Shakespeare aren't part of the repository")
+def test_gpt2_counts_of_tiny_shakespeare_are_met():
+    whole = BytePairTokenizer.read(WHOLE / "bpe")
+    text = (WHOLE / "text" / "tinyshakespeare.txt").read_text(encoding="utf-8")
     cut = int(0.9 * len(text))
-    assert (len(gpt2.encode(text[:cut])), len(gpt2.encode(text[cut:]))) == (301_966, 36_059)
+    assert (len(whole.encode(text[:cut])), len(whole.encode(text[cut:]))) == (301_966, 36_059)
+
+
+# ------------------------------------------------------------------------------------------------ patterns
+
+SPLITS = {  # as tokenizers 0.23 cuts them
+    "GPT-2": ("I'll say don'T 123\n\n  x's'd", ["I", "'ll", " say", " don", "'", "T", " 123", "\n\n ", " x", "'s", "'d"]),
+    "Llama 3": ("I'LL\t'\u017fo pay 12345\u00e9\n\n x=1;\r\n  y",
+                ["I", "'LL", "\t", "'\u017f", "o", " pay", " ", "123", "45", "\u00e9", "\n\n", " x", "=", "1", ";\r\n", " ", " y"]),
+    "Qwen2": ("we've 12 (a)\n\n  b", ["we", "'ve", " ", "1", "2", " (", "a", ")\n\n", " ", " b"]),
+    "GPT-4o": ("camelCase don't HTTPServer/ 1234", ["camel", "Case", " don't", " HTTPServer", "/", " ", "123", "4"]),
+}
+
+
+@pytest.mark.parametrize("pattern", KNOWN, ids=KNOWN.values())
+def test_known_patterns_cut_as_their_own_library_does(pattern):
+    text, pieces = SPLITS[KNOWN[pattern]]
+    assert split(text, [compile_pattern(pattern)]) == pieces
+
+
+@pytest.mark.parametrize("contraction", ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"])
+def test_gpt2_cuts_off_every_contraction(contraction):
+    assert split("xy" + contraction + "z", [compile_pattern(GPT2_PATTERN)]) == ["xy", contraction, "z"]
+
+
+@pytest.mark.parametrize("pattern", [*KNOWN, r"\p{N}", r"[A-Za-z]+|[^A-Za-z]+", r"[0-9]{3}", r"[.!?]+", r"\t", r" ?\p{Lu}\p{Ll}+"])
+@settings(max_examples=30, deadline=None)
+@given(text=any_text | st.text(" \t\n'st\u017f\x1c\x85\u2003\u3000\u00bd\u0663\u4e00a1!_.\u0301\u2026\u00e9AZ09", max_size=40))
+def test_patterns_cut_as_tokenizers_does(pattern, text):
+    tokenizers = pytest.importorskip("tokenizers")
+    if any(unicodedata.category(c) == "Cn" for c in text):
+        return  # letters of a later Unicode
+    theirs = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated").pre_tokenize_str(text)
+    assert split(text, [compile_pattern(pattern)]) == [piece for piece, _ in theirs]
+
+
+def test_literals_of_a_pattern_mean_the_text_itself():
+    cut = lambda pattern, text: split(text, [compile_pattern(pattern)])
+    assert cut("[A-Za-z]+|[^A-Za-z]+", "a\u00e9b") == ["a", "\u00e9", "b"]
+    assert cut("[0-9]{3}", "123\u0661\u0662\u0663") == ["123", "\u0661\u0662\u0663"]
+    assert cut("[.!?]+", "a\u2026!") == ["a\u2026", "!"] and cut(r"\t", "a\u3000\tb") == ["a\u3000", "\t", "b"]
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", "a*a*b", r"\w+", r"\d+", r"\b", "a?a?a?aaa", "x{1000}", "", "|", "a|", "\u00e9+", "a+b", ".*",
+                                     r"\p{Xx}", "a+?", "[[:alpha:]]+", r"\1", "^a", "a$", "a?", "a{0,2}"])
+def test_patterns_that_may_hang_or_mean_something_else_are_refused(pattern):
+    with pytest.raises(ValueError, match=r"^pattern: .*expects that of GPT-2, Llama 3"):
+        compile_pattern(pattern)
+
+
+@pytest.mark.parametrize("pattern", KNOWN, ids=KNOWN.values())
+def test_no_text_makes_a_pattern_slow(pattern):
+    compiled = compile_pattern(pattern)
+    for base in (" ", "a", "A", "1", "'", "\n", " \n", "\u00e9", "!", "\u02b0", "'s"):
+        began = time.process_time()
+        split(base * (100_000 // len(base)) + "x", [compiled])
+        assert time.process_time() - began < 2, base
+
+
+# ------------------------------------------------------------------------------------------------ files of others
+
+def file_of(folder, **changes):
+    """SMALL as a tokenizer.json, with some fields of the file or of its model exchanged."""
+    SMALL.write(folder / "tokenizer.json")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    for name, value in changes.items():
+        (content if name in content else content["model"])[name] = value(content) if callable(value) else value
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    return folder
+
+
+def added(text, i, **flags):
+    return {"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True, **flags}
+
+
+def test_added_tokens_are_matched_as_they_say(tmp_path):
+    tokens = [added("<mask>", 300, lstrip=True), added("<think>", 301, special=False), added("<end>", 302, rstrip=True)]
+    t = BytePairTokenizer.read(file_of(tmp_path, added_tokens=tokens))
+    plain = SMALL.encode("x <mask>").tolist()
+    assert t.encode("x <mask>").tolist() == plain and t.encode("x  <mask>", special=True).tolist() == [ord("x"), 300]
+    assert t.encode("<think>x").tolist() == [301, ord("x")]  # no special one: always
+    assert t.encode("<end>  x", special=True).tolist() == [302, ord("x")] and t.decode([300, 301]) == "<mask><think>"
+    assert t.added["<mask>"] == AddedToken(300, lstrip=True) and t.special == {"<mask>": 300, "<end>": 302}
+
+
+def test_vocabulary_entries_that_no_merge_makes_are_bytes(tmp_path):
+    t = BytePairTokenizer.read(file_of(tmp_path, vocab=lambda c: {**c["model"]["vocab"], "\u0120qqq": 1200, "\u00c3\u012b": 1201, "<\u2581>": 1202}))
+    assert [t.decode([i]) for i in (1200, 1201, 1202)] == [" qqq", "\u00c9", "<\u2581>"]
+    assert t.encode(" qqq", special=True).tolist() == SMALL.encode(" qqq").tolist()
+
+
+def test_a_token_that_is_there_may_be_added_again(tmp_path):
+    the = SMALL.encode("the").tolist()
+    assert len(the) == 1
+    t = BytePairTokenizer.read(file_of(tmp_path, added_tokens=[added("the", the[0], special=False)]))
+    assert t.encode("the").tolist() == the and t.decode(the) == "the" and t.encode("bathe").tolist()[-1] == the[0]
+
+
+def test_bytes_that_utf8_never_has_may_be_missing():
+    tokens = {b: bytes([b]) for b in range(256) if b not in (0xC0, 0xC1, *range(0xF5, 256))}
+    t = BytePairTokenizer(tokens, [])
+    assert t.decode(t.encode("\u00e9 \U0010ffff")) == "\u00e9 \U0010ffff"
+    with pytest.raises(ValueError, match="byte 0xc0"):
+        t.encode_bytes(b"\xc0")
+
+
+def test_a_space_before_a_text_is_honoured(tmp_path):
+    level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    t = BytePairTokenizer.read(file_of(tmp_path, pre_tokenizer=level))
+    assert t.encode("the").tolist() == SMALL.encode(" the").tolist() == t.encode(" the").tolist() and t.encode("").tolist() == []
+    t.write(tmp_path / "again.json")
+    assert BytePairTokenizer.read(tmp_path / "again.json").encode("the").tolist() == t.encode("the").tolist()
+    assert tokenizer.from_dict(json.loads(json.dumps(t.to_dict()))).encode("the").tolist() == t.encode("the").tolist()
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False}))
+    assert BytePairTokenizer.read(tmp_path).encode("the").tolist() == SMALL.encode("the").tolist()
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"end_of_word_suffix": "</w>"}, "end_of_word_suffix"), ({"continuing_subword_prefix": "##"}, "continuing_subword_prefix"),
+    ({"unk_token": "<unk>"}, "unk_token"), ({"byte_fallback": True}, "byte_fallback"), ({"normalizer": {"type": "NFC"}}, "normalizer"),
+    ({"added_tokens": [added("<a>", 300, single_word=True)]}, "single word"), ({"added_tokens": [{"content": "x"}]}, "added token"),
+    ({"added_tokens": [added("", 300)]}, "added token"), ({"added_tokens": [added("x", 1.5)]}, "added token"), ({"pre_tokenizer": "x"}, "cuts text by"),
+    ({"pre_tokenizer": [1]}, "cuts text by"), ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": None}}, "cuts text by"),
+    ({"pre_tokenizer": {"type": "Split", "pattern": None, "behavior": "Isolated"}}, "cuts text by"), ({"merges": None}, "list of merges"),
+    ({"vocab": None}, "vocabulary"), ({"vocab": {"a": -1}}, "not an id"), ({"vocab": {"a": 10**15}}, "not an id"), ({"vocab": {"a": 1.5}}, "not an id"),
+    ({"merges": [["a"]]}, "not a byte-level BPE vocabulary"), ({"model": []}, "type None"),
+    ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated"},
+                                                            {"type": "ByteLevel", "use_regex": False}]}}, "may take too long")])
+def test_what_a_file_asks_for_is_honoured_or_refused_by_name(changes, words, tmp_path):
+    with pytest.raises(WrongFile, match=words) as error:
+        BytePairTokenizer.read(file_of(tmp_path, **changes))
+    assert "tokenizer.json: " in str(error.value) and "\n" not in str(error.value) and len(str(error.value).partition(": ")[2]) <= 200
+
+
+@quick
+@given(text=st.text("the cat<mask>|end \u00e9\n", max_size=40), seed=st.integers(0, 30))
+def test_files_are_read_as_tokenizers_reads_them(text, seed, tmp_path_factory):
+    tokenizers = pytest.importorskip("tokenizers")
+    rng = np.random.default_rng(seed)
+    flags = lambda: {name: bool(rng.random() < 0.4) for name in ("lstrip", "rstrip", "normalized", "special")}
+    tokens = [added(name, 300 + i, **flags()) for i, name in enumerate(("<mask>", "<end>", "at<"))]
+    folder = file_of(tmp_path_factory.mktemp("t"), added_tokens=tokens)
+    theirs = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert BytePairTokenizer.read(folder).encode(text, special=True).tolist() == theirs.encode(text, add_special_tokens=False).ids
 
 
 # ------------------------------------------------------------------------------------------------ errors, in one line
