@@ -187,3 +187,48 @@ def test_text_settles_what_onsets_leave_open(pitch, onset):
     """A new pitch is struck even where the data forgot to say so; no pitch is lost."""
     back = music.from_text(music.to_text(Chorale(pitch, onset)))
     assert np.array_equal(back.pitch, pitch) and np.all(back.onset[onset & (pitch >= 0)])
+
+
+# ------------------------------------------------------------------------------------------------ as other readers read it
+
+def messages(path, notes, **settings):
+    mido = pytest.importorskip("mido")
+    music.write_midi(path, notes, **settings)
+    return mido.MidiFile(path)
+
+
+def test_voices_leave_the_drums_alone(tmp_path):
+    file = messages(tmp_path / "x.mid", [Note(voice, 60, 0, 4) for voice in range(15)])
+    channels = [m.channel for track in file.tracks for m in track if m.type == "note_on"]
+    assert len(set(channels)) == 15 and 9 not in channels and channels[:9] == list(range(9))
+    with pytest.raises(ValueError, match="there are 16 voices"):
+        music.write_midi(tmp_path / "y.mid", [Note(voice, 60, 0, 4) for voice in range(16)])
+
+
+def test_a_key_struck_while_it_sounds_ends_there(tmp_path):
+    track = messages(tmp_path / "x.mid", [Note(0, 60, 0, 8), Note(0, 60, 4, 8), Note(0, 60, 4, 2)]).tracks[1]
+    assert [(m.type, m.time) for m in track if not m.is_meta][1:] == [("note_on", 0), ("note_off", 480), ("note_on", 0), ("note_off", 960)]
+
+
+def test_key_and_time_signature_are_written(tmp_path):
+    track = messages(tmp_path / "x.mid", [Note(0, 60, 0, 1)], sharps=-2, time="3/4").tracks[0]
+    found = {m.type: m for m in track}
+    assert found["key_signature"].key == "Bb" and (found["time_signature"].numerator, found["time_signature"].denominator) == (3, 4)
+    for wrong in ({"time": "3/5"}, {"time": "x"}, {"sharps": 8}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            music.write_midi(tmp_path / "y.mid", [Note(0, 60, 0, 1)], **wrong)
+
+
+@pytest.mark.parametrize("note", [Note(0, 60, 0.5, 1), Note(0, 60.0, 0, 1), ("a",), Note(0, 60, 10**9, 1)])
+def test_notes_are_whole_numbers_within_bounds(note, tmp_path):
+    with pytest.raises(ValueError, match="^notes: "):
+        music.write_midi(tmp_path / "x.mid", [note])
+    narrow = Note(*np.array([0, 60, 100, 100], np.int8))
+    assert messages(tmp_path / "x.mid", [narrow]).length == pytest.approx(200 * 60 / 80 / 4)
+
+
+@pytest.mark.parametrize("pitch", [60.7, "60", True, None, 10**400])
+def test_pitches_of_a_jsb_file_are_whole_numbers(pitch, tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps({"train": [[[pitch]]], "valid": [], "test": []}))
+    with pytest.raises(WrongFile, match=r"x\.json: train "):
+        music.load_jsb(tmp_path / "x.json")

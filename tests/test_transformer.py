@@ -316,7 +316,7 @@ def test_bfloat16_is_read(folder, rng):
                                    {"num_key_value_heads": 3}, {"vocab_size": "many"}, {"rms_norm_eps": None},
                                    {"rope_parameters": {"type": "linear", "factor": 2.0, "rope_theta": 10000.0}}, {"rope_parameters": [1]},
                                    {"rope_parameters": {"rope_type": "default", "factor": 2.0}}, {"rope_theta": 0, "rope_parameters": None},
-                                   {"rope_theta": math.inf, "rope_parameters": None}, {"rope_parameters": {"rope_theta": 0}},
+                                   {"rope_theta": math.inf, "rope_parameters": None},
                                    {"rms_norm_eps": -1e-5}, {"rms_norm_eps": math.nan}, {"model_type": ["gpt2"]}, {"attention_bias": "yes"},
                                    {"eos_token_id": 1.5}, {"bos_token_id": True}, {"partial_rotary_factor": 0.5}])
 def test_a_field_that_cannot_be_honoured_is_named(folder, field):

@@ -1,0 +1,80 @@
+"""Hostile and damaged files: one line that names the file, in bounded time and memory; `python tests/fuzz_files.py` runs many more."""
+
+import json
+import os
+import sys
+import time
+
+import pytest
+from fuzz_files import run
+
+import zoo
+from zoo.storage import WrongFile, read_tensors
+from zoo.vae import VAE
+
+
+def test_broken_files_load_or_end_in_one_line(request, tmp_path):
+    seed = int(request.config.option.hypothesis_seed)
+    faults = run(140, seed, tmp_path)
+    assert {fault: n for fault, n in faults.items() if fault[0] != "npz"} == {}, f"python tests/fuzz_files.py --files 140 --seed {seed}"
+
+
+@pytest.fixture
+def model(tmp_path):
+    VAE.new(image=(4, 4), hidden=(6,), latent=(2,), seed=0).save(tmp_path / "vae")
+    return tmp_path / "vae"
+
+
+@pytest.mark.parametrize("fields", [{"hidden": [2_000_000]}, {"hidden": [10**12]}, {"latent": [10**18]}, {"image": [10**6, 10**6]}, {"hidden": [1] * 10**5},
+                                    {"hidden": [1e400]}, {"classes": 10**9}])
+def test_a_card_cannot_ask_for_more_than_its_weights_hold(model, fields):
+    card = json.loads((model / "card.json").read_text())
+    card["configuration"] |= fields
+    (model / "card.json").write_text(json.dumps(card).replace("Infinity", "1e400"))
+    began = time.process_time()
+    with pytest.raises(WrongFile) as error:
+        zoo.load(model)
+    assert time.process_time() - began < 2 and str(model) in str(error.value) and len(str(error.value).partition(": ")[2]) <= 200
+
+
+@pytest.mark.parametrize("tensor", [
+    {"dtype": "F32", "shape": [1e400], "data_offsets": [0, 16]}, {"dtype": [], "shape": [4], "data_offsets": [0, 16]},
+    {"dtype": "F32", "shape": [4], "data_offsets": [0]}, {"dtype": "F32", "shape": [4], "data_offsets": [0, 4, 8]},
+    {"dtype": "F32", "shape": [1.9], "data_offsets": [0, 16]}, {"dtype": "F32", "shape": ["4"], "data_offsets": [0, 16]},
+    {"dtype": "F32", "shape": [True], "data_offsets": [0, 16]}, {"dtype": "F32", "shape": {"4": 2}, "data_offsets": [0, 16]},
+    {"dtype": "F32", "shape": [4], "data_offsets": [0.0, 16.0]}, {"dtype": "F32", "shape": [4], "data_offsets": ["0", "16"]},
+    {"dtype": "F32", "shape": [10**18] * 40_000, "data_offsets": [0, 16]}, {"dtype": "F32", "shape": [10**4000] * 30, "data_offsets": [0, 16]}])
+def test_a_header_is_checked_number_by_number(tensor, tmp_path):
+    header = json.dumps({"w": tensor}).replace("Infinity", "1e400").encode()
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    began = time.process_time()
+    with pytest.raises(WrongFile, match=r"x\.safetensors: has a damaged safetensors header") as error:
+        read_tensors(tmp_path / "x.safetensors")
+    assert time.process_time() - began < 1 and len(str(error.value).partition(": ")[2]) <= 200
+
+
+def test_a_name_that_occurs_twice_is_refused(tmp_path):
+    entry = '"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}'
+    header = f"{{{entry}, {entry}}}".encode()
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(WrongFile, match="occurs twice"):
+        read_tensors(tmp_path / "x.safetensors")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="devices and pipes of POSIX")
+@pytest.mark.parametrize("name", ["card.json", "model.safetensors"])
+def test_devices_and_pipes_are_refused(model, name):
+    (model / name).unlink()
+    (model / name).symlink_to("/dev/zero")
+    with pytest.raises(WrongFile, match=f"{name}: is a device"):
+        zoo.load(model)
+    (model / name).unlink()
+    os.mkfifo(model / name)
+    with pytest.raises(WrongFile, match=f"{name}: is a device, a pipe"):
+        zoo.load(model)
+
+
+def test_a_file_full_of_values_is_refused_before_it_is_read(model):
+    (model / "card.json").write_text('{"a": [' + "[]," * 6_000_000 + "1]}")
+    with pytest.raises(WrongFile, match=r"card\.json: holds more than"):
+        zoo.load(model)
