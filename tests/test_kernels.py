@@ -112,11 +112,53 @@ def test_attention_over_several_blocks_is_its_definition(queries, more, causal, 
     assert_as_defined(lambda q, k, v: ops.scaled_dot_product_attention(q, k, v, masks[kind], is_causal=causal), q, k, v)
 
 
-def test_a_query_that_may_look_nowhere_is_nan_as_defined(rng):
-    q, k, v = (normal(rng, 3, 4) for _ in range(3))
-    mask = np.array([[True] * 3, [False] * 3, [True, False, False]])
-    y = ops.scaled_dot_product_attention(q, k, v, mask)
-    assert np.array_equal(np.isnan(y), [[False] * 4, [True] * 4, [False] * 4])
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("as_numbers", [True, False])
+@pytest.mark.parametrize("keys", [3, 700])
+def test_a_query_that_may_look_nowhere_gets_0_and_sends_no_gradient(keys, as_numbers, kernels, rng):
+    """As torch.nn.functional.scaled_dot_product_attention and ONNX's Attention have it; a mask must not make every weight NaN."""
+    q, k, v = normal(rng, 2, 4, 5), normal(rng, 2, keys, 5), normal(rng, 2, keys, 6)
+    mask = rng.random((4, keys)) < 0.5
+    mask[1] = False
+    mask[2, :-1] = False  # one key is left, in the last block
+    mask[[0, 2], -1] = True
+    given_mask = np.where(mask, 0, -np.inf).astype(np.float32) if as_numbers else mask
+    with use_kernels(kernels):
+        y, dq, dk, dv = run(lambda q, k, v: ops.scaled_dot_product_attention(q, k, v, given_mask), q, k, v)
+        rest, *gradients = run(lambda q, k, v: ops.scaled_dot_product_attention(q, k, v, given_mask[[0, 2, 3]]), q[:, [0, 2, 3]], k, v)
+    assert not y[:, 1].any() and not dq[:, 1].any()
+    np.testing.assert_allclose(y[:, [0, 2, 3]], rest, atol=1e-6)
+    assert all(np.isfinite(a).all() for a in (dq, dk, dv, *gradients))
+    np.testing.assert_allclose(y[:, 2], v[:, -1], atol=1e-6)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("kind", ["bool", "numbers", "causal"])
+def test_a_nan_in_a_key_that_is_hidden_reaches_no_value(kind, kernels, rng):
+    q, k, v = normal(rng, 3, 5), normal(rng, 4, 5), normal(rng, 4, 6)
+    mask = np.array([[True, True, False, False]] * 3)
+    given_mask = {"bool": mask, "numbers": np.where(mask, 0, -np.inf).astype(np.float32), "causal": None}[kind]
+    with use_kernels(kernels):
+        if kind == "causal":  # the last key is hidden from all queries but the last
+            k[3] = np.nan
+            y = ops.scaled_dot_product_attention(q, k, v, is_causal=True)
+            assert np.isfinite(y[:2]).all() and np.isnan(y[2]).all()
+        else:
+            expected = ops.scaled_dot_product_attention(q, k, v, given_mask)
+            k[2:] = np.nan
+            assert np.array_equal(ops.scaled_dot_product_attention(q, k, v, given_mask), expected)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("approximate", ["tanh", "none"])
+def test_the_derivative_of_gelu_is_0_or_1_far_from_0(approximate, kernels):
+    """Where x^3 or x^2 isn't a float32 any more as well."""
+    x = np.array([-3e38, -1e20, -1e19, -1e10, -100, -20, 20, 100, 1e10, 1e19, 1e20, 3e38], np.float32)
+    with use_kernels(kernels):
+        y, dx = run(lambda x: ops.gelu(x, approximate=approximate), x)
+    expected = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32) * (x > 0)
+    np.testing.assert_allclose(y, np.maximum(x, 0), rtol=1e-6)
+    np.testing.assert_allclose(dx, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("operation", ["scaled_dot_product_attention", "matmul", "linear"])

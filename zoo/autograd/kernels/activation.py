@@ -85,7 +85,8 @@ def activate(code, y_address, derivative_address, n, alpha):
             # 1 + tanh(u) = 2 sigmoid(2 u)
             s = f32(1) / (f32(1) + expf(v * (f32(-1.5957691216) + f32(-0.0713548163) * q)))
             y[j] = v * s
-            derivative[j] = s + v * s * (f32(1) - s) * (f32(1.5957691216) + f32(0.2140644488) * q)
+            slope = v * s * (f32(1) - s) * (f32(1.5957691216) + f32(0.2140644488) * q)
+            derivative[j] = s if q > f32(1e4) else s + slope  # 0 or 1 there, and q may have overflowed
     elif code == 6:
         for j in range(y.size):
             v = y[j]

@@ -69,7 +69,7 @@ def block_of_scores(scores, q, k, mask, first, last, start, stop, sizes):
         if mask.start:
             added = span(at(mask.start, (first + i) * mask.pitch), start, stop)
             for j in range(columns):
-                s[j] += added[j]
+                s[j] = MINUS_INFINITY if added[j] == MINUS_INFINITY else s[j] + added[j]  # a key that is masked may be NaN
         for j in range(max(0, first + i + sizes.shift + 1 - start), columns):
             s[j] = MINUS_INFINITY
 
@@ -99,7 +99,7 @@ def attend(q, k, v, mask, y, row_max, row_sum, first, last, sizes):
         beta = f32(0) if start == 0 else f32(1)
         multiply(f32(1), Matrix(address(scores), columns, False), rows_from(v, start), beta, rows_from(y, first), rows, features, columns)
     for i in range(rows):
-        scale_row(matrix_row(y, first + i, features), f32(1) / row_sum[i])
+        scale_row(matrix_row(y, first + i, features), f32(0) if row_sum[i] == f32(0) else f32(1) / row_sum[i])  # 0: no key to look at
 
 
 @task
@@ -130,7 +130,8 @@ def weights_backward(scores, dweights, row_max, row_sum, row_dot, rows, columns,
     """scores become the weights P; dweights, which hold dP, become scale dS = scale P (dP - D)."""
     for i in range(rows):
         s, d = scores[i * columns:(i + 1) * columns], dweights[i * columns:(i + 1) * columns]
-        m, share, dot = row_max[i], f32(1) / row_sum[i], row_dot[i]
+        nothing, dot = row_sum[i] == f32(0), row_dot[i]
+        m, share = f32(0) if nothing else row_max[i], f32(0) if nothing else f32(1) / row_sum[i]
         for j in range(columns):
             p = expf(s[j] - m) * share
             s[j] = p

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..operation import fused, primitive
-from .arithmetic import detach, exp, log, max, reduced_axes, sum
+from .arithmetic import detach, exp, log, max, maximum, minimum, reduced_axes, sum
 
 
 @primitive
@@ -83,7 +83,8 @@ def silu(x):
 def gelu(x, *, approximate="none"):
     """y = x P(Z <= x), Z standard normal (Hendrycks & Gimpel 2016); approximate="tanh" is the form that GPT-2 uses"""
     if approximate == "tanh":
-        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
+        z = minimum(maximum(x, -8), 8)  # where tanh is 1 or -1 anyway: x^3 must not overflow
+        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * (z * z * z))))
     return 0.5 * x * (1 + erf(x / math.sqrt(2)))
 
 

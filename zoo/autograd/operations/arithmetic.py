@@ -330,3 +330,8 @@ logsumexp.check(_check_reduction("logsumexp"))
 def detach(x):
     """x without its memory; arrays as they are."""
     return x.detach() if isinstance(x, Tensor) else x
+
+
+def values_of(x) -> np.ndarray:
+    """The array of a tensor, or the array itself."""
+    return x.data if isinstance(x, Tensor) else np.asarray(x)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..operation import fused
 from .activation import softmax
-from .arithmetic import where
+from .arithmetic import values_of, where
 from .linear import matmul
 from .shaping import swapaxes
 
@@ -23,13 +23,22 @@ def scaled_dot_product_attention(query, key, value, mask=None, *, is_causal=Fals
     query (..., queries, width), key (..., keys, width), value (..., keys, features)
     mask: bool, True where a query may look, or numbers that are added to the scores; broadcast to (..., queries, keys)
     is_causal: query i looks at keys 0 .. i + keys - queries only: with a cache, the last query looks at every key
+    A query that may look at no key at all gets 0, and sends no gradient to anything.
     """
     scores = matmul(query, swapaxes(key)) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
     if is_causal:
         scores = where(causal_mask(query.shape[-2], key.shape[-2]), scores, -np.inf)
     if mask is not None:
-        scores = where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
-    return matmul(softmax(scores), value)
+        scores = where(mask, scores, -np.inf) if mask.dtype == bool else where(mask == -np.inf, -np.inf, scores + mask)
+    return matmul(softmax_or_zeros(scores), value)
+
+
+def softmax_or_zeros(scores):
+    """softmax over the last axis; a row that is -inf throughout, for a query that may look at nothing, becomes 0, and so does its gradient."""
+    nothing = np.all(values_of(scores) == -np.inf, axis=-1, keepdims=True)
+    if not nothing.any():
+        return softmax(scores)
+    return where(nothing, 0.0, softmax(where(nothing, 0.0, scores)))
 
 
 def causal_mask(queries: int, keys: int) -> np.ndarray:
