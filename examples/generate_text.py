@@ -33,5 +33,5 @@ for step in model.steps(options.prompt, 12, seed=options.seed, temperature=optio
     print(f"{step.text!r:7} {step.choices[step.token]:11.2f}   {others}")
 assert step.replay().equals(step)  # a record holds its own draw: it can be computed again, alone
 
-# 3. The likeliest text rather than a drawn one
+# 3. The most likely text instead of a sampled one
 print("\nfour beams:", repr(model.beam_search(options.prompt, 40, beams=4)))

@@ -21,7 +21,7 @@ SYMBOLS, WINDOW, STEPS, BATCH = 256, 64, 1000, 64
 
 
 def repeats(step, rng):
-    """Inputs and targets, (batch, window) each; what can't be foretold, the first time that it comes, isn't asked for."""
+    """Inputs and targets, (batch, window) each; what can't be predicted, a token's first occurrence, isn't asked for."""
     ids, targets = [], []
     for period in rng.integers(8, WINDOW // 2 + 1, size=8):
         found = repeated(BATCH // 8, period, SYMBOLS, rng, time=WINDOW + 1)

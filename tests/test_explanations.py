@@ -197,7 +197,7 @@ def test_scores_of_heads_made_by_hand():
         np.testing.assert_allclose(explain.induction_scores(model), [[0, 1, 0]])
 
 
-def test_accuracy_counts_what_can_be_foretold(monkeypatch):
+def test_accuracy_counts_what_can_be_predicted(monkeypatch):
     model = Transformer.new(symbols=11, window=8, layers=1, heads=1, width=8).eval()
 
     def copies(ids):  # the logits of a model that knows what stood three back: what followed the token last time

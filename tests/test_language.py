@@ -109,7 +109,7 @@ def test_a_replay_leaves_later_steps_as_they_were(name):
     for step in model.steps("the", 20, seed=1):
         step.replay()
         disturbed.append(step)
-    for a, b in zip(disturbed, other.steps("the", 20, seed=1), strict=True):  # two models lie elsewhere in memory: equal to the bit
+    for a, b in zip(disturbed, other.steps("the", 20, seed=1), strict=True):  # two models lie elsewhere in memory: equal bit for bit
         assert a.equals(b)
 
 

@@ -117,7 +117,7 @@ def make_parser() -> Parser:
                                description="The answer is written as it is computed; /why explains it, /help lists what else there is. "
                                            "`zoo get smollm2` fetches a model to talk to.")
     chat.add_argument("model", help="a fetched model, or a GGUF file")
-    chat.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token each time (default: 0)")
+    chat.add_argument("--temperature", type=float, default=0.0, help="0 always takes the most likely token (default: 0)")
     chat.add_argument("--seed", type=int, default=0, help="of the random draws (default: 0)")
     chat.add_argument("-n", "--n", type=int, default=256, help="the most tokens of an answer (default: 256)")
 

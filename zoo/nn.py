@@ -254,7 +254,7 @@ class QuantisedLinear(Module):
 
     @property
     def weight(self) -> Tensor:
-        """What the blocks stand for, computed anew: (inputs, outputs) float32."""
+        """What the blocks stand for, computed at every call: (inputs, outputs) float32."""
         return Tensor(ops.dequantise(self.blocks, kind=self.quantisation, outputs=self.outputs).T)
 
     def __call__(self, x):
@@ -272,7 +272,7 @@ class QuantisedEmbedding(Module):
 
     @property
     def weight(self) -> Tensor:
-        """What the blocks stand for, computed anew: (symbols, width) float32."""
+        """What the blocks stand for, computed at every call: (symbols, width) float32."""
         return Tensor(ops.dequantise(self.blocks, kind=self.quantisation, outputs=self.symbols))
 
     def __call__(self, ids):

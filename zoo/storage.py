@@ -166,7 +166,7 @@ def _is_stream(path: PathLike) -> bool:
 
 def _write_to_stream(path: PathLike, content: Content) -> None:
     named = _DESCRIPTOR.fullmatch(os.fspath(path))
-    if named:  # not opened anew: that would begin at the start of a file that the shell has opened
+    if named:  # not opened again: that would begin at the start of a file that the shell has opened
         number = ("stdin", "stdout", "stderr").index(named[1]) if named[1] else int(named[2] or named[3])
         for text in (sys.stdout, sys.stderr):
             if text is not None:

@@ -1,7 +1,7 @@
 """Variational autoencoders (Kingma & Welling 2014) of one Gaussian layer or several, and the importance-weighted bound (Burda et al. 2016).
 
     x  --q(z1|x)-->  z1  --q(z2|z1)-->  z2            the encoder: one Gaussian after the other
-    x  <--p(x|z1)--  z1  <--p(z1|z2)--  z2 ~ N(0, 1)  the decoder: the way back
+    x  <--p(x|z1)--  z1  <--p(z1|z2)--  z2 ~ N(0, 1)  the decoder
 
 Why the bound is a bound.  With z from q and the weight w = p(x, z) / q(z|x) = p(x|z1) p(z1|z2) p(z2) / (q(z1|x) q(z2|z1)), E w = p(x).  The
 logarithm is concave, so it is at most the logarithm of the mean (Jensen):

@@ -43,7 +43,7 @@ class TextStep(Step):
     logits: np.ndarray  # (symbols,)
     probabilities: np.ndarray  # (symbols,) softmax(logits)
     choices: np.ndarray  # (symbols,) the probabilities to draw from: after temperature, top_k, top_p and min_p
-    draw: float | None  # uniform in [0, 1); None where the likeliest token was taken
+    draw: float | None  # uniform in [0, 1); None where the most likely token was taken
     token: int
     text: str  # what the token completes: "" in the middle of a character of several tokens
     log_probability: float  # ln probabilities[token]
@@ -51,7 +51,7 @@ class TextStep(Step):
 
 @dataclasses.dataclass
 class BeamStep(Step):
-    """The likeliest beginnings of a text so far, best first."""
+    """The most likely beginnings of a text so far, best first."""
 
     position: int  # of the last token
     tokens: np.ndarray  # (beams, n) ids after the prompt; a beam that has ended is filled up with -1
@@ -280,17 +280,17 @@ class LanguageModel(Model):
         pieces = (step.text for step in chat.reply(self, messages, n_tokens, temperature=temperature, seed=seed, **settings))
         return pieces if stream else "".join(pieces)
 
-    # --- the likeliest text
+    # --- the most likely text
 
     def beam_search(self, prompt: Prompt = "", n_tokens: int = 50, *, beams: int = 4, stop: str | Sequence[str] | None = None,
                     special: bool = False) -> str:
-        """The prompt and the likeliest continuation that a search with so many beams finds; one beam is greedy."""
+        """The prompt and the most likely continuation that a beam search finds; one beam is greedy."""
         return self._prompt_text(prompt) + last(self.beam_steps(prompt, n_tokens, beams=beams, stop=stop, special=special)).texts[0]
 
     @stream(BeamStep)
     def beam_steps(self, prompt: Prompt = "", n_tokens: int = 50, *, beams: int = 4, stop: str | Sequence[str] | None = None,
                    special: bool = False) -> Iterator[BeamStep]:
-        """One record per token: the `beams` likeliest beginnings.
+        """One record per token: the `beams` most likely beginnings.
 
         A beam ends with one of the texts `stop`, which stays in it, or with a token of `end_ids`, which has no text.
         """
@@ -317,7 +317,7 @@ class LanguageModel(Model):
 
     @replayable
     def _beam_step(self, live: tuple[Beam, ...], position: int, beams: int, stops: list[str]) -> BeamStep:
-        candidates = []  # (score, parent, token): every beam with each of its likeliest tokens
+        candidates = []  # (score, parent, token): every beam with each of its most likely tokens
         for parent, beam in enumerate(live):
             if beam.ended:
                 candidates.append((beam.log_probability, parent, IGNORED))

@@ -12,9 +12,9 @@ import numpy as np
 class Sampling:
     """How logits become the probabilities that a token is drawn from; applied in this order, None leaves a filter out.
 
-    temperature: logits are divided by it (0 or more); 0 takes the likeliest token.
-    top_k: only the k likeliest.  top_p: only the likeliest that together reach p (Holtzman et al. 2020).
-    min_p: only those at least min_p times as likely as the likeliest (Nguyen et al. 2024).
+    temperature: logits are divided by it (0 or more); 0 takes the most likely token.
+    top_k: only the k most likely.  top_p: only the most likely whose probabilities add up to p (Holtzman et al. 2020).
+    min_p: only those at least min_p times as likely as the most likely one (Nguyen et al. 2024).
     """
 
     temperature: float = 1.0
@@ -25,7 +25,7 @@ class Sampling:
     def __post_init__(self):
         t, k, p, m = self.temperature, self.top_k, self.top_p, self.min_p
         if not (math.isfinite(t) and t >= 0):
-            raise ValueError(f"temperature is {t}; it is at least 0, and 0 takes the likeliest token")
+            raise ValueError(f"temperature is {t}; it is at least 0, and 0 takes the most likely token")
         if k is not None and (isinstance(k, bool) or int(k) != k or k < 1):
             raise ValueError(f"top_k is {k}; it is a whole number of at least 1, or None")
         if p is not None and not 0 < p <= 1:

@@ -30,7 +30,7 @@ def random_windows(ids: np.ndarray, batch_size: int, time: int, stride: int = 1)
 
 
 def consecutive_windows(ids: np.ndarray, batch_size: int, time: int) -> Batches:
-    """Each row of a batch reads its own part of the text, window after window: (inputs, targets, whether the rows begin anew).
+    """Each row of a batch reads its own part of the text, window after window: (inputs, targets, whether the rows start over).
 
     For a network with a state, which is carried from each window to the next.  Each epoch cuts the windows at another offset.
     """

@@ -1,6 +1,6 @@
 """Products of few rows with the same weight, again and again, as the steps of a recurrent layer need them; and the weight's gradient.
 
-BLAS would pack the weight anew at every step. Here it is packed once, in panels that the tiles of `tiles` read; for a row or two, as
+BLAS would pack the weight again at every step. Here it is packed once, in panels that the tiles of `tiles` read; for a row or two, as
 while text is written, not even once. The rows of both factors lie anywhere: tables hold their addresses. The weight's gradient comes
 after the last step, in large products over all steps.
 """

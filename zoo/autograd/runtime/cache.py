@@ -44,7 +44,7 @@ def cache_for(function, digest, options):
         def load_overload(self, *arguments):
             try:
                 machine_code = super().load_overload(*arguments)
-            except Exception:       # whatever unpickling raises for a file that was cut short: it is written anew
+            except Exception:       # whatever unpickling raises for a file that was cut short: it is written again
                 machine_code = None
                 with contextlib.suppress(OSError):
                     self.flush()

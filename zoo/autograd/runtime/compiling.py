@@ -117,7 +117,7 @@ class Kernel(Compiled):
 class Separate(Compiled):
     """A function that kernels call through its address.
 
-    Numba optimises a function anew in everything that links it, a parallel kernel four times. A large one is compiled alone, and
+    Numba optimises a function again in everything that links it, a parallel kernel four times. A large one is compiled alone, and
     kernels find it by name.
     """
 

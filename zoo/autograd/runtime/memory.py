@@ -9,7 +9,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # mallopt(3)
 
 
 def keep_freed_memory():
-    """Tell glibc to keep freed memory instead of returning it: without this, large arrays page-fault anew on every step."""
+    """Tell glibc to keep freed memory instead of returning it: without this, large arrays page-fault again at every step."""
     with contextlib.suppress(OSError, AttributeError, ValueError):
         if sys.platform == "linux" and os.confstr("CS_GNU_LIBC_VERSION"):
             mallopt = ctypes.CDLL(None).mallopt

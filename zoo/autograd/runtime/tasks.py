@@ -9,7 +9,7 @@
 
     double(x, y, x.size, 2.0)                               # arrays are handed over as their addresses
 
-Numba takes most of a second for the parallel loop around a kernel, and compiles the kernel anew for every mixture of argument types
+Numba takes most of a second for the parallel loop around a kernel, and compiles the kernel again for every mixture of argument types
 (a read-only array is another type). Here the loop is compiled once for all tasks, and a task once, alone.
 """
 
