@@ -181,8 +181,7 @@ def test_every_family_is_one_that_can_be_loaded():
     (["train", "vae", "--data", "digits8x8", "--lr", "nan"], "lr is nan"),
     (["train", "vae", "--data", "digits8x8", "--minutes", "-1"], "minutes is -1.0"),
     (["train", "vae", "--data", "digits8x8", "--image", "28,28"], "this model takes (n, 28, 28)"),
-    (["train", "vae", "--threads", "1000", "--data", "digits8x8"], "n must be an integer from 1 to"),
-    (["train", "vae", "--threads", "0", "--data", "digits8x8"], "n must be an integer from 1 to"),
+    (["train", "vae", "--threads", "1000", "--data", "digits8x8"], "'1000' isn't a number from 1 to"),
     (["train", "vae", "--seed", "-1", "--data", "digits8x8"], "--seed is -1; it is a whole number of at least 0"),
     (["train", "vae", "--from", "nowhere", "--data", "digits8x8"], "'nowhere' is neither a folder nor one of the models that ship"),
     (["sample", "nowhere"], "'nowhere' is neither a folder nor one of the models that ship"),
@@ -410,3 +409,16 @@ def test_blank_text_is_not_left_without_a_word(capsys):
 def test_steps_name_tokens_by_their_text(capsys):
     assert main(["sample", "transformer", "-n", "2", "--steps", "--prompt", "ROMEO:"]) == 0
     assert "'\\n' " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "1.5", "all", "100000"])
+@pytest.mark.parametrize("command", [["demo"], ["train", "vae"], ["sample", "vae"], ["inspect", "vae"], ["play"], ["evaluate", "vae"], ["warm-up"]])
+def test_every_command_refuses_a_number_of_threads_that_there_is_not(command, threads, capsys, tmp_path):
+    assert f"--threads: '{threads}' isn't a number from 1 to" in refused(capsys, tmp_path, *command, "--threads", threads)
+
+
+def test_a_wrong_number_of_threads_in_the_environment_is_one_line(tmp_path):
+    for variable in ("ZOO_THREADS", "NUMBA_NUM_THREADS"):
+        done = subprocess.run([sys.executable, "-m", "zoo", "sample", "vae"], env={**os.environ, variable: "0"}, cwd=tmp_path,
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and done.stderr == f"zoo: the environment variable {variable} is '0'; it is a number of threads, 1 or more\n"

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import scipy.special
 
+from zoo.autograd.kernels.convolution import conv2d_weight
 from zoo.autograd.runtime import (
     address,
+    contention,
     erff,
     expf,
     gemm,
     get_threads,
+    inner,
     kernel,
     kernels_enabled,
     logf,
@@ -22,9 +25,11 @@ from zoo.autograd.runtime import (
     matmul_transposed_a,
     matmul_transposed_b,
     prange,
+    quota,
     set_threads,
     sigmoidf,
     tanhf,
+    tasks,
     uniform,
     use_kernels,
 )
@@ -364,3 +369,135 @@ def test_the_environment_switches_kernels_off(tmp_path):
 def test_omp_num_threads_is_obeyed(tmp_path):
     code = "from zoo.autograd.runtime import get_threads; print(get_threads())"
     assert run(tmp_path, code, OMP_NUM_THREADS="1") == ("1", "")
+
+
+def test_zoo_threads_sets_the_number_and_nonsense_is_refused_by_name(tmp_path):
+    code = """
+from zoo.autograd import get_threads
+try:
+    print(get_threads())
+except ValueError as error:
+    print(error)
+"""
+    assert run(tmp_path, code, ZOO_THREADS="1")[0] == "1"
+    assert run(tmp_path, code, OMP_NUM_THREADS="0")[0] == run(tmp_path, code)[0]  # OpenMP ignores it too
+    for variable, value in (("ZOO_THREADS", "0"), ("ZOO_THREADS", "many"), ("ZOO_THREADS", "100000"), ("NUMBA_NUM_THREADS", "0")):
+        out, _ = run(tmp_path, code, **{variable: value})
+        assert out.count("\n") == 0 and f"the environment variable {variable} is " in out and value in out
+
+
+def test_the_environment_is_left_as_it_was(tmp_path):
+    code = """
+import os
+before = dict(os.environ)
+scaled(x)
+assert dict(os.environ) == before
+"""
+    run(tmp_path, code)
+    run(tmp_path, code, GOMP_SPINCOUNT="7")
+
+
+def test_without_a_home_kernels_compile_for_this_run_and_say_so(tmp_path):
+    """A container may run as a user that the system doesn't know, without HOME."""
+    code = """
+import pathlib
+def nobody_knows():
+    raise RuntimeError("Could not determine home directory.")
+pathlib.Path.home = nobody_knows
+scaled(x)
+print(x[0])
+"""
+    out, said = run(tmp_path, code, XDG_CACHE_HOME="")
+    assert out == "2.0"
+    assert said.count("cannot keep compiled kernels in the home folder (Could not determine home directory.)") == 1
+
+
+def test_a_function_that_closes_over_another_number_is_another_function():
+    def times(factor):
+        def scale(x):
+            return factor * x
+
+        return inner(scale)
+
+    assert times(2).digest() == times(2).digest() != times(3).digest()
+
+
+# --- on busy machines
+
+
+class Machine:
+    """A clock, and the counters of a process that is watched."""
+
+    def __init__(self):
+        self.now = self.seconds = self.switches = 0
+
+    def run(self, watch, ms, threads, switches_per_second):
+        """Work of so many milliseconds, with a launch each; the time that the watch had all threads work."""
+        parallel = 0
+        for _ in range(ms):
+            count = 1 if watch() else threads
+            parallel += count > 1
+            self.now += 1_000_000
+            self.seconds += count / 1000
+            self.switches += switches_per_second * count / 1000
+        return parallel
+
+    def watch(self):
+        return contention.Watch(lambda: self.now, lambda: (self.seconds, int(self.switches)))
+
+
+def test_on_an_idle_machine_all_threads_work():
+    machine = Machine()
+    assert machine.run(machine.watch(), ms=10_000, threads=2, switches_per_second=15) == 10_000
+
+
+def test_on_a_busy_machine_one_thread_works_and_all_are_tried_again_when_it_is_idle():
+    machine = Machine()
+    watch = machine.watch()
+    assert machine.run(watch, ms=10_000, threads=2, switches_per_second=250) < 300
+    assert machine.run(watch, ms=5_000, threads=2, switches_per_second=5) > 4_000
+
+
+def test_where_one_thread_is_undisturbed_and_two_are_not_trying_costs_little():
+    machine = Machine()
+    watch = machine.watch()
+    parallel = 0
+    for _ in range(10_000):
+        parallel += machine.run(watch, ms=1, threads=2, switches_per_second=0 if watch.is_crowded else 250)
+    assert parallel < 500
+
+
+@pytest.mark.skipif(not kernels_enabled(), reason="about kernels")
+def test_what_a_busy_machine_computes_is_the_same_bit_for_bit(monkeypatch, rng):
+    x, w, g = (rng.standard_normal(shape, np.float32) for shape in ((5, 12, 12, 16), (3, 3, 16, 16), (5, 12, 12, 16)))
+
+    def results():
+        return conv2d_weight(x, g, w.shape, (1, 1), (1, 1)), conv2d_weight(x[..., :3].copy(), g, (3, 3, 3, 16), (1, 1), (1, 1))
+
+    together = results()
+    monkeypatch.setattr(tasks, "is_crowded", lambda: True)
+    for a, b in zip(together, results()):
+        assert np.array_equal(a, b)
+
+
+def cgroup(tmp_path, lines, **files):
+    tmp_path.mkdir()
+    (tmp_path / "cgroup").write_text(lines)
+    for name, text in files.items():
+        path = tmp_path / "fs" / name.replace("__", "/").replace("cpu_", "cpu.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return quota.cores(tmp_path / "cgroup", tmp_path / "fs")
+
+
+def test_the_quota_of_a_container_is_read(tmp_path):
+    assert quota.cores(tmp_path / "nothing", tmp_path) == 0
+    assert cgroup(tmp_path / "1", "0::/a/b\n", a__cpu_max="150000 100000\n", a__b__cpu_max="max 100000\n") == 1  # a group above counts too
+    assert cgroup(tmp_path / "2", "0::/\n", cpu_max="400000 100000\n") == 4
+    assert cgroup(tmp_path / "3", "0::/a\n", a__cpu_max="20000 100000\n") == 1  # a fifth of a core is one thread
+    assert cgroup(tmp_path / "4", "0::/a\n", a__cpu_max="max 100000\n") == 0
+    v1 = "12:cpuset:/\n4:cpu,cpuacct:/docker/x\n"
+    assert cgroup(tmp_path / "5", v1, **{"cpu,cpuacct__docker__x__cpu_cfs_quota_us": "300000", "cpu,cpuacct__docker__x__cpu_cfs_period_us": "100000"}) == 3
+    assert cgroup(tmp_path / "6", v1, **{"cpu,cpuacct__docker__x__cpu_cfs_quota_us": "-1", "cpu,cpuacct__docker__x__cpu_cfs_period_us": "100000"}) == 0
+    # Inside a container its own group is mounted as the root, though the path is still that of the machine.
+    assert cgroup(tmp_path / "7", v1, **{"cpu,cpuacct__cpu_cfs_quota_us": "200000", "cpu,cpuacct__cpu_cfs_period_us": "100000"}) == 2

@@ -30,6 +30,22 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"zoo: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
+class Command(Parser):
+    """A command, with the option that every command takes."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings)
+        self.add_argument("--threads", type=_threads, metavar="N", help="how many threads compute (default: ZOO_THREADS, or one for each core)")
+
+
+def _threads(text: str) -> int:
+    from .autograd.runtime.threads import available_threads
+
+    if not text.isdecimal() or not 1 <= int(text) <= available_threads():
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a number from 1 to {available_threads()}, the cores that this process may use")
+    return int(text)
+
+
 class HelpOfTrain(argparse.Action):
     """`zoo train --help`; after a kind of model, `zoo train vae --help`, its presets and fields too."""
 
@@ -56,9 +72,8 @@ class Version(argparse.Action):
 def make_parser() -> Parser:
     parser = Parser(prog="zoo", description="Generative models in NumPy: train them, sample them, watch every step.")
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Command)
     seed: dict[str, Any] = {"type": int, "default": 0, "help": "seed of all random numbers: the same seed, the same result (default: %(default)s)"}
-    threads: dict[str, Any] = {"type": int, "help": "how many threads compute (default: one for each core)"}
     digit: dict[str, Any] = {"type": int, "help": "the class to generate, by a conditional model (default: each class in turn)"}
 
     demo = commands.add_parser("demo", help="a page of digits and text from the models that ship")
@@ -79,7 +94,6 @@ def make_parser() -> Parser:
     train.add_argument("--change-settings", action="store_true", help="with --resume: go on with other settings or data, and say so on the card")
     train.add_argument("--minutes", type=float, help="stop after this many minutes")
     train.add_argument("--checkpoint-every", type=float, metavar="SECONDS", help="seconds between checkpoints (default: 60)")
-    train.add_argument("--threads", **threads)
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     sample = commands.add_parser("sample", help="generate pictures, text or music",
@@ -149,10 +163,9 @@ def main(arguments: list[str] | None = None) -> int:
         options = _fields(rest)
         if options and known.command not in ("train", "sample", "inspect", "evaluate"):
             raise ValueError(f"{known.command} doesn't take --{next(iter(options))}")
-        if getattr(known, "threads", None) is not None:
-            from .autograd import set_threads
+        from .autograd import get_threads, set_threads
 
-            set_threads(known.threads)
+        set_threads(known.threads or get_threads())  # what the environment says is looked at now, not in the middle of the work
         run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "chat": _chat, "get": _get,
                "evaluate": _evaluate, "list": _list, "info": _info, "warm-up": _warm_up}
         run[known.command](known, options, arguments)

@@ -23,6 +23,7 @@ from ..autograd.kernels.activation import CODES, activate
 from ..autograd.kernels.quantised import multiply_groups, prepare_row
 from ..autograd.operations.quantised import BLOCK, BYTES, GROUP, quantised_embedding
 from ..autograd.runtime.compiling import inner, separate
+from ..autograd.runtime.contention import is_crowded
 from ..autograd.runtime.native import add_row_times_matrix, clear_floats, copy_floats, expf, row_times_narrow_matrix, row_times_rows
 from ..autograd.runtime.switch import kernels_enabled
 from ..autograd.runtime.tasks import FLOAT_BYTES, RUN_FLOATS, Address, address_of, at, floats, integer_row, part, row, row_address, task
@@ -217,7 +218,7 @@ class Decoder:
         self.words.fill(0)
         embedded = self._embedded(token)
         self.arguments[-3], self.arguments[-2], self.arguments[-1] = address_of(embedded), position, address_of(logits)
-        _decode.run(self.place, self.threads)
+        _decode.run(self.place, 1 if is_crowded() else self.threads)
         return logits
 
     def _embedded(self, token: int) -> np.ndarray:

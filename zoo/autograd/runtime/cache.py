@@ -68,15 +68,16 @@ def _folder(options):
     import numba
 
     versions = f"{sys.version} {numba.__version__} {llvmlite.__version__} {options}".encode()
-    home = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
-    root = pathlib.Path(home) if home else pathlib.Path.home() / ".cache"
-    folder = root / "numpy-zoo" / hashlib.sha256(versions).hexdigest()[:16]
+    chosen = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    root: pathlib.Path | str = "the home folder"
     try:
+        root = pathlib.Path(chosen) if chosen else pathlib.Path.home() / ".cache"
+        folder = root / "numpy-zoo" / hashlib.sha256(versions).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:        # RuntimeError: nobody says where the home folder is
         folder = pathlib.Path(tempfile.mkdtemp(prefix="numpy-zoo-"))
-        warn(f"cannot keep compiled kernels in {root} ({error.strerror}); they go to {folder} for this run")
+        warn(f"cannot keep compiled kernels in {root} ({getattr(error, 'strerror', None) or error}); they go to {folder} for this run")
     return folder
 
 

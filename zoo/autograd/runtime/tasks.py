@@ -26,6 +26,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from .compiling import Compiled, Separate, inner, kernel
+from .contention import is_crowded
 from .native import booleans, call_task, floats, integer_argument, integers, minus_in_order, prange, real_argument, reals  # noqa: F401
 from .threads import get_threads
 
@@ -144,6 +145,9 @@ class Task(Separate):
             self.build()
         if tasks == 1:
             self.on_this_thread(0, 1, arguments)  # type: ignore[misc]
+        elif is_crowded():
+            for t in range(tasks):
+                self.on_this_thread(t, tasks, arguments)  # type: ignore[misc]
         else:
             _run_tasks(self.address, tasks, arguments)
 

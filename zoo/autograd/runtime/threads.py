@@ -11,7 +11,11 @@ import sys
 import threading
 import typing
 
+from . import quota
 from .messages import warn
+
+WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}  # by these a user decides how OpenMP's threads wait
+SPINS = "2000"                      # looks of GNU's OpenMP at a word: 10 to 100 microseconds
 
 lock = threading.RLock()            # held while a kernel is compiled and while the pool starts
 one_at_a_time = None                # a lock where the pool can't be entered by two Python threads
@@ -23,7 +27,8 @@ _told_to_numba = threading.local()  # .count: how many threads Numba was told to
 # --- how many
 
 
-def _available_threads():
+def available_threads():
+    """The cores that this process may run on, or what Numba was told instead."""
     if "numba" in sys.modules:
         return _numba_config().NUMBA_NUM_THREADS
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -35,27 +40,45 @@ def _numba_config() -> typing.Any:      # its names are set while it runs
 
 
 def _number_in_environment(variable):
-    """The number that an environment variable gives; 0 where it gives none, or what isn't a number (Numba and OpenMP say so)."""
-    text = os.environ.get(variable, "").split(",")[0]
+    """The number that an environment variable gives; 0 where it gives none."""
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"the environment variable {variable} is {text!r}; it is a number of threads, 1 or more")
+    return int(text)
+
+
+def _openmp_threads():
+    """What OMP_NUM_THREADS says, the first of its numbers; 0 where it says nothing that OpenMP would take."""
+    text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(text) if text.isdecimal() else 0
 
 
 def _default_threads():
-    return min(_number_in_environment("OMP_NUM_THREADS") or _available_threads(), _available_threads())
+    """What ZOO_THREADS says; else one for each core, fewer where OpenMP is told so or a container may use less of them."""
+    available = available_threads()
+    asked_for = _number_in_environment("ZOO_THREADS")
+    if asked_for > available:
+        raise ValueError(f"the environment variable ZOO_THREADS is {asked_for}; this process may use {available} cores")
+    return asked_for or min(available, _openmp_threads() or available, quota.cores() or available)
 
 
-_count = _default_threads()
+_count = 0                          # 0: not known yet
 
 
 def get_threads():
     """How many threads a kernel runs on."""
+    global _count
+    if not _count:
+        _count = _default_threads()
     return _count
 
 
 def set_threads(n):
     """Let kernels run on n threads, 1 up to the number of cores."""
     global _count
-    available = _available_threads()
+    available = available_threads()
     if isinstance(n, bool) or not hasattr(n, "__index__") or not 1 <= n <= available:
         raise ValueError(f"set_threads: n must be an integer from 1 to {available} (this machine's cores), got {n!r}")
     _count = int(n)
@@ -63,11 +86,12 @@ def set_threads(n):
 
 def tell_numba():
     """Hand the number of threads to Numba, which keeps it for each Python thread."""
-    if getattr(_told_to_numba, "count", None) != _count:
+    count = get_threads()
+    if getattr(_told_to_numba, "count", None) != count:
         import numba
 
-        numba.set_num_threads(min(_count, _numba_config().NUMBA_NUM_THREADS))
-        _told_to_numba.count = _count
+        numba.set_num_threads(min(count, _numba_config().NUMBA_NUM_THREADS))
+        _told_to_numba.count = count
 
 
 # --- the pool
@@ -95,13 +119,29 @@ def _start_pool():
         layer_asked_for = config.THREADING_LAYER
         for layer in ("omp", "tbb", "workqueue") if layer_asked_for == "default" else (layer_asked_for, "workqueue"):
             config.THREADING_LAYER = layer
-            with contextlib.suppress(ValueError, ImportError):
+            with contextlib.suppress(ValueError, ImportError), _brief_waits():
                 parallel._launch_threads()
                 break
         config.THREADING_LAYER = layer_asked_for
     if numba.threading_layer() == "workqueue":
         one_at_a_time = lock
         warn("no OpenMP here: kernels run on Numba's own threads, which start more slowly (install libomp or libgomp)")
+
+
+@contextlib.contextmanager
+def _brief_waits():
+    """Threads that wait for work, or for each other, watch for some microseconds and then sleep, unless the user has said otherwise.
+
+    OpenMP's own default is to watch for milliseconds or more, which keeps a core from others.  Its libraries read the environment when they
+    are loaded.
+    """
+    ours = {} if WAITING & os.environ.keys() else {"GOMP_SPINCOUNT": SPINS, "KMP_BLOCKTIME": "1"}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
 
 
 def _hold_blas():

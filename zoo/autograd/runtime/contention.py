@@ -1,0 +1,65 @@
+"""Whether other processes want this machine's cores: while they do, a kernel's tasks run one after the other on the calling thread.
+
+Threads that share a loop are as slow as the last of them.  One that loses its core to another process comes back after milliseconds, a
+thousand times a short loop's work, and all others have waited for it: on a busy machine two threads took three to fifteen times as long as
+one.  The operating system counts how often it took a core from a thread that wasn't done (involuntary context switches).  Where it does so
+more often than about once in ten milliseconds of work, one thread is used for a while; if nobody has disturbed that one, all are tried again.
+
+Into how many tasks the work is cut doesn't change, and so neither does any result.
+"""
+
+from __future__ import annotations
+
+import time
+
+try:
+    import resource
+except ImportError:  # Windows counts no switches
+    resource = None  # type: ignore[assignment]
+
+LOOK_NS = 10_000_000  # from one look at the counters to the next while all threads work
+SHORTEST_REST_NS, LONGEST_REST_NS = 20_000_000, 640_000_000  # on one thread; twice as long each time that trying again went wrong
+MIN_SWITCHES = 2  # since the last look, below which a rate says nothing
+SWITCHES_PER_SECOND = 80  # of processor time, above which others want the cores; a scheduler's slice is 3 to 6 ms, an idle machine's rate about 10
+
+
+class Watch:
+    """Looks at the counters now and then; between two looks it costs a glance at the clock."""
+
+    def __init__(self, clock=time.perf_counter_ns, usage=None):
+        self.clock = clock
+        self.usage = usage or _usage
+        self.is_crowded = False
+        self.rest = SHORTEST_REST_NS
+        self.next_look = 0
+        self.seen = self.usage()
+
+    def __call__(self) -> bool:
+        """Whether the cores are wanted elsewhere."""
+        now = self.clock()
+        if now >= self.next_look:
+            self._look(now)
+        return self.is_crowded
+
+    def _look(self, now: int) -> None:
+        seconds, switches = self.usage()
+        used, taken = seconds - self.seen[0], switches - self.seen[1]
+        self.seen = seconds, switches
+        disturbed = taken >= MIN_SWITCHES and taken > SWITCHES_PER_SECOND * used
+        if disturbed:
+            self.rest = min(LONGEST_REST_NS, 2 * self.rest)
+        elif not self.is_crowded:  # all threads worked undisturbed
+            self.rest = max(SHORTEST_REST_NS, self.rest // 2)
+        self.is_crowded = disturbed
+        self.next_look = now + (self.rest if disturbed else LOOK_NS)
+
+
+def _usage() -> tuple[float, int]:
+    """Processor time of all threads of this process in seconds, and how often one of them lost its core before it was done."""
+    if resource is None:
+        return 0.0, 0
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime, usage.ru_nivcsw
+
+
+is_crowded = Watch()
