@@ -51,7 +51,7 @@ OPERATIONS: dict[str, Entry] = {
     "sum_to": Entry((IMAGE,), "a.sum_to_size(64, 1, 1, 32)", {"shape": (64, 1, 1, 32)}),
     "reshape": Entry((IMAGE,), "a.reshape(64, -1)", {"shape": (64, -1)}),
     "transpose": Entry((IMAGE,), "a.permute(0, 3, 1, 2)", {"axes": (0, 3, 1, 2)}),
-    "swapaxes": Entry((IMAGE,), "a.swapaxes(1, 2)", {"a": 1, "b": 2}),
+    "swapaxes": Entry((IMAGE,), "a.swapaxes(1, 2)", {"axis1": 1, "axis2": 2}),
     "concatenate": Entry(BOTH, "torch.cat([a, b], -1)", {"axis": -1}), "stack": Entry(BOTH, "torch.stack([a, b])"),
     "getitem": Entry((IMAGE,), "a[:, 3:20]", {"index": (slice(None), slice(3, 20))}),
     "getitem_adjoint": Entry(((64, 17, 28, 32),), None, {"index": (slice(None), slice(3, 20)), "shape": IMAGE}),

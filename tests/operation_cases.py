@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from zoo.autograd.checking import arrays, broadcastable, shapes
-from zoo.autograd.operations import quantised
+from zoo.autograd.operations import indexing, quantised
 
 
 class Case(NamedTuple):
@@ -53,6 +53,17 @@ plain("divide", broadcastable(2, away_from=0))
 plain("power", broadcastable(2, positive=True))
 plain("greater greater_equal less less_equal equal not_equal", broadcastable(2).map(lambda ab: tuple(np.round(a) for a in ab)))
 plain("maximum minimum", broadcastable(2).map(lambda ab: (np.round(4 * ab[0]) / 4, np.round(4 * ab[1]) / 4 + 0.125)))
+plain("square exp2 expm1 tan arctan sinh cosh arcsinh", arrays(low=-1.25, high=1.25))
+plain("floor ceil trunc", arrays(low=-1.5, high=1.5, away_from=(-1, 0, 1)))
+plain("round", arrays(low=-1.25, high=1.25, away_from=(-0.5, 0.5)))
+plain("log1p log2 log10", arrays(positive=True))
+plain("arcsin arccos arctanh", arrays(low=-0.875, high=0.875))
+plain("arccosh", arrays(low=1.25, high=4))
+plain("logaddexp", broadcastable(2))
+plain("arctan2 hypot", broadcastable(2, away_from=0))
+plain("remainder floor_divide", broadcastable(2).map(lambda ab: (ab[0] + 0.25 / 64, np.where(ab[1] < 0, -1.5, 2.5))))
+plain("bitwise_and bitwise_or", broadcastable(2).map(lambda ab: tuple(a > 0 for a in ab)))
+plain("invert", arrays().map(lambda a: a > 0))
 plain("where", broadcastable(3).map(lambda cab: (cab[0] > 0, cab[1], cab[2])))
 
 
@@ -87,8 +98,45 @@ def reduction(**options):
     return case
 
 
-drawn("sum", "mean", "var", "logsumexp")(reduction())
+drawn("sum", "mean", "var", "logsumexp", "any", "all")(reduction())
 drawn("max", "min")(reduction(distinct=True))
+drawn("prod")(reduction())
+
+
+@drawn("var", "std")
+def _(draw):
+    x = draw(arrays(shapes(min_dims=1, min_side=2), distinct=True))
+    return Case((x,), {"axis": draw(st.none() | st.integers(0, x.ndim - 1)), "keepdims": draw(st.booleans()), "ddof": draw(one_of(0, 1))}, 1e-4)
+
+
+@drawn("norm")
+def _(draw):
+    case = reduction(away_from=0, distinct=True)(draw)
+    return Case(case.arguments, {**case.settings, "ord": draw(one_of(1, 2, 3, 0.5, np.inf, -np.inf))}, 1e-4)
+
+
+@drawn("argmax", "argmin")
+def _(draw):
+    x = draw(arrays())
+    return Case((x,), {"axis": draw(st.none() | st.integers(-x.ndim, x.ndim - 1)) if x.ndim else None, "keepdims": draw(st.booleans())})
+
+
+def along(strategy=None, **options):
+    def case(draw):
+        x = draw(strategy or arrays(shapes(min_dims=1), **options))
+        return Case((x,), {"axis": draw(st.none() | st.integers(-x.ndim, x.ndim - 1))})
+    return case
+
+
+drawn("cumsum", "flip", "argsort")(along())
+drawn("sort")(along(distinct=True))
+
+
+@drawn("clip")
+def _(draw):
+    x, a, b = draw(broadcastable(3))
+    bounds = one_of((np.round(4 * a) / 4 + 0.125, np.round(4 * a) / 4 + 0.625), (np.full((), -0.875), None), (None, np.round(4 * b) / 4 + 0.125))
+    return Case((np.round(4 * x) / 4, *draw(bounds)))
 
 
 @drawn("softmax", "log_softmax")
@@ -131,14 +179,44 @@ def _(draw):
 def _(draw):
     x = draw(arrays(shapes(min_dims=1)))
     axis = st.integers(-x.ndim, x.ndim - 1)
-    return Case((x,), {"a": draw(axis), "b": draw(axis)})
+    return Case((x,), {"axis1": draw(axis), "axis2": draw(axis)})
+
+
+@drawn("roll")
+def _(draw):
+    x = draw(arrays(shapes(min_dims=1)))
+    shift, axis = st.integers(-5, 5), st.integers(-x.ndim, x.ndim - 1)
+    shift, axis = draw(st.tuples(shift, st.none() | axis) | st.tuples(st.tuples(shift, shift), st.tuples(axis, axis)))
+    return Case((x,), {"shift": shift, "axis": axis})
+
+
+@drawn("repeat")
+def _(draw):
+    x = draw(arrays(shapes(min_dims=1)))
+    axis = draw(st.none() | st.integers(-x.ndim, x.ndim - 1))
+    n = x.size if axis is None else x.shape[axis]
+    return Case((x,), {"repeats": draw(st.integers(0, 3) | st.lists(st.integers(0, 2), min_size=n, max_size=n)), "axis": axis})
+
+
+@drawn("diagonal")
+def _(draw):
+    x = draw(arrays(shapes(min_dims=2)))
+    axis1, axis2 = draw(st.permutations(range(x.ndim)))[:2]
+    return Case((x,), {"offset": draw(st.integers(-3, 3)), "axis1": axis1, "axis2": axis2 - x.ndim})
+
+
+@drawn("tril", "triu")
+def _(draw):
+    return Case((draw(arrays(shapes(min_dims=2))),), {"k": draw(st.integers(-3, 3))})
 
 
 @drawn("concatenate")
 def _(draw):
     shape = draw(shapes(min_dims=1))
     axis = draw(st.integers(-len(shape), len(shape) - 1))
-    lengths = draw(st.lists(st.integers(0, 3), min_size=1, max_size=3))
+    if draw(st.integers(0, 5)) == 0:
+        return Case((draw(arrays()), draw(arrays(shape))), {"axis": None})
+    lengths = draw(st.lists(st.integers(0, 3), min_size=2, max_size=3))
     place = axis % len(shape)
     return Case(tuple(draw(arrays((*shape[:place], n, *shape[place + 1:]))) for n in lengths), {"axis": axis})
 
@@ -146,7 +224,7 @@ def _(draw):
 @drawn("stack")
 def _(draw):
     shape = draw(shapes(max_dims=2))
-    several = tuple(draw(arrays(shape)) for _ in range(draw(st.integers(1, 3))))
+    several = tuple(draw(arrays(shape)) for _ in range(draw(st.integers(2, 3))))
     return Case(several, {"axis": draw(st.integers(-len(shape) - 1, len(shape)))})
 
 
@@ -191,8 +269,12 @@ def along_axis(draw, shape):
     axis = draw(st.integers(-len(shape), len(shape) - 1))
     place = axis % len(shape)
     n = shape[axis]
-    indices = draw(hnp.arrays(np.int64, (*shape[:place], draw(st.integers(1, 3)), *shape[place + 1:]), elements=st.integers(0, n - 1)))
-    return indices, axis
+    if draw(st.integers(0, 5)) == 0:
+        n = int(np.prod(shape))
+        return draw(hnp.arrays(np.int64, draw(st.integers(1, 3)), elements=st.integers(-n, n - 1))), None
+    others = [draw(one_of(m, m, 1)) for m in shape]  # the other axes broadcast
+    others[place] = draw(st.integers(1, 3))
+    return draw(hnp.arrays(np.int64, tuple(others), elements=st.integers(-n, n - 1))), axis
 
 
 @drawn("take_along_axis")
@@ -206,14 +288,16 @@ def _(draw):
 def _(draw):
     shape = draw(shapes(min_dims=1))
     indices, axis = along_axis(draw, shape)
-    return Case((draw(arrays(indices.shape)), indices), {"axis": axis, "shape": shape})
+    read = np.take_along_axis(np.zeros(shape), indices, axis).shape
+    return Case((draw(arrays(read)), indices), {"axis": axis, "shape": shape})
 
 
 @drawn("pad")
 def _(draw):
     x = draw(arrays(shapes(min_dims=1)))
-    widths = draw(st.tuples(*(st.tuples(st.integers(0, 2), st.integers(0, 2)) for _ in x.shape)))
-    return Case((x,), {"widths": widths, "value": draw(one_of(0.0, 1.5))})
+    width = st.integers(0, 2)
+    widths = draw(st.tuples(*(st.tuples(width, width) for _ in x.shape)) | st.tuples(width, width) | st.tuples(st.tuples(width, width)) | width)
+    return Case((x,), {"widths": widths, "value": draw(one_of(0.0, 1.5)), "mode": draw(one_of(*indexing.MODES))})
 
 
 # --- products
@@ -270,8 +354,7 @@ def _(draw):
     shape = draw(one_of((queries, keys), (1, keys), (*batch, queries, keys)))
     mask = None
     if kind == "bool":
-        mask = draw(hnp.arrays(bool, shape))
-        mask[..., 0] = True  # there's something to look at
+        mask = draw(hnp.arrays(bool, shape))  # a query may have nothing to look at
     elif kind == "numbers":
         mask = draw(arrays(shape))
     shared = draw(one_of(batch, batch, batch[1:], (1,) * len(batch)))  # keys and values may be broadcast
@@ -301,7 +384,7 @@ def cancelling(entries: int) -> float:
 def _(draw):
     x = draw(arrays(shapes(min_dims=1)))
     gain, bias = draw(arrays(x.shape[-1:])), draw(arrays(x.shape[-1:]))
-    return Case((x, gain, bias if draw(st.booleans()) else None), {"eps": draw(one_of(1e-5, 0.1))}, cancelling(x.shape[-1]))
+    return Case((x, gain if draw(st.booleans()) else None, bias if draw(st.booleans()) else None), {"eps": draw(one_of(1e-5, 0.1))}, cancelling(x.shape[-1]))
 
 
 @drawn("rms_norm")
@@ -313,15 +396,20 @@ def _(draw):
 @drawn("batch_norm")
 def _(draw):
     x = draw(arrays(shapes(min_dims=2)))
-    settings = {"eps": draw(one_of(1e-5, 0.1)), "activation": draw(one_of(None, "relu", "leaky_relu"))}
-    return Case((x, draw(arrays(x.shape[-1:])), draw(arrays(x.shape[-1:]))), settings, cancelling(x.size // max(1, x.shape[-1])))
+    activation, rows = draw(one_of(None, "relu", "leaky_relu")), x.size // max(1, x.shape[-1])
+    gain, bias = draw(arrays(x.shape[-1:])), draw(arrays(x.shape[-1:]))
+    if activation is not None:  # |z| is at most sqrt(rows): every channel stays clear of the kink, on one side or the other
+        bias = np.where(bias < 0, -1, 1) * (np.abs(gain) * np.sqrt(rows) + 0.25)
+    elif draw(st.booleans()):
+        gain = bias = None
+    return Case((x, gain, bias), {"eps": draw(one_of(1e-5, 0.1)), "activation": activation}, cancelling(rows))
 
 
 @drawn("group_norm")
 def _(draw):
     groups, each = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     x = draw(arrays((*draw(shapes(min_dims=1, max_dims=3, max_side=3)), groups * each)))
-    gain, bias = draw(arrays(x.shape[-1:])), draw(arrays(x.shape[-1:]))
+    gain, bias = (draw(arrays(x.shape[-1:])) if draw(st.booleans()) else None for _ in range(2))
     settings = {"groups": groups, "eps": draw(one_of(1e-5, 0.1)), "activation": draw(one_of(None, "silu"))}
     return Case((x, gain, bias), settings, cancelling(x.size // max(1, len(x) * groups)))
 
@@ -335,14 +423,16 @@ def convolution(draw, strided=True):
     """Shapes of x, weight, y and the settings."""
     n, cin, cout = (draw(st.integers(1, 3)) for _ in range(3))
     kernel, stride, padding = ([draw(s), draw(s)] for s in (st.integers(1, 3), st.integers(1, 1 + strided), st.integers(0, 2)))
-    size = [draw(st.integers(max(1, k - 2 * p), 6)) for k, p in zip(kernel, padding)]
-    out = [(h + 2 * p - k) // s + 1 for h, k, s, p in zip(size, kernel, stride, padding)]
+    groups, dilation = (draw(one_of(1, 1, 2)), draw(one_of((1, 1), (1, 1), (2, 1), (2, 2)))) if strided else (1, (1, 1))
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation)]
+    size = [draw(st.integers(max(1, k - 2 * p), 6)) for k, p in zip(extent, padding)]
+    out = [(h + 2 * p - k) // s + 1 for h, k, s, p in zip(size, extent, stride, padding)]
     if draw(st.booleans()) and stride[0] == stride[1] and padding[0] == padding[1]:
         settings = {"stride": stride[0], "padding": padding[0]}
     else:
         settings = {"stride": tuple(stride), "padding": tuple(padding)}
-    settings = settings if strided else {"padding": settings["padding"]}
-    return (n, *size, cin), (*kernel, cin, cout), (n, *out, cout), settings
+    settings = {**settings, "groups": groups, "dilation": dilation} if strided else {"padding": settings["padding"]}
+    return (n, *size, cin * groups), (*kernel, cin, cout * groups), (n, *out, cout * groups), settings
 
 
 @drawn("conv2d")
@@ -370,8 +460,10 @@ def _(draw):
     extra = [draw(st.integers(0, s - 1)) for s in stride]
     size = [draw(st.integers(1, 4)) for _ in range(2)]
     padding = [draw(st.integers(0, min(2, (h - 1) * s + k + e - 1) // 2)) for h, s, k, e in zip(size, stride, kernel, extra)]
-    settings = {"stride": tuple(stride), "padding": tuple(padding), "output_padding": tuple(extra)}
-    return Case((draw(arrays((n, *size, cin))), draw(arrays((*kernel, cin, cout)))), settings, WINOGRAD)
+    groups = draw(one_of(1, 1, 2))
+    settings = {"stride": tuple(stride), "padding": tuple(padding), "output_padding": tuple(extra), "groups": groups, "dilation": draw(one_of(1, 1, 2))}
+    bias = draw(arrays((cout * groups,))) if draw(st.booleans()) else None
+    return Case((draw(arrays((n, *size, cin * groups))), draw(arrays((*kernel, cin * groups, cout))), bias), settings, WINOGRAD)
 
 
 def pooling(name):
@@ -379,7 +471,14 @@ def pooling(name):
         n, height, width, channels = draw(st.integers(1, 2)), draw(st.integers(2, 5)), draw(st.integers(2, 5)), draw(st.integers(1, 3))
         x = draw(arrays((n, height, width, channels), distinct=name == "max_pool2d"))
         strides = (1, 2, (1, 2)) if name == "windows" else (None, 1, 2, (1, 2))
-        return Case((x,), {"kernel": draw(one_of(1, 2, (2, 1), (1, 2))), "stride": draw(one_of(*strides))})
+        settings = {"kernel": draw(one_of(1, 2, (2, 1), (1, 2))), "stride": draw(one_of(*strides))}
+        if name == "avg_pool2d":
+            settings["count_include_pad"] = draw(st.booleans())
+        if name != "windows":
+            settings["padding"] = draw(one_of(0, 0, tuple(k // 2 for k in np.broadcast_to(settings["kernel"], 2).tolist())))
+        if name != "avg_pool2d" and settings["kernel"] == 2:
+            settings["dilation"] = draw(one_of(1, 1, (1, height - 1) if height <= width else 1))
+        return Case((x,), settings)
     return case
 
 
@@ -412,7 +511,7 @@ def _(draw):
 
 @drawn("upsample")
 def _(draw):
-    return Case((draw(arrays(shapes(min_dims=4, max_dims=4, max_side=3))),), {"scale": draw(st.integers(1, 3))})
+    return Case((draw(arrays(shapes(min_dims=4, max_dims=4, max_side=3))),), {"scale": draw(one_of(1, 2, 3, (2, 3), (1, 2)))})
 
 
 # --- recurrence
@@ -423,8 +522,9 @@ def recurrence(gates, parts=1, bias=False):
         symbols = draw(st.integers(0, 3))  # 0: the products of every place, else a table of them
         products = (symbols, gates * width) if symbols else (batch, time, gates * width)
         parts_shapes = [products, (batch, parts * width), (width, gates * width)] + [(gates * width,)] * bias
+        without = bias and draw(st.integers(0, 3)) == 0
         ids = draw(hnp.arrays(np.int64, (batch, time), elements=st.integers(0, symbols - 1))) if symbols else None
-        return Case((*(draw(arrays(s)) for s in parts_shapes), ids))
+        return Case((*(draw(arrays(s)) if not (without and len(s) == 1) else None for s in parts_shapes), ids))
     return case
 
 
@@ -442,7 +542,9 @@ def _(draw):
     ignore = draw(one_of(None, -1, 0))
     if ignore == -1:
         targets = np.where(draw(hnp.arrays(bool, targets.shape)), targets, -1)
-    return Case((logits, targets), {"ignore_index": ignore, "reduction": draw(one_of("mean", "sum", "none"))})
+    weight = draw(arrays(logits.shape[-1:], positive=True)) if draw(st.integers(0, 2)) == 0 else None
+    return Case((logits, targets, weight), {"ignore_index": ignore, "reduction": draw(one_of("mean", "sum", "none")),
+                                            "label_smoothing": draw(one_of(0.0, 0.0, 0.1, 1.0))})
 
 
 @drawn("binary_cross_entropy_with_logits", "mse")

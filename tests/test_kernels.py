@@ -84,9 +84,9 @@ def test_attention_reads_slices_of_one_buffer(batch, time, heads, width, causal)
     x = normal(np.random.default_rng(0), batch, time, 3 * heads * width)
 
     def attend(x):
-        q, k, v = (ops.swapaxes(z.reshape((batch, time, heads, width)), a=1, b=2) for z in ops.split(x, 3, axis=-1))
+        q, k, v = (ops.swapaxes(z.reshape((batch, time, heads, width)), axis1=1, axis2=2) for z in ops.split(x, 3, axis=-1))
         y = ops.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        return ops.swapaxes(y, a=1, b=2).reshape((batch, time, heads * width))
+        return ops.swapaxes(y, axis1=1, axis2=2).reshape((batch, time, heads * width))
 
     assert_as_defined(attend, x)
 
@@ -193,7 +193,7 @@ def test_attention_takes_memory_in_proportion_to_time(rng):
 @pytest.mark.parametrize("activation", [None, "relu", "gelu"])
 def test_linear_takes_a_transposed_weight_and_strided_rows(activation, rng):
     x, w, b = normal(rng, 4, 6, 33), normal(rng, 40, 33), normal(rng, 40)
-    assert_as_defined(lambda x, w, b: ops.linear(ops.swapaxes(x, a=0, b=1), ops.swapaxes(w), b, activation=activation), x, w, b)
+    assert_as_defined(lambda x, w, b: ops.linear(ops.swapaxes(x, axis1=0, axis2=1), ops.swapaxes(w), b, activation=activation), x, w, b)
 
 
 @given(st.data())

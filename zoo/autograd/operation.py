@@ -23,14 +23,17 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import operator
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .operators import ops
 from .runtime.compiling import kernels_enabled
-from .tensor import Node, Source, Tensor, Unread, gradients, source, state
+from .tensor import Node, Source, Tensor, Unread, changes, gradients, source, state
 
 REGISTRY: dict[str, Operation] = {}
 MAY_BE_INTEGERS = {"blocks", "ids", "targets", "indices", "condition", "mask"}  # arguments that a kernel takes as integers or bool
@@ -39,7 +42,7 @@ MAY_BE_INTEGERS = {"blocks", "ids", "targets", "indices", "condition", "mask"}  
 class Operation:
     """Called on arrays it returns an array; called on tensors it returns a tensor and records itself."""
 
-    def __init__(self, definition: Callable):
+    def __init__(self, definition: Callable, floats: str = "", integers: npt.DTypeLike = np.float32, numbers: bool = False):
         self.definition = definition
         self.__name__ = definition.__name__
         self.__doc__ = definition.__doc__
@@ -49,7 +52,15 @@ class Operation:
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.arguments = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         self.optional = {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty}
+        self.may_be_none = {p.name for p in parameters if p.default is None or str(p.annotation).endswith("| None")}
         self.settings = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        self.renamed: dict[str, str] = {}  # settings that had another name: the old one warns
+        self.float_places = tuple(self.arguments.index(name) for name in floats.split())
+        self.integers_become = np.dtype(integers)
+        self.takes_numbers = numbers
+        self.takes_sequence = True  # a variadic one: one array stands for its rows
+        self.settings_by_name_only = False
+        self.argument_is_read: tuple[bool, ...] = (True,) * len(self.arguments)  # in backward; where not, its values are freed
         self.checker: Callable | None = None
         self.kernel_forward: Callable | None = None
         self.kernel_backward: Callable | None = None
@@ -83,8 +94,11 @@ class Operation:
 
     def backward(self, function: Callable) -> Callable:
         """The kernel of the derivative: (g, y, saved, *arguments, needs=..., **settings) -> a gradient for each argument."""
+        names = _parameter_names(function)
         self.kernel_backward = function
-        self.reads_y |= not _parameter_names(function)[1].startswith("_")
+        self.reads_y |= not names[1].startswith("_")
+        reads = [not n.startswith("_") for n in names[3 : 3 + len(self.arguments)]]
+        self.argument_is_read = tuple(reads) if len(reads) == len(self.arguments) else self.argument_is_read
         return function
 
     def reads_part(self, function: Callable) -> Callable:
@@ -104,19 +118,55 @@ class Operation:
             return state.watchers[-1].run_watched(self, args, settings)
         return self.apply(args, settings)
 
-    def apply(self, args: Sequence[Any], settings: dict[str, Any]) -> Any:
+    def apply(self, args: Sequence[Any], settings: dict[str, Any], by_definition: bool = False) -> Any:
         """Run it: by its kernel where there is one that serves these arrays, else by its definition."""
-        arrays = [a.data if isinstance(a, Tensor) else float(a) if isinstance(a, np.float64) else a for a in args]  # a lone float64 doesn't promote
-        if self.checker is not None:
-            self.checker(*arrays, **settings)
-        if self.kernel_forward is not None and kernels_enabled() and _kernel_accepts(self.arguments, arrays):
-            if not self.strided:
-                arrays = [_contiguous(a) if isinstance(a, np.ndarray) else a for a in arrays]
-            result = self.kernel_forward(*arrays, **settings)
-            if result is not NotImplemented:
-                y, saved = result
-                return self.record(y, saved, args, arrays, settings)
-        return self.run_definition(args, arrays, settings)
+        try:
+            arrays = [a._data if type(a) is Tensor else a if type(a) is np.ndarray and a.dtype.kind in "fiub" else self._array(i, a)
+                      for i, a in enumerate(args)]
+            if self.float_places and not all(arrays[i] is None or arrays[i].dtype.char in "fdg" for i in self.float_places):
+                return self._apply_in_floats(args, arrays, settings, by_definition)
+            if self.checker is not None:
+                self.checker(*arrays, **settings)
+            if self.kernel_forward is not None and not by_definition and kernels_enabled() and _kernel_accepts(self.arguments, arrays):
+                if not self.strided:
+                    arrays = [_contiguous(a) if isinstance(a, np.ndarray) else a for a in arrays]
+                result = self.kernel_forward(*arrays, **settings)
+                if result is not NotImplemented:
+                    y, saved = result
+                    return self.record(y, saved, args, arrays, settings)
+            return self.run_definition(args, arrays, settings)
+        except (ValueError, TypeError, IndexError, OverflowError, ZeroDivisionError) as e:
+            if str(e).startswith(self.__name__ + ":"):
+                raise
+            raise _named(e, self.__name__, args) from None
+
+    def _array(self, i: int, a: Any) -> Any:
+        """Argument i, which is no array of numbers yet: a list, a number, None where it may be None; anything else is a TypeError."""
+        name = "an array" if self.variadic else self.arguments[i]
+        if a is None and name in self.may_be_none:
+            return None
+        if isinstance(a, Tensor):
+            return a.data
+        if self.takes_numbers and isinstance(a, (int, float, np.number, np.bool_)):
+            return float(a) if isinstance(a, np.float64) else a  # a lone float64 doesn't promote
+        array = np.asarray(a)
+        if array.dtype.kind not in "fiub":
+            what = f"{a!r}" if a is None or isinstance(a, str) else f"of dtype {array.dtype}"
+            raise TypeError(f"{self.__name__}: {name} is {what}; it may be a tensor or an array of floats, integers or bools")
+        python_floats = array.dtype == np.float64 and not isinstance(a, (np.ndarray, np.generic))
+        return array.astype(np.float32) if python_floats else array
+
+    def _apply_in_floats(self, args: Sequence, arrays: list, settings: dict, by_definition: bool) -> Any:
+        """Integers and bools become floats first, as the widest of the floats beside them; float16 is computed in float32."""
+        given = [arrays[i].dtype for i in self.float_places if arrays[i] is not None]
+        floats = [dtype for dtype in given if dtype.kind == "f"]
+        result = np.result_type(*floats) if floats else self.integers_become
+        inside = np.dtype(np.float32) if result == np.float16 else result
+        converted = [ops.astype(a if isinstance(a, Tensor) else array, dtype=inside)
+                     if i in self.float_places and array is not None and (array.dtype.kind != "f" or array.dtype == np.float16) else a
+                     for i, (a, array) in enumerate(zip(args, arrays))]
+        y = self.apply(converted, settings, by_definition)
+        return ops.astype(y, dtype=result) if y.dtype != result and y.dtype.kind == "f" and result == np.float16 else y
 
     def run_definition(self, args: Sequence, arrays: Sequence, settings: dict) -> Any:
         raise NotImplementedError
@@ -150,11 +200,39 @@ class Operation:
         """For each input that needs one, its gradient, of its shape and dtype."""
         if isinstance(g, np.generic):  # what NumPy makes of the sum of two arrays without axes
             g = np.asarray(g)
+        if changes.latest > node.birth:
+            self._check_unchanged(node, create_graph)
         if not create_graph and self.kernel_backward is not None and node.saved is not None:
             given = self.kernel_backward(_contiguous(g), node.y, node.saved, *node.args, needs=needs, **node.settings)
         else:
             given = self.apply_rules(g, node, needs, create_graph)
-        return [_fitted(d, s) if need and d is not None else None for d, s, need in zip(given, node.inputs, needs)]
+        if len(given) != len(node.inputs):
+            raise ValueError(f"{self.__name__}: its backward returned {len(given)} gradients for {len(node.inputs)} arguments")
+        return [self._fitted(d, s, node.shape) if need and d is not None else None for d, s, need in zip(given, node.inputs, needs)]
+
+    def _fitted(self, g: Any, s: Any, y_shape: tuple[int, ...]) -> Any:
+        """The gradient that a rule gives, of the shape and dtype of the input that it's for: what was broadcast is added up again."""
+        if not isinstance(g, (np.ndarray, np.generic, Tensor)):
+            raise TypeError(f"{self.__name__}: its rule returned {type(g).__name__}; a gradient is an array or a tensor")
+        if g.shape != s.shape:
+            if g.shape != y_shape or not broadcasts(s.shape, y_shape):
+                raise ValueError(f"{self.__name__}: its rule returned a gradient of shape {g.shape} for an argument of shape {s.shape}; it has "
+                                 f"that shape, or that of the result, {y_shape}, if the argument was broadcast to it")
+            g = ops.sum_to(g, shape=s.shape)
+        if g.dtype != s.dtype or isinstance(g, np.generic):  # what NumPy makes of arrays without axes has no memory to hand on
+            g = g.astype(s.dtype) if isinstance(g, Tensor) else np.asarray(g, s.dtype)
+        return g
+
+    def _check_unchanged(self, node: Node, create_graph: bool) -> None:
+        """Raise if values that are read now were changed, by an optimiser's step say, after the call that read them first."""
+        names = self.arguments or itertools.repeat("an argument")
+        read = (True,) * len(node.inputs) if create_graph or self.variadic else self.argument_is_read
+        for name, s, is_read in zip(names, node.inputs, read):
+            if is_read and getattr(s, "changed", 0) > node.birth:
+                raise RuntimeError(f"backward: {name} of {self.__name__} was changed (by an optimiser's step, load_arrays or x.data += ...) after "
+                                   "the forward pass that used it, so its gradient would be that of neither; run the forward pass again")
+        if self.reads_y and getattr(node, "changed", 0) > node.birth:
+            raise RuntimeError(f"backward: the result of {self.__name__} was changed after the forward pass; run the forward pass again")
 
     def apply_rules(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> Sequence:
         raise NotImplementedError
@@ -163,10 +241,9 @@ class Operation:
 class Primitive(Operation):
     """A NumPy function with one rule for each argument (for a variadic one a single rule, which is told the position)."""
 
-    def __init__(self, definition: Callable):
-        super().__init__(definition)
+    def __init__(self, definition: Callable, **options: Any):
+        super().__init__(definition, **options)
         self.rules: tuple[Callable | None, ...] = ()
-        self.argument_is_read: tuple[bool, ...] = ()
 
     def derivatives(self, *rules: Callable | None) -> None:
         """rule(g, y, *arguments, **settings) -> the gradient of that argument; None for one that has none (an index, a mask)."""
@@ -178,19 +255,13 @@ class Primitive(Operation):
         self.argument_is_read = tuple(any(not n[2 + i].startswith("_") for n in names) for i in range(len(self.arguments)))
 
     def backward(self, function: Callable) -> Callable:
-        names = _parameter_names(super().backward(function))[3:]
-        self.argument_is_read = tuple(read or not n.startswith("_") for read, n in zip(self.argument_is_read, names))
+        read_by_rules = self.argument_is_read
+        super().backward(function)
+        self.argument_is_read = tuple(map(operator.or_, read_by_rules, self.argument_is_read))
         return function
 
     def run_definition(self, args, arrays, settings):
-        try:
-            y = self.definition(*arrays, **settings)
-        except (ValueError, IndexError) as e:
-            if str(e).startswith(self.__name__):
-                raise
-            shapes = ", ".join(str(a.shape) for a in arrays if isinstance(a, np.ndarray))
-            raise type(e)(f"{self.__name__}: {e} (given shapes {shapes})") from None
-        return self.record(y, None, args, arrays, settings)
+        return self.record(self.definition(*arrays, **settings), None, args, arrays, settings)
 
     def saved_arguments(self, arrays):
         if self.variadic:
@@ -212,7 +283,7 @@ class Fused(Operation):
     """A definition in operations.  It runs unless a kernel serves, while a trace or patch is on, and for gradients of gradients."""
 
     def run_definition(self, args, arrays, settings):
-        return self.definition(*args, **settings)
+        return self.definition(*[a if isinstance(a, Tensor) else array for a, array in zip(args, arrays)], **settings)
 
     def apply_rules(self, g, node, needs, create_graph):
         """The gradient of the definition, in tensors.
@@ -229,14 +300,19 @@ class Fused(Operation):
         return [of_source.get(source(a)) if need else None for a, need in zip(stand_ins, needs)]
 
 
-def primitive(definition: Callable) -> Primitive:
-    """Decorator: NumPy in, NumPy out; rules give its derivatives."""
-    return Primitive(definition)
+def primitive(definition: Callable | None = None, **options: Any) -> Any:
+    """Decorator: NumPy in, NumPy out; rules give its derivatives.
+
+    floats: names of arguments that are floats. There integers and bools become float32 (integers: another dtype) or what the floats
+    beside them are, and float16 is computed in float32 and comes out as float16: sums and squares would overflow, bytes would wrap.
+    numbers: Python's numbers stay what they are, so that they don't change the dtype of the arrays beside them; else they become arrays.
+    """
+    return Primitive(definition, **options) if definition else functools.partial(Primitive, **options)
 
 
-def fused(definition: Callable) -> Fused:
-    """Decorator: a definition in operations, which needs no rule."""
-    return Fused(definition)
+def fused(definition: Callable | None = None, **options: Any) -> Any:
+    """Decorator: a definition in operations, which needs no rule; options as for `primitive`."""
+    return Fused(definition, **options) if definition else functools.partial(Fused, **options)
 
 
 class Attachable:
@@ -266,36 +342,57 @@ def attachable(definition: Callable) -> Attachable:
     return Attachable(definition)
 
 
+def composed(function: Callable) -> Callable:
+    """Decorator: a function made of operations, which methods of tensors find by its name."""
+    setattr(ops, function.__name__, function)
+    return function
+
+
 # --- how the arguments of a call find their names, as they would in NumPy, and what is said when they don't
 
 
 def bind(operation: Operation, args: Sequence, settings: dict) -> tuple[Sequence, dict]:
     """Arguments by position or name, settings by name or after the arguments, as NumPy takes them: sum(x, 1)."""
-    if operation.variadic:
-        if args and isinstance(args[0], (list, tuple)):
-            args, extra = tuple(args[0]), args[1:]
-            settings = {**dict(zip(operation.settings, extra)), **settings}
-    else:
-        n = len(operation.arguments)
-        if len(args) > n + len(operation.settings):
-            raise TypeError(f"{operation.__name__} takes {_signature(operation)}; {len(args)} positional arguments were given")
-        settings = {**dict(zip(operation.settings, args[n:])), **settings}
-        args = list(args[:n])
-        for name in operation.arguments[len(args):]:
-            if name in settings:
-                args.append(settings.pop(name))
-            elif name in operation.optional:
-                args.append(operation.optional[name])
-            else:
-                raise TypeError(f"{operation.__name__} takes {_signature(operation)}; {name} is missing")
-    unknown = settings.keys() - operation.settings.keys()
+    args, extra = _sequence(operation, args) if operation.variadic else (args, ())
+    positional = operation.arguments + tuple(operation.settings) if not operation.variadic else tuple(operation.settings)
+    given = extra if operation.variadic else args
+    if len(given) > len(positional) or (operation.settings_by_name_only and len(given) > len(operation.arguments)):
+        raise _wrong_call(operation, f"{len(given)} positional arguments were given")
+    by_name = {_new_name(operation, name): value for name, value in settings.items()}
+    for name in positional[: len(given)]:
+        if name in by_name:
+            raise _wrong_call(operation, f"{name} was given twice, by position and by name")
+    by_name.update(zip(positional, given))
+    unknown = by_name.keys() - operation.settings.keys() - set(operation.arguments)
     if unknown:
-        raise TypeError(f"{operation.__name__} takes {_signature(operation)}; it has no {', '.join(sorted(unknown))}")
-    full = {name: settings.get(name, default) for name, default in operation.settings.items()}
-    missing = [name for name, value in full.items() if value is inspect.Parameter.empty]
+        raise _wrong_call(operation, f"it has no {', '.join(sorted(unknown))}")
+    defaults = {**operation.optional, **operation.settings}
+    missing = [name for name in (*operation.arguments, *operation.settings)
+               if name not in by_name and defaults.get(name, inspect.Parameter.empty) is inspect.Parameter.empty]
     if missing:
-        raise TypeError(f"{operation.__name__} takes {_signature(operation)}; {', '.join(missing)} is missing")
-    return args, full
+        raise _wrong_call(operation, f"{', '.join(missing)} is missing")
+    full = {**defaults, **by_name}
+    return args if operation.variadic else [full[name] for name in operation.arguments], {name: full[name] for name in operation.settings}
+
+
+def _sequence(operation: Operation, args: Sequence) -> tuple[Sequence, Sequence]:
+    """The arrays of a variadic operation, given one by one or as a sequence, and what comes after the sequence."""
+    if args and isinstance(args[0], (list, tuple)):
+        return tuple(args[0]), args[1:]
+    if len(args) == 1 and operation.takes_sequence and np.ndim(args[0].data if isinstance(args[0], Tensor) else args[0]):
+        return tuple(args[0]), ()  # the rows of one array, as in NumPy
+    return args, ()
+
+
+def _new_name(operation: Operation, name: str) -> str:
+    new = operation.renamed.get(name, name)
+    if new != name:
+        warnings.warn(f"{operation.__name__}: {name} is {new} now; the old name goes in the next release", DeprecationWarning, stacklevel=4)
+    return new
+
+
+def _wrong_call(operation: Operation, what: str) -> TypeError:
+    return TypeError(f"{operation.__name__} takes {_signature(operation)}; {what}")
 
 
 def _signature(operation: Operation) -> str:
@@ -319,13 +416,17 @@ def _kernel_accepts(names: Sequence[str], arrays: Sequence) -> bool:
     return any_float32
 
 
-def _fitted(g: Any, s: Any) -> Any:
-    """The gradient that a rule gives, of the shape and dtype of the input that it's for: what was broadcast is added up again."""
-    if g.shape != s.shape:
-        g = ops.sum_to(g, shape=s.shape)
-    if g.dtype != s.dtype or isinstance(g, np.generic):  # what NumPy makes of arrays without axes has no memory to hand on
-        g = g.astype(s.dtype) if isinstance(g, Tensor) else np.asarray(g, s.dtype)
-    return g
+def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether an array of that shape broadcasts to the other, as NumPy has it."""
+    return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(to)))
+
+
+def _named(e: Exception, name: str, args: Sequence) -> Exception:
+    """The same error, which now says in which operation it came up, and with which shapes."""
+    kind = type(e) if type(e) in (ValueError, TypeError, IndexError, np.exceptions.AxisError) else \
+        next((c for c in (TypeError, IndexError) if isinstance(e, c)), ValueError)
+    shapes = ", ".join(str(a.shape) for a in args if isinstance(a, (np.ndarray, Tensor)))
+    return kind(f"{name}: {e}" if "given shapes" in str(e) or not shapes else f"{name}: {e} (given shapes {shapes})")
 
 
 def _as_tensors(node: Node) -> list:

@@ -17,6 +17,7 @@ was given, so visiting by age, youngest first, is enough: no recursion, no limit
 from __future__ import annotations
 
 import itertools
+import operator
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -62,6 +63,15 @@ class _State(threading.local):
 state = _State()
 
 
+class _Changes:
+    """When values that a graph may have read were last changed in place, on the clock that numbers nodes and leaves."""
+
+    latest = -1
+
+
+changes = _Changes()
+
+
 class Unread:
     """What a rule is given for an argument that it doesn't read: its shape and dtype, so that the values can be freed."""
 
@@ -78,7 +88,9 @@ class Unread:
 class Node:
     """One operation that ran: `inputs[i]` is where `args[i]` came from, or None where no gradient is needed."""
 
-    __slots__ = ("args", "birth", "dtype", "inputs", "kept_grad", "op", "saved", "settings", "shape", "y")
+    __slots__ = ("args", "birth", "changed", "dtype", "inputs", "kept_grad", "op", "saved", "settings", "shape", "y")
+
+    changed: int  # set by mark_changed alone
 
     def __init__(self, op: Any, inputs: Sequence, args: Sequence, settings: dict, y: Any, saved: Any, like: np.ndarray):
         self.op, self.inputs, self.args, self.settings, self.y, self.saved = op, inputs, args, settings, y, saved
@@ -98,7 +110,8 @@ class Tensor(Operators):
     """
 
     __hash__ = object.__hash__
-    __slots__ = ("__weakref__", "_leaf", "birth", "data", "grad", "node")
+    __slots__ = ("__weakref__", "_data", "_leaf", "birth", "changed", "grad", "node")
+    changed: int  # set by mark_changed alone
     __array_ufunc__ = None  # so that `array * tensor` asks the tensor
 
     def __init__(self, data: npt.ArrayLike | Tensor, requires_grad: bool = False, *, dtype: npt.DTypeLike | None = None, node: Node | None = None):
@@ -110,15 +123,37 @@ class Tensor(Operators):
             data = array
         if data.dtype.kind not in "fiub":
             raise TypeError(f"Tensor: data has dtype {data.dtype}; it may be a float, an integer or bool")
+        if not data.dtype.isnative:
+            data = data.astype(data.dtype.newbyteorder("="))
         if requires_grad and data.dtype.kind != "f":
             raise TypeError(f"Tensor: requires_grad needs a floating dtype, data has {data.dtype}")
-        self.data: np.ndarray = data
+        self._data: np.ndarray = data
         self.node = node
         self._leaf = requires_grad
         self.grad: np.ndarray | None = None
         self.birth = next(_births) if node is None else node.birth
 
     # --- what it is
+
+    def _set_data(self, values: np.ndarray) -> None:
+        if values is self._data:  # what `x.data += 1` comes to: the same array with other values
+            self.mark_changed()
+        elif not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
+            raise TypeError(f"data: {type(values).__name__} {getattr(values, 'dtype', '')} was assigned; it is an array of numbers")
+        self._data = values
+
+    data = property(operator.attrgetter("_data"), _set_data, doc="""The values, an array.
+
+    Change them between backward and the next forward pass only.  Backward raises if a parameter was changed after the forward pass that
+    read it, by an optimiser, `load_arrays`, `Average.swap` or `x.data += ...`; it can't see `x.data[...] = ...`, nor changes of arrays
+    that an operation was given as constants: say so by `mark_changed`, or the gradient is that of neither the old nor the new values.
+    """)
+
+    def mark_changed(self) -> None:
+        """Say that the values were changed in place: backward through what read them before then raises."""
+        changes.latest = next(_births)
+        where: Any = source(self)
+        where.changed = changes.latest
 
     shape = property(lambda self: self.data.shape)
     dtype = property(lambda self: self.data.dtype)
@@ -168,6 +203,26 @@ class Tensor(Operators):
         grad = ", requires_grad=True" if self._leaf else ""
         return f"Tensor({np.array2string(self.data, precision=4, threshold=20, separator=', ')}, {self.data.dtype}{grad}{origin})"
 
+    def __format__(self, spec: str) -> str:
+        """f"{loss:.3f}": of a tensor that is one number."""
+        if not spec:
+            return str(self)
+        if self.size != 1:
+            raise TypeError(f"format {spec!r}: this tensor has shape {self.shape}; a single number can be formatted so")
+        return format(self.data.item(), spec)
+
+    def copy(self) -> Tensor:
+        """The same values in other memory; gradients pass."""
+        return ops.astype(self, dtype=self.dtype)
+
+    def tolist(self) -> Any:
+        return self.data.tolist()
+
+    def __index__(self) -> int:
+        if self.ndim or self.dtype.kind not in "iu":
+            raise TypeError(f"a tensor of dtype {self.dtype} and shape {self.shape} isn't an index; a single integer is")
+        return int(self.data)
+
     def __len__(self) -> int: return len(self.data)
     def __bool__(self) -> bool: return bool(self.data)
     def __float__(self) -> float: return float(self.data)
@@ -188,7 +243,8 @@ class Tensor(Operators):
         retain_graph: keep what was recorded, so that backward can run again; otherwise it is freed on the way.
         """
         if not self.requires_grad:
-            raise ValueError("backward: this tensor doesn't depend on any tensor with requires_grad=True")
+            raise ValueError("backward: this tensor doesn't depend on any tensor with requires_grad=True"
+                             + ("" if state.grad_enabled else "; gradients are switched off here, by no_grad()"))
         for leaf, g in gradients([self], [_initial_gradient(self, grad)], None, False, retain_graph).items():
             leaf.grad = g if leaf.grad is None else leaf.grad + g  # type: ignore[union-attr]
 
@@ -238,7 +294,11 @@ def grad(outputs, inputs, grad_outputs=None, create_graph: bool = False, retain_
     for i, g in enumerate(of_inputs):
         if g is None and not allow_unused:
             raise ValueError(f"grad: the outputs don't depend on inputs[{i}] (allow_unused=True returns None there)")
-    tensors = [g if g is None or isinstance(g, Tensor) else Tensor(g) for g in of_inputs]
+    handed_out: set[int] = set()
+    tensors = []
+    for g in of_inputs:  # an input that is given twice gets two gradients, each in its own memory
+        tensors.append(g if g is None or isinstance(g, Tensor) else Tensor(g.copy() if id(g) in handed_out else g))
+        handed_out.add(id(g))
     return tensors[0] if single else tuple(tensors)
 
 
@@ -253,6 +313,8 @@ def _initial_gradient(y: Tensor, g: Any, create_graph: bool = False) -> Any:
             raise ValueError(f"backward: this tensor has shape {y.shape}; a gradient to start from is needed unless it's a single number")
         g = np.ones_like(y.data)
     array = np.asarray(g.data if isinstance(g, Tensor) else g)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"backward: the gradient has dtype {array.dtype}; it is an array of floats")
     if array.shape != y.shape:
         raise ValueError(f"backward: the gradient has shape {array.shape}, the tensor {y.shape}")
     if create_graph:

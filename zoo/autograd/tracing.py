@@ -120,15 +120,11 @@ class Watcher:
         path = ".".join(filter(None, (module, fused, operation.__name__)))
         began = time.perf_counter()
         if isinstance(operation, Fused):
-            if operation.checker is not None:
-                operation.checker(*[a.data if isinstance(a, Tensor) else a for a in args], **settings)
             state.scope = (module, f"{fused}.{operation.__name__}" if fused else operation.__name__)
-            try:
-                y = operation.definition(*args, **settings)
-            finally:
-                state.scope = before
-        else:
-            y = operation.apply(args, settings)
+        try:
+            y = operation.apply(args, settings, by_definition=isinstance(operation, Fused))
+        finally:
+            state.scope = before
         seconds = time.perf_counter() - began
         short = f"{module}.{operation.__name__}" if module else operation.__name__
         for w in state.watchers:

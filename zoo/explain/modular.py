@@ -66,7 +66,7 @@ def last_logits(model: Transformer, ids: np.ndarray) -> Any:
     last = int(rows[0, -1])
     scores = (q[0, :, last : last + 1] * ops.repeat_heads(k, c.heads)[0]).sum(axis=-1) * (1 / np.sqrt(np.float32(d)))  # (heads, time symbols)
     weights = ops.softmax(ops.embedding(ops.swapaxes(scores), rows), axis=1)  # (n, time, heads)
-    values = ops.swapaxes(ops.repeat_heads(v, c.heads)[0], a=0, b=1).reshape((time * c.symbols, c.heads * d))
+    values = ops.swapaxes(ops.repeat_heads(v, c.heads)[0], axis1=0, axis2=1).reshape((time * c.symbols, c.heads * d))
     mixed = (weights.reshape((n, time, c.heads, 1)) * ops.embedding(values, rows).reshape((n, time, c.heads, d))).sum(axis=1)
     x = table[last] + block.attention.output(mixed.reshape((n, c.heads * d)))
     if block.mlp is not None:

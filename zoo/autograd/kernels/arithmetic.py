@@ -115,7 +115,9 @@ def outer_rows_width(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int
 
 @operations.add_into.forward
 def _(total: np.ndarray, gradient: np.ndarray):
-    if total.size < MIN_ENTRIES or not is_float32(total, gradient) or not (total.flags.c_contiguous and gradient.flags.c_contiguous):
+    if total.size < MIN_ENTRIES or total.shape != gradient.shape or not is_float32(total, gradient):
+        return NotImplemented
+    if not (total.flags.c_contiguous and gradient.flags.c_contiguous):
         return NotImplemented
     add_entries(total, gradient, total, total.size, tasks=tasks_for(total.size))
     return total
@@ -163,11 +165,7 @@ def sum_over(x, axes: tuple[int, ...]):
 
 @operations.sum.forward(strided=True)
 def _(x, *, axis, keepdims):
-    try:
-        axes = operations.reduced_axes(axis, x.ndim)
-    except ValueError:
-        return NotImplemented  # NumPy says what is wrong with it
-    y = sum_over(x, axes) if len(set(axes)) == len(axes) else NotImplemented
+    y = sum_over(x, operations.reduced_axes(axis, x.ndim))
     if y is NotImplemented:
         return NotImplemented
     return operations.restore(y, x.shape, axis, False) if keepdims else y, None

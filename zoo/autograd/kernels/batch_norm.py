@@ -190,7 +190,7 @@ def batch_norm_backward(t, tasks, g, x, dx, mean, factor, bias, mean_h, slope, r
 def _(x, gain, bias, *, eps, activation, moments):
     if not is_float32(x, gain, bias):
         return NotImplemented
-    mean, variance = moments or batch_moments(x)
+    mean, variance = batch_moments(x) if moments is None else map(np.asarray, moments)
     inverse = (1 / np.sqrt(variance + eps)).astype(f32)
     mean = mean.astype(f32)
     y = np.empty(x.shape, f32)

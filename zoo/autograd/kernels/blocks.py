@@ -66,7 +66,7 @@ def join_rows_backward(t, tasks, g, dx, dskip, rows, width, a, b, scale):
 
 @join_upsampled.forward
 def _(x, skip, *, scale):
-    if not is_float32(x, skip):
+    if not is_float32(x, skip) or type(scale) is not int:
         return NotImplemented
     n, h, w, a = x.shape
     b = skip.shape[3]

@@ -292,15 +292,21 @@ def _size(rows, columns, reads: Grid, taps: Taps, channels) -> Part:
 
 
 @operations.conv2d.forward
-def _(x, weight, bias, *, stride, padding):
+def _(x, weight, bias, *, stride, padding, dilation, groups):
+    if groups != 1 or pair(dilation, "dilation") != (1, 1):
+        return NotImplemented
     return conv2d_forward(x, weight, bias, pair(stride, "stride"), pair(padding, "padding")), None
 
 
 @operations.conv2d_input.forward
-def _(g, weight, *, shape, stride, padding):
+def _(g, weight, *, shape, stride, padding, dilation, groups):
+    if groups != 1 or pair(dilation, "dilation") != (1, 1):
+        return NotImplemented
     return conv2d_input(g, weight, shape, pair(stride, "stride"), pair(padding, "padding")), None
 
 
 @operations.conv2d_weight.forward
-def _(x, g, *, shape, stride, padding):
+def _(x, g, *, shape, stride, padding, dilation, groups):
+    if groups != 1 or pair(dilation, "dilation") != (1, 1):
+        return NotImplemented
     return conv2d_weight(x, g, shape, pair(stride, "stride"), pair(padding, "padding")), None

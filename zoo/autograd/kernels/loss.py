@@ -317,8 +317,8 @@ def cross_entropy_backward(t, tasks, g, g_per_row: bool, logits, targets, row_ma
 
 
 @cross_entropy.forward
-def _(logits, targets, *, ignore_index, reduction):
-    if not is_float32(logits):
+def _(logits, targets, weight, *, ignore_index, reduction, label_smoothing):
+    if not is_float32(logits) or weight is not None or label_smoothing:
         return NotImplemented
     n = logits.shape[-1]
     rows = logits.size // n
@@ -332,7 +332,7 @@ def _(logits, targets, *, ignore_index, reduction):
 
 
 @cross_entropy.backward
-def _(g, _y, saved, logits, _targets, *, needs, ignore_index, reduction):
+def _(g, _y, saved, logits, _targets, _weight, *, needs, ignore_index, reduction, label_smoothing):
     targets, row_max, log_sum, counted = saved
     n = logits.shape[-1]
     rows = logits.size // n
@@ -341,4 +341,4 @@ def _(g, _y, saved, logits, _targets, *, needs, ignore_index, reduction):
     ignored = NO_TARGET if ignore_index is None else ignore_index
     per_row = reduction == "none"
     cross_entropy_backward(factor, per_row, logits, targets, row_max, log_sum, dlogits, rows, n, ignored, tasks=tasks_for(logits.size))
-    return dlogits, None
+    return dlogits, None, None

@@ -7,10 +7,11 @@ import math
 import numpy as np
 
 from ..operation import fused, primitive
-from .arithmetic import detach, exp, log, max, maximum, minimum, reduced_axes, sum
+from . import checks
+from .arithmetic import detach, exp, log, max, maximum, minimum, sum, values_of
 
 
-@primitive
+@primitive(numbers=True)
 def tanh(x):
     """y = tanh x"""
     return np.tanh(x)
@@ -19,7 +20,7 @@ def tanh(x):
 tanh.derivatives(lambda g, y, _x: g * (1 - y * y))
 
 
-@primitive
+@primitive(floats="x")
 def sigmoid(x):
     """y = 1 / (1 + e^-x), without overflow"""
     return np.exp(-np.logaddexp(0, -x))
@@ -28,7 +29,7 @@ def sigmoid(x):
 sigmoid.derivatives(lambda g, y, _x: g * (y * (1 - y)))
 
 
-@primitive
+@primitive(floats="x")
 def softplus(x):
     """y = ln(1 + e^x), without overflow"""
     return np.logaddexp(0, x)
@@ -37,7 +38,7 @@ def softplus(x):
 softplus.derivatives(lambda g, _y, x: g * sigmoid(x))
 
 
-@primitive
+@primitive(numbers=True)
 def relu(x):
     """y = max(x, 0); the derivative at 0 is 0"""
     return np.maximum(x, 0)
@@ -48,21 +49,25 @@ relu.derivatives(lambda g, y, _x: g * _slope_of_ramp(y, 0.0))
 
 def _slope_of_ramp(x, slope):
     """1 where x > 0, else slope: an array, for it has no gradient."""
-    values = detach(x)
-    values = values if isinstance(values, np.ndarray) else values.data
+    values = values_of(x)
     return np.where(values > 0, 1.0, slope).astype(values.dtype)
 
 
-@primitive
+@primitive(floats="x")
 def leaky_relu(x, *, slope=0.01):
     """y = x where x > 0, else slope x"""
     return np.where(x > 0, x, slope * x)
 
 
+@leaky_relu.check
+def _(x, *, slope):
+    checks.number("leaky_relu: slope", slope)
+
+
 leaky_relu.derivatives(lambda g, _y, x, *, slope: g * _slope_of_ramp(x, slope))
 
 
-@primitive
+@primitive(floats="x")
 def erf(x):
     """y = 2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x"""
     from scipy.special import erf
@@ -73,13 +78,13 @@ def erf(x):
 erf.derivatives(lambda g, _y, x: g * (2 / math.sqrt(math.pi) * exp(-(x * x))))
 
 
-@fused
+@fused(floats="x")
 def silu(x):
     """y = x sigmoid(x) (Ramachandran et al. 2017, also called swish)"""
     return x * sigmoid(x)
 
 
-@fused
+@fused(floats="x")
 def gelu(x, *, approximate="none"):
     """y = x P(Z <= x), Z standard normal (Hendrycks & Gimpel 2016); approximate="tanh" is the form that GPT-2 uses"""
     if approximate == "tanh":
@@ -90,33 +95,35 @@ def gelu(x, *, approximate="none"):
 
 @gelu.check
 def _(x, *, approximate):
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f"gelu: approximate is {approximate!r}; it may be 'none' or 'tanh'")
+    checks.one_of("gelu: approximate", approximate, ("none", "tanh"))
 
 
-@fused
+@fused(floats="x")
 def softmax(x, *, axis=-1):
     """y = e^x / sum e^x over axis
 
     Taking the same number from every x divides numerator and denominator alike; with the greatest taken away, no e^x is above 1.
     """
+    if x.size == 0:
+        return x * 1.0
     e = exp(x - detach(max(x, axis=axis, keepdims=True)))
     return e / sum(e, axis=axis, keepdims=True)
 
 
-@fused
+@fused(floats="x")
 def log_softmax(x, *, axis=-1):
     """y = x - ln sum e^x over axis; the greatest x is taken away first, so that a large offset costs no digits"""
+    if x.size == 0:
+        return x * 1.0
     shifted = x - detach(max(x, axis=axis, keepdims=True))
     return shifted - log(sum(exp(shifted), axis=axis, keepdims=True))
 
 
-def _check_axis(name):
-    def check(x, *, axis):
-        reduced_axes(axis, np.ndim(x), name)
+def _check_axis(operation):
+    @operation.check
+    def _(x, *, axis):
+        checks.axes(f"{operation.__name__}: axis", axis, x.ndim)
 
-    return check
 
-
-softmax.check(_check_axis("softmax"))
-log_softmax.check(_check_axis("log_softmax"))
+_check_axis(softmax)
+_check_axis(log_softmax)

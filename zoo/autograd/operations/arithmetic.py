@@ -9,11 +9,12 @@ import math
 
 import numpy as np
 
-from ..operation import attachable, fused, primitive
+from ..operation import attachable, broadcasts, fused, primitive
 from ..tensor import Tensor
+from . import checks
 
 
-@primitive
+@primitive(numbers=True)
 def add(a, b):
     """y = a + b"""
     return a + b
@@ -22,7 +23,7 @@ def add(a, b):
 add.derivatives(lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g)
 
 
-@primitive
+@primitive(numbers=True)
 def subtract(a, b):
     """y = a - b"""
     return a - b
@@ -31,7 +32,7 @@ def subtract(a, b):
 subtract.derivatives(lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: -g)
 
 
-@primitive
+@primitive(numbers=True)
 def multiply(a, b):
     """y = a b"""
     return a * b
@@ -40,7 +41,7 @@ def multiply(a, b):
 multiply.derivatives(lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a)
 
 
-@primitive
+@primitive(numbers=True)
 def divide(a, b):
     """y = a / b"""
     return a / b
@@ -49,7 +50,7 @@ def divide(a, b):
 divide.derivatives(lambda g, _y, _a, b: g / b, lambda g, y, _a, b: -g * y / b)
 
 
-@primitive
+@primitive(numbers=True)
 def negative(x):
     """y = -x"""
     return -x
@@ -58,7 +59,7 @@ def negative(x):
 negative.derivatives(lambda g, _y, _x: -g)
 
 
-@primitive
+@primitive(numbers=True)
 def power(a, b):
     """y = a^b; differentiable in b where a > 0"""
     return a**b
@@ -74,7 +75,7 @@ def _is_number(b, value) -> bool:
     return isinstance(b, (int, float)) and b == value
 
 
-@primitive
+@primitive(numbers=True)
 def exp(x):
     """y = e^x"""
     return np.exp(x)
@@ -83,7 +84,7 @@ def exp(x):
 exp.derivatives(lambda g, y, _x: g * y)
 
 
-@primitive
+@primitive(numbers=True)
 def log(x):
     """y = ln x"""
     return np.log(x)
@@ -92,7 +93,7 @@ def log(x):
 log.derivatives(lambda g, _y, x: g / x)
 
 
-@primitive
+@primitive(numbers=True)
 def sqrt(x):
     """y = x^(1/2)"""
     return np.sqrt(x)
@@ -101,7 +102,7 @@ def sqrt(x):
 sqrt.derivatives(lambda g, y, _x: 0.5 * g / y)
 
 
-@primitive
+@primitive(numbers=True)
 def sign(x):
     """-1, 0 or 1; its derivative is 0"""
     return np.sign(x)
@@ -110,7 +111,7 @@ def sign(x):
 sign.derivatives(None)
 
 
-@primitive
+@primitive(numbers=True)
 def abs(x):
     """y = |x|; the derivative at 0 is 0"""
     return np.abs(x)
@@ -119,7 +120,7 @@ def abs(x):
 abs.derivatives(lambda g, _y, x: g * sign(x))
 
 
-@primitive
+@primitive(numbers=True)
 def sin(x):
     """y = sin x"""
     return np.sin(x)
@@ -128,7 +129,7 @@ def sin(x):
 sin.derivatives(lambda g, _y, x: g * cos(x))
 
 
-@primitive
+@primitive(numbers=True)
 def cos(x):
     """y = cos x"""
     return np.cos(x)
@@ -137,7 +138,7 @@ def cos(x):
 cos.derivatives(lambda g, _y, x: -g * sin(x))
 
 
-@primitive
+@primitive(numbers=True)
 def maximum(a, b):
     """y = max(a, b); where they are equal each gets half of the gradient"""
     return np.maximum(a, b)
@@ -146,7 +147,7 @@ def maximum(a, b):
 maximum.derivatives(lambda g, _y, a, b: g * _share_of_greater(a, b), lambda g, _y, a, b: g * _share_of_greater(b, a))
 
 
-@primitive
+@primitive(numbers=True)
 def minimum(a, b):
     """y = min(a, b); where they are equal each gets half of the gradient"""
     return np.minimum(a, b)
@@ -165,7 +166,7 @@ def _as_float(condition, like):
     return astype(condition, dtype=like.dtype)
 
 
-@primitive
+@primitive(numbers=True)
 def where(condition, a, b):
     """y = a where the condition holds, else b"""
     return np.where(condition, a, b)
@@ -176,8 +177,14 @@ where.derivatives(None, lambda g, _y, condition, _a, _b: where(condition, g, 0.0
 
 @primitive
 def astype(x, *, dtype):
-    """The same values in another dtype."""
+    """The same values in another dtype"""
     return x.astype(dtype)
+
+
+@astype.check
+def _(x, *, dtype):
+    if dtype is None or np.dtype(dtype).kind not in "fiub":
+        raise TypeError(f"astype: dtype is {dtype!r}; it is a float, an integer or bool")
 
 
 astype.derivatives(lambda g, _y, x, *, dtype: astype(g, dtype=x.dtype))
@@ -189,7 +196,7 @@ def _comparison(name: str, ufunc, symbol: str):
 
     compare.__name__ = name
     compare.__doc__ = f"y = a {symbol} b, bool; it has no gradient"
-    operation = primitive(compare)
+    operation = primitive(compare, numbers=True)
     operation.derivatives(None, None)
     return operation
 
@@ -202,18 +209,26 @@ equal = _comparison("equal", np.equal, "==")
 not_equal = _comparison("not_equal", np.not_equal, "!=")
 
 
-# --- sums and their kin: axis is None (all), an int or a tuple, as in NumPy
+# --- sums, means and extremes: axis is None (all), an int or several, as in NumPy
 
 
-def reduced_axes(axis, ndim: int, name: str = "") -> tuple[int, ...]:
-    """axis as a tuple of non-negative ints; name: the operation that an error names."""
-    if axis is None:
-        return tuple(range(ndim))
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    for a in axes:
-        if not -ndim <= a < ndim:
-            raise ValueError(f"{name and name + ': '}axis is {axis}; an array of {ndim} dimensions has axes from {-ndim} to {ndim - 1}")
-    return tuple(a % ndim for a in axes)
+def reduced_axes(axis, ndim: int) -> tuple[int, ...]:
+    """axis as a tuple of non-negative ints."""
+    return checks.axes("axis", axis, ndim)
+
+
+def check_reduction(operation, may_be_empty: bool = False) -> None:
+    """Attach the check of axis and keepdims; may_be_empty: there is a result for no entries at all."""
+    name = operation.__name__
+
+    @operation.check
+    def _(x, *, axis, keepdims, ddof=0):
+        reduced = checks.axes(f"{name}: axis", axis, x.ndim)
+        checks.flag(f"{name}: keepdims", keepdims)
+        if not may_be_empty and any(x.shape[i] == 0 for i in reduced):
+            raise ValueError(f"{name}: x has shape {x.shape}, which holds nothing to reduce over axis {axis}")
+        if ddof and checks.number(f"{name}: ddof", ddof, 0) >= (entries := math.prod(x.shape[i] for i in reduced)):
+            raise ValueError(f"{name}: ddof is {ddof}; it is below the number of entries, {entries}")
 
 
 def restore(g, shape, axis, keepdims):
@@ -227,9 +242,10 @@ def restore(g, shape, axis, keepdims):
 @primitive
 def sum(x, *, axis=None, keepdims=False):
     """y = sum of x over axis"""
-    return np.sum(x, axis=axis, keepdims=keepdims)
+    return np.sum(x, axis=reduced_axes(axis, x.ndim), keepdims=keepdims)
 
 
+check_reduction(sum, may_be_empty=True)
 sum.derivatives(lambda g, _y, _x, *, axis, keepdims: broadcast_to(restore(g, _x.shape, axis, keepdims), shape=_x.shape))
 
 
@@ -239,6 +255,12 @@ def broadcast_to(x, *, shape):
     return np.broadcast_to(x, shape)
 
 
+@broadcast_to.check
+def _(x, *, shape):
+    if not broadcasts(x.shape, checks.shape("broadcast_to: shape", shape)):
+        raise ValueError(f"broadcast_to: x has shape {x.shape}, which doesn't broadcast to {shape}")
+
+
 broadcast_to.derivatives(lambda g, _y, _x, *, shape: sum_to(g, shape=_x.shape))
 
 
@@ -246,14 +268,21 @@ broadcast_to.derivatives(lambda g, _y, _x, *, shape: sum_to(g, shape=_x.shape))
 def sum_to(x, *, shape):
     """The adjoint of broadcast_to: x added up to the shape"""
     axes = summed_axes(x.shape, shape)
-    return np.sum(x, axis=axes, keepdims=True).reshape(shape) if axes else x.reshape(shape)
+    return np.sum(x, axis=axes, keepdims=True).reshape(shape) if axes else x
 
 
-sum_to.derivatives(lambda g, _y, _x, *, shape: broadcast_to(g.reshape((1,) * (len(_x.shape) - len(shape)) + tuple(shape)), shape=_x.shape))
+@sum_to.check
+def _(x, *, shape):
+    if not broadcasts(checks.shape("sum_to: shape", shape), x.shape):
+        raise ValueError(f"sum_to: x has shape {x.shape}, to which an array of shape {shape} doesn't broadcast")
+
+
+sum_to.derivatives(lambda g, _y, _x, *, shape: broadcast_to(g, shape=_x.shape))
 
 
 def summed_axes(full, shape) -> tuple[int, ...]:
     """The axes along which an array of shape `full` is added up to give the shape."""
+    shape = checks.shape("shape", shape)
     extra = len(full) - len(shape)
     return tuple(range(extra)) + tuple(extra + i for i, n in enumerate(shape) if n == 1 and full[extra + i] != 1)
 
@@ -272,36 +301,46 @@ def _extreme_rule(g, y, x, *, axis, keepdims):
 @primitive
 def max(x, *, axis=None, keepdims=False):
     """y = greatest of x over axis; entries that tie for it share the gradient"""
-    return np.max(x, axis=axis, keepdims=keepdims)
+    return np.max(x, axis=reduced_axes(axis, x.ndim), keepdims=keepdims)
 
 
+check_reduction(max)
 max.derivatives(_extreme_rule)
 
 
 @primitive
 def min(x, *, axis=None, keepdims=False):
     """y = least of x over axis; entries that tie for it share the gradient"""
-    return np.min(x, axis=axis, keepdims=keepdims)
+    return np.min(x, axis=reduced_axes(axis, x.ndim), keepdims=keepdims)
 
 
+check_reduction(min)
 min.derivatives(_extreme_rule)
 
 
-@fused
+@fused(floats="x", integers=np.float64)
 def mean(x, *, axis=None, keepdims=False):
     """y = sum of x over axis / number of entries"""
     count = math.prod(x.shape[a] for a in reduced_axes(axis, x.ndim))
     return sum(x, axis=axis, keepdims=keepdims) / count
 
 
-@fused
-def var(x, *, axis=None, keepdims=False):
-    """y = mean of (x - mean)^2 over axis (the divisor is n)"""
+check_reduction(mean)
+
+
+@fused(floats="x", integers=np.float64)
+def var(x, *, axis=None, keepdims=False, ddof=0):
+    """y = sum of (x - mean)^2 over axis / (n - ddof); ddof 0 is the mean square, 1 the estimate from a sample"""
     centred = x - mean(x, axis=axis, keepdims=True)
-    return mean(centred * centred, axis=axis, keepdims=keepdims)
+    if ddof == 0:
+        return mean(centred * centred, axis=axis, keepdims=keepdims)
+    return sum(centred * centred, axis=axis, keepdims=keepdims) / (math.prod(x.shape[i] for i in reduced_axes(axis, x.ndim)) - ddof)
 
 
-@fused
+check_reduction(var)
+
+
+@fused(floats="x", integers=np.float64)
 def logsumexp(x, *, axis=None, keepdims=False):
     """y = ln sum e^x over axis
 
@@ -313,18 +352,7 @@ def logsumexp(x, *, axis=None, keepdims=False):
     return y if keepdims else y.reshape(tuple(n for i, n in enumerate(y.shape) if i not in reduced_axes(axis, x.ndim)))
 
 
-def _check_reduction(name):
-    def check(x, *, axis, keepdims):
-        reduced_axes(axis, np.ndim(x), name)
-        if np.size(x) == 0:
-            raise ValueError(f"{name}: x has shape {np.shape(x)}, which holds nothing to reduce")
-
-    return check
-
-
-mean.check(_check_reduction("mean"))
-var.check(_check_reduction("var"))
-logsumexp.check(_check_reduction("logsumexp"))
+check_reduction(logsumexp)
 
 
 def detach(x):

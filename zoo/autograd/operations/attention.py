@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 
 import numpy as np
 
-from ..operation import fused
+from ..operation import broadcasts, fused
+from . import checks
 from .activation import softmax
 from .arithmetic import values_of, where
 from .linear import matmul
 from .shaping import swapaxes
 
 
-@fused
+@fused(floats="query key value")
 def scaled_dot_product_attention(query, key, value, mask=None, *, is_causal=False, scale=None):
     """y = softmax(q k^T / sqrt(width)) v (Vaswani et al. 2017, eq. 1)
 
@@ -48,15 +50,21 @@ def causal_mask(queries: int, keys: int) -> np.ndarray:
 
 @scaled_dot_product_attention.check
 def _(query, key, value, mask, *, is_causal, scale):
-    if query.ndim < 2 or query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
-        raise ValueError(
-            f"scaled_dot_product_attention: query {query.shape}, key {key.shape}, value {value.shape}; "
-            "they are (..., queries, width), (..., keys, width), (..., keys, features)"
-        )
-    if is_causal and query.shape[-2] > key.shape[-2]:
-        raise ValueError(f"scaled_dot_product_attention: is_causal with {query.shape[-2]} queries but only {key.shape[-2]} keys")
+    name = "scaled_dot_product_attention"
+    if builtins.min(query.ndim, key.ndim, value.ndim) < 2 or query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+        raise ValueError(f"{name}: query {query.shape}, key {key.shape}, value {value.shape}; "
+                         "they are (..., queries, width), (..., keys, width), (..., keys, features)")
+    checks.flag(f"{name}: is_causal", is_causal)
+    if scale is not None:
+        checks.number(f"{name}: scale", scale)
+    elif query.shape[-1] == 0:
+        raise ValueError(f"{name}: query has shape {query.shape}, whose width is 0")
+    queries, keys = query.shape[-2], key.shape[-2]
+    if is_causal and queries > keys:
+        raise ValueError(f"{name}: is_causal with {queries} queries but only {keys} keys")
+    batch = checks.batch(name, query=query, key=key, value=value)
     if mask is not None:
-        try:
-            np.broadcast_shapes(mask.shape, (*query.shape[:-1], key.shape[-2]))
-        except ValueError:
-            raise ValueError(f"scaled_dot_product_attention: mask has shape {mask.shape}, the scores {(*query.shape[:-1], key.shape[-2])}") from None
+        if mask.dtype.kind not in "fb":
+            raise TypeError(f"{name}: mask has dtype {mask.dtype}; it is bool, or floats that are added to the scores")
+        if not broadcasts(mask.shape, (*batch, queries, keys)):
+            raise ValueError(f"{name}: mask has shape {mask.shape}, the scores {(*batch, queries, keys)}")

@@ -6,38 +6,52 @@ import numpy as np
 
 from ..operation import attachable, fused
 from ..random import uniform
-from .arithmetic import mean, sqrt, var
+from . import checks
+from .arithmetic import detach, mean, sqrt, var
 from .linear import activate
 
 
-@fused
-def layer_norm(x, gain, bias, *, eps=1e-5):
+@fused(floats="x gain bias")
+def layer_norm(x, gain=None, bias=None, *, eps=1e-5):
     """y = gain (x - mean) / sqrt(var + eps) + bias over the last axis (Ba et al. 2016, eq. 4)"""
     centred = x - mean(x, axis=-1, keepdims=True)
-    y = gain * (centred / sqrt(mean(centred * centred, axis=-1, keepdims=True) + eps))
+    return _scaled(centred / sqrt(mean(centred * centred, axis=-1, keepdims=True) + eps), gain, bias)
+
+
+@fused(floats="x gain")
+def rms_norm(x, gain=None, *, eps=1e-5):
+    """y = gain x / sqrt(mean x^2 + eps) over the last axis (Zhang & Sennrich 2019)"""
+    return _scaled(x / sqrt(mean(x * x, axis=-1, keepdims=True) + eps), gain, None)
+
+
+def _scaled(normal, gain, bias):
+    """gain normal + bias; either may be None."""
+    y = normal if gain is None else gain * normal
     return y if bias is None else y + bias
 
 
-@fused
-def rms_norm(x, gain, *, eps=1e-5):
-    """y = gain x / sqrt(mean x^2 + eps) over the last axis (Zhang & Sennrich 2019)"""
-    return gain * (x / sqrt(mean(x * x, axis=-1, keepdims=True) + eps))
-
-
-@fused
-def batch_norm(x, gain, bias, *, eps=1e-5, activation=None, moments=None):
+@fused(floats="x gain bias")
+def batch_norm(x, gain=None, bias=None, *, eps=1e-5, activation=None, moments=None):
     """y = gain (x - mean) / sqrt(var + eps) + bias over all axes but the last (Ioffe & Szegedy 2015): x (batch, ..., channels)
 
     activation: None, "relu" or "leaky_relu", which comes next in a convolutional network
     moments: x's mean and variance from `batch_statistics`, where they are known already, so that a kernel needn't take them again
     """
     axes = tuple(range(x.ndim - 1))
-    centred = x - mean(x, axis=axes, keepdims=True)
-    return activate(gain * (centred / sqrt(mean(centred * centred, axis=axes, keepdims=True) + eps)) + bias, activation)
+    average = mean(x, axis=axes, keepdims=True)
+    centred = x - (average if moments is None else _with_value(average, moments[0]))
+    variance = mean(centred * centred, axis=axes, keepdims=True)
+    variance = variance if moments is None else _with_value(variance, moments[1])
+    return activate(_scaled(centred / sqrt(variance + eps), gain, bias), activation)
 
 
-@fused
-def group_norm(x, gain, bias, *, groups, eps=1e-5, activation=None):
+def _with_value(x, value):
+    """x with that value and the gradient that it has."""
+    return x - detach(x) + np.asarray(value, x.dtype)
+
+
+@fused(floats="x gain bias")
+def group_norm(x, gain=None, bias=None, *, groups, eps=1e-5, activation=None):
     """Each image and each of `groups` groups of channels has mean 0 and variance 1 (Wu & He 2018): x (batch, ..., channels)
 
     activation: None or "silu", which a residual block applies next
@@ -46,10 +60,10 @@ def group_norm(x, gain, bias, *, groups, eps=1e-5, activation=None):
     grouped = x.reshape((n, -1, groups, c // groups))
     centred = grouped - mean(grouped, axis=(1, 3), keepdims=True)
     normal = centred / sqrt(var(grouped, axis=(1, 3), keepdims=True) + eps)
-    return activate(gain * normal.reshape((n, *space, c)) + bias, activation)
+    return activate(_scaled(normal.reshape((n, *space, c)), gain, bias), activation)
 
 
-@fused
+@fused(floats="x")
 def dropout(x, *, p, seed):
     """y = x / (1 - p) with probability 1 - p, else 0 (Srivastava et al. 2014)
 
@@ -60,43 +74,52 @@ def dropout(x, *, p, seed):
     return x * (keep.astype(x.dtype) / (1 - p))
 
 
-def _check_features(name: str, x, **features) -> None:
+def _check_features(name: str, x, eps, **features) -> None:
+    if x.size == 0 or x.ndim == 0:
+        raise ValueError(f"{name}: x has shape {x.shape}; it has at least one entry and features on its last axis")
     for argument, a in features.items():
         if a is not None and a.shape != x.shape[-1:]:
             raise ValueError(f"{name}: {argument} has shape {a.shape}; x has {x.shape[-1]} features (shape {x.shape})")
-    if x.size == 0:
-        raise ValueError(f"{name}: x has shape {x.shape}, which holds nothing")
+    checks.number(f"{name}: eps", eps, 0)
 
 
 @layer_norm.check
 def _(x, gain, bias, *, eps):
-    _check_features("layer_norm", x, gain=gain, bias=bias)
+    _check_features("layer_norm", x, eps, gain=gain, bias=bias)
 
 
 @rms_norm.check
 def _(x, gain, *, eps):
-    _check_features("rms_norm", x, gain=gain)
+    _check_features("rms_norm", x, eps, gain=gain)
+
+
+batch_norm.settings_by_name_only = True  # the fourth argument of PyTorch's is the running variance, ours would be eps
 
 
 @batch_norm.check
 def _(x, gain, bias, *, eps, activation, moments):
-    _check_features("batch_norm", x, gain=gain, bias=bias)
-    if activation not in (None, "relu", "leaky_relu"):
-        raise ValueError(f"batch_norm: activation is {activation!r}; it may be None, 'relu' or 'leaky_relu'")
+    _check_features("batch_norm", x, eps, gain=gain, bias=bias)
+    checks.one_of("batch_norm: activation", activation, (None, "relu", "leaky_relu"))
+    if moments is not None and [np.shape(a) for a in moments] != 2 * [x.shape[-1:]]:
+        shapes = ", ".join(str(np.shape(a)) for a in moments)
+        raise ValueError(f"batch_norm: moments have shapes {shapes}; they are a mean and a variance, each {x.shape[-1:]}")
 
 
 @group_norm.check
 def _(x, gain, bias, *, groups, eps, activation):
-    _check_features("group_norm", x, gain=gain, bias=bias)
-    if groups < 1 or x.shape[-1] % groups:
+    _check_features("group_norm", x, eps, gain=gain, bias=bias)
+    if x.ndim < 2:
+        raise ValueError(f"group_norm: x has shape {x.shape}; it is (batch, ..., channels)")
+    if checks.integer("group_norm: groups", groups) < 1 or x.shape[-1] % groups:
         raise ValueError(f"group_norm: groups is {groups}; it must divide the {x.shape[-1]} channels of x")
+    checks.one_of("group_norm: activation", activation, (None, "silu"))
 
 
 @dropout.check
 def _(x, *, p, seed):
-    if not 0 <= p < 1:
+    if not 0 <= checks.number("dropout: p", p) < 1:
         raise ValueError(f"dropout: p is {p}; it may go from 0 up to but not including 1")
-    if not 0 <= int(seed) < 2**63:
+    if not 0 <= checks.integer("dropout: seed", seed) < 2**63:
         raise ValueError(f"dropout: seed is {seed}; it may go from 0 to 2**63 - 1")
 
 

@@ -109,7 +109,7 @@ def dequantise(blocks, *, kind, outputs):
 dequantise.derivatives(None)
 
 
-@fused
+@fused(floats="x")
 def quantised_linear(x, blocks, *, kind, outputs):
     """y = x W^T, W (outputs, inputs) as blocks of 4 or 8 bits: x (..., inputs) -> (..., outputs)"""
     return matmul(x, swapaxes(dequantise(blocks, kind=kind, outputs=outputs)))

@@ -8,12 +8,13 @@ symbols at every step, xw may be a table of their products, (symbols, gates), of
 from __future__ import annotations
 
 from ..operation import fused
+from . import checks
 from .activation import sigmoid, tanh
-from .linear import check_ids, embedding, matmul
-from .shaping import concatenate, split, stack
+from .joining import concatenate, split, stack
+from .linear import embedding, matmul
 
 
-@fused
+@fused(floats="xw h weight")
 def elman(xw, h, weight, ids=None):
     """h_t = tanh(xw_t + h_{t-1} W) (Elman 1990): xw (batch, time, width), h (batch, width), weight (width, width) -> (batch, time, width)"""
     xw, states = _looked_up(xw, ids), []
@@ -23,7 +24,7 @@ def elman(xw, h, weight, ids=None):
     return stack(states, axis=1)
 
 
-@fused
+@fused(floats="xw state weight")
 def lstm(xw, state, weight, ids=None):
     """c_t = f c_{t-1} + i g, h_t = o tanh(c_t), with i, f, g, o from xw_t + h_{t-1} W (Hochreiter & Schmidhuber 1997; Gers et al. 2000)
 
@@ -40,8 +41,8 @@ def lstm(xw, state, weight, ids=None):
     return stack(states, axis=1)
 
 
-@fused
-def gru(xw, h, weight, bias, ids=None):
+@fused(floats="xw h weight bias")
+def gru(xw, h, weight, bias=None, ids=None):
     """h_t = (1 - z) n + z h_{t-1}, n = tanh(xw_n + r (h_{t-1} W_n + b_n)) (Cho et al. 2014, with the reset after the product)
 
     xw (batch, time, 3 width) in the order r, z, n; h (batch, width); weight (width, 3 width); bias (3 width,) is the hidden one
@@ -50,7 +51,8 @@ def gru(xw, h, weight, bias, ids=None):
     xw, states = _looked_up(xw, ids), []
     for t in range(xw.shape[1]):
         r, z, n = split(xw[:, t], 3, axis=-1)
-        hr, hz, hn = split(matmul(h, weight) + bias, 3, axis=-1)
+        products = matmul(h, weight) if bias is None else matmul(h, weight) + bias
+        hr, hz, hn = split(products, 3, axis=-1)
         z = sigmoid(z + hz)
         n = tanh(n + sigmoid(r + hr) * hn)
         h = (1 - z) * n + z * h
@@ -64,14 +66,16 @@ def _looked_up(xw, ids):
 
 def _check(name: str, gates: int, parts: int = 1, biases: int = 0):
     def check(xw, h, weight, *others):
-        width, ids = weight.shape[0], others[biases]
-        if weight.ndim != 2 or weight.shape[1] != gates * width:
+        if weight.ndim != 2 or weight.shape[1] != gates * len(weight) or not len(weight):
             raise ValueError(f"{name}: weight has shape {weight.shape}; it is (width, {gates} width)")
+        width, ids = len(weight), others[biases]
+        if biases and others[0] is not None and others[0].shape != (gates * width,):
+            raise ValueError(f"{name}: bias has shape {others[0].shape}; it is {(gates * width,)}")
         if ids is not None:
             if ids.ndim != 2 or xw.ndim != 2 or xw.shape[1] != gates * width:
                 raise ValueError(f"{name}: ids have shape {ids.shape} and xw has {xw.shape}; with ids (batch, time), it is "
                                  f"(symbols, {gates} width), width {width}")
-            check_ids(xw, ids)
+            checks.indices(f"{name}: ids", ids, len(xw), f"xw has {len(xw)} rows")
         elif xw.ndim != 3 or xw.shape[2] != gates * width:
             raise ValueError(f"{name}: xw has shape {xw.shape}; it is (batch, time, {gates} width), width {width}")
         batch, time = xw.shape[:2] if ids is None else ids.shape

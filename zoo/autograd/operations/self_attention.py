@@ -8,12 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from ..operation import fused
+from ..tensor import Tensor
+from . import checks
 from .arithmetic import broadcast_to
 from .attention import scaled_dot_product_attention
-from .shaping import concatenate, reshape, split, swapaxes
+from .joining import concatenate, split
+from .shaping import reshape, swapaxes
 
 
-@fused
+@fused(floats="packed")
 def self_attention(packed, *, heads, key_value_heads, rotation=None, is_causal=True):
     """Multi-head attention (Vaswani et al. 2017, section 3.2.2), keys and values shared by groups of heads (Ainslie et al. 2023)
 
@@ -29,13 +32,23 @@ def self_attention(packed, *, heads, key_value_heads, rotation=None, is_causal=T
 
 @self_attention.check
 def _(packed, *, heads, key_value_heads, rotation, is_causal):
-    if packed.ndim != 3 or packed.shape[2] % (heads + 2 * key_value_heads):
-        raise ValueError(f"self_attention: packed has shape {packed.shape}; it is (batch, time, ({heads} + 2 * {key_value_heads}) width)")
+    name = "self_attention"
+    parts = checks.integer(f"{name}: heads", heads, 1) + 2 * checks.integer(f"{name}: key_value_heads", key_value_heads, 1)
+    checks.flag(f"{name}: is_causal", is_causal)
+    if packed.ndim != 3 or packed.shape[2] % parts or packed.shape[2] == 0:
+        raise ValueError(f"{name}: packed has shape {packed.shape}; it is (batch, time, ({heads} + 2 * {key_value_heads}) width)")
     if heads % key_value_heads:
-        raise ValueError(f"self_attention: key_value_heads is {key_value_heads}; it must divide heads, {heads}")
-    shape = (packed.shape[1], packed.shape[2] // (heads + 2 * key_value_heads) // 2)
-    if rotation is not None and not rotation[0].shape == rotation[1].shape == shape:
-        raise ValueError(f"self_attention: rotation has shapes {rotation[0].shape} and {rotation[1].shape}; each is {shape}")
+        raise ValueError(f"{name}: key_value_heads is {key_value_heads}; it must divide heads, {heads}")
+    if rotation is None:
+        return
+    width = packed.shape[2] // parts
+    if width % 2:
+        raise ValueError(f"{name}: packed has shape {packed.shape}; with a rotation the width of a head, {width}, must be even")
+    shapes = [np.shape(a) for a in rotation]
+    if shapes != 2 * [(packed.shape[1], width // 2)]:
+        raise ValueError(f"{name}: rotation has shapes {', '.join(map(str, shapes))}; it is two arrays of {(packed.shape[1], width // 2)}")
+    if any(isinstance(a, Tensor) for a in rotation):
+        raise TypeError(f"{name}: rotation is given as tensors; it is constant, two arrays")
 
 
 def unpack(packed, heads: int, key_value_heads: int) -> list:
@@ -43,13 +56,13 @@ def unpack(packed, heads: int, key_value_heads: int) -> list:
     b, t, n = packed.shape
     d = n // (heads + 2 * key_value_heads)
     parts = split(packed, [heads * d, (heads + key_value_heads) * d], axis=-1)
-    return [swapaxes(reshape(z, shape=(b, t, z.shape[2] // d, d)), a=1, b=2) for z in parts]
+    return [swapaxes(reshape(z, shape=(b, t, z.shape[2] // d, d)), axis1=1, axis2=2) for z in parts]
 
 
 def merge_heads(y):
     """(batch, heads, time, width) -> (batch, time, heads width)."""
     b, h, t, d = y.shape
-    return reshape(swapaxes(y, a=1, b=2), shape=(b, t, h * d))
+    return reshape(swapaxes(y, axis1=1, axis2=2), shape=(b, t, h * d))
 
 
 def rotate(x, cosine: np.ndarray, sine: np.ndarray):
@@ -58,6 +71,7 @@ def rotate(x, cosine: np.ndarray, sine: np.ndarray):
     x (..., time, width); cosine, sine (time, width / 2).  The product of a query and a key then depends on their distance alone.
     """
     a, b = split(x, 2, axis=-1)
+    cosine, sine = np.asarray(cosine, x.dtype), np.asarray(sine, x.dtype)
     return concatenate([a * cosine - b * sine, b * cosine + a * sine], axis=-1)
 
 

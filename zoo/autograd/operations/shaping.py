@@ -1,14 +1,14 @@
-"""Reshaping, joining, cutting and indexing.  Each one's derivative is another one here."""
+"""Axes reshaped, reordered, turned round.  Each one's derivative is another one here."""
 
 from __future__ import annotations
 
-import builtins
-import math
+import operator
 
 import numpy as np
 
-from ..operation import primitive
-from ..tensor import Tensor
+from ..operation import composed, primitive
+from . import checks
+from .arithmetic import broadcast_to
 
 
 @primitive
@@ -35,157 +35,89 @@ def _inverse_order(axes):
 
 
 @primitive
-def swapaxes(x, *, a=-1, b=-2):
+def swapaxes(x, *, axis1=-1, axis2=-2):
     """Two axes exchanged; a view"""
-    return np.swapaxes(x, a, b)
+    return np.swapaxes(x, axis1, axis2)
 
 
-swapaxes.derivatives(lambda g, _y, _x, *, a, b: swapaxes(g, a=a, b=b))
+swapaxes.renamed = {"a": "axis1", "b": "axis2"}
+swapaxes.derivatives(lambda g, _y, _x, *, axis1, axis2: swapaxes(g, axis1=axis1, axis2=axis2))
 
 
-@primitive
-def concatenate(*arrays, axis=0):
-    """Arrays joined along an axis that is there: concatenate([a, b], axis=1)"""
-    return np.concatenate(arrays, axis=axis)
+def moveaxis(x, source, destination):
+    """Axes moved to other places, the others in their order; a view"""
+    sources, places = (a if isinstance(a, (tuple, list)) else (a,) for a in (source, destination))
+    sources, places = checks.axes("moveaxis: source", sources, np.ndim(x)), checks.axes("moveaxis: destination", places, np.ndim(x))
+    if len(sources) != len(places):
+        raise ValueError(f"moveaxis: source is {source}, destination {destination}; they name as many axes")
+    order = [i for i in range(np.ndim(x)) if i not in sources]
+    for place, axis in sorted(zip(places, sources)):
+        order.insert(place, axis)
+    return transpose(x, axes=tuple(order))
 
 
-@concatenate.derivatives
-def _(g, _y, i, *arrays, axis):
-    start = builtins.sum(a.shape[axis] for a in arrays[:i])
-    index = [slice(None)] * arrays[i].ndim
-    index[axis] = slice(start, start + arrays[i].shape[axis])
-    return getitem(g, index=tuple(index))
-
-
-@primitive
-def stack(*arrays, axis=0):
-    """Arrays joined along a new axis: stack([a, b])"""
-    return np.stack(arrays, axis=axis)
-
-
-@stack.derivatives
-def _(g, _y, i, *arrays, axis):
-    index = [slice(None)] * (arrays[i].ndim + 1)
-    index[axis] = i
-    return getitem(g, index=tuple(index))
-
-
-@primitive
-def getitem(x, *, index):
-    """x[index]: ints, slices, None, ..., integer and bool arrays, as in NumPy"""
-    return x[_plain(index)]
-
-
-getitem.derivatives(lambda g, _y, _x, *, index: getitem_adjoint(g, index=index, shape=_x.shape))
-
-
-@getitem.reads_part
-def _(index):
-    plain = _plain(index)
-    return None if _may_repeat(plain) else plain
-
-
-@primitive
-def getitem_adjoint(g, *, index, shape):
-    """Zeros of the shape with g added at index; an entry that was read twice gets both"""
-    out = np.zeros(shape, g.dtype)
-    index = _plain(index)
-    if _may_repeat(index):
-        np.add.at(out, index, g)
-    else:
-        out[index] += g
-    return out
-
-
-getitem_adjoint.derivatives(lambda g, _y, _g, *, index, shape: getitem(g, index=index))
-
-
-def _plain(index):
-    """An index without tensors in it."""
-    if isinstance(index, tuple):
-        return tuple(_plain(i) for i in index)
-    return index.data if isinstance(index, Tensor) else index
-
-
-def _may_repeat(index) -> bool:
-    """Whether an index may name an entry twice: integer arrays and lists may."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return any(isinstance(p, (list, np.ndarray)) and np.asarray(p).dtype.kind != "b" for p in parts)
-
-
-@primitive
-def take(x, *, indices, axis=None):
-    """The entries of x at indices along axis (of the flattened x if None)"""
-    return np.take(x, _plain(indices), axis=axis)
-
-
-@take.derivatives
-def _(g, _y, _x, *, indices, axis):
-    if axis is None:
-        flat = getitem_adjoint(g, index=np.asarray(_plain(indices)), shape=(math.prod(_x.shape),))
-        return reshape(flat, shape=_x.shape)
-    index = (slice(None),) * (axis % _x.ndim) + (np.asarray(_plain(indices)),)
-    return getitem_adjoint(g, index=index, shape=_x.shape)
-
-
-@primitive
-def take_along_axis(x, indices, *, axis=-1):
-    """y[..., i] = x[..., indices[..., i]] along axis"""
-    return np.take_along_axis(x, indices, axis=axis)
-
-
-take_along_axis.derivatives(lambda g, _y, _x, indices, *, axis: take_along_axis_adjoint(g, indices, axis=axis, shape=_x.shape), None)
-
-
-@primitive
-def take_along_axis_adjoint(g, indices, *, axis, shape):
-    """Zeros of the shape with g added where take_along_axis read"""
-    out = np.zeros(shape, g.dtype)
-    grid = list(np.ix_(*map(np.arange, indices.shape)))
-    grid[axis] = indices
-    np.add.at(out, tuple(grid), g)
-    return out
-
-
-take_along_axis_adjoint.derivatives(lambda g, _y, _g, indices, *, axis, shape: take_along_axis(g, indices, axis=axis), None)
-
-
-@primitive
-def pad(x, *, widths, value=0.0):
-    """A constant around x: widths is one (before, after) for each axis"""
-    return np.pad(x, widths, constant_values=value)
-
-
-pad.derivatives(lambda g, _y, _x, *, widths, value: getitem(g, index=_inside(widths, _x.shape)))
-
-
-def _inside(widths, shape):
-    return tuple(slice(before, before + n) for (before, _), n in zip(widths, shape))
-
-
-def split(x, sections, axis=0):
-    """x cut along axis: into `sections` equal parts, or at the given indices; a list"""
-    n = x.shape[axis]
-    if isinstance(sections, int):
-        if sections < 1 or n % sections:
-            raise ValueError(f"split: axis {axis} has length {n}, which can't be cut into {sections} equal parts")
-        bounds = list(range(0, n + 1, n // sections))
-    else:
-        bounds = [0, *sections, n]
-    before = (slice(None),) * (axis % x.ndim)
-    return [getitem(x, index=(*before, slice(a, b))) for a, b in zip(bounds, bounds[1:])]
+def ravel(x):
+    """The entries along one axis"""
+    return reshape(x, shape=-1)
 
 
 def expand_dims(x, axis):
-    """A new axis of length 1"""
-    axis %= x.ndim + 1
-    return reshape(x, shape=(*x.shape[:axis], 1, *x.shape[axis:]))
+    """A new axis of length 1, or several"""
+    several = axis if isinstance(axis, (tuple, list)) else (axis,)
+    places = checks.axes("expand_dims: axis", several, np.ndim(x) + len(several))
+    lengths = iter(np.shape(x))
+    return reshape(x, shape=tuple(1 if i in places else next(lengths) for i in range(np.ndim(x) + len(several))))
 
 
+@composed
 def squeeze(x, axis=None):
-    """Axes of length 1 taken out (all, or those named)"""
-    axes = {i for i, n in enumerate(x.shape) if n == 1} if axis is None else {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
-    wrong = [i for i in axes if x.shape[i] != 1]
-    if wrong:
-        raise ValueError(f"squeeze: axis {wrong[0]} has length {x.shape[wrong[0]]}, not 1 (shape {x.shape})")
-    return reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes))
+    """x without axes of length 1 (all, or those named)"""
+    shape = np.shape(x)
+    axes = [i for i, n in enumerate(shape) if n == 1] if axis is None else checks.axes("squeeze: axis", axis, len(shape))
+    for i in axes:
+        if shape[i] != 1:
+            raise ValueError(f"squeeze: axis {i} has length {shape[i]}, not 1 (shape {shape})")
+    return reshape(x, shape=tuple(n for i, n in enumerate(shape) if i not in axes))
+
+
+@primitive
+def flip(x, *, axis=None):
+    """The entries along an axis, several, or all (None), in the reverse order; a view"""
+    return np.flip(x, checks.axes("flip: axis", axis, x.ndim))
+
+
+flip.derivatives(lambda g, _y, _x, *, axis: flip(g, axis=axis))
+
+
+@primitive
+def roll(x, *, shift, axis=None):
+    """The entries moved by `shift` places along an axis, or several, round the end; along the flattened x if None"""
+    return np.roll(x, shift, axis)
+
+
+roll.derivatives(lambda g, _y, _x, *, shift, axis: roll(g, shift=_opposite(shift), axis=axis))
+
+
+def _opposite(shift):
+    return tuple(-operator.index(s) for s in shift) if isinstance(shift, (tuple, list)) else -operator.index(shift)
+
+
+@roll.check
+def _(x, *, shift, axis):
+    for s in shift if isinstance(shift, (tuple, list)) else (shift,):
+        checks.integer("roll: shift", s)
+    several = axis if isinstance(axis, (tuple, list)) else (axis,)
+    for a in several if axis is not None else ():
+        checks.axis("roll: axis", a, x.ndim)
+    if isinstance(shift, (tuple, list)) and len(several) not in (1, len(shift)):
+        raise ValueError(f"roll: shift is {shift}, axis {axis}; they are as many")
+
+
+def tile(x, reps):
+    """x repeated as a whole `reps` times along each axis"""
+    counts = checks.shape("tile: reps", reps)
+    shape = (1,) * (len(counts) - np.ndim(x)) + np.shape(x)
+    counts = (1,) * (len(shape) - len(counts)) + counts
+    apart = reshape(x, shape=tuple(n for length in shape for n in (1, length)))
+    copies = broadcast_to(apart, shape=tuple(n for pair in zip(counts, shape) for n in pair))
+    return reshape(copies, shape=tuple(count * length for count, length in zip(counts, shape)))

@@ -1,0 +1,110 @@
+"""What several operations check: each function raises an error that names the operation, the setting, its value and what it may be.
+
+An operation's check runs before its kernel, so that a kernel can rely on shapes, indices and settings: it has no bounds of its own.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+
+def integer(name: str, value: Any, least: int | None = None) -> int:
+    """value as an int, at least `least`; name: the operation and the setting, "upsample: scale"."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}; it is an integer")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; it is an integer") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name} is {value!r}; it is at least {least}")
+    return number
+
+
+def number(name: str, value: Any, least: float | None = None) -> float:
+    """value as a float, at least `least` and not NaN."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r}; it is a number")
+    if np.isnan(value) or (least is not None and value < least):
+        raise ValueError(f"{name} is {value!r}; it is a number{'' if least is None else f' of at least {least}'}")
+    return float(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}; it is True or False")
+    return bool(value)
+
+
+def pair(value: Any, name: str, least: int | None = None) -> tuple[int, int]:
+    """An int or two ints as two ints."""
+    if type(value) is int and (least is None or value >= least):
+        return value, value
+    parts = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value, value)
+    if len(parts) != 2:
+        raise ValueError(f"{name} is {value!r}; it is an int or two ints")
+    return integer(name, parts[0], least), integer(name, parts[1], least)
+
+
+def shape(name: str, value: Any) -> tuple[int, ...]:
+    """A shape: an int or a sequence of ints of at least 0."""
+    lengths = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,)
+    return tuple(integer(name, n, 0) for n in lengths)
+
+
+def axis(name: str, value: Any, ndim: int) -> int:
+    """One axis of an array with ndim of them, counted from the front."""
+    i = integer(name, value)
+    if not -ndim <= i < ndim:
+        has = f"an array of {ndim} dimensions has axes from {-ndim} to {ndim - 1}" if ndim else "an array without dimensions has no axes"
+        raise np.exceptions.AxisError(f"{name} is {value!r}; {has}")
+    return i % ndim
+
+
+def axes(name: str, value: Any, ndim: int) -> tuple[int, ...]:
+    """None (all), an axis or several as axes counted from the front; of an array without dimensions -1 and 0 are none, as in NumPy."""
+    if value is None:
+        return tuple(range(ndim))
+    several = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if ndim == 0:
+        for i in several:
+            axis(name, i, 1)
+        return ()
+    result = tuple([axis(name, i, ndim) for i in several])
+    if len(set(result)) < len(result):
+        raise ValueError(f"{name} is {value!r}, which names an axis twice")
+    return result
+
+
+def one_of(name: str, value: Any, choices: tuple) -> None:
+    if not any(value is c or (isinstance(value, str) and value == c) for c in choices):
+        raise ValueError(f"{name} is {value!r}; it may be {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")
+
+
+def broadcast(name: str, **arrays: Any) -> tuple[int, ...]:
+    """The shape to which all broadcast; arguments that are None are left out."""
+    return _together(name, "shapes", {argument: np.shape(a) for argument, a in arrays.items() if a is not None})
+
+
+def batch(name: str, **arrays: Any) -> tuple[int, ...]:
+    """The shape to which all but the last two axes broadcast."""
+    return _together(name, "all axes but the last two of", {argument: a.shape[:-2] for argument, a in arrays.items()})
+
+
+def _together(name: str, what: str, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        raise ValueError(f"{name}: {what} the arguments don't broadcast: {', '.join(f'{k} {s}' for k, s in shapes.items())}") from None
+
+
+def indices(name: str, ids: Any, count: int, what: str) -> None:
+    """Integers from 0 to count - 1."""
+    ids = np.asarray(ids)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{name} have dtype {ids.dtype}; they are integers")
+    if ids.size and not (0 <= ids.min() and ids.max() < count):
+        raise IndexError(f"{name} go from {ids.min()} to {ids.max()}; {what}, so they may go from 0 to {count - 1}")
