@@ -2,7 +2,11 @@
 
 import gzip
 import hashlib
+import os
 import struct
+import subprocess
+import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -296,9 +300,257 @@ def test_wrong_folders_and_pictures_are_named(tmp_path):
     (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:900])
     with pytest.raises(WrongFile, match="b.png: cannot be read as a picture"):
         data.load_images(tmp_path)
-    save_png(tmp_path / "b.png", np.zeros((4, 5), "u2"))
-    with pytest.raises(WrongFile, match="b.png: has pixels of mode"):
-        data.load_images(tmp_path)
+
+
+# --- folders: nothing is left out without a word
+
+
+def picture(path, level=99, size=(4, 5)):
+    save_png(path, np.full(size, level, "u1"))
+
+
+def refused(folder, words):
+    with pytest.raises(ValueError, match=words) as error:
+        data.load_images(folder)
+    assert str(folder) in one_line(error)
+
+
+@pytest.mark.parametrize("train", ["train", "Train", "training", "TRAINING"])
+@pytest.mark.parametrize("test", ["test", "Test", "testing", "val", "VAL", "valid", "validation"])
+def test_splits_are_known_by_any_usual_name(tmp_path, train, test):
+    picture(tmp_path / train / "x" / "a.png", 100)
+    picture(tmp_path / test / "x" / "a.png", 200)
+    images = data.load_images(tmp_path)
+    assert (np.rint(images.train * 255) == 100).all() and (np.rint(images.test * 255) == 200).all() and images.classes == ("x",)
+    flat = tmp_path / "flat"
+    picture(flat / train / "a.png", 100)
+    picture(flat / test / "a.png", 200)
+    images = data.load_images(flat)
+    assert images.train_labels is None and (np.rint(images.test * 255) == 200).all() and images.classes == ()
+
+
+def test_labels_of_both_splits_are_numbered_as_the_training_classes(tmp_path):
+    for i, name in enumerate(("ant", "bee", "cat")):
+        picture(tmp_path / "train" / name / "a.png", 50 + i)
+    for i, name in ((1, "bee"), (2, "cat")):
+        picture(tmp_path / "test" / name / "a.png", 50 + i)
+    images = data.load_images(tmp_path)
+    assert images.train_labels.tolist() == [0, 1, 2] and images.test_labels.tolist() == [1, 2] and images.classes == ("ant", "bee", "cat")
+    for pixels, labels in ((images.train, images.train_labels), (images.test, images.test_labels)):
+        assert np.array_equal(np.rint(pixels[:, 0, 0] * 255), labels + 50)
+    picture(tmp_path / "test" / "dog" / "a.png")
+    refused(tmp_path, "test has the class 'dog', of which train has no picture; its classes are ant, bee, cat")
+
+
+def test_numbers_in_names_of_classes_sort_as_numbers(tmp_path):
+    for i in range(12):
+        picture(tmp_path / "a" / str(i) / "x.png", 2 + i)
+        picture(tmp_path / "b" / f"class {i}" / "x.png", 2 + i)
+    for folder, names in (("a", [str(i) for i in range(12)]), ("b", [f"class {i}" for i in range(12)])):
+        images = data.load_images(tmp_path / folder)
+        assert list(images.classes) == names
+        assert np.array_equal(np.rint(images.train[:, 0, 0] * 255), images.train_labels + 2)
+
+
+def test_pictures_that_would_be_left_out_are_counted(tmp_path):
+    for name in ("root", "deeper", "extra", "both", "alone", "classes"):
+        picture(tmp_path / name / "x" / "a.png")
+    for i in range(3):
+        picture(tmp_path / "root" / f"{i}.png")
+    refused(tmp_path / "root", "has 3 pictures and 1 more in its sub-folders")
+    picture(tmp_path / "deeper" / "y" / "z" / "a.png")
+    refused(tmp_path / "deeper", "y has 1 pictures in sub-folders of its own")
+    picture(tmp_path / "extra" / "train" / "a.png")
+    refused(tmp_path / "extra", "x has 1 pictures beside train")
+    picture(tmp_path / "both" / "train" / "a.png")
+    picture(tmp_path / "both" / "Training" / "a.png")
+    refused(tmp_path / "both", "has Training and train, which both mean train")
+    picture(tmp_path / "only" / "val" / "a.png")
+    refused(tmp_path / "only", "has val but no sub-folder train; expects pictures in the folder, or a sub-folder of them for each class")
+    picture(tmp_path / "classes" / "train" / "x" / "a.png")
+    (tmp_path / "classes" / "x" / "a.png").unlink()
+    picture(tmp_path / "classes" / "test" / "a.png")
+    refused(tmp_path / "classes", "train has 1 classes, test none")
+
+
+def test_what_is_not_used_is_noted(tmp_path):
+    for i in range(3):
+        picture(tmp_path / "run" / f"{i}.png")
+    (tmp_path / "run" / "logs").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("")
+    (tmp_path / "run" / "a.svg").write_text("")
+    (tmp_path / "run" / ".hidden").write_text("")
+    images = data.load_images(tmp_path / "run")
+    assert len(images.train) == 3 and images.notes == ("2 files in run aren't pictures that Pillow reads: a.svg, notes.txt",)
+    for split in ("train", "val", "test"):
+        picture(tmp_path / "all" / split / "x" / "a.png")
+    (tmp_path / "all" / "train" / "empty").mkdir()
+    images = data.load_images(tmp_path / "all")
+    assert images.notes == ("1 pictures in val are used neither to train nor to test", "sub-folders without pictures aren't classes: empty")
+    assert images.summary() == "all: 1 pictures to train on, 1 to test on, 4 x 5, 1 classes (0 x)"
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.heic").write_bytes(b"")
+    refused(tmp_path / "none", "has no pictures .1 file in none aren't pictures that Pillow reads: a.heic.")
+
+
+# --- pictures: every mode and format
+
+
+COLOUR = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [10, 20, 30]]], "u1")
+GREY = np.array([[0, 80], [160, 255]], "u1")
+
+
+def read_back(tmp_path, image, name="a.png", **options):
+    folder = tmp_path / "one"
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        path.unlink()
+    image.save(folder / name, **options)
+    return data.load_images(folder).train[0]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.TIFF", "a.webp", "a.gif", "a.ppm", "a.tga", "a.pcx"])
+def test_every_format_that_pillow_reads_is_a_picture(tmp_path, name):
+    options = {"lossless": True} if name.endswith("webp") else {}
+    x = read_back(tmp_path, Image.fromarray(GREY), name, **options)
+    assert np.array_equal(np.rint(x * 255), GREY) or np.array_equal(np.rint(x * 255), np.repeat(GREY[..., None], 3, 2))
+
+
+def test_transparent_pixels_are_white_whatever_lies_below(tmp_path):
+    alpha = np.array([[0, 255], [255, 128]], "u1")
+    rgba = np.concatenate([COLOUR, alpha[..., None]], 2)
+    expected = 255 - (255 - COLOUR.astype(float)) * alpha[..., None] / 255
+    assert np.abs(read_back(tmp_path, Image.fromarray(rgba)) * 255 - expected).max() <= 1
+    la = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(alpha)])
+    assert np.abs(read_back(tmp_path, la) * 255 - (255 - (255 - GREY.astype(float)) * alpha / 255)).max() <= 1
+    palette = Image.fromarray(COLOUR).quantize(4)
+    first = palette.getpixel((0, 0))
+    x = read_back(tmp_path, palette, transparency=first)
+    assert np.array_equal(np.rint(x[0, 0] * 255), [255, 255, 255]) and np.array_equal(np.rint(x[0, 1] * 255), COLOUR[0, 1])
+    assert np.array_equal(np.rint(read_back(tmp_path, Image.fromarray(GREY), transparency=0) * 255), [[255, 80], [160, 255]])
+    np.savez(tmp_path / "x.npz", images=rgba[None].repeat(2, 0))
+    assert np.abs(data.load_images(tmp_path / "x.npz").train[0] * 255 - expected).max() <= 1
+
+
+def test_palettes_bilevel_cmyk_and_sixteen_bits_are_read_for_what_they_show(tmp_path):
+    assert np.array_equal(np.rint(read_back(tmp_path, Image.fromarray(COLOUR).quantize(4)) * 255), COLOUR)
+    assert np.array_equal(np.rint(read_back(tmp_path, Image.fromarray(GREY).quantize(4)) * 255), GREY)  # a grey palette is grey
+    assert np.array_equal(read_back(tmp_path, Image.fromarray(GREY > 90)), (GREY > 90).astype(np.float32))
+    assert np.array_equal(np.rint(read_back(tmp_path, Image.fromarray(COLOUR).convert("CMYK"), "a.tif") * 255), COLOUR)
+    deep = np.array([[0, 1], [1000, 65535]], "u2")
+    assert np.allclose(read_back(tmp_path, Image.fromarray(deep)), deep / 65535, atol=1e-7)
+    assert np.allclose(read_back(tmp_path, Image.fromarray(deep.astype(np.float32) / 65535), "a.tif"), deep / 65535, atol=1e-7)
+    picture(tmp_path / "mixed" / "a.png", 255, (2, 2))
+    save_png(tmp_path / "mixed" / "b.png", deep)
+    assert np.allclose(data.load_images(tmp_path / "mixed").train[1], deep / 65535, atol=1e-7)
+    Image.fromarray(np.array([[-1.0, 5.0], [0, 0]], np.float32)).save(tmp_path / "mixed" / "c.tif")
+    refused(tmp_path / "mixed", "c.tif: has pixels of mode 'F' from -1 to 5; expects them from 0 to 1")
+
+
+def test_a_picture_is_turned_as_its_camera_says(tmp_path):
+    tall = np.arange(2, 8, dtype="u1").reshape(2, 3)
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned clockwise
+    x = read_back(tmp_path, Image.fromarray(tall), exif=exif)
+    assert np.array_equal(np.rint(x * 255), np.rot90(tall, -1))
+
+
+# --- EMNIST
+
+
+def write_emnist(folder, name, images, labels, mapping=None):
+    for part in ("train", "test"):
+        (folder / f"emnist-{name}-{part}-images-idx3-ubyte").write_bytes(idx(images.swapaxes(1, 2)))
+        (folder / f"emnist-{name}-{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+    if mapping:
+        (folder / f"emnist-{name}-mapping.txt").write_text(mapping)
+
+
+def test_emnist_is_upright_numbered_from_0_and_named(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (6, 3, 3))
+    write_emnist(tmp_path, "letters", x, np.array([1, 2, 3, 1, 2, 3]), "1 65 97\n2 66 98\n3 67 99\n")
+    images = data.load_images(tmp_path)
+    assert np.array_equal(np.rint(images.train * 255), x) and np.array_equal(np.rint(images.test * 255), x)
+    assert images.train_labels.tolist() == images.test_labels.tolist() == [0, 1, 2, 0, 1, 2] and images.classes == ("A", "B", "C")
+    write_emnist(tmp_path, "digits", x, np.array([0, 1, 2, 0, 1, 2]), "0 48\n1 49\n2 50\n")
+    refused(tmp_path, "holds 2 data sets: emnist-digits, emnist-letters; expects the name of one, such as")
+    images = data.load_images(tmp_path / "emnist-digits")
+    assert images.classes == ("0", "1", "2") and images.name == "emnist-digits"
+    (tmp_path / "emnist-digits-train-labels-idx1-ubyte.gz").unlink()
+    assert data.load_images(tmp_path / "emnist-digits").train_labels is None  # not those of another data set
+
+
+# --- bombs, and what isn't a file
+
+
+def limited(code, path, megabytes=600):
+    """Run a piece of code in a process that may take so much memory; what it prints."""
+    resource = pytest.importorskip("resource")
+    program = ("import resource, sys; import numpy, PIL.Image; from zoo import data; from zoo.storage import WrongFile\n"
+               f"resource.setrlimit(resource.RLIMIT_DATA, ({megabytes} << 20, {megabytes} << 20))\n"
+               f"try: {code}\nexcept (WrongFile, ValueError, OSError) as error: print(error)")
+    assert resource
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+    assert done.returncode == 0 and done.stdout.count("\n") == 1, done.stderr
+    return done.stdout
+
+
+def test_what_would_grow_beyond_reason_is_refused_before_it_is_unpacked(tmp_path):
+    size = 1 << 30
+    with gzip.open(tmp_path / "x-images-idx3-ubyte.gz", "wb", 9) as file:
+        file.write(bytes([0, 0, 8, 3]) + struct.pack(">3I", size >> 20, 1024, 1024))
+        for _ in range(64):
+            file.write(bytes(1 << 20))  # a part will do: what it claims is enough
+    assert "would grow from" in limited("data.load_images(sys.argv[1])", tmp_path / "x-images-idx3-ubyte.gz")
+    header = np.lib.format.magic(1, 0) + b"v\0" + (b"{'descr': '|u1', 'fortran_order': False, 'shape': (1024, 1024, 1024), }").ljust(117) + b"\n"
+    with zipfile.ZipFile(tmp_path / "lies.npz", "w") as archive:
+        archive.writestr("images.npy", header + bytes(100))
+    assert "takes 1,073,741,824 bytes, the file holds" in limited("data.load_images(sys.argv[1])", tmp_path / "lies.npz")
+    with zipfile.ZipFile(tmp_path / "grows.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w") as member:
+        member.write(header.replace(b"(1024, ", b"( 100, "))
+        for _ in range(100):
+            member.write(bytes(1 << 20))
+    assert "would grow from" in limited("data.load_images(sys.argv[1])", tmp_path / "grows.npz")
+    (tmp_path / "pictures").mkdir()
+    Image.new("1", (13000, 13000)).save(tmp_path / "pictures" / "a.png")
+    line = limited("data.load_images(sys.argv[1])", tmp_path / "pictures")
+    assert "a.png: " in line and ("13000 x 13000 pixels" in line or "cannot be read as a picture" in line)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices with names")
+def test_only_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    (tmp_path / "zero.npz").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.png").symlink_to("/dev/zero")
+    for source in (tmp_path / "pipe.npz", tmp_path / "zero.npz", tmp_path / "folder"):
+        with pytest.raises(WrongFile, match="is a device, a pipe or a socket; expects a regular file"):
+            data.load_images(source)
+
+
+@quick
+@given(rng=st.integers(0, 2**32 - 1).map(np.random.default_rng), kind=st.sampled_from(["npz", "idx", "gz", "png"]))
+def test_any_damage_gives_pictures_or_one_line_that_names_the_file(rng, kind, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("damage")
+    x = rng.integers(2, 256, (3, 4, 5)).astype("u1")
+    path = folder / {"npz": "x.npz", "idx": "x-images-idx3-ubyte", "gz": "x-images-idx3-ubyte.gz", "png": "x.png"}[kind]
+    if kind == "npz":
+        np.savez_compressed(path, images=x, labels=np.arange(3))
+    elif kind == "png":
+        save_png(path, x[0])
+    else:
+        path.write_bytes(idx(x) if kind == "idx" else gzip.compress(idx(x)))
+    content = bytearray(path.read_bytes())
+    for _ in range(rng.integers(1, 5)):
+        content[rng.integers(len(content))] = rng.integers(256)
+    if rng.random() < 0.3:
+        del content[rng.integers(len(content)) :]
+    path.write_bytes(content)
+    try:
+        assert isinstance(data.load_images(folder if kind == "png" else path), data.Images)
+    except ValueError as error:
+        assert "\n" not in str(error) and len(str(error)) < 400 and str(folder) in str(error)
 
 
 def test_wrong_texts_are_named(tmp_path):

@@ -6,40 +6,46 @@ Pictures are float32 in [0, 1], (n, height, width) or (n, height, width, channel
 
 from __future__ import annotations
 
-import gzip
-import math
-import re
-import zipfile
-import zlib
+import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
 
-from ..storage import ASSETS, PathLike, WrongFile, looks_like
+from ..storage import ASSETS, PathLike, WrongFile, looks_like, open_regular
+from .array_files import read_idx, read_npz, split_names
+from .picture_folders import read_folder
 
-PICTURES = (".png", ".jpg", ".jpeg")
-EXPECTED = "expects IDX files (as MNIST's four, plain or .gz), an .npz file, or a folder of .png or .jpg pictures"
+EXPECTED = "expects IDX files (as MNIST's four, plain or .gz), an .npz file, or a folder of pictures"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Images:
-    """Pictures to learn from and pictures to test on. Labels are (n,) int64, or None where there are none."""
+    """Pictures to train on and pictures to test on. Labels are (n,) int64, numbered alike in both, or None where there are none."""
 
     train: np.ndarray                    # (n, height, width) or (n, height, width, channels), float32 in [0, 1]
     train_labels: np.ndarray | None
     test: np.ndarray                     # the same shape but for n, which may be 0
     test_labels: np.ndarray | None
     name: str
+    classes: tuple[str, ...] = ()        # their names, by label, where the source names them
+    notes: tuple[str, ...] = ()          # what a reader of the source should know, such as files that were left out
 
     def __repr__(self) -> str:
         size = " x ".join(str(n) for n in self.train.shape[1:])
         return f"Images({self.name!r}: {len(self.train):,} to train on, {len(self.test):,} to test on, {size})"
 
+    def summary(self) -> str:
+        """What there is, in one line: numbers of pictures and their classes by name."""
+        labels = "no labels" if self.train_labels is None else f"{len(np.unique(self.train_labels))} classes"
+        if self.classes:
+            names = [f"{i} {name}" for i, name in enumerate(self.classes[:12])]
+            labels += f" ({', '.join(names)}{', ...' if len(self.classes) > 12 else ''})"
+        size = " x ".join(str(n) for n in self.train.shape[1:])
+        return f"{self.name}: {len(self.train):,} pictures to train on, {len(self.test):,} to test on, {size}, {labels}"
 
-# ------------------------------------------------------------------------------------------------ pictures
 
 def mnist() -> Images:
     """60,000 + 10,000 handwritten digits, 28 x 28 (LeCun, Cortes and Burges). Bit-exact: `train * 255` are the original bytes."""
@@ -56,29 +62,37 @@ def digits8x8() -> Images:
 def load_images(source: PathLike) -> Images:
     """'mnist', 'digits8x8', or your own pictures from a path:
 
-    - a folder with MNIST's four IDX files, plain or .gz (Fashion-MNIST, EMNIST and others come so), or one IDX file of images
-      (with its labels beside it where the same name with 'labels' for 'images' exists);
+    - a folder with MNIST's four IDX files, plain or .gz, as Fashion-MNIST and others come, or one IDX file of images (with its labels
+      beside it where the same name with 'labels' for 'images' exists). EMNIST's files, which hold their letters turned on their side, are
+      turned upright, and their classes named by the mapping beside them; where a folder holds several of its data sets, FOLDER/emnist-letters
+      chooses one;
     - an .npz file with x_train, x_test and, where there are labels, y_train, y_test; or with images and labels;
-    - a folder of .png or .jpg pictures of one size: one sub-folder for each class (labels 0, 1, ... by sorted name), or none.
-      Sub-folders named train and test keep the two apart.
+    - a folder of pictures of one size, in any format that Pillow reads: one sub-folder for each class, or none. Sub-folders named train and
+      test (or training, testing, val, valid, validation, in any case) keep the two apart. Classes are numbered in the order of their
+      names, 2 before 10, those of the test set as those of the training set.
 
     Where the source names no test set, one picture in ten is held out, always the same ones.
     Raises WrongFile, ValueError or OSError in one line."""
     if str(source) in ("mnist", "digits8x8"):
         return mnist() if str(source) == "mnist" else digits8x8()
     path = Path(source)
-    if path.is_dir():
-        return _read_folder(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: does not exist; {EXPECTED}, or one of the names mnist, digits8x8")
-    with open(path, "rb") as file:
-        start = file.read(16)
-    if start[:4] == b"PK\x03\x04":
-        return _read_npz(path, path.stem)
-    if start[:2] in (b"\x1f\x8b", b"\0\0"):
-        beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
-        labels = read_idx(beside) if beside != path and beside.exists() else None
-        return _hold_out(path, read_idx(path), labels, path.name.split(".")[0])
+    try:
+        if path.is_dir():
+            return _read_folder(path)
+        if not path.exists() and path.parent.is_dir() and path.name in (sets := split_names(path.parent)):
+            return _read_idx_files(path, path.name, sets[path.name])
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: does not exist; {EXPECTED}, or one of the names mnist, digits8x8")
+        with open_regular(path) as file:
+            start = file.read(16)
+        if start[:4] == b"PK\x03\x04":
+            return _read_npz(path, path.stem)
+        if start[:2] in (b"\x1f\x8b", b"\0\0"):
+            beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+            labels = read_idx(beside) if beside != path and beside.exists() else None
+            return _hold_out(path, _upright(path, read_idx(path)), labels, path.name.split(".")[0])
+    except MemoryError as error:
+        raise WrongFile(f"{path}: does not fit into memory") from error
     raise WrongFile(f"{path}: is {looks_like(start)}; {EXPECTED}")
 
 
@@ -117,85 +131,59 @@ def as_labels(labels: np.ndarray, n: int, name: str = "labels") -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def read_idx(path: PathLike) -> np.ndarray:
-    """The array in an IDX file, plain or gzip (format: yann.lecun.com/exdb/mnist): two zeros, type, dimensions, sizes, numbers."""
-    try:
-        content = Path(path).read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise WrongFile(f"{path}: is damaged or truncated gzip data ({error})") from error
-    types = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in types or content[3] == 0:
-        raise WrongFile(f"{path}: is {looks_like(content[:16])}; expects an IDX file, which starts with two zero bytes, a type and a number of axes")
-    axes, dtype = content[3], np.dtype(types[content[2]])
-    start = 4 + 4 * axes
-    shape = np.frombuffer(content[4:start], ">u4", count=len(content[4:start]) // 4).tolist()
-    wanted = start + math.prod(shape) * dtype.itemsize
-    if len(shape) < axes or len(content) != wanted:
-        state = "is truncated" if len(content) < wanted else "has bytes after its end"
-        raise WrongFile(f"{path}: {state}: it has {len(content):,} bytes, an IDX file of shape {tuple(shape)} has {wanted:,}")
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
-
-
 def _read_npz(path: Path, name: str) -> Images:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files if key in ("x_train", "y_train", "x_test", "y_test", "images", "labels")}
-            keys = file.files
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as error:
-        raise WrongFile(f"{path}: is no readable .npz file ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+    arrays, names = read_npz(path, ("x_train", "y_train", "x_test", "y_test", "images", "labels"))
+    for key in ("x_train", "x_test", "images"):
+        if key in arrays and arrays[key].ndim == 4 and arrays[key].shape[3] in (2, 4) and arrays[key].size:
+            x = as_pixels(arrays[key], f"{path}: {key}")
+            arrays[key] = 1 - x[..., -1:] * (1 - x[..., :-1])  # the last channel is alpha: laid over white, as pictures from files are
     if "x_train" in arrays and "x_test" in arrays:
         return _together(path, arrays["x_train"], arrays.get("y_train"), arrays["x_test"], arrays.get("y_test"), name)
     for key, labels in (("images", "labels"), ("x_train", "y_train")):
         if key in arrays:
             return _hold_out(path, arrays[key], arrays.get(labels), name)
-    raise WrongFile(f"{path}: holds {', '.join(keys[:6]) or 'nothing'}; expects x_train, y_train, x_test, y_test, or images, labels")
+    raise WrongFile(f"{path}: holds {', '.join(names[:6]) or 'nothing'}; expects x_train, y_train, x_test, y_test, or images, labels")
 
 
 def _read_folder(folder: Path) -> Images:
-    idx: dict[tuple[str, str], Path] = {}
-    for path in sorted(folder.iterdir(), reverse=True):                # reverse: the plain file wins over its .gz
-        if found := re.fullmatch(r"(?:.*-)?(train|t10k|test)-(images|labels)[-.]idx\d-ubyte(?:\.gz)?", path.name):
-            idx["train" if found[1] == "train" else "test", found[2]] = path
-    if ("train", "images") in idx:
-        train, train_labels, test, test_labels = (
-            read_idx(idx[key]) if (key := (part, what)) in idx else None for part in ("train", "test") for what in ("images", "labels"))
-        assert train is not None
-        if test is None:
-            return _hold_out(idx["train", "images"], train, train_labels, folder.name)
-        return _together(folder, train, train_labels, test, test_labels, folder.name)
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        return _together(folder, *_read_pictures(folder / "train"), *_read_pictures(folder / "test"), folder.resolve().name)
-    return _hold_out(folder, *_read_pictures(folder), folder.resolve().name)
+    sets = {name: files for name, files in split_names(folder).items() if ("train", "images") in files}
+    if len(sets) > 1:
+        raise WrongFile(f"{folder}: holds {len(sets)} data sets: {', '.join(sorted(name or 'one without a name' for name in sets))}; "
+                        f"expects the name of one, such as {folder / max(sets)}")
+    for name, files in sets.items():
+        return _read_idx_files(folder, name, files)
+    name, found = folder.resolve().name, read_folder(folder)
+    if found.test is None:
+        images = _hold_out(folder, found.train, found.train_labels, name)
+    else:
+        assert found.test is not None
+        images = _together(folder, found.train, found.train_labels, found.test, found.test_labels, name)
+    return replace(images, classes=found.classes, notes=found.notes)
 
 
-def _read_pictures(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """(images uint8, labels): every picture below a folder, labelled by its sub-folder where there are any."""
-    from PIL import Image, UnidentifiedImageError
+def _read_idx_files(path: Path, prefix: str, files: dict[tuple[str, str], Path]) -> Images:
+    """The files of one data set; of EMNIST's, letters are turned upright and named."""
+    train, train_labels, test, test_labels = (
+        read_idx(files[key]) if (key := (part, what)) in files else None for part in ("train", "test") for what in ("images", "labels"))
+    assert train is not None
+    classes: tuple[str, ...] = ()
+    train, test = _upright(files["train", "images"], train), None if test is None else _upright(files["train", "images"], test)
+    if prefix.startswith("emnist"):
+        low = 1 if train_labels is not None and train_labels.size and train_labels.min() == 1 else 0  # those of emnist-letters begin at 1
+        train_labels, test_labels = (None if labels is None else labels.astype(np.int64) - low for labels in (train_labels, test_labels))
+        mapping = files["train", "images"].with_name(f"{prefix}-mapping.txt")
+        with contextlib.suppress(OSError, ValueError, IndexError, OverflowError):
+            codes = {int(words[0]) - low: int(words[1]) for words in map(str.split, mapping.read_text().splitlines())}
+            classes = tuple(chr(codes[i]) for i in range(len(codes)) if i in codes)
+    name = prefix or path.resolve().name
+    if test is None:
+        return replace(_hold_out(files["train", "images"], train, train_labels, name), classes=classes)
+    return replace(_together(path, train, train_labels, test, test_labels, name), classes=classes)
 
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    paths = [(path, label) for label, place in enumerate(classes or [folder]) for path in sorted(place.iterdir())
-             if path.suffix.lower() in PICTURES and not path.name.startswith(".")]
-    if not paths:
-        raise WrongFile(f"{folder}: has no pictures{' in its sub-folders' if classes else ''}; {EXPECTED}")
-    pictures, colour = [], False
-    for path, _ in paths:
-        try:
-            with Image.open(path) as picture:
-                if picture.mode.startswith(("I", "F")):
-                    raise WrongFile(f"{path}: has pixels of mode {picture.mode!r}; expects 8-bit grey or colour")
-                grey = picture.mode in ("1", "L", "LA", "La")
-                colour |= not grey
-                pictures.append(np.asarray(picture.convert("L" if grey else "RGB")))
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise WrongFile(f"{path}: cannot be read as a picture ({str(error).splitlines()[0][:80]})") from error
-        if pictures[-1].shape[:2] != pictures[0].shape[:2]:
-            (h, w), (height, width) = pictures[-1].shape[:2], pictures[0].shape[:2]
-            raise ValueError(f"{path}: is {w} x {h} pixels, {paths[0][0].name} is {width} x {height}; expects pictures of one size")
-    if colour:
-        pictures = [p if p.ndim == 3 else np.repeat(p[..., None], 3, axis=2) for p in pictures]
-    return np.stack(pictures), np.array([label for _, label in paths]) if classes else None
+
+def _upright(path: Path, images: np.ndarray) -> np.ndarray:
+    """EMNIST stores each picture with rows and columns exchanged (Cohen et al. 2017)."""
+    return images.swapaxes(1, 2) if path.name.startswith("emnist-") and images.ndim == 3 else images
 
 
 def _together(path: Path, train: np.ndarray, train_labels: np.ndarray | None, test: np.ndarray, test_labels: np.ndarray | None,
