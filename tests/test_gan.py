@@ -214,6 +214,16 @@ def test_presets_have_the_numbers_of_their_papers():
         assert t.loss == "relativistic" and t.r1 == t.r2 == 1.0 and t.beta_1 == 0.0 and model(preset).discriminator_norm == "none"
 
 
+def test_the_schedule_multiplies_both_rates():
+    """Adam's first step is as long as its rate in every weight with a gradient (Kingma & Ba 2015, section 2.1)."""
+    model = GAN.new(**{**POINTS, "discriminator_norm": "none"})
+    update = AdversarialStep(model, GANTraining(batch_size=8, lr=0.02, discriminator_lr=0.04), schedule=lambda step: 0.25)
+    before = update.generator.flat.copy(), update.discriminator.flat.copy()
+    update(TOYS["ring"](8, np.random.default_rng(0)), np.random.default_rng(1))
+    for optimiser, old, rate in zip((update.generator, update.discriminator), before, (0.02, 0.04)):
+        assert math.isclose(np.abs(optimiser.flat - old).max(), 0.25 * rate, rel_tol=1e-3)
+
+
 def test_the_rates_fall_to_nothing_from_their_share_on():
     images = zoo.data.Images(pictures(64), None, pictures(8, 1), None, "random")
     settings = GANTraining(steps=10, batch_size=8, lr=0.5, discriminator_lr=0.25, decay_from=0.4)
@@ -355,6 +365,15 @@ def test_steps_lead_from_z_to_the_sample_and_replay(fields):
     for step, following in pairwise(steps[1:]):
         assert following.given is step.value or following.name == "verdict"
     assert all(module.training for _, module in model.modules())
+
+
+@pytest.mark.parametrize("image", [(8, 8), (8, 8, 3)])
+def test_the_networks_see_pictures_from_minus_one_to_one(image):
+    model = GAN.new(**{**SMALL, "image": image})
+    for pixel, inside in ((0.0, -1.0), (0.25, -0.5), (1.0, 1.0)):
+        x = model.to_network_range(np.full((2, *image), pixel, np.float32))
+        np.testing.assert_array_equal(x, np.full((2, *model.shape), inside))
+        np.testing.assert_array_equal(model.to_pictures(x), np.full((2, *image), pixel))
 
 
 def test_verdict_gradient_points_to_what_looks_more_real():
