@@ -12,6 +12,7 @@ is printed; and where reading takes more than 2 s, or more than 512 MB beyond th
 from __future__ import annotations
 
 import argparse
+import copy
 import gzip
 import json
 import random
@@ -193,7 +194,7 @@ def broken_json(content: bytes, rng: random.Random) -> bytes:
         elif rng.random() < 0.12 and isinstance(holder, dict):
             holder[str(rng.choice(NASTY))[:50]] = holder.pop(key)
         else:
-            holder[key] = rng.choice(NASTY)
+            holder[key] = copy.deepcopy(rng.choice(NASTY))
     return json.dumps(tree).replace("1e+400", "1e400").encode("utf-8", "surrogatepass")
 
 
