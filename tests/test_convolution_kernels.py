@@ -201,3 +201,44 @@ def test_a_nan_reaches_every_output_that_reads_it():
     x[0, 5, 5, 3] = np.nan
     y = conv2d_forward(x, np.ones((3, 3, 16, 16), np.float32), None, (1, 1), (1, 1))
     assert np.isnan(y[0, 4:7, 4:7]).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight_shape", "y_shape", "stride", "padding"),
+    [
+        ((1, 6, 6, 3), (3, 3, 7, 2), (1, 4, 4, 2), (1, 1), (0, 0)),  # channels in
+        ((1, 6, 6, 3), (3, 3, 3, 5), (1, 4, 4, 2), (1, 1), (0, 0)),  # channels out
+        ((1, 6, 6, 8), (3, 3, 8, 8), (2, 6, 6, 8), (1, 1), (1, 1)),  # batch
+        ((1, 6, 6, 8), (3, 3, 8, 8), (1, 9, 9, 8), (1, 1), (1, 1)),  # size, where Winograd would serve
+        ((64, 14, 14, 16), (4, 4, 16, 16), (64, 8, 8, 16), (2, 2), (1, 1)),
+        ((1, 6, 6, 3), (3, 3, 3, 2), (1, 7, 7, 2), (1, 1), (0, 0)),
+        ((1, 1, 1, 3), (1, 1, 3, 2), (1, -1, -1, 2), (1, 1), (-1, -1)),  # nothing is left
+    ],
+)
+def test_shapes_that_do_not_belong_together_reach_no_memory(shape, weight_shape, y_shape, stride, padding):
+    x, weight = np.zeros(shape, np.float32), np.zeros(weight_shape, np.float32)
+    g = np.zeros([max(0, n) for n in y_shape], np.float32)
+    with pytest.raises(ValueError, match="convolution: x has shape"):
+        conv2d_input(g, weight, shape, stride, padding)
+    with pytest.raises(ValueError, match="convolution: x has shape"):
+        conv2d_weight(x, g, weight_shape, stride, padding)
+
+
+@settings(deadline=None, max_examples=40)
+@given(convolutions())
+def test_nothing_beyond_the_arrays_is_read(case):
+    """Between fences of NaN the results are what they are elsewhere."""
+    *arrays, stride, padding = case
+
+    def fenced(a):
+        around = np.full(a.size + 2 * 4096, np.nan, np.float32)
+        inside = around[4096 : 4096 + a.size].reshape(a.shape)
+        inside[...] = a
+        return inside
+
+    def results(x, weight, g):
+        return (conv2d_forward(x, weight, None, stride, padding), conv2d_input(g, weight, x.shape, stride, padding),
+                conv2d_weight(x, g, weight.shape, stride, padding))
+
+    for a, b in zip(results(*arrays), results(*map(fenced, arrays)), strict=True):
+        np.testing.assert_array_equal(a, b)

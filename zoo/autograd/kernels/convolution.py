@@ -190,9 +190,10 @@ def _matmul(t, tasks, transpose_a: bool, transpose_b: bool, a, b, c, m, n, k):
 def conv2d_forward(x, weight, bias=None, stride=(1, 1), padding=(0, 0)):
     """x (batch, height, width, in), weight (kernel height, kernel width, in, out), bias (out,) or None -> y"""
     out = weight.shape[3]
+    n, oh, ow, _ = shape = output_shape(x.shape, weight.shape, stride, padding)
+    _check_shapes(x.shape, weight.shape, shape, stride, padding)
     if _by_winograd(x.shape, weight.shape, stride, padding):
         return winograd.forward(x, weight, bias)
-    n, oh, ow, _ = shape = output_shape(x.shape, weight.shape, stride, padding)
     if winograd_strided.serves(weight.shape, stride, padding, shape):
         return winograd_strided.forward(x, weight, bias, shape)
     if _covers(x.shape, weight.shape, padding):
@@ -206,6 +207,7 @@ def conv2d_forward(x, weight, bias=None, stride=(1, 1), padding=(0, 0)):
 def conv2d_input(g, weight, input_shape, stride=(1, 1), padding=(0, 0)):
     """The adjoint of conv2d_forward in x, whose shape is given: also the transposed convolution of g."""
     out = weight.shape[3]
+    _check_shapes(input_shape, weight.shape, g.shape, stride, padding)
     if _by_winograd(input_shape, weight.shape, stride, padding):
         return winograd.input_gradient(g, weight)
     if winograd_strided.serves(weight.shape, stride, padding, g.shape):
@@ -230,6 +232,7 @@ def conv2d_input(g, weight, input_shape, stride=(1, 1), padding=(0, 0)):
 def conv2d_weight(x, g, weight_shape, stride=(1, 1), padding=(0, 0)):
     """The adjoint of conv2d_forward in the weight, whose shape is given."""
     kh, kw, channels, out = weight_shape
+    _check_shapes(x.shape, weight_shape, g.shape, stride, padding)
     if _by_winograd(x.shape, weight_shape, stride, padding):
         return winograd.weight_gradient(x, g)
     if winograd_strided.serves(weight_shape, stride, padding, g.shape):
@@ -262,6 +265,13 @@ def output_shape(shape, weight_shape, stride, padding):
     """The shape of y."""
     (n, height, width, _), (kh, kw, _, out) = shape, weight_shape
     return n, (height + 2 * padding[0] - kh) // stride[0] + 1, (width + 2 * padding[1] - kw) // stride[1] + 1, out
+
+
+def _check_shapes(shape, weight_shape, y_shape, stride, padding):
+    """No address below is computed from shapes that don't belong together, whoever calls."""
+    if shape[3] != weight_shape[2] or min(shape) < 1 or tuple(y_shape) != output_shape(shape, weight_shape, stride, padding) or min(y_shape) < 1:
+        raise ValueError(f"convolution: x has shape {tuple(shape)}, weight {tuple(weight_shape)} and y {tuple(y_shape)}, "
+                         f"which stride {tuple(stride)} and padding {tuple(padding)} don't join")
 
 
 def _by_winograd(shape, weight_shape, stride, padding):
