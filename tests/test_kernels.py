@@ -396,6 +396,47 @@ def test_newton_schulz_applies_the_published_polynomial_to_singular_values(shape
     np.testing.assert_allclose(x, (u * s) @ vt, atol=2e-4)
 
 
+@pytest.mark.parametrize("kernels", [True, False])
+def test_a_gradient_of_another_size_than_its_parameter_is_refused(kernels, rng):
+    flat = np.zeros(8, np.float32)
+    with use_kernels(kernels):
+        with pytest.raises(ValueError, match=r"shape \(2,\); its parameter has 5 entries"):
+            optimiser.gather(flat, [normal(rng, 3), normal(rng, 2)], [3, 5])
+        with pytest.raises(ValueError, match="8 entries are to fill 7"):
+            optimiser.gather(flat[:7], [normal(rng, 3), None], [3, 5])
+
+
+# --- what no check of the operation looks at, the kernel leaves to the definition
+
+REFUSED = {
+    "gru with a bias of one gate": lambda r: ops.gru(normal(r, 1, 2, 12), normal(r, 1, 4), normal(r, 4, 12), normal(r, 4)),
+    "gru with one number as its bias": lambda r: ops.gru(normal(r, 2, 3, 12), normal(r, 2, 4), normal(r, 4, 12), normal(r, 1)),
+    "self_attention that turns heads of an odd width": lambda r: ops.self_attention(
+        normal(r, 1, 3, 9), heads=1, key_value_heads=1, rotation=(normal(r, 3, 1), normal(r, 3, 1))),
+    "embedding_adjoint with an id too many": lambda r: ops.embedding_adjoint(normal(r, 3, 2), np.array([0, 1, 7]), symbols=4),
+    "embedding_adjoint with a negative id": lambda r: ops.embedding_adjoint(normal(r, 3, 2), np.array([0, 1, -1]), symbols=4),
+    "embedding_adjoint with fewer rows than ids": lambda r: ops.embedding_adjoint(normal(r, 2, 2), np.array([0, 1, 2]), symbols=4),
+    "batch_norm with moments of one channel": lambda r: ops.batch_norm(
+        normal(r, 5, 3), normal(r, 3), normal(r, 3), moments=(np.zeros(1, np.float32), np.ones(1, np.float32))),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_shape_or_index_that_a_kernel_was_not_written_for_never_reaches_it(name):
+    """With kernels on, the value or the kind of error is the definition's: nothing beyond an array is read or written."""
+    results = []
+    for kernels in (True, False):
+        with use_kernels(kernels):
+            try:
+                results.append(REFUSED[name](np.random.default_rng(0)))
+            except (ValueError, IndexError) as error:
+                results.append(type(error))
+    if isinstance(results[1], type):
+        assert results[0] is results[1]
+    else:
+        np.testing.assert_allclose(results[0], results[1], atol=1e-6)
+
+
 # --- every kernel is run by a law
 
 

@@ -188,7 +188,7 @@ def batch_norm_backward(t, tasks, g, x, dx, mean, factor, bias, mean_h, slope, r
 
 @batch_norm.forward
 def _(x, gain, bias, *, eps, activation, moments):
-    if not is_float32(x, gain, bias):
+    if not is_float32(x, gain, bias) or (moments is not None and any(np.shape(a) != x.shape[-1:] for a in moments)):
         return NotImplemented
     mean, variance = batch_moments(x) if moments is None else map(np.asarray, moments)
     inverse = (1 / np.sqrt(variance + eps)).astype(f32)

@@ -283,6 +283,9 @@ def _(weight, ids):
 
 @embedding_adjoint.forward
 def _(g, ids, *, symbols):
+    ids = np.asarray(ids)
+    if g.shape[:-1] != ids.shape or not is_float32(g) or ids.min() < 0 or ids.max() >= symbols:
+        return NotImplemented
     return sum_rows_by_id(g, ids, symbols), ()
 
 

@@ -58,6 +58,11 @@ def gather_gradients(t, tasks, addresses, starts, count, flat, n, squares):
 def gather(flat: np.ndarray, gradients: list[np.ndarray | None], sizes: list[int]) -> float:
     """Write gradients of these sizes one after the other into flat, 0 for one that isn't there; returns the Euclidean norm of all."""
     gradients = [g if g is None else np.ascontiguousarray(g) for g in gradients]  # that of a transposed weight is a view
+    for g, size in zip(gradients, sizes, strict=True):
+        if g is not None and g.size != size:
+            raise ValueError(f"optimiser: a gradient has shape {g.shape}; its parameter has {size} entries")
+    if sum(sizes) != flat.size:
+        raise ValueError(f"optimiser: gradients of {sum(sizes)} entries are to fill {flat.size}")
     if not _is_served(flat, *(g for g in gradients if g is not None)):
         start = 0
         for g, size in zip(gradients, sizes):
@@ -104,7 +109,7 @@ def adam(p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, 
     to 1 - b^step only, so both are divided by it.
     """
     m_correction, v_correction = 1 / (1 - b1**step), 1 / (1 - b2**step)
-    if _is_served(p, g, m, v):
+    if _is_served(p, g, m, v) and p.size == g.size == m.size == v.size:
         adam_step(p, g, m, v, p.size, lr * m_correction, b1, b2, eps, 1 - lr * decay, math.sqrt(v_correction), tasks=tasks_for(p.size))
         return
     m += (1 - b1) * (g - m)
@@ -127,7 +132,7 @@ def move_entries(t, tasks, a, b, n, rate: float):
 
 def move_towards(a: np.ndarray, b: np.ndarray, rate: float) -> None:
     """a = a + rate (b - a)."""
-    if _is_served(a, b) and a.size > CHUNK_FLOATS:
+    if _is_served(a, b) and a.shape == b.shape and a.size > CHUNK_FLOATS:
         move_entries(a, b, a.size, float(rate), tasks=tasks_for(a.size))
     else:
         a += a.dtype.type(rate) * (b - a)

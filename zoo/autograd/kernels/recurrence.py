@@ -337,9 +337,9 @@ def gru_backward(t, tasks, g, y, saved, h0, weight, dxw, dproducts, dh0, sizes: 
 
 @gru.forward
 def _(xw, h, weight, bias, ids):
-    if not is_float32(xw, h, weight, bias):
-        return NotImplemented
     width = len(weight)
+    if not is_float32(xw, h, weight, bias) or bias.shape != (3 * width,):
+        return NotImplemented
     ids, sizes = _ids_and_sizes(xw, ids, width)
     y, saved = np.empty(sizes, f32), np.empty((sizes.time, sizes.batch, 4 * width), f32)
     gru_forward(xw, ids, h, weight, bias, y, saved, sizes, tasks=_tasks(sizes.batch))

@@ -65,7 +65,7 @@ def pack_gradients(t, tasks, dq, dk, dv, packed, cosines, sines, rows, time, hea
 def _(packed, *, heads, key_value_heads, rotation, is_causal):
     b, t, n = packed.shape
     d = n // (heads + 2 * key_value_heads)
-    if rotation is not None and not is_float32(*rotation):
+    if rotation is not None and (not is_float32(*rotation) or d % 2):
         return NotImplemented
     q, k, v = unpack(packed, heads, key_value_heads)  # views
     if rotation is not None:
