@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo import recipes
+from zoo import data, recipes
 from zoo.__main__ import main
 from zoo.autograd.runtime import use_kernels
 from zoo.data import digits8x8
@@ -103,6 +103,41 @@ def test_a_preset_knows_its_data(capsys):
     assert json.loads(Path("run/card.json").read_text())["data"] == "grid"
     assert main(["evaluate", "run", "--n", "50"]) == 0
     assert "reverse_kl" in capsys.readouterr().out
+
+
+def test_classes_go_by_their_names_from_training_to_sampling_and_evaluation(tmp_path, capsys):
+    """Ten classes named 0 to 9 but sorted otherwise as text; a test set that has only two of them."""
+    from PIL import Image
+
+    x = digits8x8()
+    for split, names in (("train", ("ant", "bee", "cat")), ("test", ("bee", "cat"))):
+        for i, name in enumerate(("ant", "bee", "cat")):
+            if name in names:
+                (tmp_path / "pictures" / split / name).mkdir(parents=True)
+                for j, picture in enumerate(x.train[x.train_labels == i][:20]):
+                    Image.fromarray((picture * 255).astype("u1")).save(tmp_path / "pictures" / split / name / f"{j}.png")
+    (tmp_path / "pictures" / "train" / "ant" / "notes.txt").write_text("")
+    settings = ["--image", "8,8", "--hidden", "12", "--latent", "3", "--depth", "1", "--classes", "3", "--epochs", "1", "--batch-size", "20",
+                "--optimiser", "adam"]
+    assert main(["train", "vae", "--data", "pictures", *settings, "--out", "run"]) == 0
+    error = capsys.readouterr().err
+    assert "pictures: 60 pictures to train on, 40 to test on, 8 x 8, 3 classes (0 ant, 1 bee, 2 cat)" in error
+    assert "1 file in ant aren't pictures that Pillow reads: notes.txt" in error
+    assert json.loads(Path("run/card.json").read_text())["class_names"] == ["ant", "bee", "cat"]
+    assert main(["sample", "run", "-n", "2", "--digit", "bee"]) == 0
+    assert "classes: 0 ant, 1 bee, 2 cat" in capsys.readouterr().out
+    assert main(["sample", "run", "-n", "2", "--digit", "bee", "--out", "a.npz"]) == main(["sample", "run", "-n", "2", "--digit", "1", "--out", "b.npz"]) == 0
+    assert np.array_equal(np.load("a.npz")["images"], np.load("b.npz")["images"])
+    assert "--digit is 'dog'; it is a whole number or one of ant, bee, cat" in refused(capsys, tmp_path, "sample", "run", "--digit", "dog")
+    assert main(["info", "run"]) == 0 and "0 ant, 1 bee, 2 cat" in capsys.readouterr().out
+    for name in ("cat", "bee"):  # other pictures, of two of its classes
+        (tmp_path / "two" / name).mkdir(parents=True)
+        for path in (tmp_path / "pictures" / "test" / name).iterdir():
+            (tmp_path / "two" / name / path.name).write_bytes(path.read_bytes())
+    two = data.load_images("two").numbered_as(("ant", "bee", "cat"))
+    assert set(two.train_labels) == {1, 2} and two.classes == ("ant", "bee", "cat")
+    (tmp_path / "two" / "cat").rename(tmp_path / "two" / "dog")
+    assert "has the class 'dog', which the model doesn't know; its classes are ant, bee, cat" in refused(capsys, tmp_path, "evaluate", "run", "--data", "two")
 
 
 def test_other_autoencoders_train_by_the_same_words(capsys):

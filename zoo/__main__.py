@@ -74,7 +74,7 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Command)
     seed: dict[str, Any] = {"type": int, "default": 0, "help": "seed of all random numbers: the same seed, the same result (default: %(default)s)"}
-    digit: dict[str, Any] = {"type": int, "help": "the class to generate, by a conditional model (default: each class in turn)"}
+    digit: dict[str, Any] = {"metavar": "CLASS", "help": "the class to generate, by number or name, by a conditional model (default: each in turn)"}
 
     demo = commands.add_parser("demo", help="a page of digits and text from the models that ship")
     demo.add_argument("--out", default="zoo-demo.html", help="the page to write (default: %(default)s)")
@@ -243,6 +243,7 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     data = recipe.data(source)
     if known.start:
         model = load(known.start)
+        data = _numbered_as(model, data)
         if not isinstance(model, recipe.model):
             raise ValueError(f"--from {known.start} is of kind {model.kind!r}, not {known.model!r}")
         changed = _split(options, recipe.model.Config, recipe.training)[0]
@@ -255,11 +256,34 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
                              settings={"training": settings.to_dict(), "data": describe(data)})
     where = f", {trainer.step:,} of them done" if trainer.step else "; nothing to resume yet" if known.resume else ""
     _say(known, f"{known.model} ({preset}), {model.num_parameters:,} parameters, {trainer.steps:,} steps{where}; {out}/")
+    if hasattr(data, "summary"):
+        for line in (data.summary(), *data.notes):
+            _say(known, line)
     trainer.run(progress=not known.quiet, title=known.model)
+    names = {"class_names": list(data.classes)} if getattr(data, "classes", ()) else {}
     figures = (trainer.evaluations or trainer.rows or [{}])[-1]
-    trainer.save_model(command="zoo " + shlex.join(arguments), data=source or recipe.default_data, training=settings.to_dict(),
+    trainer.save_model(command="zoo " + shlex.join(arguments), data=source or recipe.default_data, training=settings.to_dict(), **names,
                        figures={name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()})
     _say(known, f"{out}/model.safetensors  {trainer.seconds / 60:.1f} minutes; next: zoo sample {out}")
+
+
+def _numbered_as(model: Any, data: Any) -> Any:
+    """Pictures with the labels that the model was trained with, where both name their classes."""
+    names = tuple(getattr(model, "card", {}).get("class_names") or ())
+    return data.numbered_as(names) if hasattr(data, "numbered_as") else data
+
+
+def _class_of(model: Any, text: str | None) -> int | None:
+    """The label of a class that is given by its number or its name."""
+    if text is None:
+        return None
+    names = [str(name) for name in getattr(model, "card", {}).get("class_names") or ()]
+    if text in names:  # a name that is a number, too: it's what the user knows
+        return names.index(text)
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"--digit is {text!r}; it is a whole number{' or one of ' + ', '.join(names[:20]) if names else ''}") from None
 
 
 def _say(known: argparse.Namespace, line: str) -> None:
@@ -280,7 +304,7 @@ def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[
     if not hasattr(model, "sample"):
         raise ValueError(f"{known.model} is of kind {model.kind!r}, which generates nothing")
     n = 64 if known.n is None else known.n
-    settings: dict[str, Any] = {"seed": known.seed, "digit": known.digit, **_settings(model.sample, options, model.steps)}
+    settings: dict[str, Any] = {"seed": known.seed, "digit": _class_of(model, known.digit), **_settings(model.sample, options, model.steps)}
     if known.out and Path(known.out).suffix not in (".png", ".npz"):
         raise ValueError(f"--out is {known.out}; pictures go to a .png or .npz file")
     if known.steps:
@@ -292,6 +316,8 @@ def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[
         from .drawing.terminal import draw_images
 
         print(draw_images(images[:16]))
+        if names := model.card.get("class_names"):
+            print("classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(names)))
         out = f"{Path(known.model).name}.png"
     _write_images(Path(out), images)
     print(out)
@@ -399,10 +425,13 @@ def _numbers(options: dict[str, str]) -> dict[str, Any]:
 
 def _inspect(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
     from .inspection.inspect import inspect, read_settings
+    from .loading.cards import load
 
-    size = inspect(known.model, known.out, n=known.n, digit=known.digit, prompt=known.prompt, seed=known.seed, patch=known.patch,
+    digit = None if known.digit is None else _class_of(load(known.model), known.digit)
+    size = inspect(known.model, known.out, n=known.n, digit=digit, prompt=known.prompt, seed=known.seed, patch=known.patch,
                    against=read_settings(known.against) if known.against else None, **_numbers(options))
-    print(f"{known.out}: {size / 1e6:.1f} MB, open it in a browser")
+    if not known.out.startswith(("/dev/", "/proc/")):  # where the page itself went
+        print(f"{known.out}: {size / 1e6:.1f} MB, open it in a browser")
 
 
 def _chat(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
@@ -436,7 +465,7 @@ def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: lis
     settings = _settings(model.evaluate, options, *([model.sample, model.steps] if hasattr(model, "sample") else []))
     began = time.perf_counter()
     data = known.data or getattr(model, "card", {}).get("data")
-    figures = model.evaluate(recipe_of(model.kind).data(data), seed=known.seed, **settings)
+    figures = model.evaluate(_numbered_as(model, recipe_of(model.kind).data(data)), seed=known.seed, **settings)
     for name, value in figures.items():
         print(f"{name:32} {value:.4f}" if isinstance(value, float) else f"{name:32} {value}")
     print(f"{'seconds':32} {time.perf_counter() - began:.1f}")

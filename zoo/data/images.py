@@ -37,6 +37,16 @@ class Images:
         size = " x ".join(str(n) for n in self.train.shape[1:])
         return f"Images({self.name!r}: {len(self.train):,} to train on, {len(self.test):,} to test on, {size})"
 
+    def numbered_as(self, classes: tuple[str, ...]) -> Images:
+        """The same pictures with labels numbered in the order of these names.  Raises ValueError for a class that isn't among them."""
+        if not self.classes or not classes or self.classes == classes:
+            return self
+        if unknown := [name for name in self.classes if name not in classes]:
+            raise ValueError(f"{self.name}: has the class {unknown[0]!r}, which the model doesn't know; its classes are {', '.join(classes)}")
+        number = np.array([classes.index(name) for name in self.classes])
+        train, test = (None if labels is None else number[labels] for labels in (self.train_labels, self.test_labels))
+        return replace(self, train_labels=train, test_labels=test, classes=classes)
+
     def summary(self) -> str:
         """What there is, in one line: numbers of pictures and their classes by name."""
         labels = "no labels" if self.train_labels is None else f"{len(np.unique(self.train_labels))} classes"

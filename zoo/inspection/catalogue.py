@@ -71,6 +71,8 @@ def info(name_or_folder: str | Path) -> str:
     rows += [(label, str(card[key])) for label, key in (("trained by", "command"), ("data", "data"), ("figures by", "evaluation")) if card.get(key)]
     if name in shipped():
         rows.append(("licence", "that of the data it learned from: see NOTICE"))
+    if card.get("class_names"):
+        rows.append(("classes", ", ".join(f"{i} {name}" for i, name in enumerate(card["class_names"]))))
     configuration = card.get("configuration")
     if isinstance(configuration, dict):
         fields = ", ".join(f"{field} {_short(value)}" for field, value in configuration.items())
