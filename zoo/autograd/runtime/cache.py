@@ -41,6 +41,10 @@ def cache_for(function, digest, options):
     class Cache(caching.FunctionCache):
         _impl_class = Implementation
 
+        def _index_key(self, signature, codegen):
+            """Without what a closure holds: the digest knows it, and Numba's own key for it is another one in every process."""
+            return signature, codegen.magic_tuple()
+
         def load_overload(self, *arguments):
             try:
                 machine_code = super().load_overload(*arguments)
