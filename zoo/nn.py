@@ -85,6 +85,8 @@ class Module:
         check_fit(arrays, {name: a.shape for name, a in targets.items()})
         for name, target in targets.items():
             target[...] = arrays[name]
+        for _, tensor in self._named(Tensor):
+            tensor.mark_changed()
 
     def train(self, training: bool = True) -> Module:
         """Switch this module and all inside it to training (batch norm uses the batch's statistics) or to evaluation."""
@@ -180,43 +182,75 @@ class Linear(Module):
 
 
 class Conv2d(Module):
-    """x (batch, height, width, inputs) -> (batch, (height + 2 padding - kernel) / stride + 1, ..., outputs), channels last.
+    """x (batch, height, width, inputs) -> (batch, (height + 2 padding - (kernel - 1) dilation - 1) / stride + 1, ..., outputs), channels last.
 
-    Initially W ~ N(0, scale^2 / (kernel^2 inputs)) and b = 0.
+    groups: channels are cut into that many groups, each with weights of its own.  Initially W ~ N(0, scale^2 / n) over n = kernel^2
+    inputs / groups products, and b = 0.
     """
 
-    weight: Tensor  # (kernel, kernel, inputs, outputs)
+    weight: Tensor  # (kernel, kernel, inputs / groups, outputs)
     bias: Tensor | None
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, rng: Generator, bias: bool = True,
-                 scale: float = 1.0):
-        self.weight = parameter(rng.normal(0, scale / math.sqrt(kernel * kernel * inputs), (kernel, kernel, inputs, outputs)))
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1,
+                 rng: Generator, bias: bool = True, scale: float = 1.0):
+        _check_groups(inputs, outputs, groups)
+        fan = kernel * kernel * (inputs // groups)
+        self.weight = parameter(rng.normal(0, scale / math.sqrt(fan), (kernel, kernel, inputs // groups, outputs)))
         self.bias = parameter(np.zeros(outputs)) if bias else None
-        self.stride, self.padding = stride, padding
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
     def __call__(self, x, residual=None):
-        """residual: added to the result in the same pass, for stride 1: of the result's shape or (batch, 1, 1, outputs)."""
-        if residual is None:
-            return ops.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
+        """residual: added to the result, of its shape or (batch, 1, 1, outputs); in the same pass if stride, dilation and groups are 1."""
+        plain = (self.stride, self.dilation, self.groups) == (1, 1, 1)
+        if residual is None or not plain:
+            y = ops.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
+            return y if residual is None else y + residual
         return ops.residual_conv2d(x, self.weight, self.bias, residual, padding=self.padding)
 
 
 class ConvTranspose2d(Module):
-    """The adjoint of a convolution: x (batch, height, width, inputs) -> (batch, (height - 1) stride - 2 padding + kernel, ..., outputs)."""
+    """The adjoint of a convolution: x (batch, height, width, inputs) -> (batch, (height - 1) stride - 2 padding + (kernel - 1) dilation + 1
+    + output_padding, ..., outputs)."""
 
-    weight: Tensor  # (kernel, kernel, inputs, outputs)
+    weight: Tensor  # (kernel, kernel, inputs, outputs / groups)
     bias: Tensor | None
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, rng: Generator, bias: bool = True,
-                 scale: float = 1.0):
-        fan = inputs * (kernel / stride) ** 2  # how many products are added up in one output
-        self.weight = parameter(rng.normal(0, scale / math.sqrt(fan), (kernel, kernel, inputs, outputs)))
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, output_padding: int = 0,
+                 dilation: int = 1, groups: int = 1, rng: Generator, bias: bool = True, scale: float = 1.0):
+        _check_groups(inputs, outputs, groups)
+        fan = inputs // groups * (kernel / stride) ** 2  # how many products are added up in one output
+        self.weight = parameter(rng.normal(0, scale / math.sqrt(fan), (kernel, kernel, inputs, outputs // groups)))
         self.bias = parameter(np.zeros(outputs)) if bias else None
-        self.stride, self.padding = stride, padding
+        self.stride, self.padding, self.output_padding, self.dilation, self.groups = stride, padding, output_padding, dilation, groups
 
     def __call__(self, x):
-        y = ops.conv_transpose2d(x, self.weight, stride=self.stride, padding=self.padding)
-        return y if self.bias is None else y + self.bias
+        return ops.conv_transpose2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding, output_padding=self.output_padding,
+                                    dilation=self.dilation, groups=self.groups)
+
+
+def _check_groups(inputs: int, outputs: int, groups: int) -> None:
+    if groups < 1 or inputs % groups or outputs % groups:
+        raise ValueError(f"groups is {groups}; it must divide the channels, {inputs} in and {outputs} out")
+
+
+class MaxPool2d(Module):
+    """The greatest entry of each window of kernel x kernel pixels, channel by channel; stride is the kernel's size unless given."""
+
+    def __init__(self, kernel: int, *, stride: int | None = None, padding: int = 0, dilation: int = 1):
+        self.kernel, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
+
+    def __call__(self, x):
+        return ops.max_pool2d(x, kernel=self.kernel, stride=self.stride, padding=self.padding, dilation=self.dilation)
+
+
+class AvgPool2d(Module):
+    """The mean of each window of kernel x kernel pixels, channel by channel; stride is the kernel's size unless given."""
+
+    def __init__(self, kernel: int, *, stride: int | None = None, padding: int = 0, count_include_pad: bool = True):
+        self.kernel, self.stride, self.padding, self.count_include_pad = kernel, stride, padding, count_include_pad
+
+    def __call__(self, x):
+        return ops.avg_pool2d(x, kernel=self.kernel, stride=self.stride, padding=self.padding, count_include_pad=self.count_include_pad)
 
 
 class Embedding(Module):

@@ -87,6 +87,9 @@ class Optimiser:
             self.grad *= np.float32(self.clip / self.grad_norm)
         self.steps += 1
         self.update(self.lr * factor)
+        for p in self.parameters:
+            if p.requires_grad:
+                p.mark_changed()
 
     def _take_in(self) -> None:
         """Make every `p.data` the part of `flat` that it was at first, with the values that it has now."""
@@ -402,6 +405,7 @@ class Average:
         """Exchange the averages and the parameters' values: once before an evaluation, once after it."""
         for value, p in zip(self.values, self.parameters):
             value[...], p.data[...] = p.data.copy(), value.copy()
+            p.mark_changed()
 
     def checkpoint(self) -> dict[str, Any]:
         return {"steps": self.steps, "values": {str(i): v for i, v in enumerate(self.values)}}
