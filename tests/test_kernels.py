@@ -20,8 +20,9 @@ from zoo.autograd import Tensor, get_threads, set_threads
 from zoo.autograd.kernels import optimiser
 from zoo.autograd.random import uniform
 from zoo.autograd.runtime import use_kernels
+from zoo.autograd.runtime.compiling import inner
 from zoo.autograd.runtime.native import add_row_times_matrix, row_times_narrow_matrix, row_times_rows
-from zoo.autograd.runtime.tasks import Address, Task, address_of, inner, row, task
+from zoo.autograd.runtime.tasks import Address, Task, address_of, row, task
 
 
 def normal(rng, *shape):

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .operators import ops
-from .runtime.compiling import kernels_enabled
+from .runtime.switch import kernels_enabled
 from .tensor import Node, Source, Tensor, Unread, changes, gradients, source, state
 
 REGISTRY: dict[str, Operation] = {}

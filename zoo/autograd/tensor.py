@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .operators import Operators, ops
-from .runtime.compiling import kernels_enabled
+from .runtime.switch import kernels_enabled
 
 Source: TypeAlias = Union["Node", "Tensor"]  # where a gradient arrives: the node that made a tensor, or the tensor itself if it's a leaf
 

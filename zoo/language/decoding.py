@@ -24,9 +24,9 @@ from ..autograd.kernels.quantised import multiply_groups, prepare_row
 from ..autograd.operations.quantised import BLOCK, BYTES, GROUP, quantised_embedding
 from ..autograd.runtime.compiling import inner, separate
 from ..autograd.runtime.contention import is_crowded
-from ..autograd.runtime.native import add_row_times_matrix, clear_floats, copy_floats, expf, row_times_narrow_matrix, row_times_rows
+from ..autograd.runtime.native import add_row_times_matrix, clear_floats, copy_floats, expf, floats, row_times_narrow_matrix, row_times_rows
 from ..autograd.runtime.switch import kernels_enabled
-from ..autograd.runtime.tasks import FLOAT_BYTES, RUN_FLOATS, Address, address_of, at, floats, integer_row, part, row, row_address, task
+from ..autograd.runtime.tasks import FLOAT_BYTES, RUN_FLOATS, Address, address_of, at, integer_row, part, row, row_address, task
 from ..autograd.runtime.team import WORDS, barrier, join
 from ..autograd.runtime.threads import get_threads
 from ..autograd.tensor import state as tracing

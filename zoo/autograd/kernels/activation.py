@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..operations.activation import gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
-from ..runtime.compiling import address, copy_floats, erff, expf, inner, logf, separate, tanhf
-from ..runtime.tasks import CHUNK_FLOATS, RUN_FLOATS, at, floats, is_float32, minus_in_order, part, row, span, task, tasks_for
+from ..runtime.compiling import inner, separate
+from ..runtime.native import address, copy_floats, erff, expf, floats, logf, minus_in_order, tanhf
+from ..runtime.tasks import CHUNK_FLOATS, RUN_FLOATS, at, is_float32, part, row, span, task, tasks_for
 from ..tensor import state
 
 f32 = np.float32

@@ -11,8 +11,10 @@ import math
 import numpy as np
 
 from ..operations import arithmetic as operations
-from ..runtime.compiling import address, copy_floats, get_threads, inner, keep_alive
-from ..runtime.tasks import RUN_FLOATS, at, floats, is_float32, part, row, row_address, span, task, tasks_for
+from ..runtime.compiling import inner
+from ..runtime.native import address, copy_floats, floats, keep_alive
+from ..runtime.tasks import RUN_FLOATS, at, is_float32, part, row, row_address, span, task, tasks_for
+from ..runtime.threads import get_threads
 
 f32 = np.float32
 MIN_ENTRIES = 1 << 17  # below so many NumPy is as fast, for a kernel's call takes 10 us

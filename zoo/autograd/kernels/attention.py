@@ -20,8 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..operations.attention import scaled_dot_product_attention
-from ..runtime.compiling import address, expf, get_threads, inner
+from ..runtime.compiling import inner
+from ..runtime.native import address, expf
 from ..runtime.tasks import Address, at, is_float32, part, row, span, task
+from ..runtime.threads import get_threads
 from ..tensor import Tensor, enable_grad, grad
 from .activation import exponentials, greatest, scale_row
 from .linear import Matrix, matrix_row, multiply, rows_from, transpose

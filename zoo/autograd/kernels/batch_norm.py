@@ -14,7 +14,8 @@ import numpy as np
 
 from ..operations.normalisation import batch_norm, batch_statistics
 from ..runtime.compiling import inner
-from ..runtime.tasks import L1_FLOATS, floats, is_float32, part, row, row_address, task, tasks_for
+from ..runtime.native import floats
+from ..runtime.tasks import L1_FLOATS, is_float32, part, row, row_address, task, tasks_for
 from .activation import LEAKY_SLOPE
 
 f32 = np.float32

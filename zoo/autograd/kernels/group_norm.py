@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..operations.normalisation import group_norm
-from ..runtime.compiling import inner, sigmoidf
-from ..runtime.tasks import floats, is_float32, part, row, row_address, task, tasks_for
+from ..runtime.compiling import inner
+from ..runtime.native import floats, sigmoidf
+from ..runtime.tasks import is_float32, part, row, row_address, task, tasks_for
 from .arithmetic import ROWS_PER_SUM
 from .batch_norm import add_gradient_sums, column_statistics, pixels_per_row
 

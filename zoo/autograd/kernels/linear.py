@@ -15,8 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..operations.linear import embedding, embedding_adjoint, linear, matmul
-from ..runtime.compiling import address, clear_floats, copy_floats, gemm, get_threads, inner
-from ..runtime.tasks import RUN_FLOATS, Address, address_of, at, floats, integers, is_float32, part, row_address, span, task, tasks_for
+from ..runtime.compiling import inner
+from ..runtime.native import address, clear_floats, copy_floats, floats, gemm, integers
+from ..runtime.tasks import RUN_FLOATS, Address, address_of, at, is_float32, part, row_address, span, task, tasks_for
+from ..runtime.threads import get_threads
 from ..tensor import state
 from .activation import CODES, LEAKY_SLOPE, SAVES_DERIVATIVE, activate, run_activation_backward
 from .arithmetic import add_to, column_sums

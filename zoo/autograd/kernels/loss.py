@@ -18,8 +18,9 @@ from ..operations.loss import (
     gaussian_log_likelihood,
     mse,
 )
-from ..runtime.compiling import expf, inner, logf
-from ..runtime.tasks import CHUNK_FLOATS, RUN_FLOATS, floats, integers, is_float32, minus_in_order, part, row, span, task, tasks_for
+from ..runtime.compiling import inner
+from ..runtime.native import expf, floats, integers, logf, minus_in_order
+from ..runtime.tasks import CHUNK_FLOATS, RUN_FLOATS, is_float32, part, row, span, task, tasks_for
 from .activation import greatest, log1p_of_exponential
 
 f32 = np.float32

@@ -16,8 +16,9 @@ import math
 import numpy as np
 
 from ..operations.normalisation import dropout, layer_norm, rms_norm
-from ..runtime.compiling import inner, uniform
-from ..runtime.tasks import RUN_FLOATS, floats, is_float32, part, row, span, task, tasks_for
+from ..runtime.compiling import inner
+from ..runtime.native import floats, uniform
+from ..runtime.tasks import RUN_FLOATS, is_float32, part, row, span, task, tasks_for
 from .arithmetic import ROWS_PER_SUM
 
 f32 = np.float32

@@ -10,8 +10,11 @@ import math
 
 import numpy as np
 
-from ..runtime.compiling import address, clear_floats, copy_floats, gemm, get_threads, inner, keep_alive, kernels_enabled
-from ..runtime.tasks import CHUNK_FLOATS, RUN_FLOATS, address_of, at, floats, integers, part, reals, row_address, span, task, tasks_for
+from ..runtime.compiling import inner
+from ..runtime.native import address, clear_floats, copy_floats, floats, gemm, integers, keep_alive, reals
+from ..runtime.switch import kernels_enabled
+from ..runtime.tasks import CHUNK_FLOATS, RUN_FLOATS, address_of, at, part, row_address, span, task, tasks_for
+from ..runtime.threads import get_threads
 
 f32 = np.float32
 SYMMETRIC_BLOCKS = 3  # of rows that a symmetric product is cut into; those above the diagonal aren't computed

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..runtime.compiling import address, clear_floats, copy_floats, inner, keep_alive
-from ..runtime.native import add_row_times_matrix
+from ..runtime.compiling import inner
+from ..runtime.native import add_row_times_matrix, address, clear_floats, copy_floats, keep_alive
 from ..runtime.tasks import RUN_FLOATS, at, part, row, row_address, task, word_at
 from ..runtime.tiles import COLUMNS, ROWS, tile_of_columns, tile_of_rows
 from .arithmetic import column_sums

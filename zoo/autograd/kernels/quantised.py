@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..operations.quantised import BLOCK, GROUP, quantised_linear
-from ..runtime.compiling import Native, address, gemm, get_threads, inner, keep_alive, separate
-from ..runtime.tasks import at, floats, is_float32, part, row, row_address, task
+from ..runtime.compiling import Native, inner, separate
+from ..runtime.native import address, floats, gemm, keep_alive
+from ..runtime.tasks import at, is_float32, part, row, row_address, task
+from ..runtime.threads import get_threads
 
 _blocks = "zoo.autograd.runtime.native.blocks"
 _products_q4_1, _products_q8_0 = Native("products_q4_1", _blocks), Native("products_q8_0", _blocks)

@@ -15,8 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..operations.recurrence import elman, gru, lstm
-from ..runtime.compiling import address, copy_floats, get_threads, inner, keep_alive, sigmoidf, tanhf
-from ..runtime.tasks import at, floats, integers, is_float32, part, row, row_address, span, task
+from ..runtime.compiling import inner
+from ..runtime.native import address, copy_floats, floats, integers, keep_alive, sigmoidf, tanhf
+from ..runtime.tasks import at, is_float32, part, row, row_address, span, task
+from ..runtime.threads import get_threads
 from ..runtime.tiles import table_size
 from .linear import sum_rows_by_id
 from .packed_weights import multiply_packed, multiply_rows, packed, packed_transpose, run_weight_gradient, tabulate_rows

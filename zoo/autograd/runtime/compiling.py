@@ -206,12 +206,3 @@ def _cached(function, digest):
 def _code_text(code):
     constants = [_code_text(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
     return repr((code.co_name, code.co_code.hex(), code.co_names, code.co_varnames, constants))
-
-
-def __getattr__(name):
-    """Names that moved to modules beside this one."""
-    for module in ("native", "threads", "switch"):
-        found = getattr(importlib.import_module(f"{__package__}.{module}"), name, None)
-        if found is not None:
-            return found
-    raise AttributeError(name)

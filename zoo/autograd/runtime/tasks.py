@@ -27,7 +27,7 @@ import numpy as np
 
 from .compiling import Compiled, Separate, inner, kernel
 from .contention import is_crowded
-from .native import booleans, call_task, floats, integer_argument, integers, minus_in_order, prange, real_argument, reals  # noqa: F401
+from .native import call_task, floats, integer_argument, integers, prange, real_argument
 from .threads import get_threads
 
 Address = Any  # of an array's first element: in a call the array itself, in a task an integer
