@@ -1,5 +1,6 @@
 """The runtime: kernels are found on disk, threads obey, float32 mathematics is right over the whole range, random numbers look so."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import scipy.special
 
+from zoo.autograd.kernels import activation
 from zoo.autograd.kernels.convolution import conv2d_weight
+from zoo.autograd.kernels.winograd import stride_two, unit_stride
 from zoo.autograd.runtime import (
     address,
     contention,
@@ -33,6 +36,8 @@ from zoo.autograd.runtime import (
     uniform,
     use_kernels,
 )
+from zoo.autograd.runtime.compiling import Separate
+from zoo.language import decoding
 
 
 @kernel
@@ -420,6 +425,18 @@ def test_a_function_that_closes_over_another_number_is_another_function():
         return inner(scale)
 
     assert times(2).digest() == times(2).digest() != times(3).digest()
+
+
+def test_no_two_functions_that_kernels_call_by_name_share_a_digest():
+    """By its digest a function is found on disk, and by a symbol made of it in memory: two of them would be taken for each other."""
+    for module in (stride_two, unit_stride, activation, decoding):
+        assert module
+    functions = [x for x in gc.get_objects() if isinstance(x, Separate)]
+    digests = {}
+    for function in functions:
+        digests.setdefault((function.__name__, function.digest()), set()).add(id(function))
+    assert len(functions) > 15
+    assert all(len(same) == 1 for same in digests.values()), [name for (name, _), same in digests.items() if len(same) > 1]
 
 
 # --- on busy machines

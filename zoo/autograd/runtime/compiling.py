@@ -156,7 +156,7 @@ class Native:
         return getattr(importlib.import_module(self.module), self.__name__)
 
     def digest(self):
-        return f"{self.__name__} {_source_digest(self.module)}"
+        return f"{self.module}.{self.__name__} {_source_digest(self.module)}"
 
 
 @functools.cache
