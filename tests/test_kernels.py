@@ -20,7 +20,7 @@ from zoo.autograd import Tensor, get_threads, set_threads
 from zoo.autograd.kernels import optimiser
 from zoo.autograd.random import uniform
 from zoo.autograd.runtime import use_kernels
-from zoo.autograd.runtime.compiling import inner
+from zoo.autograd.runtime.compiling import Separate, inner
 from zoo.autograd.runtime.native import add_row_times_matrix, row_times_narrow_matrix, row_times_rows
 from zoo.autograd.runtime.tasks import Address, Task, address_of, row, task
 
@@ -444,6 +444,12 @@ def test_a_shape_or_index_that_a_kernel_was_not_written_for_never_reaches_it(nam
 def modules_of(package):
     names = [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
     return [importlib.import_module(name) for name in names if not name.endswith("__main__")]
+
+
+def test_no_two_kernels_share_a_name_on_disk():
+    """A kernel is found, and linked, by its name and digest: two transforms of one name in two files once took each other's place."""
+    functions = {k for module in modules_of(zoo) for k in vars(module).values() if isinstance(k, Separate)}
+    assert len({(k.__name__, k.digest()) for k in functions}) == len(functions)
 
 
 ELSEWHERE = {  # kernels that no operation runs, and the law that does
