@@ -254,6 +254,18 @@ def test_weights_begin_as_in_the_paper():
     np.testing.assert_allclose(dense(Tensor(x)).data, h @ dense.output.weight.data + dense.output.bias.data, rtol=1e-4, atol=1e-6)
 
 
+def test_the_generator_ends_in_tanh_and_a_layer_norm_is_over_all_of_a_picture():
+    """Radford et al. (2016), section 3; Gulrajani et al. (2017), section 4."""
+    generator = GAN.new(**SMALL).generator
+    *_, last = generator.stages()
+    h = np.random.default_rng(0).standard_normal((2, 4, 4, 8), np.float32)
+    np.testing.assert_allclose(last.run(Tensor(h)).data, np.tanh(generator.output(Tensor(h)).data), rtol=1e-5)
+    norm = GAN.new(**SMALL, discriminator_norm="layer").discriminator.norms[1]
+    x = np.random.default_rng(0).standard_normal((2, 2, 2, 16), np.float32) + np.arange(16, dtype=np.float32)
+    expected = (x - x.mean((1, 2, 3), keepdims=True)) / x.std((1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(norm(Tensor(x)).data, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_dense_discriminator_sees_waves_of_each_coordinate():
     """sin(f x) / f and cos(f x) / f beside x."""
     model = GAN.new(**POINTS, frequencies=(0.5, 3.0))
@@ -699,6 +711,7 @@ def test_clusters_are_those_that_are_there():
     np.testing.assert_array_equal(which, ((x[:, None] - centres) ** 2).sum(-1).argmin(1))
     for i in np.unique(which):
         np.testing.assert_allclose(centres[i], x[which == i].mean(0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(np.sort(k_means(x[:9], 9, rng), axis=0), np.sort(x[:9], axis=0))  # from different rows on
     with pytest.raises(ValueError, match="k is 121; with 120 rows"):
         k_means(x, 121, rng)
 
