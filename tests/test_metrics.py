@@ -178,6 +178,7 @@ def test_classifier_learns_and_is_the_same_when_loaded(classifier, images, tmp_p
 
 def test_judge_puts_real_above_noise_and_near_its_floor(classifier, images):
     judge = Judge(classifier, images)
+    assert judge.k == 5  # as Naeem et al. (2020), section 4
     real, labels = blobs(200, 2)
     good = judge.evaluate(real, digit=labels)
     noise = judge.evaluate(RNG(16).random((200, 8, 8)).astype(np.float32))
@@ -292,6 +293,10 @@ def test_the_classifier_is_trained_as_its_settings_say(images, monkeypatch):
     model(Tensor(images.test[:5]), rng)
     assert dropped == [((5, 8 * 2 * 2), 0.3, rng), ((5, 6), 0.3, rng)]
     assert [c.stride for c in model.convolutions] == [1, 2, 1, 2] and [c.weight.shape[3] for c in model.convolutions] == [4, 4, 8, 8]
+    shifts = []
+    monkeypatch.setattr("zoo.evaluation.classifier.randomly_shifted", lambda x, most, rng: (shifts.append(most), x)[1])
+    Classifier.new(image=(8, 8), classes=2, channels=2, features=3, shift=1).loss((images.test[:4], images.test_labels[:4]), rng)
+    assert shifts == [1]
     trainer = make_trainer(model, images, ClassifierTraining(epochs=10, batch_size=40, lr=0.5, average=0.75))
     assert trainer.steps == 100 and trainer.optimiser.lr == 0.5 and trainer.average.decay == 0.75
     assert trainer.schedule(0) < 0.2 and trainer.schedule(10) > 0.99 and abs(trainer.schedule(55) - 0.5) < 0.02 and trainer.schedule(100) < 1e-3
