@@ -214,6 +214,16 @@ def test_presets_have_the_numbers_of_their_papers():
         assert t.loss == "relativistic" and t.r1 == t.r2 == 1.0 and t.beta_1 == 0.0 and model(preset).discriminator_norm == "none"
 
 
+def test_the_last_step_holds_the_direction_against_which_samples_look_more_real():
+    model = GAN.new(**{**POINTS, "discriminator_norm": "none"})
+    update = AdversarialStep(model, GANTraining(batch_size=8))
+    update(TOYS["ring"](8, np.random.default_rng(0)), np.random.default_rng(1))
+    last = update.last
+    logits = lambda x: model.discriminator(Tensor(x)).data[:, 0]
+    np.testing.assert_array_equal(last.logits, logits(last.fake))
+    assert (logits(last.fake - 0.01 * last.gradient / np.abs(last.gradient).max()) > last.logits).all()
+
+
 def test_the_schedule_multiplies_both_rates():
     """Adam's first step is as long as its rate in every weight with a gradient (Kingma & Ba 2015, section 2.1)."""
     model = GAN.new(**{**POINTS, "discriminator_norm": "none"})
@@ -388,6 +398,20 @@ def test_the_networks_see_pictures_from_minus_one_to_one(image):
         np.testing.assert_array_equal(model.to_pictures(x), np.full((2, *image), pixel))
 
 
+def test_each_part_of_a_large_sample_has_its_own_draws():
+    """Drawn in parts, none repeats another; the first is what a smaller sample gives."""
+    x = GAN.new(**POINTS).sample(7, seed=3, batch=3)
+    assert x.shape == (7, 2) and len(np.unique(x, axis=0)) == 7
+    np.testing.assert_array_equal(x[:3], GAN.new(**POINTS).sample(3, seed=3))
+
+
+def test_interpolation_stays_in_the_most_frequent_cluster():
+    model = GAN.new(**SMALL, clusters=3)
+    model.shares[...] = [0.2, 0.5, 0.3]
+    z = model.draw_z(2, np.random.default_rng(0))
+    np.testing.assert_allclose(model.interpolate(*z, 3)[[0, -1]], model.sample(z=z, digit=1), atol=1e-6)
+
+
 def test_verdict_gradient_points_to_what_looks_more_real():
     model = GAN.new(**SMALL)
     *_, verdict = model.steps(2, seed=2)
@@ -467,6 +491,7 @@ def test_presets_train(preset):
     still = [name for name, p in model.named_parameters().items() if np.array_equal(before[name], p.data)]
     assert still == [name for name in still if name.startswith("discriminator.output")]  # a Wasserstein loss doesn't see the last bias
     assert update.last.gradient.shape == update.last.fake.shape and np.abs(update.last.gradient).max() > 0
+    assert math.isclose(figures["sample_norm"], np.linalg.norm(update.last.gradient), rel_tol=1e-6)
     if settings.weight_clip:
         assert max(np.abs(p.data).max() for p in model.discriminator.parameters()) <= settings.weight_clip
 
