@@ -10,10 +10,12 @@ import pytest
 
 from zoo.autoencoder import Autoencoder
 from zoo.autograd.tracing import trace
+from zoo.data import music
 from zoo.diffusion import Diffusion
 from zoo.gan import GAN
 from zoo.inspection.demo import write_demo
 from zoo.inspection.inspect import inspect
+from zoo.inspection.music import beginnings
 from zoo.inspection.page import pack, unpack
 from zoo.inspection.panels.text import WATCHED, _contributions, _last, read
 from zoo.language.tokenizer import CharTokenizer
@@ -300,6 +302,43 @@ def test_everything_that_can_be_used_has_a_name(browser, tmp_path):
         const named = e => e.getAttribute("aria-label") || e.textContent.trim() || e.closest("button[aria-label]") || e.closest(".hidden");
         return [...document.querySelectorAll("button, select, input, canvas, svg")].filter(e => !named(e)).map(e => e.outerHTML.slice(0, 80))""")
     assert not nameless
+
+
+@pytest.fixture(scope="module")
+def composer():
+    """A model that spells chorales, untrained: its text is any text of that notation."""
+    text = "".join(music.to_text(piece) for piece in music.chorales()[:40]) + "\n"
+    tokenizer = CharTokenizer(text)
+    model = Transformer.new(symbols=tokenizer.size, layers=1, heads=2, width=16, window=512, seed=3)
+    model.tokenizer = tokenizer
+    model.card = {"data": "chorales"}
+    return model.eval()
+
+
+def test_a_chorale_is_a_roll_and_what_is_heard_is_what_was_written(browser, tmp_path, composer):
+    prompt = "bwv102.7"
+    path = tmp_path / "page.html"
+    inspect(composer, path, prompt=prompt, n=40, seed=2)
+    opened(browser, path)
+    tokens = browser.execute_script("return page.runs[0].views.find(v => v.name === 'roll').data.tokens")
+    given = beginnings()[prompt]
+    text = "".join(tokens)
+    assert text.startswith(given) and len(text) > len(given)
+    expected = [list(note) for note in music.notes_of(music.from_text(text))]
+    js = "return {}.map(n => [n.voice, n.pitch, n.start, n.length]).sort((a, b) => a[2] - b[2] || a[0] - b[0])"
+    assert browser.execute_script(js.format("notesOf(page.runs[0].views.find(v => v.name === 'roll').data.tokens)")) == expected
+    browser.execute_script("[...document.querySelectorAll('button')].find(b => b.textContent.includes('listen')).click()")
+    assert browser.execute_script(js.format("audio.scheduled")) == expected  # the tones that the browser plays
+    assert "stop" in browser.execute_script("return [...document.querySelectorAll('.stage button')].map(b => b.textContent).join()")
+    browser.execute_script("audio.stop()")
+    for i in (0, 7, 20):
+        browser.execute_script("player.go(arguments[0])", i)
+        shown = text[: len(given) + i + 1]
+        notes = browser.execute_script("return Number(document.querySelector('.roll canvas').dataset.notes)")
+        assert notes == len(music.notes_of(music.from_text(shown)))
+    assert not browser.execute_script(ACCESS)
+    labels = browser.execute_script("return [...document.querySelectorAll('.stages .token')].map(s => s.textContent.trim())")
+    assert all(re.fullmatch(r"[A-G]#?\d|hold|rest|end", label) for label in labels), labels
 
 
 ACCESS = """

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..denoising.samplers import ADAPTIVE, SAMPLERS
+from .music import NEW, beginnings, writes_chorales
 from .panels.latent import latent_map, latent_of
 
 MAX_TOKENS = 500
@@ -82,6 +83,10 @@ def _of_text(model: Any) -> list[Control]:
                           note="Below 1, likely tokens become more likely; at 0 the most likely token is always taken.")
     if plays:
         return [Control("n", "steps", "slider", 64, 1, MAX_TOKENS), temperature]
+    if writes_chorales(model):
+        names = {name: name if name == NEW else f"continue {name.upper()}" for name in beginnings()}
+        return [Control("prompt", "begin with", "choice", NEW, options=names, note="A chorale that the model never saw, continued after two bars."),
+                Control("n", "events, four per sixteenth", "slider", 256, 4, MAX_TOKENS), temperature]
     prompt = (getattr(model, "card", None) or {}).get("prompt", "") if model.tokenizer is not None else "0"
     label = "prompt" if model.tokenizer is not None else "prompt, as ids"
     k = min(model.config.symbols, 100)
@@ -159,7 +164,7 @@ def read_request(model: Any, asked: dict[str, Any]) -> dict[str, Any]:
                        for name in ("image", "mask"))
         settings |= {"images": image[None] / np.float32(255), "mask": mask == 0, "repeats": REPEATS.read(asked.get("repeats", REPEATS.default))}
         settings.pop("sampler", None)  # filling in has a sampler of its own
-    if "prompt" in settings and model.tokenizer is None:
+    if "prompt" in settings and getattr(model, "tokenizer", None) is None:
         settings["prompt"] = _read_ids(settings["prompt"])
     return {name: value for name, value in settings.items() if value is not None}
 

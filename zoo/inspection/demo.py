@@ -10,6 +10,7 @@ import numpy as np
 from ..drawing.pictures import mosaic
 from ..drawing.terminal import draw_images, terminal_width
 from ..loading.cards import load, shipped
+from .music import END, NEW, beginnings, writes_chorales
 from .page import pack, write_page
 from .panels.arrays import in_image_shape, scale_of, unbatched
 
@@ -32,7 +33,8 @@ def write_demo(path: str | Path = "zoo-demo.html", *, models: list[str] | None =
             continue
         title = Path(name).name
         if hasattr(model, "generate"):
-            sections.append((_music if getattr(model.config, "inputs", "") == "keys" else _text)(model, title, seed))
+            section_of = _chorale if writes_chorales(model) else _music if getattr(model.config, "inputs", "") == "keys" else _text
+            sections.append(section_of(model, title, seed))
             continue
         if len(getattr(model, "sample_shape", getattr(model.config, "image", ()))) < 2:
             continue  # points of a plane
@@ -78,6 +80,13 @@ def _text(model: Any, title: str, seed: int) -> dict[str, Any]:
     note = "The stronger a character's colour, the less the model expected it; point at one to see its probability. Temperature 0.8."
     part = {"kind": "text", "prompt": prompt, "pieces": pieces, "note": note}
     return {"title": title, "note": facts_of(model), "shows": "text", "parts": [part]}
+
+
+def _chorale(model: Any, title: str, seed: int) -> dict[str, Any]:
+    prompt = beginnings()[NEW]
+    text = model.generate(prompt, 768, seed=seed, temperature=0.9, top_p=0.98, stop=END)[len(prompt):]
+    part = {"kind": "roll", "title": "a chorale", "tokens": list(text), "given": 0, "note": f"A chorale of {len(text) // 4} sixteenths."}
+    return {"title": title, "note": facts_of(model), "shows": "music", "parts": [part]}
 
 
 def _music(model: Any, title: str, seed: int) -> dict[str, Any]:

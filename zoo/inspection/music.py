@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data import music
 from ..data.music import END, Chorale
-from ..drawing.terminal import draw_roll
+from ..drawing.terminal import draw_roll, pitch_name
 from ..storage import atomic_write
 
 NEW = "a new chorale"
@@ -34,6 +34,12 @@ def beginnings() -> dict[str, str]:
 def heard(prompt: str) -> str:
     """The part of a prompt that belongs to the piece: what stands after the end of the one before."""
     return prompt.rpartition(END)[2]
+
+
+def event_name(character: str) -> str:
+    """What a character of the notation means: C4 for a note that is struck, hold, rest, or end; a thin space sets it off."""
+    name = {music.HOLD: "hold", music.REST: "rest", END: "end"}.get(character)
+    return (name or (pitch_name(ord(character) - music.STRIKE) if len(character) == 1 else character)) + "\u2009"
 
 
 def compose(model: Any, beginning: str = NEW, n: int = 768, *, seed: int = 0, **settings: Any) -> Chorale:

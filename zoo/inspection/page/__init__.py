@@ -22,7 +22,7 @@ import numpy as np
 from ...storage import atomic_write
 
 HERE = Path(__file__).parent
-SCRIPTS = ("draw.js", "panels.js", "text.js", "latent.js", "demo.js", "live.js", "player.js")
+SCRIPTS = ("draw.js", "panels.js", "text.js", "roll.js", "latent.js", "demo.js", "live.js", "player.js")
 
 Packed = dict[str, Any]
 

@@ -48,6 +48,14 @@ demo.text = data => {
   return el("div", {}, el("p", {class: "note"}, data.note), body, reading);
 };
 
+/** A piano roll, whole. */
+demo.roll = data => {
+  const view = panels.roll(data), redraw = () => { view.grow(); view.show(data.tokens.length - data.given - 1); };
+  listeners.push(redraw);
+  redraw();
+  return el("div", {}, el("p", {class: "note"}, data.note), view.element);
+};
+
 demo.command = data => el("pre", {class: "command", tabindex: "0", role: "group", "aria-label": "commands"}, data.text);
 
 function buildDemo() {

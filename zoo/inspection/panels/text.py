@@ -15,6 +15,7 @@ import numpy as np
 from ...autograd.tracing import trace
 from ...explain.circuits import WATCHED, Activations, contributions, lens, output_matrix, part_names, read, stream_titles
 from ...language.sampling import Sampling, softmax
+from ..music import END, NEW, beginnings, event_name, heard, writes_chorales
 from .gates import gate_panels, gate_parts
 from .recording import Event, Panels, Rows, recorder, watch
 
@@ -28,12 +29,18 @@ FILTERS = ("temperature", "top_k", "top_p", "min_p")
 def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) -> Iterator[Event]:
     _check_length(n)
     c = model.config
+    music = writes_chorales(model)
+    if music:
+        prompt = beginnings().get(prompt or NEW, prompt)
     stages = _stages(settings)
     tokens = [spell(model, t) for t in model.ids(prompt)]
     text, candidates, curve = _text_panels(model, tokens, stages)
     parts = part_names(model)
+    piece = heard(prompt) if music and isinstance(prompt, str) else ""
+    size_of_prompt = len(tokens)
     yield {
-        "text": text,
+        **({"roll": {"kind": "roll", "title": "The music", "stage": True, "tokens": list(piece), "given": len(piece),
+                     "note": "a column is a sixteenth, a line a semitone"}} if music else {"text": text}),
         "why": {"kind": "why", "title": "Why this token", "wide": True, "lines": 4, "sentences": []},
         "candidates": candidates,
         "curve": curve,
@@ -53,7 +60,9 @@ def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) 
             size = inner.attention.shape[-1]
             start = step.position - size
             tokens.append(spell(model, step.token))
-            yield step, {
+            if music and step.text == END and step.position > size_of_prompt:
+                break
+            gains = {
                 **_text_parts(model, step, tokens[-1], stages),
                 "why": {"sentences": _choice(model, step) + _inside_words(step, inner.attention, added, parts, tokens)},
                 "lens": _lens(model, step, inner),
@@ -61,6 +70,10 @@ def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) 
                 "attention": {"tokens": tokens[-1], "starts": start, "positions": step.position, "sizes": size,
                               "values": inner.attention.ravel()},
             }
+            if music:
+                gains["roll"] = {"tokens": step.text}
+                del gains["text"]
+            yield step, gains
 
 
 def _check_length(n: int) -> None:
@@ -141,7 +154,8 @@ def _candidates(step: Any) -> np.ndarray:
 
 def spell(model: Any, token: int) -> str:
     tokenizer = model.tokenizer
-    return str(int(token)) if tokenizer is None or token >= tokenizer.size else tokenizer.decode([int(token)])
+    text = str(int(token)) if tokenizer is None or token >= tokenizer.size else tokenizer.decode([int(token)])
+    return event_name(text) if writes_chorales(model) else text
 
 
 def shown(text: str) -> str:
