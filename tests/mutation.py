@@ -35,7 +35,7 @@ AREAS: dict[str, tuple[str, ...]] = {
     "denoising": ("diffusion.py", "denoising/*.py"),
     "optimisers": ("optim.py", "nn.py"),
     "text": ("language/tokenizer.py", "language/*.py"),
-    "training": ("training.py", "storage.py", "model.py", "recipes/*.py", "data/*.py"),
+    "training": ("training/*.py", "storage/*.py", "model/*.py", "recipes/*.py", "data/*.py"),
     "models": ("vae.py", "vqvae.py", "autoencoder.py", "gan.py", "transformer.py", "recurrent.py", "adversarial/*.py", "evaluation/*.py"),
 }
 KERNEL_TESTS = ("test_kernels.py", "test_operations.py", "test_convolution_kernels.py", "test_winograd.py", "test_quantised.py")

@@ -30,6 +30,7 @@ from zoo.storage import (
     save_folder,
     write_tensors,
 )
+from zoo.storage.safetensors import _host
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 any_array = st.sampled_from(sorted(storage.DTYPES.values())).flatmap(
@@ -224,7 +225,7 @@ def test_what_a_killed_process_left_is_removed_by_a_later_write(tmp_path):
 def test_what_a_process_that_is_gone_left_is_removed_at_once_and_what_a_living_one_writes_is_not(tmp_path):
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True).stdout.strip()
     assert storage.is_running(os.getpid()) and storage.is_running(os.getppid()) and not storage.is_running(int(gone))
-    host = storage._host()
+    host = _host()
     litter = [tmp_path / name for name in (f".x.{host}-{gone}-9-9.tmp", f".y.{host}-{gone}-9-9.tmp")]
     living = [tmp_path / name for name in (f".x.{host}-{os.getppid()}-9-9.tmp", f".x.{'0' * 8}-{gone}-9-9.tmp", ".x.tmp", "x.tmp")]
     for path in litter + living:

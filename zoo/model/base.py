@@ -21,11 +21,11 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 
-from . import storage
-from .autograd import no_grad
-from .autograd.tracing import trace
-from .drawing.summary import Row, Summary
-from .nn import Module
+from .. import storage
+from ..autograd import no_grad
+from ..autograd.tracing import trace
+from ..drawing.summary import Row, Summary
+from ..nn import Module
 
 C = TypeVar("C", bound="Config")
 M = TypeVar("M", bound="Model")
@@ -334,17 +334,17 @@ class Step:
         cls.__repr__ = Step.__repr__  # type: ignore[method-assign]  # or dataclass would write one that lists every number
 
     def __repr__(self) -> str:
-        from .drawing.summary import short_step
+        from ..drawing.summary import short_step
 
         return short_step(self)
 
     def __str__(self) -> str:
-        from .drawing.terminal import draw_step
+        from ..drawing.terminal import draw_step
 
         return draw_step(self)
 
     def _repr_html_(self) -> str:
-        from .drawing.notebook import step_html
+        from ..drawing.notebook import step_html
 
         return step_html(self)
 
@@ -550,7 +550,3 @@ class Renamed:
     def __get__(self, instance: Any, owner: type) -> Any:
         warnings.warn(f"{owner.__name__}.{self.old} is {self.new} now; the old name goes in the next release", DeprecationWarning, stacklevel=2)
         return getattr(owner if instance is None else instance, self.new)
-
-
-def __getattr__(name: str):
-    return moved(__name__, name, "zoo.loading.cards", ("KINDS", "WEIGHTS", "load", "shipped"))

@@ -34,12 +34,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-VERSION = "0.1.0"  # of the package: what a card says, and what `zoo.__version__` is; pyproject.toml reads it without importing anything
-
 Arrays = dict[str, np.ndarray]
 PathLike = str | os.PathLike[str]
 
-ASSETS = Path(__file__).parent / "assets"         # data and models that ship
+ASSETS = Path(__file__).parents[1] / "assets"     # data and models that ship
 SHIPPED = ASSETS / "weights"                       # those models, a folder each
 WEIGHTS, INDEX, CARD = "model.safetensors", "model.safetensors.index.json", "card.json"
 DIGEST = "weights_sha256"                          # the card's entry that says which weights it belongs to

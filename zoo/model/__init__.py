@@ -1,0 +1,38 @@
+"""What all models share: a configuration, saving to and loading from a folder, and generation as a stream of steps that can be replayed."""
+
+from .base import (
+    Config,
+    Count,
+    Decay,
+    Model,
+    Natural,
+    NonNegative,
+    Positive,
+    Range,
+    Renamed,
+    Share,
+    Step,
+    Unfilled,
+    check_count,
+    check_images,
+    check_labels,
+    great_circle,
+    halved,
+    labels_for,
+    last,
+    moved,
+    range_of,
+    replayable,
+    straight_line,
+    stream,
+)
+
+__all__ = [
+    "Config", "Count", "Decay", "Model", "Natural", "NonNegative", "Positive", "Range", "Renamed", "Share", "Step", "Unfilled",
+    "check_count", "check_images", "check_labels", "great_circle", "halved", "labels_for", "last", "moved", "range_of", "replayable",
+    "straight_line", "stream",
+]
+
+
+def __getattr__(name: str):
+    return moved(__name__, name, "zoo.loading.cards", ("KINDS", "WEIGHTS", "load", "shipped"))
