@@ -30,7 +30,7 @@ from zoo.storage import (
     save_folder,
     write_tensors,
 )
-from zoo.storage.safetensors import _host
+from zoo.storage.atomic import _host
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 any_array = st.sampled_from(sorted(storage.DTYPES.values())).flatmap(
