@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
-import difflib
 import shlex
 import sys
 import time
-from collections.abc import Callable
-from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -160,7 +156,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     known, rest = make_parser().parse_known_args(arguments)
     try:
-        options = _fields(rest)
+        from .recipes.options import read_options
+
+        options = read_options(rest)
         if options and known.command not in ("train", "sample", "inspect", "evaluate"):
             raise ValueError(f"{known.command} doesn't take --{next(iter(options))}")
         from .autograd import get_threads, set_threads
@@ -190,44 +188,9 @@ def _complain(message: str) -> None:
             print(f"zoo: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
-def _fields(rest: list[str]) -> dict[str, str]:
-    """{name: value} of the options that argparse doesn't know: fields of a configuration, settings of a sampler."""
-    fields: dict[str, str] = {}
-    i = 0
-    while i < len(rest):
-        name, equals, value = rest[i].partition("=")
-        if not name.startswith("--"):
-            raise ValueError(f"{rest[i]!r} is neither an option (--name value) nor expected here")
-        if not equals:
-            if i + 1 == len(rest) or rest[i + 1].startswith("--"):
-                raise ValueError(f"{name} needs a value")
-            i += 1
-            value = rest[i]
-        fields[name[2:].replace("-", "_")] = value
-        i += 1
-    return fields
-
-
-def _split(options: dict[str, Any], *configs: type) -> list[dict[str, Any]]:
-    """The options that are fields of each configuration; one that is a field of none is an error."""
-    parts: list[dict[str, Any]] = [{} for _ in configs]
-    for name, value in options.items():
-        places = [i for i, c in enumerate(configs) if name in {f.name for f in dataclasses.fields(c)}]
-        if not places:
-            raise _unknown(name, sorted({f.name for c in configs for f in dataclasses.fields(c)}))
-        for i in places:
-            parts[i][name] = value
-    return parts
-
-
-def _unknown(name: str, options: list[str]) -> ValueError:
-    near = difflib.get_close_matches(name, options, 1)
-    hint = f"did you mean --{near[0]}?" if near else f"the options are {', '.join(options) or 'none'}"
-    return ValueError(f"--{name} isn't an option here; {hint}")
-
-
 def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
     from .loading.cards import load
+    from .recipes.options import split_options
     from .recipes.recipe import describe
 
     if known.seed < 0:
@@ -236,7 +199,7 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     preset = known.preset or next(iter(recipe.presets))
     if preset not in recipe.presets:
         raise ValueError(f"--preset is {preset!r}; {known.model} has {', '.join(recipe.presets)}")
-    fields, training = _split({**recipe.presets[preset], **options}, recipe.model.Config, recipe.training)
+    fields, training = split_options({**recipe.presets[preset], **options}, recipe.model.Config, recipe.training)
     settings = recipe.training.make(**training)
     out = Path(known.out or f"runs/{known.model}")
     source = known.data or recipe.preset_data.get(preset)
@@ -246,7 +209,7 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
         data = _numbered_as(model, data)
         if not isinstance(model, recipe.model):
             raise ValueError(f"--from {known.start} is of kind {model.kind!r}, not {known.model!r}")
-        changed = _split(options, recipe.model.Config, recipe.training)[0]
+        changed = split_options(options, recipe.model.Config, recipe.training)[0]
         if changed:
             raise ValueError(f"--from keeps the model's configuration; --{next(iter(changed))} would change it")
     else:
@@ -273,19 +236,6 @@ def _numbered_as(model: Any, data: Any) -> Any:
     return data.numbered_as(names) if hasattr(data, "numbered_as") else data
 
 
-def _class_of(model: Any, text: str | None) -> int | None:
-    """The label of a class that is given by its number or its name."""
-    if text is None:
-        return None
-    names = [str(name) for name in getattr(model, "card", {}).get("class_names") or ()]
-    if text in names:  # a name that is a number, too: it's what the user knows
-        return names.index(text)
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"--digit is {text!r}; it is a whole number{' or one of ' + ', '.join(names[:20]) if names else ''}") from None
-
-
 def _say(known: argparse.Namespace, line: str) -> None:
     if not known.quiet and sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
@@ -293,143 +243,21 @@ def _say(known: argparse.Namespace, line: str) -> None:
 
 
 def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .inspection.samples import Request, write_samples
     from .loading.cards import load
 
-    model = load(known.model)
-    if hasattr(model, "generate"):
-        _sample_text(model, known, options)
-        return
-    if known.prompt is not None:
-        raise ValueError(f"--prompt is for models of text; {known.model} draws pictures")
-    if not hasattr(model, "sample"):
-        raise ValueError(f"{known.model} is of kind {model.kind!r}, which generates nothing")
-    n = 64 if known.n is None else known.n
-    settings: dict[str, Any] = {"seed": known.seed, "digit": _class_of(model, known.digit), **_settings(model.sample, options, model.steps)}
-    if known.out and Path(known.out).suffix not in (".png", ".npz"):
-        raise ValueError(f"--out is {known.out}; pictures go to a .png or .npz file")
-    if known.steps:
-        for step in model.steps(n, **settings):
-            print(step)
-    images = model.sample(n, **settings)
-    out = known.out
-    if out is None:
-        from .drawing.terminal import draw_images
-
-        print(draw_images(images[:16]))
-        if names := model.card.get("class_names"):
-            print("classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(names)))
-        out = f"{Path(known.model).name}.png"
-    _write_images(Path(out), images)
-    print(out)
-
-
-def _write_images(path: Path, images: Any) -> None:
-    import io
-
-    import numpy as np
-
-    from .drawing.pictures import save_grid
-    from .storage import atomic_write
-
-    if path.suffix == ".png":
-        save_grid(path, images)
-    else:
-        content = io.BytesIO()
-        np.savez_compressed(content, images=images)
-        atomic_write(path, content.getvalue())
-
-
-def _sample_text(model: Any, known: argparse.Namespace, options: dict[str, str]) -> None:
-    from .inspection.music import writes_chorales
-
-    if known.digit is not None:
-        raise ValueError(f"--digit is for models of pictures; {known.model} writes text")
-    if writes_chorales(model) and not known.steps:
-        _sample_music(model, known, options)
-        return
-    if known.out and Path(known.out).suffix != ".txt":
-        raise ValueError(f"--out is {known.out}; text goes to a .txt file")
-    n = 500 if known.n is None else known.n
-    options = {"temperature": "0.8", **options}
-    if known.steps:
-        from .drawing.terminal import draw_step
-
-        for step in model.steps(known.prompt or "", n, seed=known.seed, **_settings(model.steps, options)):
-            print(draw_step(step, None if model.tokenizer is None else lambda token: model.tokenizer.decode([token])))
-        return
-    pieces = model.generate(known.prompt or "", n, seed=known.seed, stream=True, **_settings(model.generate, options))
-    if known.out is None:
-        blank = True
-        for piece in pieces:
-            print(piece, end="", flush=True)
-            blank = blank and not piece.strip()
-        print()
-        if blank:
-            print("zoo: the text is blank; give it a beginning with --prompt, or raise --temperature", file=sys.stderr)
-    else:
-        from .storage import atomic_write
-
-        atomic_write(known.out, "".join(pieces).encode())
-        print(known.out)
-
-
-def _sample_music(model: Any, known: argparse.Namespace, options: dict[str, str]) -> None:
-    """A chorale as a piano roll in the terminal, and as a file that can be heard."""
-    from .inspection import music
-
-    if known.out and Path(known.out).suffix not in music.ENDINGS:
-        raise ValueError(f"--out is {known.out}; music goes to a {', '.join(music.ENDINGS[:-1])} or {music.ENDINGS[-1]} file")
-    settings = _settings(model.generate, {"temperature": "0.9", "top_p": "0.98", **options})
-    piece = music.compose(model, known.prompt or music.NEW, 768 if known.n is None else known.n, seed=known.seed, **settings)
-    out = known.out
-    if out is None:
-        print(music.draw(piece))
-        out = f"{Path(known.model).name}.mid"
-    music.write(out, piece)
-    print(out)
-
-
-def _settings(function: Callable, options: dict[str, str], *further: Callable) -> dict[str, Any]:
-    """Options as keywords of this function, or of those that it passes its keywords on to; an unknown one is an error with the nearest name."""
-    names: list[str] = []
-    for called in (function, *further):
-        parameters = signature(called).parameters.values()
-        names += [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    else:
-        return _numbers(options)  # the last of them takes any keyword
-    internal = ("n", "n_tokens", "seed", "digit", "prompt", "images", "corpus", "stream", "data", "keep", "z", "codes", "x_1", "known", "mask")
-    for name in options:
-        if name not in names:
-            raise _unknown(name, [n for n in dict.fromkeys(names) if n not in internal])
-    return _numbers(options)
-
-
-def _numbers(options: dict[str, str]) -> dict[str, Any]:
-    """Options with values that read as a number converted to one, and true and false; `stop` is always a text."""
-    values: dict[str, Any] = {}
-    for name, value in options.items():
-        if name == "stop" or value in ("true", "false"):
-            values[name] = value if name == "stop" else value == "true"
-            continue
-        try:
-            values[name] = int(value)
-        except ValueError:
-            try:
-                values[name] = float(value)
-            except ValueError:
-                values[name] = value
-    return values
+    request = Request(known.model, known.n, known.digit, known.prompt, known.seed, known.out, known.steps)
+    write_samples(load(known.model), request, options)
 
 
 def _inspect(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
     from .inspection.inspect import inspect, read_settings
     from .loading.cards import load
+    from .recipes.options import as_numbers, read_class
 
-    digit = None if known.digit is None else _class_of(load(known.model), known.digit)
+    digit = None if known.digit is None else read_class(load(known.model), known.digit)
     size = inspect(known.model, known.out, n=known.n, digit=digit, prompt=known.prompt, seed=known.seed, patch=known.patch,
-                   against=read_settings(known.against) if known.against else None, **_numbers(options))
+                   against=read_settings(known.against) if known.against else None, **as_numbers(options))
     if not known.out.startswith(("/dev/", "/proc/")):  # where the page itself went
         print(f"{known.out}: {size / 1e6:.1f} MB, open it in a browser")
 
@@ -456,13 +284,14 @@ def _play(known: argparse.Namespace, options: dict[str, str], arguments: list[st
 def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
     from .loading.cards import load
     from .model import halved
+    from .recipes.options import as_keywords
 
     if known.out and Path(known.out).resolve() == Path(known.model).resolve():
         raise ValueError(f"--out is {known.out}, the model itself; name another folder")
     model = load(known.model)
     if known.half:
         model.load_arrays(halved(model.arrays()))
-    settings = _settings(model.evaluate, options, *([model.sample, model.steps] if hasattr(model, "sample") else []))
+    settings = as_keywords(model.evaluate, options, *([model.sample, model.steps] if hasattr(model, "sample") else []))
     began = time.perf_counter()
     data = known.data or getattr(model, "card", {}).get("data")
     figures = model.evaluate(_numbered_as(model, recipe_of(model.kind).data(data)), seed=known.seed, **settings)

@@ -1,13 +1,18 @@
-"""What can be set when a kind of model is trained, as text: presets, and fields with their defaults, ranges and comments."""
+"""Options of the command line that are fields and settings of a model: as text for its help, and what was typed as values.
+
+The help of a kind of model lists its presets, and its fields with their defaults, ranges and comments.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import io
 import textwrap
 import tokenize
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from ..model import Config, range_of
@@ -70,3 +75,89 @@ def comments_of(config: type[Config]) -> dict[str, str]:
             comments[line[0].string] = token.string.lstrip("# ")
         line = [] if token.type in (tokenize.NEWLINE, tokenize.NL) else [*line, token] if token.string.strip() else line
     return comments
+
+
+# --- what was typed
+
+
+def read_options(rest: list[str]) -> dict[str, str]:
+    """{name: value} of the options that argparse doesn't know: fields of a configuration, settings of a sampler."""
+    fields: dict[str, str] = {}
+    i = 0
+    while i < len(rest):
+        name, equals, value = rest[i].partition("=")
+        if not name.startswith("--"):
+            raise ValueError(f"{rest[i]!r} is neither an option (--name value) nor expected here")
+        if not equals:
+            if i + 1 == len(rest) or rest[i + 1].startswith("--"):
+                raise ValueError(f"{name} needs a value")
+            i += 1
+            value = rest[i]
+        fields[name[2:].replace("-", "_")] = value
+        i += 1
+    return fields
+
+
+def split_options(options: dict[str, Any], *configs: type) -> list[dict[str, Any]]:
+    """The options that are fields of each configuration; one that is a field of none is an error."""
+    parts: list[dict[str, Any]] = [{} for _ in configs]
+    for name, value in options.items():
+        places = [i for i, c in enumerate(configs) if name in {f.name for f in dataclasses.fields(c)}]
+        if not places:
+            raise unknown_option(name, sorted({f.name for c in configs for f in dataclasses.fields(c)}))
+        for i in places:
+            parts[i][name] = value
+    return parts
+
+
+def read_class(model: Any, text: str | None) -> int | None:
+    """The label of a class that is given by its number or its name."""
+    if text is None:
+        return None
+    names = [str(name) for name in getattr(model, "card", {}).get("class_names") or ()]
+    if text in names:  # a name that is a number, too: it's what the user knows
+        return names.index(text)
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"--digit is {text!r}; it is a whole number{' or one of ' + ', '.join(names[:20]) if names else ''}") from None
+
+
+def unknown_option(name: str, options: list[str]) -> ValueError:
+    near = difflib.get_close_matches(name, options, 1)
+    hint = f"did you mean --{near[0]}?" if near else f"the options are {', '.join(options) or 'none'}"
+    return ValueError(f"--{name} isn't an option here; {hint}")
+
+
+def as_keywords(function: Callable, options: dict[str, str], *further: Callable) -> dict[str, Any]:
+    """Options as keywords of this function, or of those that it passes its keywords on to; an unknown one is an error with the nearest name."""
+    names: list[str] = []
+    for called in (function, *further):
+        parameters = inspect.signature(called).parameters.values()
+        names += [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    else:
+        return as_numbers(options)  # the last of them takes any keyword
+    internal = ("n", "n_tokens", "seed", "digit", "prompt", "images", "corpus", "stream", "data", "keep", "z", "codes", "x_1", "known", "mask")
+    for name in options:
+        if name not in names:
+            raise unknown_option(name, [n for n in dict.fromkeys(names) if n not in internal])
+    return as_numbers(options)
+
+
+def as_numbers(options: dict[str, str]) -> dict[str, Any]:
+    """Options with values that read as a number converted to one, and true and false; `stop` is always a text."""
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        if name == "stop" or value in ("true", "false"):
+            values[name] = value if name == "stop" else value == "true"
+            continue
+        try:
+            values[name] = int(value)
+        except ValueError:
+            try:
+                values[name] = float(value)
+            except ValueError:
+                values[name] = value
+    return values
