@@ -369,12 +369,16 @@ def environment():
 
 def test_ctrl_c_in_another_process_leaves_a_checkpoint_that_goes_on(tmp_path):
     command = [sys.executable, "-m", "zoo", "train", *["vae", *TINY[:-1]], "--epochs", "100000", "--out", "run"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    assert "parameters" in process.stderr.readline()
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    error = process.communicate(timeout=60)[1]
+    default = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs, such as this suite may be, ignore Ctrl-C
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, preexec_fn=default)
+    try:
+        assert process.stderr is not None
+        assert "parameters" in process.stderr.readline()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
     assert process.returncode == 130 and error.splitlines()[-1].startswith("zoo: stopped after step") and "Traceback" not in error
     assert (tmp_path / "run" / "checkpoint.safetensors").exists() and not (tmp_path / "run" / "model.safetensors").exists()
 
