@@ -1,6 +1,5 @@
 """The pages, in a real browser: what stands on them is what the records hold."""
 
-import base64
 import json
 import re
 import shutil
@@ -13,7 +12,6 @@ from zoo.autograd.tracing import trace
 from zoo.data import music
 from zoo.diffusion import Diffusion
 from zoo.gan import GAN
-from zoo.inspection.demo import write_demo
 from zoo.inspection.inspect import inspect
 from zoo.inspection.music import beginnings
 from zoo.inspection.page import pack, unpack
@@ -376,36 +374,3 @@ def test_everything_can_be_reached_by_keys_and_read_aloud(browser, tmp_path, mod
     opened(browser, path)
     assert not browser.execute_script(ACCESS)
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def test_tokens_of_the_demo_are_read_by_keys(browser, tmp_path):
-    text_model(layers=1, heads=2, width=16).save(tmp_path / "words", prompt=PROMPT)
-    write_demo(tmp_path / "demo.html", models=[str(tmp_path / "words")])
-    opened(browser, tmp_path / "demo.html")
-    assert not browser.execute_script(ACCESS)
-    text = browser.find_element("css selector", ".text")
-    text.send_keys("\ue014" * 3)  # the right arrow key
-    p = browser.execute_script("return page.sections[0].parts[0].pieces[2][1]")
-    reading = text_of(browser, "[role=status]")
-    assert reading.startswith("token 3 of 400: ") and abs(float(re.search(r"([0-9.]+)%", reading)[1]) - 100 * p) <= 0.5
-
-
-def test_the_demo_shows_the_digits_that_the_model_draws(browser, tmp_path, capsys):
-    model = VAE.new(latent=(4,), hidden=(16,), seed=1)
-    model.save(tmp_path / "mine")
-    text_model(layers=1, heads=2, width=16).save(tmp_path / "words")
-    path = tmp_path / "demo.html"
-    write_demo(path, models=[str(tmp_path / "mine"), str(tmp_path / "words")])
-    assert capsys.readouterr().out.strip()
-    opened(browser, path)
-    assert browser.execute_script("return [...document.querySelectorAll('h2')].map(h => h.textContent)") == ["mine", "words", "Next steps"]
-    held = browser.execute_script("return Array.from(values(page.sections[0].parts[0].pictures))")
-    assert np.abs(np.reshape(held, (40, 28, 28)) - model.sample(40, seed=0)).max() <= 0.5 / 255 + 1e-6
-    painted = browser.execute_script("return document.querySelector('.digits canvas').toDataURL()")
-    assert len(base64.b64decode(painted.partition(",")[2])) > 200
-
-
-def test_a_demo_without_models_says_so(tmp_path):
-    path = tmp_path / "demo.html"
-    write_demo(path, models=[])
-    assert "no trained weights" in path.read_text("utf-8")

@@ -72,8 +72,11 @@ def make_parser() -> Parser:
     seed: dict[str, Any] = {"type": int, "default": 0, "help": "seed of all random numbers: the same seed, the same result (default: %(default)s)"}
     digit: dict[str, Any] = {"metavar": "CLASS", "help": "the class to generate, by number or name, by a conditional model (default: each in turn)"}
 
-    demo = commands.add_parser("demo", help="a page of digits and text from the models that ship")
-    demo.add_argument("--out", default="zoo-demo.html", help="the page to write (default: %(default)s)")
+    demo = commands.add_parser("demo", help="the start page: five models at work (what zoo without a command does)",
+                               description="Serve the start page, where five of the models that ship are at work, and open it in the browser. "
+                                           "With --out, or where there is no browser, write it as one file that plays from disk.")
+    demo.add_argument("--out", metavar="FILE", help="write the page to this file (default without a browser: zoo-demo.html)")
+    _add_serving(demo)
 
     train = commands.add_parser("train", help="train a model", add_help=False,
                                 description="Train a model. Any field of its configuration or of its training is an option too: "
@@ -121,7 +124,7 @@ def make_parser() -> Parser:
                                description="Serve a live page on 127.0.0.1, which only this machine can reach, and print its address. "
                                            "Ctrl-C ends it.")
     play.add_argument("models", nargs="*", metavar="MODEL", help="models of your own, by folder; those that ship are always offered")
-    play.add_argument("--port", type=int, default=0, help="port to serve on (default: any free one)")
+    _add_serving(play)
 
     chat = commands.add_parser("chat", help="talk to a chat model in the terminal",
                                description="The answer is written as it is computed; /why explains it, /help lists what else there is. "
@@ -152,9 +155,14 @@ def make_parser() -> Parser:
     return parser
 
 
+def _add_serving(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--port", type=int, default=0, help="port to serve on (default: any free one)")
+    command.add_argument("--no-open", action="store_true", help="print the address, and open no browser")
+
+
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    known, rest = make_parser().parse_known_args(arguments)
+    known, rest = make_parser().parse_known_args(arguments or ["demo"])
     try:
         from .recipes.options import read_options
 
@@ -278,7 +286,7 @@ def _get(known: argparse.Namespace, options: dict[str, str], arguments: list[str
 def _play(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
     from .inspection.play import play
 
-    play(*known.models, port=known.port)
+    play(*known.models, port=known.port, open_page=not known.no_open)
 
 
 def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
@@ -307,10 +315,18 @@ def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: lis
 
 
 def _demo(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
-    from .inspection.demo import write_demo
+    from .inspection.start import has_browser, write_start_page
 
-    write_demo(known.out)
-    print(f"{known.out}: open it in a browser")
+    if known.out is None and (known.no_open or has_browser()):
+        print("Starting; the page fills while five models compute.", flush=True)
+        from .inspection.play import play
+
+        play(port=known.port, open_page=not known.no_open)
+        return
+    out = known.out or "zoo-demo.html"
+    print(f"Writing {out}: five models compute their part of it.", flush=True)
+    size = write_start_page(out)
+    print(f"{out}: {size / 1e6:.1f} MB, open it in a browser")
 
 
 def _list(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

@@ -41,6 +41,19 @@ def figures_of(card: dict[str, Any]) -> list[tuple[str, str]]:
             if name in FIGURES and isinstance(value, (int, float))]
 
 
+def facts_of(model: Any) -> str:
+    """A line about a model: kind, size, and figures from its card."""
+    card = getattr(model, "card", {}) or {}
+    facts = [model.kind, f"{model.num_parameters:,} parameters"]
+    minutes = card.get("minutes")
+    if isinstance(minutes, (int, float)):
+        facts.append(f"trained in {minutes:.0f} minutes" if minutes >= 1.5 else f"trained in {60 * minutes:.0f} seconds")
+    for name, value in (card.get("figures") or {}).items():
+        if isinstance(value, float) and len(facts) < 6:
+            facts.append(f"{name} {value:.4g}")
+    return " · ".join(facts)
+
+
 def list_models() -> str:
     """The models that ship, and those that can be fetched, one per paragraph."""
     rows = []

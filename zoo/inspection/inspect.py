@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..loading.cards import load
+from .catalogue import facts_of
 from .changes import read_change
-from .demo import facts_of
 from .page import write_page
 from .runs import make_run
 

@@ -3,7 +3,9 @@
 One user, one generation at a time: a new one stops the one before.  The server listens on 127.0.0.1 and refuses every request without
 the token in the address.  It serves no files: the page is rendered in memory, and the models are those that it was started with.
 
-    GET  /TOKEN/           the page
+    GET  /TOKEN/           the start page, or if models were named the page that plays them
+    GET  /TOKEN/play       the page that plays a model; #model=NAME begins with that one
+    POST /TOKEN/tiles      {}                                 the tiles of the start page, one JSON object per line as they are computed
     POST /TOKEN/model      {"model": name}                    its facts, its settings, and its tool
     POST /TOKEN/run        {"model": name, setting: value}    one JSON object per line: {"run"}, {"step", "grow"} ..., {"panels"}, {"end"}
     POST /TOKEN/digit      {"model": name, "number": i}       test picture i, to paint on
@@ -23,6 +25,7 @@ import sys
 import threading
 import time
 import traceback
+import webbrowser
 from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,11 +33,12 @@ from typing import Any
 
 from ..loading.cards import card_of, load, shipped
 from ..model import Model
+from .catalogue import facts_of
 from .changes import read_change
 from .controls import controls_for, describe_tool, read_request
-from .demo import facts_of
 from .page import assets, pack, render, to_json
 from .runs import stream_run
+from .start import TileStream, described, has_browser, in_page_order, tiles_that_ship
 
 MAX_BODY_BYTES = 2**20  # of a request
 MAX_CONNECTIONS = 16  # at the same time
@@ -153,7 +157,8 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     allow_reuse_address = sys.platform != "win32"  # on Windows it would let another program listen on the same port
 
-    def __init__(self, models: Models, port: int = 0):
+    def __init__(self, models: Models, port: int = 0, *, start: bool = False):
+        """start: begin with the start page, whose tiles are computed from now on."""
         self.models = models
         self.token = secrets.token_urlsafe(24)
         self.turn = Turn()
@@ -162,6 +167,9 @@ class Server(ThreadingHTTPServer):
         self.port = self.server_address[1]
         self.address = f"http://127.0.0.1:{self.port}/{self.token}/"
         self.hosts = (f"127.0.0.1:{self.port}", f"localhost:{self.port}")
+        self.tiles = TileStream(tiles_that_ship(), self.turn.running) if start else None
+        if self.tiles:
+            self.tiles.begin()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self.slots.acquire(blocking=False):
@@ -182,6 +190,8 @@ class Server(ThreadingHTTPServer):
     def stop(self) -> None:
         """Stop the current generation and close the socket."""
         self.turn.newest = None
+        if self.tiles:
+            self.tiles.stop()
         self.server_close()
 
 
@@ -191,10 +201,10 @@ class Handler(BaseHTTPRequestHandler):
     timeout = TIMEOUT_SECONDS
 
     def do_GET(self) -> None:
-        self._answer({"": self._page})
+        self._answer({"": self._start_page if self.server.tiles else self._page, "play": self._page})
 
     def do_POST(self) -> None:
-        self._answer({"model": self._model, "run": self._run, "digit": self._digit})
+        self._answer({"model": self._model, "run": self._run, "digit": self._digit, "tiles": self._tiles})
 
     def _answer(self, routes: dict[str, Any]) -> None:
         try:
@@ -242,9 +252,18 @@ class Handler(BaseHTTPRequestHandler):
 
     # --- the routes
 
+    def _start_page(self) -> None:
+        computed = self.server.tiles.tiles if self.server.tiles else []  # in this order
+        start = {"tiles": [described(tile) for tile in in_page_order(computed)], "computed": [tile.name for tile in computed],
+                 "links": [["play", "all models"]], "live": True}
+        self._html({"name": "start", "start": start, "live": {}}, "zoo")
+
     def _page(self) -> None:
-        live = {"models": list(self.server.models.sources)}
-        content = render({"name": "play", "facts": "", "runs": [], "live": live}, "zoo play")
+        live = {"models": list(self.server.models.sources), "start": self.server.tiles is not None}
+        self._html({"name": "play", "facts": "", "runs": [], "live": live}, "zoo play")
+
+    def _html(self, page: dict[str, Any], title: str) -> None:
+        content = render(page, title)
         self._begin(200, "text/html; charset=utf-8", assets(live=True)[2])
         self.wfile.write(content.encode())
 
@@ -293,6 +312,17 @@ class Handler(BaseHTTPRequestHandler):
                     return
             if not begun:
                 raise Refused(409, "a newer request took the place of this one")
+
+    def _tiles(self) -> None:
+        self._body()
+        if self.server.tiles is None:
+            raise Refused(404, "this server has no start page")
+        self._begin(200, "application/x-ndjson")
+        for line in self.server.tiles.follow():
+            if self._client_left():
+                return
+            if line:
+                self._line(line)
 
     def _client_left(self) -> bool:
         """Whether the client has closed the connection: it sends nothing after its request, so the socket is readable only then."""
@@ -348,11 +378,16 @@ def _reason(e: Exception) -> str:
     return " ".join(str(message).split()) or type(e).__name__
 
 
-def play(*models: str | Path | Model, port: int = 0) -> None:
-    """Serve the page until Ctrl-C.  models: to begin with, as names, folders or objects; the shipped ones are offered as well."""
-    server = Server(Models.of(*models), port)
+def play(*models: str | Path | Model, port: int = 0, open_page: bool = True) -> None:
+    """Serve the page until Ctrl-C.  models: to begin with, as names, folders or objects; the shipped ones are offered as well.
+
+    Without models it begins with the start page.  open_page: show it in the browser, where there is one.
+    """
+    server = Server(Models.of(*models), port, start=not models)
     print(f"{server.address}\nOpen this address in a browser on this machine; Ctrl-C stops the server.", flush=True)
     try:
+        if open_page and has_browser():
+            threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
         server.serve_forever()
     except KeyboardInterrupt:
         print()

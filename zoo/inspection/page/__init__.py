@@ -22,7 +22,8 @@ import numpy as np
 from ...storage import atomic_write
 
 HERE = Path(__file__).parent
-SCRIPTS = ("draw.js", "panels.js", "text.js", "roll.js", "latent.js", "demo.js", "live.js", "player.js")
+SCRIPTS = ("draw.js", "panels.js", "text.js", "roll.js", "latent.js", "start.js", "live.js", "player.js")
+STYLES = ("page.css", "start.css")
 
 Packed = dict[str, Any]
 
@@ -47,7 +48,7 @@ def unpack(packed: Packed) -> np.ndarray:
 def render(page: dict[str, Any], title: str) -> str:
     """The whole file.
 
-    page: {"runs": [...]} for the player, {"sections": [...]} for the demo, {"live": {...}} for `zoo play`; see runs.py, demo.py, play.py.
+    page: {"runs": [...]} for the player, {"start": {...}} for the start page, {"live": {...}} for `zoo play`; see runs.py, start.py, play.py.
     """
     data = to_json(page).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")  # or </script> in a text would end it
     style, script, policy = assets("live" in page)
@@ -68,7 +69,7 @@ def to_json(data: Any) -> str:
 
 def assets(live: bool = False) -> tuple[str, str, str]:
     """Style, script, and the page's Content-Security-Policy: this script, this style, and if live, requests to its own server."""
-    style = "\n" + (HERE / "page.css").read_text("utf-8")
+    style = "\n" + "".join((HERE / name).read_text("utf-8") for name in STYLES)
     names = [name for name in SCRIPTS if name != "live.js" or live]
     script = '\n"use strict";\n' + "\n".join((HERE / name).read_text("utf-8") for name in names)
     hashes = [base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode() for text in (style, script)]

@@ -407,5 +407,6 @@ function buildLive() {
   document.body.append(header(), el("div", {class: "desk"}, form), player.build(), el("div", {class: "desk"}, live.place), live.runs);
   listeners.push(colours => { redrawRuns(colours); if (colours && live.run) live.tool?.redraw(live.run); });
   document.addEventListener("keydown", onKey);
+  if (page.live.models.includes(hash.get("model"))) models.value = hash.get("model");
   chooseModel(models.value);
 }

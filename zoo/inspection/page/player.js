@@ -138,6 +138,7 @@ function buildPlayer() {
   player.go(Number(hash.get("step") ?? player.length - 1));  // the result first
 }
 
-if (page.live) buildLive();
-else if (page.runs) buildPlayer();
-else buildDemo();
+if (page.start && hash.has("story") && hash.get("story") in page.start.stories) buildStory(hash.get("story"));
+else if (page.start) buildStart();
+else if (page.live) buildLive();
+else buildPlayer();

@@ -15,12 +15,13 @@ function notesOf(tokens) {
   return notes;
 }
 
-const audio = {context: null, stop: null};
+const audio = {context: null, stop: null, began: 0};  // began: when the music that sounds began, on the context's clock
 
 /** Play notes from a sixteenth on: the first harmonics under a soft attack, as `synthesise` does.  Returns what was scheduled. */
 function hear(notes, from = 0, ended = () => {}) {
   audio.stop?.();
   const context = audio.context ??= new AudioContext(), begin = context.currentTime + 0.1, out = context.createGain(), scheduled = [];
+  audio.began = begin;
   out.gain.value = 0.16;
   out.connect(context.destination);
   context.resume();

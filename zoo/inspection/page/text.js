@@ -8,7 +8,7 @@ panels.text = (data, run) => {
     if (i < 0) return el("span", {class: "prompt"}, text);
     const p = values(data.probabilities)[i];
     return el("span", {title: `${visible(token)}: ${percent(p)}`, onclick: () => { player.play(false); player.go(i); },
-      style: `background:color-mix(in srgb, var(--positive) ${Math.round(50 * (1 - p))}%, transparent)`}, text);
+      style: `background:color-mix(in srgb, var(--surprise) ${Math.round(50 * (1 - p))}%, transparent)`}, text);
   }
   let before = null;
   return {
@@ -91,7 +91,7 @@ panels.lens = (data, run) => {
           const p = probabilities[layer * most + k], text = data.texts[i][layer][k];
           setText(cell.firstChild, visible(text));
           cell.title = percent(p);
-          cell.style.background = `color-mix(in srgb, var(--accent) ${Math.round(70 * p)}%, transparent)`;
+          cell.style.background = `color-mix(in srgb, var(--probability) ${Math.round(70 * p)}%, transparent)`;
           cell.classList.toggle("hit", text === data.tokens[i]);
         });
         setText(probability, percent(chosen[layer]));

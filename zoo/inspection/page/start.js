@@ -1,0 +1,275 @@
+// The start page: tiles that play what their models have computed so far.  A tile is {element, ready(), draw(seconds)}, drawn once per frame.
+
+const start = {tiles: [], clock: 0, before: 0, paused: false, frames: 0};
+const stages = {};  // name of a tile -> (data, state) -> {element, ready, draw}; state.complete: nothing will be added to data
+
+const ease = x => x < 0 ? 0 : x > 1 ? 1 : x * x * (3 - 2 * x);
+
+/** One digit turns into the next, rests there, and goes on. */
+stages.morph = data => {
+  const canvas = el("canvas", {role: "img", "aria-label": "a digit that slowly turns into the next one"}), caption = el("p", {class: "note"}), each = 24;
+  let shown = -1;
+  return {
+    element: el("div", {class: "play square"}, canvas, caption),
+    ready: () => count(data.pictures) >= each,
+    draw(seconds) {
+      const there = Math.floor(count(data.pictures) / each), at = seconds / 1.7 % there, digit = Math.floor(at);
+      const frame = digit * each + Math.min(each - 1, Math.floor(each * ease((at - digit) * 1.7 - 0.5)));
+      if (frame === shown) return;
+      shown = frame;
+      paintRow(canvas, data.pictures, frame);
+      setText(caption, `from ${digit % 10} to ${(digit + 1) % 10}`);
+    },
+    redraw() { shown = -1; },
+  };
+};
+
+/** A text that types itself; a character's colour says how much it surprised the model. */
+stages.write = (data, state) => {
+  const text = el("div", {class: "typed", role: "img", "aria-label": "a text that the model writes"});
+  let typed = 0, began = 0;
+  function restart(seconds) { text.replaceChildren(el("span", {class: "prompt"}, data.given)); typed = 0; began = seconds; }
+  return {
+    element: el("div", {class: "play writing"}, text, el("p", {class: "note"}, el("i", {class: "swatch"}), "the stronger the colour, the more unexpected")),
+    ready: () => data.tokens.length > 0,
+    draw(seconds) {
+      if (!text.firstChild) restart(seconds);
+      const due = Math.floor((seconds - began) * 32), end = Math.min(due, data.tokens.length);
+      if (end > typed) {
+        const p = values(data.probabilities);
+        while (typed < end) text.append(el("span", {style: `background:color-mix(in srgb, var(--surprise) ${Math.round(55 * (1 - p[typed]))}%, transparent)`}, data.tokens[typed++]));
+        text.scrollTop = 1e6;
+      }
+      if (typed === data.tokens.length) {
+        if (!state.complete) began = seconds - typed / 32;  // it waits for the model
+        else if (due > typed + 150) restart(seconds);
+      }
+    },
+  };
+};
+
+/** A piano roll that passes under a line; with the sound on, the line is where the music is. */
+stages.compose = (data, state) => {
+  const canvas = el("canvas", {role: "img", "aria-label": "a piano roll of four voices that passes by"});
+  const button = el("button", {type: "button", onclick: () => {
+    if (audio.stop) return audio.stop();
+    setText(button, "■ stop");
+    from = Math.floor(at(start.clock));
+    if (!notes.some(note => note.start >= from)) from = 0;
+    audio.scheduled = hear(notesOf(data.tokens), from, () => { setText(button, "▶ listen"); began = start.clock - last * SECONDS; });
+  }}, "▶ listen");
+  const legend = el("div", {class: "legend"}, ...["soprano", "alto", "tenor", "bass"].map((name, v) => el("span", {}, el("i", {style: `background:${VOICES[v]}`}), name)));
+  let notes = [], known = 0, began = 0, from = 0, last = 0, low = 48, high = 76;
+  /** The sixteenth at the line. */
+  function at(seconds) {
+    if (audio.stop) return last = from + Math.max(0, (audio.context.currentTime - audio.began) / SECONDS);
+    const end = data.tokens.length / 4, now = (seconds - began) / SECONDS;
+    if (now > end - 1 && !state.complete) began = seconds - (end - 1) * SECONDS;  // it waits for the model
+    else if (now > end + 8) began = seconds;
+    return last = Math.max(0, (seconds - began) / SECONDS);
+  }
+  return {
+    element: el("div", {class: "play"}, canvas, el("div", {class: "row"}, button, legend)),
+    ready: () => data.tokens.length >= 16 || state.complete,
+    draw(seconds) {
+      if (data.tokens.length !== known) {
+        notes = notesOf(data.tokens);
+        known = data.tokens.length;
+        for (const {pitch} of notes) { low = Math.min(low, pitch - 1); high = Math.max(high, pitch + 2); }
+      }
+      drawRoll(canvas, notes, at(seconds), low, high);
+    },
+  };
+};
+
+/** Notes around a line at 30% of the canvas; those that sound are bright. */
+function drawRoll(canvas, notes, now, low, high) {
+  const ratio = Math.min(2, devicePixelRatio || 1), [width, height] = canvas.box ?? [300, 150], cell = 11;
+  if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) { canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio); }
+  const context = canvas.getContext("2d"), line = 0.3 * width, row = height / (high - low);
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.clearRect(0, 0, width, height);
+  context.fillStyle = `rgb(${colour("line").join(" ")})`;
+  for (let bar = Math.ceil((now - line / cell) / 16) * 16; line + (bar - now) * cell < width; bar += 16) if (bar >= 0) context.fillRect(line + (bar - now) * cell, 0, 1, height);
+  for (const {voice, pitch, start: begin, length} of notes) {
+    const x = line + (begin - now) * cell, wide = length * cell - 2;
+    if (x > width || x + wide < 0) continue;
+    context.globalAlpha = begin <= now && now < begin + length ? 1 : now >= begin ? 0.35 : 0.6;
+    context.fillStyle = VOICES[voice];
+    context.beginPath();
+    context.roundRect(x, (high - pitch) * row, Math.max(2, wide), Math.max(3, row - 1), 2);
+    context.fill();
+  }
+  context.globalAlpha = 1;
+  context.fillStyle = `rgb(${colour("ink").join(" ")})`;
+  context.fillRect(line, 0, 1.5, height);
+}
+
+/** Real or forged?  The judge says what it believes; a visitor may guess too, and then the tile waits for him. */
+stages.duel = data => {
+  const canvas = el("canvas", {role: "img"}), truth = el("b", {class: "truth"}), fill = el("div", {class: "fill"}), belief = el("span", {class: "number"});
+  const score = el("p", {class: "note", role: "status"}), guess = real => () => { if (phase !== "told") { guessed = real; playing = true; tell(); } };
+  const buttons = el("div", {class: "row"}, el("button", {type: "button", onclick: guess(true)}, "real"), el("button", {type: "button", onclick: guess(false)}, "forged"), truth);
+  let k = -1, phase = "", since = 0, guessed = null, playing = false;
+  const right = {you: 0, judge: 0}, of = {you: 0, judge: 0};
+  function next(seconds) {
+    k = (k + 1) % count(data.pictures);
+    phase = "asked"; since = seconds; guessed = null;
+    paintRow(canvas, data.pictures, k);
+    canvas.setAttribute("aria-label", "a digit, real or forged");
+    setText(truth, "");
+  }
+  function tell() {
+    const real = data.real[k], p = values(data.beliefs)[k];
+    phase = "told"; since = start.clock;
+    of.judge++; right.judge += (p > 0.5) === real;
+    if (guessed !== null) { of.you++; right.you += guessed === real; }
+    truth.className = "truth " + (real ? "real" : "forged");
+    setText(truth, real ? "it is real" : "it is forged");
+    setText(score, `the judge: ${right.judge} of ${of.judge} right` + (of.you ? ` · you: ${right.you} of ${of.you}` : ""));
+  }
+  return {
+    element: el("div", {class: "play square"}, canvas, el("div", {class: "verdict"}, el("span", {class: "note"}, "the judge believes: real"), el("div", {class: "track"}, fill), belief), buttons, score),
+    ready: () => data.real.length > 0,
+    draw(seconds) {
+      if (k < 0) next(seconds);
+      const p = values(data.beliefs)[k], shown = playing && phase === "asked" ? 0 : p * ease((seconds - since) / 0.5 + (phase === "told" && !playing ? 1 : 0));
+      fill.style.transform = `scaleX(${shown})`;
+      setText(belief, playing && phase === "asked" ? "?" : percent(p));
+      if (phase === "asked" && seconds - since > (playing ? 12 : 1.5)) tell();
+      else if (phase === "told" && seconds - since > 1.5) next(seconds);
+    },
+    redraw() { if (k >= 0) paintRow(canvas, data.pictures, k); },
+  };
+};
+
+/** All ten digits were computed from noise together; the one that was asked for is shown. */
+stages.denoise = (data, state) => {
+  const canvas = el("canvas", {role: "img"}), caption = el("p", {class: "note"});
+  let digit = 0, began = 0, asked = false, shown = "";
+  const buttons = Array.from({length: 10}, (_, k) => el("button", {type: "button", role: "radio", tabindex: k ? -1 : 0, onclick: () => choose(k, true), onkeydown: e => {
+    const by = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[e.key];
+    if (!by) return;
+    e.preventDefault(); e.stopPropagation();
+    choose((digit + by + 10) % 10, true);
+    buttons[digit].focus();
+  }}, String(k)));
+  function choose(k, byHand) {
+    digit = k; began = start.clock; asked ||= byHand;
+    buttons.forEach((b, j) => { b.setAttribute("aria-checked", String(j === k)); b.tabIndex = j === k ? 0 : -1; });
+  }
+  choose(0, false);
+  return {
+    element: el("div", {class: "play square"}, canvas, caption, el("div", {class: "segments", role: "radiogroup", "aria-label": "digit"}, ...buttons)),
+    ready: () => count(data.pictures) > 0,
+    draw(seconds) {
+      const n = count(data.pictures), frame = Math.min(n - 1, Math.floor((seconds - began) * 14)), key = digit + "/" + frame;
+      if (state.complete && seconds - began > n / 14 + (asked ? 4 : 1.3)) choose(asked ? digit : (digit + 1) % 10, false);
+      if (key === shown) return;
+      shown = key;
+      const [, , height, width] = data.pictures.shape, size = height * width;
+      paint(canvas, row(data.pictures, frame).subarray(digit * size, (digit + 1) * size), height, width);
+      canvas.setAttribute("aria-label", `noise that becomes a ${digit}`);
+      setText(caption, frame === 0 ? "only noise" : frame === n - 1 && state.complete ? `a ${digit}` : `after ${frame} steps`);
+    },
+    redraw() { shown = ""; },
+  };
+};
+
+/** How many rows a packed array has. */
+const count = packed => packed.values || packed.base64 ? packed.shape[0] : 0;
+
+function paintRow(canvas, packed, i) {
+  const [, height, width] = packed.shape;
+  paint(canvas, row(packed, i), height, width);
+}
+
+function buildTile(data) {
+  const state = {...data, complete: Boolean(data.complete), began: null}, view = stages[data.name](state.data, state);
+  const waiting = el("p", {class: "waiting note"}, page.start.live ? "waiting for its turn …" : "");
+  const where = page.start.live ? `play#model=${encodeURIComponent(data.model)}` : `#story=${data.name}`;
+  const box = el("section", {class: `card tile ${data.name}`, "aria-label": data.title, "data-tile": data.name},
+    el("header", {}, el("h2", {}, data.title), el("p", {class: "note"}, data.sentence)), waiting, view.element,
+    el("footer", {}, el("a", {href: where, "aria-label": `How it works: ${data.title}`}, "How does it do that?"), el("span", {class: "note"}, data.model)));
+  view.element.classList.add("hidden");
+  Object.assign(state, {view, box, waiting, visible: true});
+  return state;
+}
+
+function frame(now) {
+  start.clock += start.paused || document.hidden ? 0 : Math.min(0.1, (now - start.before) / 1000);
+  start.before = now;
+  start.frames++;
+  if (!start.paused) for (const tile of start.tiles) {
+    if (tile.began === null) {
+      if (!tile.view.ready()) continue;
+      tile.began = start.clock;
+      tile.waiting.classList.add("hidden");
+      tile.view.element.classList.remove("hidden");
+    }
+    if (tile.visible) tile.view.draw(start.clock);
+  }
+  requestAnimationFrame(frame);
+}
+
+/** Fill the tiles from the server, as their models compute. */
+async function receiveTiles() {
+  const byName = new Map(start.tiles.map(tile => [tile.name, tile])), began = performance.now();
+  const next = () => page.start.computed.map(name => byName.get(name)).find(tile => !tile.complete && !tile.failed);
+  const timer = setInterval(() => {
+    const tile = next(), seconds = (performance.now() - began) / 1000;
+    if (tile && tile.began === null) setText(tile.waiting, `computing … ${seconds.toFixed(0)} s` + (seconds > 3 ? " (the first time, kernels are compiled for this machine)" : ""));
+  }, 500);
+  try {
+    for await (const messages of linesOf((await ask("tiles", {})).body)) for (const message of messages) {
+      const tile = byName.get(message.tile);
+      for (const part of message.grow ?? []) grow(tile.data, part);
+      if (message.seconds !== undefined) tile.complete = true;
+      if (message.error) { tile.failed = true; setText(tile.waiting, message.error); }
+    }
+  } catch (e) {
+    for (const tile of start.tiles) if (tile.began === null) setText(tile.waiting, e.message);
+  }
+  clearInterval(timer);
+}
+
+function pauseTiles(on = !start.paused) {
+  start.paused = on;
+  const button = document.getElementById("pause");
+  setText(button, on ? "▶ play" : "❚❚ pause");
+  if (on) audio.stop?.();
+}
+
+function buildStart() {
+  start.tiles = page.start.tiles.map(buildTile);
+  const links = (page.start.links ?? []).map(([where, text]) => el("a", {href: where}, text));
+  document.body.append(
+    el("header", {class: "top hello"}, el("h1", {}, "zoo ", el("span", {}, "machines that make things up")),
+      el("p", {class: "facts"}, page.start.live ? "Nothing here was recorded: small models compute it on this computer, now." : "Computed by small models on an ordinary computer."),
+      el("nav", {"aria-label": "more"}, ...links), el("button", {id: "pause", type: "button", title: "pause (space)", onclick: () => pauseTiles()}, "❚❚ pause"), themeButton()),
+    el("main", {class: "tiles"}, ...start.tiles.map(tile => tile.box)));
+  if (!start.tiles.length) document.querySelector("main").append(el("p", {}, "This copy of zoo has no trained weights. Train a model: zoo train vae"));
+  const seen = new IntersectionObserver(entries => { for (const e of entries) start.tiles.find(t => t.box === e.target).visible = e.isIntersecting; });
+  const sized = new ResizeObserver(entries => { for (const e of entries) e.target.box = [e.contentRect.width, e.contentRect.height]; });
+  for (const tile of start.tiles) seen.observe(tile.box);
+  for (const canvas of document.querySelectorAll(".compose canvas")) sized.observe(canvas);
+  listeners.push(() => { for (const tile of start.tiles) tile.view.redraw?.(); });
+  document.addEventListener("keydown", e => {
+    if (e.key === "t" && !e.ctrlKey && !e.metaKey && !e.altKey) KEYS.t();
+    if (e.key === " " && !e.target.closest("button, a, input")) { e.preventDefault(); pauseTiles(); }
+  });
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) setTimeout(() => pauseTiles(true), 4000);  // after the first pictures
+  requestAnimationFrame(now => { start.before = now; frame(now); });
+  if (page.start.live) receiveTiles();
+}
+
+/** In a file the guided pages are in the same file: #story=NAME shows one of them. */
+function buildStory(name) {
+  const {title, ...run} = page.start.stories[name];
+  page.name = title;
+  page.facts = page.start.tiles.find(tile => tile.name === name).sentence;
+  page.runs = [{title: "", ...run}];
+  buildPlayer();
+  document.querySelector(".top").prepend(el("a", {href: "#"}, "← all five"));
+}
+addEventListener("hashchange", () => { if (page.start && !page.start.live) location.reload(); });
