@@ -1,26 +1,31 @@
 """Seeds faults into a copy of zoo, one at a time, and runs the tests that pass over the faulty line: what share do they notice?
 
-    python tests/mutation.py --map                      which tests run which line: once, after tests or code have changed (ten minutes)
-    python tests/mutation.py --faults 300 --seed 0      then 300 faults, spread over the areas below; the survivors are printed
+    python tests/mutation.py --map                      which tests run which line: once, after code has changed (15 minutes)
+    python tests/mutation.py --map tests/test_gan.py    only of these tests, where others are mapped already
+    python tests/mutation.py --faults 300 --seed 0      then 300 faults, spread over the areas below; the survivors are printed (50 minutes)
     python tests/mutation.py --area denoising --faults 60
 
 A fault is what a slip of the hand leaves: another sign, operator, comparison, constant, bound or branch.  Text of errors, annotations and
-docstrings are left alone.  Lines of kernels run as machine code, which no tracer sees: their tests are named by file.  Results go to
-`.mutation/` beside the package; it can be deleted at any time.
+docstrings are left alone.  Lines of kernels run as machine code, which no tracer sees: whoever runs a kernel runs every line of it and of what
+it calls.  Tests that failed when the map was made count for nothing.  Results go to `.mutation/` beside the package, which can be deleted at
+any time; a run that was stopped goes on where it was.  The times are those of one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
+import difflib
 import fnmatch
+import importlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -34,16 +39,18 @@ AREAS: dict[str, tuple[str, ...]] = {
     "kernels": ("autograd/kernels/*.py", "autograd/kernels/winograd/*.py", "language/decoding.py"),
     "denoising": ("diffusion.py", "denoising/*.py"),
     "optimisers": ("optim.py", "nn.py"),
-    "text": ("language/tokenizer.py", "language/*.py"),
+    "text": ("language/*.py",),
     "training": ("training/*.py", "storage/*.py", "model/*.py", "recipes/*.py", "data/*.py"),
     "models": ("vae.py", "vqvae.py", "autoencoder.py", "gan.py", "transformer.py", "recurrent.py", "adversarial/*.py", "evaluation/*.py"),
 }
-KERNEL_TESTS = ("test_kernels.py", "test_operations.py", "test_convolution_kernels.py", "test_winograd.py", "test_quantised.py")
-TESTS_OF = {"language/decoding.py": ("test_transformer.py", "test_runtime.py"), "autograd/kernels/optimiser.py": ("test_optim.py",)}
 NEVER = {"__repr__", "__str__", "_repr_html_", "describe", "say"}  # functions that only put words together
 CHOICES = ("recipes/", "autograd/kernels/")  # where a module's constants are choices, of a preset or of a size that only speed depends on
-SECONDS = 240  # of the tests of one fault; a fault that makes them run on for ever is noticed
-MOST_TESTS = 60  # of those that pass over a line, the quickest
+KERNEL_TESTS = ("tests/test_operations.py", "tests/test_kernels.py", "tests/test_optim.py")  # compare kernels with definitions: the first to be run
+TEST_SECONDS = 30  # of the tests that pass over a line, the quickest that take no longer than this
+PROCESSOR_SECONDS = 400  # of the tests of one fault; a fault that makes them run on for ever is noticed
+WALL_SECONDS = 1800  # of those that wait for ever
+MOST_BYTES = 12 << 30  # that the tests of one fault may ask for
+SLOW = {"browser"}  # fixtures of tests that say little about the areas above, and take long
 
 
 class Fault(NamedTuple):
@@ -164,100 +171,229 @@ def _area_of(file: str) -> str | None:
 # --- which tests run a line
 
 
-def make_map() -> None:
-    """Run the suite under coverage, a context a test, and note how long each test takes."""
-    WORK.mkdir(exist_ok=True)
-    settings = WORK / "coveragerc"
-    settings.write_text(f"[run]\ndynamic_context = test_function\nsource = zoo\ndata_file = {WORK / 'coverage'}\n")
-    (WORK / "coverage").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=0",
-               "-vv", "--durations-min=0"]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "HYPOTHESIS_PROFILE": "ci"}, stdout=subprocess.PIPE, text=True)
-    (WORK / "suite.log").write_text(done.stdout)
-    seconds: dict[str, float] = {}
-    for line in done.stdout.splitlines():
-        words = line.split()
-        if len(words) == 3 and words[1] in ("call", "setup") and words[0].endswith("s") and "::" in words[2]:
-            name = words[2].partition("[")[0]
-            seconds[name] = seconds.get(name, 0.0) + float(words[0][:-1])
+class Recorder:
+    """A plugin of pytest: what every test runs and how long it takes."""
+
+    def __init__(self, coverage: Any) -> None:
+        self.coverage = coverage
+        self.seconds: dict[str, float] = {}
+        self.compiled: dict[str, set[str]] = {}  # "file:first line:last line" of a compiled function -> the tests that run it
+        self.running: set[Any] = set()
+        self.useless: set[str] = set()  # tests that fail without a fault, or don't run
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items[:] = [item for item in items if not SLOW & set(item.fixturenames)]
+
+    def pytest_collection_finish(self) -> None:
+        """From here on, compiled functions report themselves; what runs inside them no tracer sees."""
+        from zoo.autograd.runtime.compiling import Kernel
+        from zoo.autograd.runtime.tasks import Task
+
+        for kind, name in ((Kernel, "__call__"), (Task, "run")):
+            def reporting(this: Any, *arguments: Any, run: Any = getattr(kind, name)) -> Any:
+                self.running.add(this)
+                return run(this, *arguments)
+
+            setattr(kind, name, reporting)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.coverage.switch_context(nodeid)
+        self.running.clear()
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self.coverage.switch_context("")
+        for place in {p for function in self.running for p in _places(function)}:
+            self.compiled.setdefault(place, set()).add(nodeid)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        if report.failed or report.skipped:
+            self.useless.add(report.nodeid)
+
+
+def _places(compiled: Any) -> Iterator[str]:
+    """Where a compiled function is written, and all that it calls."""
+    from zoo.autograd.runtime.compiling import Compiled
+
+    code = compiled.function.__code__
+    if code.co_filename.startswith(str(ROOT)):
+        yield f"{code.co_filename}:{code.co_firstlineno}:{max(line for _, _, line in code.co_lines() if line)}"
+    for value in compiled._names().values():
+        if isinstance(value, Compiled):
+            yield from _places(value)
+
+
+def make_map(tests: list[str]) -> None:
+    """Run the tests under coverage, a context for each, and note how long each takes; without tests, a new map of all of them."""
+    import coverage
+    import pytest
+
+    if not tests:
+        shutil.rmtree(WORK, ignore_errors=True)
+    if not (WORK / "zoo").exists():  # as it was when the map was made
+        shutil.copytree(ROOT / "zoo", WORK / "zoo", ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    os.environ["HYPOTHESIS_PROFILE"] = "ci"
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(ROOT)
+    _import_from(ROOT)
+    tracer = coverage.Coverage(data_file=str(WORK / "coverage"), source=[str(ROOT / "zoo")], config_file=False)
+    tracer.load()
+    recorder = Recorder(tracer)
+    tracer.start()
+    pytest.main(["-q", "-p", "no:cacheprovider", *(tests or ["tests"])], plugins=[recorder])
+    tracer.stop()
+    tracer.save()
+    seconds = {n: s for n, s in (_read("seconds.json") | recorder.seconds).items() if n not in recorder.useless}
+    compiled = _read("compiled.json")
+    for place, names in recorder.compiled.items():
+        compiled[place] = sorted(names.union(compiled.get(place, ())))
     (WORK / "seconds.json").write_text(json.dumps(seconds))
-    print(done.stdout.splitlines()[-1], f"; {len(seconds)} tests timed")
+    (WORK / "compiled.json").write_text(json.dumps(compiled))
+    print(f"{len(seconds)} tests, {sum(seconds.values()):.0f} s; {len(compiled)} compiled functions")
+
+
+def _read(name: str) -> dict[str, Any]:
+    return json.loads((WORK / name).read_text()) if (WORK / name).exists() else {}
+
+
+def _import_from(folder: Path) -> None:
+    """zoo and its tests come from this folder."""
+    sys.path[:] = [str(folder), *(p for p in sys.path if not p or Path(p).resolve() not in (ROOT, ROOT / "tests"))]
+    os.environ["PYTHONPATH"] = str(folder)
 
 
 class Map:
     """line -> the tests that run it."""
 
     def __init__(self) -> None:
-        if not (WORK / "coverage").exists():
+        self.seconds: dict[str, float] = _read("seconds.json")
+        if not self.seconds:
             raise SystemExit("there is no map of tests yet: python tests/mutation.py --map")
-        self.seconds: dict[str, float] = json.loads((WORK / "seconds.json").read_text())
-        data = sqlite3.connect(WORK / "coverage")
-        self.contexts = dict(data.execute("select id, context from context"))
-        self.files = {name: i for i, name in data.execute("select id, path from file")}
-        self.data = data
+        self.data = sqlite3.connect(WORK / "coverage")
+        self.contexts = dict(self.data.execute("select id, context from context"))
+        self.files = {name: i for i, name in self.data.execute("select id, path from file")}
+        self.compiled: dict[str, list[tuple[int, int, list[str]]]] = {}
+        for place, names in _read("compiled.json").items():
+            path, first, last = place.rsplit(":", 2)
+            self.compiled.setdefault(path, []).append((int(first), int(last), names))
 
     def tests(self, fault: Fault) -> list[str]:
-        """The tests to run, the quickest first; all of an area's files where the line runs at import, or as machine code."""
-        named = TESTS_OF.get(fault.file) or (KERNEL_TESTS if fault.file.startswith("autograd/kernels/") else ())
-        if named:
-            return [f"tests/{name}" for name in named if (ROOT / "tests" / name).exists()]
-        covering = self._covering(fault.file, fault.line)
-        if not covering:  # at import, or by nobody: whatever runs anything of the file
-            covering = self._covering(fault.file, None)
-        known = {name: self.seconds.get(name, 1.0) for name in covering if (ROOT / name.partition("::")[0]).exists()}
-        return sorted(known, key=known.__getitem__)[:MOST_TESTS]
+        """The tests to run, the quickest first; where the line runs at import or never, those that run anything of the file."""
+        path, line = str(ROOT / "zoo" / fault.file), self._line_then(fault)
+        names = {name for first, last, tests in self.compiled.get(path, ()) if first <= line <= last for name in tests}
+        machine_code = bool(names)
+        names = names or self._covering(path, line) or self._covering(path, None)
 
-    def _covering(self, file: str, line: int | None) -> set[str]:
-        number = self.files.get(str(ROOT / "zoo" / file))
+        def order(name: str) -> tuple[bool, float]:
+            return machine_code and not name.startswith(KERNEL_TESTS), self.seconds[name]
+
+        chosen, total = [], 0.0
+        for name in sorted((n for n in names if n in self.seconds), key=order):
+            total += self.seconds[name]
+            if total > TEST_SECONDS and chosen:
+                break
+            chosen.append(name)
+        return chosen
+
+    def _line_then(self, fault: Fault) -> int:
+        """The line's number when the map was made."""
+        then, now = WORK / "zoo" / fault.file, ROOT / "zoo" / fault.file
+        if not then.exists() or then.read_bytes() == now.read_bytes():
+            return fault.line
+        matcher = difflib.SequenceMatcher(None, now.read_text().splitlines(), then.read_text().splitlines(), autojunk=False)
+        return next((j + fault.line - 1 - i + 1 for i, j, n in matcher.get_matching_blocks() if i <= fault.line - 1 < i + n), fault.line)
+
+    def _covering(self, path: str, line: int | None) -> set[str]:
         names = set()
-        for context, numbits in self.data.execute("select context_id, numbits from line_bits where file_id = ?", (number,)):
-            name = self.contexts[context]
-            if not name or (line is not None and not (line // 8 < len(numbits) and numbits[line // 8] >> (line % 8) & 1)):
-                continue
-            module, _, function = name.partition(".test_")  # "test_vae.test_the_bound" -> "tests/test_vae.py::test_the_bound"
-            if function:
-                names.add(f"tests/{module.rpartition('.')[2]}.py::test_{function}")
-        return names
+        for context, numbits in self.data.execute("select context_id, numbits from line_bits where file_id = ?", (self.files.get(path),)):
+            if line is None or (line // 8 < len(numbits) and numbits[line // 8] >> (line % 8) & 1):
+                names.add(self.contexts[context])
+        return names - {""}
 
 
 # --- one fault
 
 
-def caught(fault: Fault, tests: list[str], copy: Path) -> tuple[bool, str]:
-    """Whether the tests notice the fault, and how."""
-    if not tests:
-        return False, "no test runs it"
-    path = copy / "zoo" / fault.file
-    whole = path.read_bytes()
-    path.write_bytes(whole[: fault.begin] + fault.text.encode() + whole[fault.end :])
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=line", *tests]
-    env = {**os.environ, "HYPOTHESIS_PROFILE": "ci", "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    process = subprocess.Popen(command, cwd=copy, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
-    try:
-        output, _ = process.communicate(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return True, "the tests ran on for ever"
-    finally:
-        path.write_bytes(whole)
-    lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    if process.returncode == 5:
-        return False, "no test ran"
-    return process.returncode != 0, lines[0][:150] if lines else f"exit code {process.returncode}"
+class Runner:
+    """Runs tests in a fork of this process, which has imported all that takes long and nothing of the zoo."""
+
+    def __init__(self, copy: Path) -> None:
+        import pytest
+
+        for name in ("hypothesis.extra.numpy", "numba.core.ccallback", "scipy.signal", "scipy.stats"):
+            importlib.import_module(name)
+        self.copy, self.pytest = copy, pytest
+        machine_code = Path(os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numpy-zoo"
+        self.written = 0
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".mutation", ".git", ".venv", "runs", "__pycache__", ".*_cache", "*.egg-info"))
+        if machine_code.exists():
+            shutil.copytree(machine_code, copy / "cache" / "numpy-zoo")
+
+    def run(self, tests: list[str]) -> tuple[int, str]:
+        """Pytest's exit code, or minus a signal, and what it printed; it stops at the first test that fails."""
+        log = self.copy / "log"
+        child = os.fork()
+        if not child:
+            code = 70
+            with contextlib.suppress(BaseException):
+                os.setsid()
+                out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                os.dup2(out, 1)
+                os.dup2(out, 2)
+                resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS, PROCESSOR_SECONDS + 10))
+                resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+                os.environ.update(HYPOTHESIS_PROFILE="ci", NUMBA_CACHE_DIR=str(self.copy / "cache"))  # faulty machine code goes with the copy
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # which nohup ignores
+                os.chdir(self.copy)
+                _import_from(self.copy)
+                code = self.pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line", "--rootdir", str(self.copy), *tests])
+            os._exit(code)
+        ends = time.monotonic() + WALL_SECONDS
+        while not (status := os.waitpid(child, os.WNOHANG))[0]:
+            time.sleep(0.05)
+            if time.monotonic() > ends:
+                os.killpg(child, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # what it has left behind
+        return os.waitstatus_to_exitcode(status[1]), log.read_text(errors="replace")
+
+    def caught(self, fault: Fault, tests: list[str]) -> tuple[bool, str]:
+        """Whether the tests notice the fault, and how."""
+        if not tests:
+            return False, "no test runs it"
+        path = self.copy / "zoo" / fault.file
+        whole = path.read_bytes()
+        if whole[fault.begin : fault.end].decode() != fault.was:
+            raise SystemExit(f"{fault.file} has changed since its faults were listed")
+        self.write(path, whole[: fault.begin] + fault.text.encode() + whole[fault.end :])
+        try:
+            code, output = self.run(tests)
+        finally:
+            self.write(path, whole)
+        if code in (0, 5):
+            return False, "all tests pass" if code == 0 else "no test ran"
+        lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        return True, lines[0][:150] if lines else f"exit code {code}"
+
+    def write(self, path: Path, content: bytes) -> None:
+        """With a time of its own: byte code is of the source whose second of change and length it names."""
+        path.write_bytes(content)
+        self.written += 1
+        os.utime(path, (self.written, self.written))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--map", action="store_true", help="run the suite once and note which tests run which line")
+    parser.add_argument("--map", nargs="*", metavar="TESTS", help="run the suite, or these tests, once, and note which tests run which line")
     parser.add_argument("--faults", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--area", action="append", choices=AREAS, help="only this area; may be given several times")
     parser.add_argument("--again", type=Path, help="only the survivors of an earlier run, whose results this file holds")
-    parser.add_argument("--out", type=Path, help="results, a JSON object a line (default: .mutation/SEED.jsonl)")
+    parser.add_argument("--also", action="append", default=[], help="a test that is younger than the map; may be given several times")
+    parser.add_argument("--out", type=Path, help="results, a JSON object per line (default: .mutation/SEED.jsonl)")
     options = parser.parse_args()
-    if options.map:
-        make_map()
+    if options.map is not None:
+        make_map(options.map)
         return
     areas, tests = options.area or list(AREAS), Map()
     if options.again:
@@ -266,31 +402,27 @@ def main() -> None:
     else:
         faults = chosen(options.faults, options.seed, areas)
     out = options.out or WORK / f"{'again' if options.again else options.seed}.jsonl"
+    results = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    done = {Fault(*row["fault"]) for row in results}
     copy = WORK / f"copy-{os.getpid()}"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".mutation", ".git", ".venv", "runs", "__pycache__", ".*_cache", "*.egg-info"))
-    count: dict[str, list[int]] = {area: [0, 0] for area in areas}
-    survivors = []
     try:
-        with open(out, "w") as results:
+        runner = Runner(copy)
+        with open(out, "a") as file:
             for i, fault in enumerate(faults):
+                if fault in done:
+                    continue
                 began = time.perf_counter()
-                found, how = caught(fault, tests.tests(fault), copy)
-                area = _area_of(fault.file) or ""
-                count.setdefault(area, [0, 0])[0] += found
-                count[area][1] += 1
-                results.write(json.dumps({"fault": list(fault), "area": area, "caught": found, "how": how}) + "\n")
-                results.flush()
-                if not found:
-                    survivors.append(f"{fault}  ({how})")
-                print(f"{i + 1:4}/{len(faults)} {'caught  ' if found else 'SURVIVED'} {time.perf_counter() - began:5.1f} s  {fault}", flush=True)
+                noticed, how = runner.caught(fault, options.also + tests.tests(fault))
+                results.append({"fault": list(fault), "area": _area_of(fault.file), "caught": noticed, "how": how})
+                print(json.dumps(results[-1]), file=file, flush=True)
+                print(f"{i + 1:4}/{len(faults)} {'caught  ' if noticed else 'SURVIVED'} {time.perf_counter() - began:5.1f} s  {fault}", flush=True)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
-    total = [sum(c[i] for c in count.values()) for i in (0, 1)]
-    for area, (noticed, of) in count.items():
-        if of:
-            print(f"{area:12} {noticed:4} of {of:4}  {100 * noticed / of:5.1f}%")
-    print(f"{'all':12} {total[0]:4} of {total[1]:4}  {100 * total[0] / max(total[1], 1):5.1f}%")
-    print(*survivors, sep="\n")
+    for area in [*areas, None]:
+        rows = [row for row in results if area in (None, row["area"])]
+        caught = sum(row["caught"] for row in rows)
+        print(f"{area or 'all':12} {caught:4} of {len(rows):4}  {100 * caught / max(len(rows), 1):5.1f}%")
+    print(*(f"{Fault(*row['fault'])}  ({row['how']})" for row in results if not row["caught"]), sep="\n")
 
 
 if __name__ == "__main__":
