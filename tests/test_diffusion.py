@@ -14,7 +14,7 @@ from zoo import autograd as ops
 from zoo.__main__ import main
 from zoo.data import Images
 from zoo.data.toys import TOYS, moons
-from zoo.denoising import dit, samplers
+from zoo.denoising import dit, samplers, unet
 from zoo.denoising.paths import make_path
 from zoo.diffusion import Diffusion, DiffusionConfig, Pairs
 from zoo.evaluation import Classifier, squared_wasserstein
@@ -407,6 +407,45 @@ def test_a_transformer_starts_at_zero_and_its_blocks_as_the_identity():
     assert not np.any(model.predict(x, np.array([0.1, 0.9])).data)
     h, e = np.random.default_rng(21).standard_normal((2, 4, 8), np.float32), np.ones((2, 1, 8), np.float32)
     np.testing.assert_array_equal(model.network.blocks[0](h, e).data, h)
+
+
+def test_a_unet_starts_at_zero_and_its_blocks_as_their_skip_connections():
+    """Ho et al. (2020), whose code begins the last layer of every block, of the attention and of the network at 0."""
+    rng, e = np.random.default_rng(23), np.ones((2, 32), np.float32)
+    x = rng.standard_normal((2, 6, 6, 8), np.float32)
+    for outputs in (8, 16):
+        block = unet.Residual(8, outputs, 32, rng=rng)
+        np.testing.assert_array_equal(block(x, e).data, x if outputs == 8 else block.skip(x).data)
+    np.testing.assert_array_equal(unet.Attention(8, 2, rng=rng)(x).data, x)
+    assert not np.any(Diffusion.new(**SMALL).predict(np.ones((2, 8, 8), np.float32), np.array([0.1, 0.9])).data)
+
+
+def test_a_unets_attention_is_that_of_vaswani_et_al_over_all_pixels_of_a_picture():
+    rng = np.random.default_rng(24)
+    layer = unet.Attention(8, 2, rng=rng)
+    layer.output.weight.data[...] = rng.standard_normal((8, 8))
+    x = rng.standard_normal((2, 3, 3, 8), np.float32)
+    for i in range(2):
+        pixels = layer.norm(x[i : i + 1]).data.reshape(9, 8)
+        q, k, v = np.split(pixels @ layer.query_key_value.weight.data + layer.query_key_value.bias.data, 3, axis=1)
+        heads = []
+        for part in (slice(0, 4), slice(4, 8)):
+            weights = np.exp(q[:, part] @ k[:, part].T / math.sqrt(4))
+            heads.append(weights / weights.sum(1, keepdims=True) @ v[:, part])
+        expected = x[i].reshape(9, 8) + np.concatenate(heads, axis=1) @ layer.output.weight.data + layer.output.bias.data
+        np.testing.assert_allclose(layer(x).data[i].reshape(9, 8), expected, atol=1e-5)
+
+
+def test_a_unet_halves_the_side_at_each_level_and_joins_what_it_saw_there():
+    """Widths of the levels, and what each level on the way up is given: the level below, upsampled, beside its own output going down."""
+    network = Diffusion.new(image=(8, 8, 3), channels=8, multipliers=(1, 2, 3), blocks=2, heads=2).network
+    widths = [8, 16, 24]
+    assert network.condition.inner.weight.shape == (8, 32) and network.conv_in.weight.shape == (3, 3, 3, 8)
+    assert [[b.conv1.weight.shape[2:] for b in level.blocks] for level in network.down] == [[(8, 8), (8, 8)], [(8, 16), (16, 16)], [(16, 24), (24, 24)]]
+    assert [layer.weight.shape for layer in network.downsample] == [(3, 3, c, c) for c in widths]
+    assert [[b.conv1.weight.shape[2:] for b in level.blocks] for level in network.up] == [
+        [(48, 24), (24, 24)], [(40, 16), (16, 16)], [(24, 8), (8, 8)]]
+    assert [layer(np.zeros((1, 8, 8, c), np.float32)).shape for layer, c in zip(network.downsample, widths)] == [(1, 4, 4, c) for c in widths]
 
 
 def test_without_positions_patches_that_change_places_change_nothing_else():

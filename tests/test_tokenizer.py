@@ -266,6 +266,15 @@ def test_added_tokens_are_matched_as_they_say(tmp_path):
     assert t.added["<mask>"] == AddedToken(300, lstrip=True) and t.special == {"<mask>": 300, "<end>": 302}
 
 
+def test_a_saved_tokenizer_treats_its_added_tokens_as_before():
+    """Those with settings of their own as well as plain ones."""
+    added = {"<end>": 256, "<mask>": AddedToken(257, lstrip=True), "<name>": AddedToken(258, special=False, rstrip=True, late=True)}
+    t = BytePairTokenizer({i: bytes([i]) for i in range(256)}, [], added)
+    saved = json.loads(json.dumps(t.to_dict()))
+    assert saved["added"].keys() == {"<mask>", "<name>"}  # what older versions don't know is written only where it says something
+    assert BytePairTokenizer.from_dict(saved).added == {"<end>": AddedToken(256), **{k: v for k, v in added.items() if k != "<end>"}}
+
+
 def test_vocabulary_entries_that_no_merge_makes_are_bytes(tmp_path):
     t = BytePairTokenizer.read(file_of(tmp_path, vocab=lambda c: {**c["model"]["vocab"], "\u0120qqq": 1200, "\u00c3\u012b": 1201, "<\u2581>": 1202}))
     assert [t.decode([i]) for i in (1200, 1201, 1202)] == [" qqq", "\u00c9", "<\u2581>"]
