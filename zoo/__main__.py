@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shlex
 import sys
 import time
@@ -93,6 +94,7 @@ def make_parser() -> Parser:
     train.add_argument("--change-settings", action="store_true", help="with --resume: go on with other settings or data, and say so on the card")
     train.add_argument("--minutes", type=float, help="stop after this many minutes")
     train.add_argument("--checkpoint-every", type=float, metavar="SECONDS", help="seconds between checkpoints (default: 60)")
+    train.add_argument("--ranks", type=int, metavar="N", help="train on this many processes, each with a share of every batch (MPI)")
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     sample = commands.add_parser("sample", help="generate pictures, text or music",
@@ -174,9 +176,10 @@ def main(arguments: list[str] | None = None) -> int:
         set_threads(known.threads or get_threads())  # what the environment says is looked at now, not in the middle of the work
         run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "chat": _chat, "get": _get,
                "evaluate": _evaluate, "list": _list, "info": _info, "warm-up": _warm_up}
-        run[known.command](known, options, arguments)
+        return run[known.command](known, options, arguments) or 0
     except KeyboardInterrupt as e:
-        _complain(str(e) or "stopped")
+        if not _rank():
+            _complain(str(e) or "stopped")
         return 128 + getattr(e, "signal", 2)  # as a shell says it: 130 for Ctrl-C, 143 for SIGTERM
     except BrokenPipeError:
         return 0
@@ -185,30 +188,42 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         message = e.args[0] if isinstance(e, KeyError) and e.args else str(e) or type(e).__name__
         _complain(str(message))
+        if "mpi4py.MPI" in sys.modules:
+            os._exit(2)  # the other ranks wait for this one; MPI ends them when it goes like this
         return 2
-    return 0
+
+
+def _rank() -> int:
+    """This process's number among those of an MPI run; 0 where there is none."""
+    return sys.modules["mpi4py.MPI"].COMM_WORLD.Get_rank() if "mpi4py.MPI" in sys.modules else 0
 
 
 def _complain(message: str) -> None:
     """One line on stderr, if there is one that can still be written to."""
+    time.sleep(_rank() / 4)  # where all ranks would say the same, the first says it, and the others go with it
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
             print(f"zoo: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
-def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> int | None:
     from .loading.cards import load
     from .recipes.options import split_options
     from .recipes.recipe import describe
+    from .training.ranks import started_by_mpi
 
     if known.seed < 0:
         raise ValueError(f"--seed is {known.seed}; it is a whole number of at least 0")
+    ranks = started_by_mpi()
+    known.quiet = known.quiet or not ranks.is_first
     recipe = recipe_of(known.model)
     preset = known.preset or next(iter(recipe.presets))
     if preset not in recipe.presets:
         raise ValueError(f"--preset is {preset!r}; {known.model} has {', '.join(recipe.presets)}")
     fields, training = split_options({**recipe.presets[preset], **options}, recipe.model.Config, recipe.training)
     settings = recipe.training.make(**training)
+    if known.ranks is not None and ranks.size == 1:
+        return _train_on_ranks(known, settings, arguments)
     out = Path(known.out or f"runs/{known.model}")
     source = known.data or recipe.preset_data.get(preset)
     data = recipe.data(source)
@@ -224,7 +239,7 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
         model = recipe.new(data, fields, known.seed)
     trainer = recipe.trainer(model, data, settings, seed=known.seed, folder=out, resume=known.resume, minutes=known.minutes,
                              checkpoint_every=known.checkpoint_every, change_settings=known.change_settings,
-                             settings={"training": settings.to_dict(), "data": describe(data)})
+                             settings={"training": settings.to_dict(), "data": describe(data)}, **({"ranks": ranks} if ranks.size > 1 else {}))
     where = f", {trainer.step:,} of them done" if trainer.step else "; nothing to resume yet" if known.resume else ""
     _say(known, f"{known.model} ({preset}), {model.num_parameters:,} parameters, {trainer.steps:,} steps{where}; {out}/")
     if hasattr(data, "summary"):
@@ -236,6 +251,23 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     trainer.save_model(command="zoo " + shlex.join(arguments), data=source or recipe.default_data, training=settings.to_dict(), **names,
                        figures={name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()})
     _say(known, f"{out}/model.safetensors  {trainer.seconds / 60:.1f} minutes; next: zoo sample {out}")
+    return None
+
+
+def _train_on_ranks(known: argparse.Namespace, settings: Any, arguments: list[str]) -> int:
+    """Run this command again as so many processes; what they have to say they say themselves, but for one that was killed."""
+    from .autograd import get_threads
+    from .training.ranks import launch
+
+    most = getattr(settings, "batch_size", known.ranks)
+    if not 1 <= known.ranks <= most:
+        raise ValueError(f"--ranks is {known.ranks}; it is a whole number from 1 to {most}, the rows of a batch")
+    status = launch(known.ranks, arguments, max(1, get_threads() // known.ranks))
+    if status not in (0, 1, 2, 130, 143, 129):
+        out = Path(known.out or f"runs/{known.model}")
+        kept = f"; the last checkpoint is kept in {out}, from where --resume goes on" if (out / "checkpoint.safetensors").exists() else ""
+        raise ValueError(f"one of the {known.ranks} processes ended with status {status}, and the others with it{kept}")
+    return status
 
 
 def _numbered_as(model: Any, data: Any) -> Any:

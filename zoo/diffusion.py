@@ -56,6 +56,7 @@ from .model import (
     replayable,
     stream,
 )
+from .nn import row_numbers
 from .training import minibatches
 from .vae import VAE
 
@@ -225,7 +226,8 @@ class Diffusion(Model):
 
     def draw_times(self, n: int, rng: Generator) -> np.ndarray:
         """(n,) float64, one from each of n equal parts, so that every batch has all kinds of t (Kingma et al. 2021, appendix I.1)."""
-        u = (np.arange(n) + rng.random(n)) / n
+        numbers, whole = row_numbers(n, rng)
+        u = (numbers + rng.random(n)) / whole
         if self.config.times == "logit-normal":
             from scipy.special import expit, ndtri
 

@@ -27,6 +27,7 @@ from numpy.random import Generator
 from . import autograd as ops
 from .autograd import Tensor
 from .autograd.operations.linear import activate
+from .autograd.random import uniform
 from .autograd.runtime.tasks import address_of
 from .autograd.tensor import state
 
@@ -380,11 +381,27 @@ class BatchNorm(Module):
         if not self.training:
             scale = self.gain / np.sqrt(self.running_variance + np.float32(self.eps))
             return activate(x * scale + (self.bias - self.running_mean * scale), self.activation)
+        if whole_batch is not None:
+            return self._with_other_ranks(x)
         mean, variance = moments = ops.batch_statistics(x.data if isinstance(x, Tensor) else x)
-        n = x.size // x.shape[-1]
+        self._follow(mean, variance, x.size // x.shape[-1])
+        return ops.batch_norm(x, self.gain, self.bias, eps=self.eps, activation=self.activation, moments=moments)
+
+    def _follow(self, mean: np.ndarray, variance: np.ndarray, n: int) -> None:
+        """Move the running averages towards statistics of n values of each channel."""
         self.running_mean += np.float32(self.momentum) * (mean - self.running_mean)
         self.running_variance += np.float32(self.momentum) * (variance * np.float32(n / max(n - 1, 1)) - self.running_variance)
-        return ops.batch_norm(x, self.gain, self.bias, eps=self.eps, activation=self.activation, moments=moments)
+
+    def _with_other_ranks(self, x):
+        """The same where other processes have other rows of the batch: sums over it are sums over ranks."""
+        axes = tuple(range(x.ndim - 1))
+        n = np.float32(whole_batch.add_up(np.array([x.size // x.shape[-1]]))[0])
+        mean = whole_batch.sum(ops.sum(x, axis=axes)) / n
+        centred = x - mean
+        variance = whole_batch.sum(ops.sum(centred * centred, axis=axes)) / n
+        values = [a.data if isinstance(a, Tensor) else a for a in (mean, variance)]
+        self._follow(values[0], values[1], int(n))
+        return activate(self.gain * (centred / ops.sqrt(variance + self.eps)) + self.bias, self.activation)
 
 
 class Sequential(Module):
@@ -401,4 +418,28 @@ class Sequential(Module):
 
 def dropout(x, p: float, rng: Generator | None):
     """Dropout with a mask drawn from rng; x itself if rng is None, that is, outside of training."""
-    return x if rng is None or p == 0 else ops.dropout(x, p=p, seed=int(rng.integers(2**63)))
+    if rng is None or p == 0:
+        return x
+    seed = int(undivided(rng).integers(2**63))
+    if undivided(rng) is rng:
+        return ops.dropout(x, p=p, seed=seed)
+    numbers, n = row_numbers(len(x), rng)
+    mask = uniform(seed, (n, *x.shape[1:]))[numbers] >= p  # that of the whole batch, of which x is a share
+    return x * (mask.astype(x.dtype) / np.float32(1 - p))
+
+
+# --- a batch that is shared among processes (`training.ranks`)
+
+whole_batch: Any = None  # while a step runs on several: adds up over them what a layer needs of all rows
+
+
+def undivided(rng: Generator) -> Generator:
+    """A generator whose draws aren't cut into shares: the same for all ranks."""
+    return getattr(rng, "rng", rng)
+
+
+def row_numbers(n: int, rng: Generator) -> tuple[np.ndarray, int]:
+    """Which rows of the batch the n rows here are, and how many it has."""
+    if undivided(rng) is rng:
+        return np.arange(n), n
+    return rng.row_numbers(), rng.n  # type: ignore[attr-defined]

@@ -46,6 +46,7 @@ class Optimiser:
     """
 
     state_names: tuple[str, ...] = ()  # the arrays that a checkpoint holds
+    add_up: Callable[[np.ndarray], Any] | None = None  # changes the flat gradient to the sum over all processes that have a share of the batch
 
     def __init__(self, parameters: Iterable[Tensor] | Mapping[str, Tensor], lr: float, *, clip: float | None = None):
         named = dict(parameters) if isinstance(parameters, Mapping) else {f"parameters[{i}]": p for i, p in enumerate(parameters)}
@@ -81,6 +82,9 @@ class Optimiser:
             self._trained = trained
         self.grad_norm = kernels.gather(self.grad, [p.grad if p.requires_grad else None for p in self.parameters],
                                         [p.size for p in self.parameters])
+        if self.add_up is not None:
+            self.add_up(self.grad)
+            self.grad_norm = float(np.sqrt(np.vdot(self.grad, self.grad)))
         if not math.isfinite(self.grad_norm):
             raise FloatingPointError(f"optimiser: the gradient's norm is {self.grad_norm} in step {self.steps + 1}; nothing was changed")
         if self.clip is not None and self.grad_norm > self.clip:

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.random import Generator
 
 from . import autograd as ops
+from . import nn
 from .autograd import Tensor, no_grad
 from .data.images import Images, binarise
 from .language.cache import Cache
@@ -214,12 +215,13 @@ class VQVAE(Model):
         n, d = len(x), self.config.width
         z = self.features(x)
         flat = z.data.reshape(-1, d)
+        everywhere = flat if nn.whole_batch is None else nn.whole_batch.gather(z.data).reshape(-1, d)  # on other ranks too
         if self.training:
-            self.codebook.revive(flat, rng)
+            self.codebook.revive(everywhere, nn.undivided(rng))
         ids = self.codebook.nearest(flat)
         e = self.codebook.rows[ids].reshape(z.shape)
         if self.training:
-            self.codebook.update(flat, ids)
+            self.codebook.update(everywhere, ids if everywhere is flat else self.codebook.nearest(everywhere))
         reconstruction = -ops.bernoulli_log_likelihood(x.reshape(n, -1), self.logits(straight_through(z, e))).mean()
         difference = z - e
         commitment = (difference * difference).sum() / n

@@ -142,6 +142,11 @@ class LanguageModel(Model):
         inputs, targets = batch
         return {"loss": cross_entropy(self(inputs, rng=rng), targets)}
 
+    def terms_of(self, batch: Any) -> int:
+        """How many terms the mean of `loss` has: targets, or steps of piano rolls, that aren't padding."""
+        _, targets, *_ = batch
+        return int(targets.sum() if targets.dtype == bool else (targets != IGNORED).sum())
+
     def log_likelihood(self, batches: Iterable) -> tuple[float, int]:
         """(sum of ln p(target), number of targets) over batches of (inputs, targets), each (batch, time) ids."""
         total, count = 0.0, 0

@@ -32,14 +32,14 @@ class RunFolder:
         self._descriptor: int | None = None  # of the lock, while this run holds it
         self._created = False
 
-    def enter(self, resume: bool) -> dict[str, Any] | None:
+    def enter(self, resume: bool, *, look_for_others: bool = True) -> dict[str, Any] | None:
         """The state to resume from, or None for a new run.
 
         Raises FileExistsError rather than let a run or a model be overwritten, or where another process is training here.
         """
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path}: is a file; expects a folder for the run")
-        if (self.path / LOCK).exists():
+        if look_for_others and (self.path / LOCK).exists():
             with self.lock():
                 pass
         if self.checkpoint.exists():

@@ -18,6 +18,7 @@ it falls (a cosine), it is a new leg, whose rate begins where the longer schedul
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import math
 import os
@@ -32,12 +33,13 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from .. import storage
+from .. import nn, storage
 from ..autograd import Tensor, no_grad
 from ..nn import Module
 from ..optim import Average, Optimiser, Schedule, constant
 from .batches import Batches
 from .folder import RunFolder, differences, not_finite
+from .ranks import Ranks, rows_of
 
 
 @dataclasses.dataclass
@@ -63,6 +65,7 @@ class Stopped(KeyboardInterrupt):
         self.signal = number
 
 
+SHARES_DIFFER = 2e-3  # the most by which gradients of shares and of the whole batch may differ; rounding makes about 1e-6
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -82,6 +85,8 @@ class Trainer:
     evaluate(model) -> {name: number}: called every `evaluate_every` steps and at the end, with the averaged weights.
     checkpoint_every: seconds between checkpoints.
     minutes: no step begins after this much time, that of earlier runs from the same folder included.
+    ranks: processes that each compute a share of every batch (`training.ranks`).  All make the same trainer; the first one evaluates and
+        writes, and the folder is one that all can read.  The first step is computed in both ways: ValueError where they differ.
     """
 
     def __init__(self, model: Module, objective: Callable[[Any, Generator], dict[str, Tensor]] | None, batches: Batches,
@@ -90,7 +95,7 @@ class Trainer:
                  update: Callable[[Any, Generator], dict[str, float]] | None = None,
                  evaluate: Callable[[Any], dict[str, float]] | None = None, evaluate_every: int | None = None,
                  checkpoint_every: float | None = None, minutes: float | None = None, settings: Mapping[str, Any] | None = None,
-                 change_settings: bool = False):
+                 change_settings: bool = False, ranks: Ranks | None = None):
         checkpoint_every = 60.0 if checkpoint_every is None else checkpoint_every
         for name, value, least in (("steps", steps, 1), ("seed", seed, 0), ("evaluate_every", evaluate_every, 1)):
             if value is not None and (isinstance(value, bool) or value != int(value) or value < least):
@@ -107,6 +112,8 @@ class Trainer:
         self.evaluate, self.evaluate_every = evaluate, evaluate_every
         self.checkpoint_every, self.minutes = checkpoint_every, minutes
         self.folder = None if folder is None else Path(folder)
+        self.ranks = ranks or Ranks()
+        self._shares_checked = self.ranks.size == 1
         config: Any = getattr(model, "config", None)
         self.settings = {
             **(settings or {}), **({"model": config.to_dict()} if hasattr(config, "to_dict") else {}),
@@ -119,9 +126,32 @@ class Trainer:
         self.evaluations: list[dict[str, float]] = []
         self._evaluating = False
         self._run_folder = None if self.folder is None else RunFolder(self.folder)
-        state = self._run_folder and self._run_folder.enter(resume)
+        if not self.ranks.is_first:
+            self.ranks.agree(None)  # after the first rank, which sees whether the folder is free
+        state = self._run_folder and self._run_folder.enter(resume, look_for_others=self.ranks.is_first)
+        if self.ranks.is_first:
+            self.ranks.agree(None)
         if self._run_folder and state:
             self._restore(state, self._run_folder.checkpoint, change_settings)
+        if self.ranks.size > 1:
+            self._join_ranks()
+
+    def _join_ranks(self) -> None:
+        """Make sure that all ranks are about to do the same.  ValueError, on all of them, where they aren't."""
+        for name, value in (("version", storage.VERSION), ("settings", repr(self.settings)), ("steps", self.steps), ("seed", self.seed),
+                            ("the step of the checkpoint to resume from", self.step)):
+            self.ranks.check_same(name, value)
+        if not self.ranks.is_first:
+            self.folder = self._run_folder = None
+        for array in self.model.arrays().values():
+            array[...] = self.ranks.agree(array)
+        for o in self.optimisers.values():
+            o.add_up = self._add_up
+
+    def _add_up(self, gradient: np.ndarray) -> None:
+        """The gradient of the whole batch from those of all shares, in place."""
+        gradient *= np.float32(self.ranks.current_weight)
+        self.ranks.add_up(gradient)
 
     def __repr__(self) -> str:
         loss = self.rows[-1].get("loss") if self.rows else None
@@ -137,7 +167,7 @@ class Trainer:
             last_checkpoint = time.perf_counter()
             if self._evaluation_is_due():  # the run was stopped while it evaluated
                 self._evaluate()
-            while self.step < self.steps and not (self.minutes is not None and self.seconds > 60 * self.minutes):
+            while self.step < self.steps and not self.ranks.agree(self.minutes is not None and self.seconds > 60 * self.minutes):
                 losses = self._step()
                 self.seconds = seconds_before + time.perf_counter() - began
                 lr = self.optimiser.lr * self.schedule(self.step - 1)
@@ -156,7 +186,8 @@ class Trainer:
         """One update of the weights and their average.  Raises TrainingFailed where a loss or a gradient isn't finite."""
         rng = np.random.default_rng((self.seed, self.step))
         try:
-            losses = self.update(self.batches(self.step, rng), rng)
+            batch = self.batches(self.step, rng)
+            losses = self.update(batch, rng) if self.ranks.size == 1 else self._update_with_others(batch, rng)
         except FloatingPointError as e:  # an optimiser's, of a gradient that isn't finite
             raise TrainingFailed(f"step {self.step + 1}: {e}; training stopped{self._checkpoint_note()}") from e
         for name, value in losses.items():
@@ -166,6 +197,47 @@ class Trainer:
             self.average.update()
         self.step += 1
         return losses
+
+    def _update_with_others(self, batch: Any, rng: Generator) -> dict[str, float]:
+        """The update of the whole batch, of which each rank computes its rows."""
+        expected = None if self._shares_checked else self._gradients_alone(batch, rng)
+        ranks, n = self.ranks, rows_of(batch)
+        share, terms_of = ranks.share(batch), getattr(self.model, "terms_of", rows_of)
+        ranks.current_weight = terms_of(share) / terms_of(batch)
+        nn.whole_batch = ranks
+        try:
+            losses = self.update(share, ranks.draws(rng, n))
+        finally:
+            nn.whole_batch = None
+        if expected is not None:
+            self._compare(expected)
+        return ranks.mean(losses, ranks.current_weight)
+
+    def _gradients_alone(self, batch: Any, rng: Generator) -> dict[str, np.ndarray]:
+        """The gradients of a step that the first rank makes alone, on the whole batch; afterwards everything is as before."""
+        gradients: dict[str, np.ndarray] = {}
+        if self.ranks.is_first:
+            weights = {name: a.copy() for name, a in self.model.arrays().items()}
+            optimisers = {name: copy.deepcopy(o.checkpoint()) for name, o in self.optimisers.items()}
+            for o in self.optimisers.values():
+                o.add_up = None
+            self.update(batch, copy.deepcopy(rng))
+            gradients = {name: o.grad.copy() for name, o in self.optimisers.items()}
+            self.model.load_arrays(weights)
+            for name, o in self.optimisers.items():
+                o.restore(optimisers[name])
+                o.add_up = self._add_up
+        return gradients
+
+    def _compare(self, expected: dict[str, np.ndarray]) -> None:
+        """Raise ValueError, on all ranks, unless the gradients of the shares add up to those of the whole batch."""
+        self._shares_checked = True
+        relative = [float(np.linalg.norm(self.optimisers[name].grad - g)) / max(float(np.linalg.norm(g)), 1e-30) for name, g in expected.items()]
+        worst = max(relative, default=0.0)
+        worst = self.ranks.agree(worst)
+        if not worst <= SHARES_DIFFER:
+            raise ValueError(f"ranks: the gradients of {self.ranks.size} shares of a batch differ from that of the whole by {worst:.2g} of its "
+                             "length; this model's rows depend on each other in a way that isn't known here, so train it with one rank")
 
     def _evaluation_is_due(self) -> bool:
         return bool(self.evaluate and self.evaluate_every and 0 < self.step < self.steps and self.step % self.evaluate_every == 0
@@ -204,13 +276,15 @@ class Trainer:
         output = _Forgiving(sys.stderr)
         seconds = 0.5 if output.isatty() else 30.0  # between two updates of the bar: in a log file each stays as a line
         with self._locked(), _handled(stop):
-            bar = tqdm(self, total=self.steps, initial=self.step, desc=title, disable=not (progress and sys.stderr), file=output,
+            silent = not (progress and sys.stderr and self.ranks.is_first)
+            bar = tqdm(self, total=self.steps, initial=self.step, desc=title, disable=silent, file=output,
                        dynamic_ncols=True, mininterval=seconds, maxinterval=max(10.0, seconds))
             try:
                 for record in bar:
                     if record.step % max(1, self.log_every) == 0:
                         bar.set_postfix({name: f"{value:.4g}" for name, value in record.losses.items()}, refresh=False)
-                    if received:
+                    if number := self.ranks.any(received[0] if received else None):
+                        received = received or [number]
                         break
                 bar.close()
                 if not received:
@@ -239,6 +313,8 @@ class Trainer:
 
     def save_model(self, folder: str | Path | None = None, **facts: Any) -> None:
         """Write model.safetensors, with the averaged weights, and card.json; facts become entries of the card."""
+        if not self.ranks.is_first:
+            return
         target = folder or self.folder
         if target is None:
             raise ValueError("save_model: this run has no folder; name one")
@@ -266,7 +342,7 @@ class Trainer:
             try:
                 self._evaluating = True  # a signal ends it
                 with no_grad():
-                    figures = self.evaluate(self.model)
+                    figures = self.ranks.agree(self.evaluate(self.model) if self.ranks.is_first else {})
             finally:
                 self._evaluating = False
                 self.model.train()

@@ -1,0 +1,213 @@
+"""Training on several processes: gradients, weights and files are those of one process, and no death loses a checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import zoo
+from zoo.data.images import digits8x8
+from zoo.recipes import recipe_of
+from zoo.training.ranks import Ranks, ShareOfDraws, rows_of
+
+MPIEXEC = Path(sys.executable).with_name("mpiexec")
+with_mpi = pytest.mark.skipif(importlib.util.find_spec("mpi4py") is None or not (MPIEXEC.exists() or shutil.which("mpiexec")),
+                              reason="no MPI here (pip install mpi4py mpich)")
+
+
+class FakeCommunicator:
+    def __init__(self, rank, size):
+        self.rank, self.size = rank, size
+
+    def Get_rank(self):
+        return self.rank
+
+    def Get_size(self):
+        return self.size
+
+
+# --- rows and draws, without MPI
+
+
+@given(n=st.integers(1, 40), size=st.integers(1, 6))
+def test_shares_are_a_partition_of_the_batch(n, size):
+    ranks = [Ranks(FakeCommunicator(r, size)) for r in range(size)]
+    if n < size:
+        with pytest.raises(ValueError, match=f"ranks: there are {size} for a batch of {n} rows"):
+            ranks[0].share(np.arange(n))
+        return
+    batch = (np.arange(n), {"x": np.arange(2 * n).reshape(n, 2), "words": [str(i) for i in range(n)]}, True, None)
+    shares = [r.share(batch) for r in ranks]
+    assert rows_of(batch) == n and all(share[2] is True and share[3] is None for share in shares)
+    whole = np.empty(n, int)
+    for r, share in enumerate(shares):
+        whole[r::size] = share[0]
+        assert [int(word) for word in share[1]["words"]] == share[0].tolist() == (share[1]["x"][:, 0] // 2).tolist()
+    assert whole.tolist() == list(range(n)) and sum(r.weight(n) for r in ranks) == pytest.approx(1)
+
+
+@given(n=st.integers(2, 24), size=st.integers(1, 4), seed=st.integers(0, 99))
+def test_a_share_of_draws_is_cut_from_those_of_the_whole(n, size, seed):
+    if n < size:
+        return
+    draws = {
+        "noise": lambda g, m: g.standard_normal((m, 50, 51), np.float32), "share": lambda g, m: g.random(m),
+        "shifts": lambda g, m: g.integers(0, 5, (2 * 50, m)), "uniform": lambda g, m: g.uniform(-1, 1, (m, 50)),
+        "normal": lambda g, m: g.normal(0, 2, m), "choice": lambda g, m: g.choice(9, m), "number": lambda g, m: g.random(),
+        "several": lambda g, m: g.random((m * 53, 50)).reshape(m, 53, 50) if m > 1 else g.random((53, 50)).reshape(1, 53, 50)}
+    whole = {name: draw(np.random.default_rng((seed, i)), n) for i, (name, draw) in enumerate(draws.items())}
+    for rank in range(size):
+        rows = slice(rank, n, size)
+        m = len(range(n)[rows])
+        for i, (name, draw) in enumerate(draws.items()):
+            own = draw(ShareOfDraws(np.random.default_rng((seed, i)), n, rows), m)
+            expected = whole[name] if name == "number" else whole[name][:, rows] if name == "shifts" else whole[name][rows]
+            assert np.array_equal(own, expected), name
+
+
+def test_a_batch_whose_parts_do_not_belong_together_is_refused():
+    with pytest.raises(ValueError, match="a part of 3 rows beside one of 4"):
+        Ranks(FakeCommunicator(0, 2)).share((np.arange(4), np.arange(3)))
+
+
+def test_one_process_is_a_run_of_one_rank():
+    alone = Ranks()
+    x = np.arange(3.0)
+    assert alone.is_first and alone.share(x) is x and alone.add_up(x) is x and alone.mean({"loss": 2.0}, 1.0) == {"loss": 2.0} and alone.agree(x) is x
+
+
+# --- with MPI
+
+DIGITS = ["--data", "digits8x8", "--epochs", "1", "--batch-size", "360"]
+SMALL = ["--data", "digits8x8", "--steps", "2", "--batch-size", "12", "--channels", "8"]
+FAMILIES = {
+    "vae": ["vae", *DIGITS, "--hidden", "12", "--latent", "3", "--depth", "1"],
+    "iwae": ["vae", *DIGITS, "--preset", "iwae5", "--hidden", "12", "--latent", "3", "--depth", "1"],
+    "vqvae": ["vqvae", *DIGITS, "--codes", "4", "--width", "2", "--channels", "2", "--prior-layers", "1", "--prior-heads", "1", "--prior-width", "4"],
+    "gan": ["gan", *SMALL, "--discriminator-hidden", "8", "--preset", "dcgan"],
+    "diffusion": ["diffusion", *SMALL, "--heads", "0"],
+    "transformer": ["transformer", "--steps", "2", "--window", "16", "--layers", "1", "--heads", "2", "--width", "8", "--batch-size", "7", "--dropout", "0.2"],
+    "recurrent": ["recurrent", "--preset", "names", "--steps", "2", "--width", "8", "--batch-size", "7", "--dropout", "0.2"],
+}
+
+
+def train(*arguments, folder, **settings):
+    return subprocess.run([sys.executable, "-m", "zoo", "train", *map(str, arguments), "--quiet", "--out", str(folder)], timeout=240,
+                          capture_output=True, text=True, env={**os.environ, "ZOO_KERNELS": "0"}, **settings)
+
+
+@with_mpi
+@pytest.mark.parametrize(("family", "ranks"), [("iwae", 2), ("vqvae", 2), ("gan", 3), ("diffusion", 2), ("transformer", 3), ("recurrent", 2)])
+def test_ranks_train_the_model_that_one_process_trains(family, ranks, tmp_path):
+    for n, folder in ((1, tmp_path / "alone"), (ranks, tmp_path / "together")):
+        done = train(*FAMILIES[family], *(["--ranks", n] if n > 1 else []), folder=folder)
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+    alone, together = (zoo.load(tmp_path / name) for name in ("alone", "together"))
+    for name, a in alone.arrays().items():
+        assert np.allclose(a, together.arrays()[name], rtol=0, atol=2e-3 * max(1, np.abs(a).max(initial=0))), name
+    logs = [(tmp_path / name / "log.csv").read_text().splitlines()[1].split(",")[1] for name in ("alone", "together")]
+    assert float(logs[0]) == pytest.approx(float(logs[1]), rel=1e-5)  # the first loss
+
+
+@with_mpi
+def test_a_run_of_three_ranks_goes_on_with_two_and_with_one(tmp_path):
+    family = [*FAMILIES["vae"][:1], "--data", "digits8x8", "--batch-size", "360", *FAMILIES["vae"][5:]]
+    assert train(*family, "--epochs", 4, folder=tmp_path / "whole").returncode == 0
+    for ranks, epochs, resume in ((3, 1, []), (2, 2, ["--resume"]), (1, 4, ["--resume"])):
+        more = ["--ranks", ranks] if ranks > 1 else []
+        done = train(*family, "--epochs", epochs, *more, *resume, "--schedule", "constant", folder=tmp_path / "run")
+        assert done.returncode == 0, done.stderr
+    card = zoo.loading.cards.card_of(tmp_path / "run")
+    assert card["steps"] == zoo.loading.cards.card_of(tmp_path / "whole")["steps"]
+
+
+@with_mpi
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_ends_with_its_checkpoint_whole_and_one_line(number, tmp_path):
+    command = [sys.executable, "-m", "zoo", "train", *FAMILIES["vae"], "--epochs", "100000", "--checkpoint-every", "0.1", "--quiet", "--ranks", "2",
+               "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "ZOO_KERNELS": "0"},
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "run" / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if number == signal.SIGKILL:  # the last rank
+            os.kill(max(_ranks_of(process.pid)), number)
+        else:
+            os.killpg(process.pid, number)  # as Ctrl-C does
+        error = process.communicate(timeout=60)[1]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == (2 if number == signal.SIGKILL else 130)
+    assert error.startswith("zoo: ") and error.count("\n") == 1 and "the last checkpoint is kept in" in error, error
+    assert zoo.storage.load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")["step"] >= 1
+    assert {p.name for p in (tmp_path / "run").iterdir()} <= {"checkpoint.safetensors", "log.csv", "log.json", "run.lock"}
+
+
+def _ranks_of(pid):
+    """The processes below this one that train."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = status.read_text().rsplit(")", 1)[1].split()
+            parents[int(status.parent.name)] = int(fields[1])
+    below = {pid}
+    for _ in range(4):
+        below |= {child for child, parent in parents.items() if parent in below}
+    return [child for child in below - {pid} if "zoo" in Path(f"/proc/{child}/cmdline").read_text().split("\0")
+            and "mpiexec" not in Path(f"/proc/{child}/cmdline").read_text()]
+
+
+@with_mpi
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--ranks", "0"], "--ranks is 0; it is a whole number from 1 to 360, the rows of a batch"), (["--ranks", "361"], "from 1 to 360"),
+    (["--ranks", "2", "--data", "nowhere"], "nowhere: does not exist"), (["--ranks", "2", "--lr", "nan"], "lr is nan")])
+def test_what_is_wrong_is_said_once(arguments, message, tmp_path):
+    done = train(*FAMILIES["vae"], *arguments, folder=tmp_path / "run")
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@with_mpi
+def test_a_loss_whose_rows_depend_on_each_other_is_found_out(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np, zoo\n"
+        "from zoo.autograd import Tensor\n"
+        "from zoo.training import Trainer\n"
+        "from zoo.training.ranks import started_by_mpi\n"
+        "from zoo import nn, optim\n"
+        "class Model(nn.Module):\n"
+        "    def __init__(self): self.w = Tensor(np.ones(3, np.float32), requires_grad=True)\n"
+        "m = Model()\n"
+        "def objective(x, rng):\n"
+        "    y = (x * m.w).mean()\n"
+        "    return {'loss': y * y}\n"  # the square of a mean is no mean of squares
+        "t = Trainer(m, objective, lambda step, rng: np.arange(12, dtype=np.float32).reshape(4, 3), optim.SGD(m.parameters(), 0.1), steps=2,\n"
+        "            ranks=started_by_mpi())\n"
+        "try:\n    list(t)\nexcept ValueError as e:\n    print(e, flush=True)\n")
+    command = str(MPIEXEC) if MPIEXEC.exists() else "mpiexec"
+    done = subprocess.run([command, "-n", "2", sys.executable, str(script)], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "ZOO_KERNELS": "0"})
+    assert done.stdout.count("ranks: the gradients of 2 shares of a batch differ from that of the whole by") == 2, done.stdout + done.stderr
+
+
+def test_recipes_hand_ranks_on():
+    recipe, data = recipe_of("vae"), digits8x8()
+    fields, training = recipe.settings(None, epochs=1, batch_size=360, hidden=(8,), latent=(2,), depth=1)
+    trainer = recipe.trainer(recipe.new(data, fields, 0), data, training, ranks=Ranks())
+    assert trainer.ranks.size == 1
