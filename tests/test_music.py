@@ -2,7 +2,6 @@
 
 import json
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from zoo.data.music import Chorale, Note
 from zoo.storage import WrongFile
 
 quick = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-JSB = Path(__file__).parents[2] / "shared" / "data" / "music" / "czhuang_jsb-chorales-quarter.json"
 any_text = st.text("H-.PT~0", max_size=60)
 any_chords = st.lists(st.lists(st.integers(21, 108), unique=True, max_size=5).map(sorted), max_size=12)
 any_notes = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 127), st.integers(0, 400), st.integers(1, 99)).map(lambda t: Note(*t)),
@@ -86,13 +84,19 @@ def test_roll_and_notes_hold_the_chords(chords):
     assert [sorted(chord) for chord in sounding] == chords
 
 
-@pytest.mark.skipif(not JSB.exists(), reason="the JSB split is not at hand")
-def test_jsb_split_and_its_true_steps():
-    pieces = music.load_jsb(JSB)
-    assert {part: len(p) for part, p in pieces.items()} == {"train": 229, "valid": 76, "test": 77}
+def test_the_jsb_file_is_read_chord_by_chord_and_padding_holds_no_notes(tmp_path, rng):
+    """The layout of github.com/czhuang/JSB-Chorales-dataset, in which -1 is silence."""
+    parts = {part: [[sorted(rng.choice(np.arange(43, 97), 4, replace=False).tolist()) for _ in range(length)] for length in lengths]
+             for part, lengths in {"train": (9, 1, 4), "valid": (2,), "test": (5, 7)}.items()}
+    parts["test"][0][2] = [-1, 50, -1, 60]
+    path = tmp_path / "jsb.json"
+    path.write_text(json.dumps(parts))
+    pieces = music.load_jsb(path)
+    parts["test"][0][2] = [50, 60]
+    assert pieces == parts
     rolls, mask = data.pad([music.piano_roll(piece) for piece in pieces["test"]])
-    assert mask.sum() == sum(map(len, pieces["test"])) and rolls.shape == (*mask.shape, 88) and not rolls[~mask].any()
-    assert rolls.sum() == sum(len(chord) for piece in pieces["test"] for chord in piece)
+    assert rolls.shape == (2, 7, 88) and mask.sum(1).tolist() == [5, 7] and not rolls[~mask].any()
+    assert rolls.sum() == 4 * 12 - 2
 
 
 # ------------------------------------------------------------------------------------------------ files
