@@ -44,6 +44,7 @@ AREAS: dict[str, tuple[str, ...]] = {
     "models": ("vae.py", "vqvae.py", "autoencoder.py", "gan.py", "transformer.py", "recurrent.py", "adversarial/*.py", "evaluation/*.py"),
 }
 NEVER = {"__repr__", "__str__", "_repr_html_", "describe", "say"}  # functions that only put words together
+PORTIONS = {"tasks", "batch", "chunk", "at_once"}  # arguments that say how much is worked on at a time, which only speed depends on
 CHOICES = ("recipes/", "autograd/kernels/")  # where a module's constants are choices, of a preset or of a size that only speed depends on
 KERNEL_TESTS = ("tests/test_operations.py", "tests/test_kernels.py", "tests/test_optim.py")  # compare kernels with definitions: the first to be run
 TEST_SECONDS = 30  # of the tests that pass over a line, the quickest that take no longer than this
@@ -142,12 +143,27 @@ def faults_of(path: Path, file: str) -> list[Fault]:
                     continue
                 if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
                     continue
+                if _only_speed(node, child):
+                    continue
                 if isinstance(node, ast.Module) and isinstance(child, (ast.Assign, ast.AnnAssign)) and file.startswith(CHOICES):
                     continue
                 yield from of(child)
                 yield from walk(child)
 
     return sorted(set(walk(ast.parse(source))), key=lambda f: (f.begin, f.text))
+
+
+def _only_speed(node: Any, child: Any) -> bool:
+    """A number of threads or of rows at a time, and the multiple in which `part(t, tasks, n, multiple)` shares out."""
+    if isinstance(child, ast.keyword):
+        return child.arg in PORTIONS
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return node.func.id == "tasks_for" or (node.func.id == "part" and child in node.args[3:])
+    if isinstance(node, ast.arguments):
+        parameters = [*node.posonlyargs, *node.args]
+        named = {id(d): p.arg for d, p in [*zip(reversed(node.defaults), reversed(parameters)), *zip(node.kw_defaults, node.kwonlyargs)]}
+        return named.get(id(child)) in PORTIONS
+    return False
 
 
 def chosen(number: int, seed: int, areas: list[str]) -> list[Fault]:
@@ -213,7 +229,7 @@ class Recorder:
 
 def _places(compiled: Any) -> Iterator[str]:
     """Where a compiled function is written, and all that it calls."""
-    from zoo.autograd.runtime.compiling import Compiled
+    from zoo.autograd.runtime.compiling import Compiled, Native
 
     code = compiled.function.__code__
     if code.co_filename.startswith(str(ROOT)):
@@ -221,6 +237,11 @@ def _places(compiled: Any) -> Iterator[str]:
     for value in compiled._names().values():
         if isinstance(value, Compiled):
             yield from _places(value)
+        elif isinstance(value, Native):  # it is written by all of its module, and by what that uses of its own package
+            module = importlib.import_module(value.module)
+            for name in {value.module, *(getattr(used, "__module__", "") for used in vars(module).values())}:
+                if name.startswith(value.module.rpartition(".")[0]):
+                    yield f"{sys.modules[name].__file__}:1:{10**6}"
 
 
 def make_map(tests: list[str]) -> None:
