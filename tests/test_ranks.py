@@ -206,6 +206,35 @@ def test_a_loss_whose_rows_depend_on_each_other_is_found_out(tmp_path):
     assert done.stdout.count("ranks: the gradients of 2 shares of a batch differ from that of the whole by") == 2, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("pieces", [2, 3, 12])
+@pytest.mark.parametrize("kind", ["vae", "diffusion", "transformer", "recurrent"])
+def test_pieces_of_a_batch_add_up_to_the_step_of_the_whole(kind, pieces):
+    small = {"vae": {"hidden": (8,), "latent": (2,), "depth": 1, "epochs": 1, "batch_size": 12, "optimiser": "adam"},
+             "diffusion": {"channels": 8, "heads": 0, "steps": 1, "batch_size": 12, "classes": 10},
+             "transformer": {"window": 12, "layers": 1, "heads": 2, "width": 8, "steps": 1, "batch_size": 12, "dropout": 0.1},
+             "recurrent": {"window": 12, "width": 8, "steps": 1, "batch_size": 12, "dropout": 0.1}}
+    recipe = recipe_of(kind)
+    data = digits8x8() if kind in ("vae", "diffusion") else recipe.data("names" if kind == "recurrent" else None)
+    gradients, losses = [], []
+    for accumulate in (1, pieces):
+        fields, training = recipe.settings("names" if kind == "recurrent" else None, **small[kind])
+        model = recipe.new(data, fields, 0)
+        trainer = recipe.trainer(model, data, training, accumulate=accumulate)
+        losses.append(next(iter(trainer)).losses["loss"])
+        gradients.append(trainer.optimiser.grad.copy())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5) and np.linalg.norm(gradients[0]) > 0
+    assert np.linalg.norm(gradients[1] - gradients[0]) < 1e-5 * np.linalg.norm(gradients[0])
+
+
+@pytest.mark.parametrize("kind", ["gan", "vqvae", "classifier"])
+def test_models_whose_rows_depend_on_each_other_refuse_pieces(kind):
+    recipe, data = recipe_of(kind), digits8x8()
+    small = {"gan": {"preset": "dcgan", "channels": 4, "steps": 1, "batch_size": 8}, "vqvae": {"channels": 2, "codes": 4}, "classifier": {"channels": 2}}
+    fields, training = recipe.settings(small[kind].pop("preset", None), **small[kind])
+    with pytest.raises(ValueError, match=r"^accumulate: "):
+        recipe.trainer(recipe.new(data, fields, 0), data, training, accumulate=2)
+
+
 def test_recipes_hand_ranks_on():
     recipe, data = recipe_of("vae"), digits8x8()
     fields, training = recipe.settings(None, epochs=1, batch_size=360, hidden=(8,), latent=(2,), depth=1)

@@ -95,6 +95,7 @@ def make_parser() -> Parser:
     train.add_argument("--minutes", type=float, help="stop after this many minutes")
     train.add_argument("--checkpoint-every", type=float, metavar="SECONDS", help="seconds between checkpoints (default: 60)")
     train.add_argument("--ranks", type=int, metavar="N", help="train on this many processes, each with a share of every batch (MPI)")
+    train.add_argument("--accumulate", type=int, metavar="N", help="compute each batch in this many pieces, one after the other, to save memory")
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     sample = commands.add_parser("sample", help="generate pictures, text or music",
@@ -239,7 +240,7 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
         model = recipe.new(data, fields, known.seed)
     trainer = recipe.trainer(model, data, settings, seed=known.seed, folder=out, resume=known.resume, minutes=known.minutes,
                              checkpoint_every=known.checkpoint_every, change_settings=known.change_settings,
-                             settings={"training": settings.to_dict(), "data": describe(data)}, **({"ranks": ranks} if ranks.size > 1 else {}))
+                             settings={"training": settings.to_dict(), "data": describe(data)}, ranks=ranks, accumulate=known.accumulate)
     where = f", {trainer.step:,} of them done" if trainer.step else "; nothing to resume yet" if known.resume else ""
     _say(known, f"{known.model} ({preset}), {model.num_parameters:,} parameters, {trainer.steps:,} steps{where}; {out}/")
     if hasattr(data, "summary"):

@@ -367,6 +367,7 @@ class BatchNorm(Module):
     unbiased variance.  In evaluation they are the running averages.
     """
 
+    reads_whole_batch = True  # in training
     gain: Tensor
     bias: Tensor
     running_mean: np.ndarray

@@ -91,6 +91,7 @@ class CodeStep(Step):
 class Codebook(Module):
     """A table of vectors; each stands for whatever is nearer to it than to the others."""
 
+    reads_whole_batch = True  # in training
     rows: np.ndarray  # (codes, width)
     sums: np.ndarray  # (codes, width) moving average of the sum of what chose each row in a batch
     counts: np.ndarray  # (codes,) moving average of how many did: rows = sums / counts

@@ -44,6 +44,13 @@ class Ranks:
         self.size = 1 if communicator is None else communicator.Get_size()
         self.current_weight = 1.0  # of this rank in the step that is running
 
+    @classmethod
+    def piece(cls, number: int, of: int) -> Ranks:
+        """One of several pieces of a batch that a single process computes one after the other."""
+        piece = cls()
+        piece.rank, piece.size = number, of
+        return piece
+
     @property
     def is_first(self) -> bool:
         """Whether this is the rank that writes, prints and evaluates."""

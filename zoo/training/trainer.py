@@ -85,6 +85,9 @@ class Trainer:
     evaluate(model) -> {name: number}: called every `evaluate_every` steps and at the end, with the averaged weights.
     checkpoint_every: seconds between checkpoints.
     minutes: no step begins after this much time, that of earlier runs from the same folder included.
+    accumulate: a batch is cut into so many pieces, which are computed one after the other and whose gradients are added up: the step is the same
+        (float32 rounding aside) and takes the memory of a piece.  For models whose rows don't depend on each other: ValueError for batch norm,
+        a codebook, or an `update` of one's own.
     ranks: processes that each compute a share of every batch (`training.ranks`).  All make the same trainer; the first one evaluates and
         writes, and the folder is one that all can read.  The first step is computed in both ways: ValueError where they differ.
     """
@@ -95,9 +98,10 @@ class Trainer:
                  update: Callable[[Any, Generator], dict[str, float]] | None = None,
                  evaluate: Callable[[Any], dict[str, float]] | None = None, evaluate_every: int | None = None,
                  checkpoint_every: float | None = None, minutes: float | None = None, settings: Mapping[str, Any] | None = None,
-                 change_settings: bool = False, ranks: Ranks | None = None):
+                 change_settings: bool = False, ranks: Ranks | None = None, accumulate: int | None = None):
         checkpoint_every = 60.0 if checkpoint_every is None else checkpoint_every
-        for name, value, least in (("steps", steps, 1), ("seed", seed, 0), ("evaluate_every", evaluate_every, 1)):
+        for name, value, least in (("steps", steps, 1), ("seed", seed, 0), ("evaluate_every", evaluate_every, 1),
+                                   ("accumulate", accumulate, 1)):
             if value is not None and (isinstance(value, bool) or value != int(value) or value < least):
                 raise ValueError(f"Trainer: {name} is {value}; it is a whole number of at least {least}")
         if minutes is not None and not minutes > 0:
@@ -112,7 +116,9 @@ class Trainer:
         self.evaluate, self.evaluate_every = evaluate, evaluate_every
         self.checkpoint_every, self.minutes = checkpoint_every, minutes
         self.folder = None if folder is None else Path(folder)
-        self.ranks = ranks or Ranks()
+        self.ranks, self.accumulate = ranks or Ranks(), accumulate or 1
+        if self.accumulate > 1:
+            _check_rows_are_independent(model, update)
         self._shares_checked = self.ranks.size == 1
         config: Any = getattr(model, "config", None)
         self.settings = {
@@ -249,14 +255,28 @@ class Trainer:
     def _minimise(self, batch: Any, rng: Generator) -> dict[str, float]:
         """One step of gradient descent on the objective's first loss."""
         assert self.objective is not None
-        losses = self.objective(batch, rng)
         self.optimiser.zero_grad()
-        first = next(iter(losses.values()))
-        if not math.isfinite(float(first)):
-            return {name: float(value) for name, value in losses.items()}
-        first.backward()
+        sums: dict[str, float] = {}
+        for share, weight, draws in self._pieces(batch, rng):
+            losses = self.objective(share, draws)
+            sums = {name: sums.get(name, 0.0) + weight * float(value) for name, value in losses.items()}
+            first = next(iter(losses.values()))
+            if not math.isfinite(float(first)):
+                return sums
+            first.backward(None if weight == 1 else np.full(first.shape, weight, first.dtype))
         self.optimiser.step(self.schedule(self.step))
-        return {name: float(value) for name, value in losses.items()}
+        return sums
+
+    def _pieces(self, batch: Any, rng: Generator) -> Iterator[tuple[Any, float, Generator]]:
+        """(rows, their weight in the mean, draws for them) of each piece of a batch: their gradients add up to that of the whole."""
+        if self.accumulate == 1:
+            yield batch, 1.0, rng
+            return
+        n, terms_of = rows_of(batch), getattr(self.model, "terms_of", rows_of)
+        for i in range(self.accumulate):
+            piece = Ranks.piece(i, self.accumulate)
+            share = piece.share(batch)
+            yield share, terms_of(share) / terms_of(batch), piece.draws(copy.deepcopy(rng), n)
 
     def run(self, *, progress: bool = True, title: str = "training") -> dict[str, float]:
         """Train to the end with a progress bar, write checkpoint and log, evaluate, and return the last row of the log and the evaluation.
@@ -411,6 +431,16 @@ class Trainer:
         if self._run_folder is None or not self._run_folder.checkpoint.exists():
             return ""
         return f"; the last checkpoint is kept in {self.folder}, from where --resume (resume=True) goes on"
+
+
+def _check_rows_are_independent(model: Module, update: Any) -> None:
+    """Raise ValueError where the gradient of a batch isn't the mean of its rows' gradients, or isn't the trainer's to compute."""
+    if update is not None:
+        raise ValueError("accumulate: this model's steps are its own (two networks that take turns), so its batches can't be cut into pieces")
+    for path, module in model.modules():
+        if getattr(module, "reads_whole_batch", False):
+            raise ValueError(f"accumulate: {path or 'this model'} is a {type(module).__name__}, which looks at the whole batch at once; "
+                             "cut into pieces, the batch would be another")
 
 
 @contextlib.contextmanager
