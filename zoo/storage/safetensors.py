@@ -126,7 +126,7 @@ def _open_shards(folder: Path) -> Tensors:
     entries: dict[str, _Entry] = {}
     for name, shard in sorted(shard_of.items()):
         if shard not in headers:
-            if Path(shard).name != shard or not shard.isprintable():
+            if Path(shard).name != shard or not shard.isprintable() or len(shard.encode()) > 200:
                 raise WrongFile(f"{index}: names the file {shorten(shard)}; expects file names inside the same folder")
             headers[shard] = _read_header(folder / shard)[0]
         if name not in headers[shard]:
