@@ -79,3 +79,21 @@ def test_the_contract_on_imports_names_every_room_and_lint_reads_it():
     for contract, folder in zip(contracts, (PACKAGE, PACKAGE / "autograd")):
         rooms = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} - {"__init__"}
         assert {room for layer in contract["layers"] for room in layer.split(" : ")} == rooms
+
+
+def test_a_source_package_holds_everything_but_what_is_hidden():
+    """Its tests run from there: what they read must have come along."""
+    automatic = {"README.md", "pyproject.toml", "MANIFEST.in", "LICENSE", "zoo"}
+    lines = [line.split() for line in (ROOT / "MANIFEST.in").read_text().splitlines() if line]
+    listed = {name for command, *names in lines if command in ("include", "graft") for name in names}
+    assert all((ROOT / name).exists() for name in listed)
+    done_by_tools = {"setup.cfg", "PKG-INFO", "build", "dist", "runs", "page.html", "zoo-demo.html"}
+    there = {path.name for path in ROOT.iterdir() if not path.name.startswith(".") and path.suffix not in (".egg-info", ".png", ".mid", ".log")}
+    assert there - done_by_tools - {"__pycache__"} == automatic | listed
+
+
+def test_the_version_is_the_same_wherever_it_is_said():
+    version = next(line.split()[1] for line in (ROOT / "CITATION.cff").read_text().splitlines() if line.startswith("version:"))
+    tree = ast.parse((PACKAGE / "storage" / "__init__.py").read_text())  # as setuptools reads it, without importing anything
+    stated = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION"]
+    assert stated == [version]
