@@ -27,7 +27,7 @@ from ..autograd.runtime.contention import is_crowded
 from ..autograd.runtime.native import add_row_times_matrix, clear_floats, copy_floats, expf, floats, row_times_narrow_matrix, row_times_rows
 from ..autograd.runtime.switch import kernels_enabled
 from ..autograd.runtime.tasks import FLOAT_BYTES, RUN_FLOATS, Address, address_of, at, integer_row, part, row, row_address, task
-from ..autograd.runtime.team import WORDS, barrier, join
+from ..autograd.runtime.team import JOIN_LOOKS, WORDS, barrier, join
 from ..autograd.runtime.threads import get_threads
 from ..autograd.tensor import state as tracing
 from ..nn import Embedding, LayerNorm, Linear, QuantisedEmbedding, QuantisedLinear, RMSNorm
@@ -39,6 +39,7 @@ ROW_GAP_FLOATS = 256
 MAX_SPLITS = 8  # of a sum that threads share
 SPLIT_FLOATS = 64  # the least of a sum's terms that make a split
 MIN_SHARED_FLOATS = 1 << 17  # of the matrices that are worth another thread
+FLOATS_PER_LOOK = 100  # of the matrices, for each look that the first thread takes for the others: a few percent of a token's time
 NO_ROTATION = (np.zeros((1, 0), f32),) * 2
 
 # How a matrix lies in memory: float32 of (inputs, outputs); float32 of (outputs, inputs), as an embedding; blocks of 4 or 8 bits
@@ -67,6 +68,7 @@ class Sizes(NamedTuple):
     rms: bool
     activation: int
     eps: float
+    looks: int  # that the first thread takes for the others
 
 
 class Rows(NamedTuple):
@@ -107,7 +109,7 @@ class Plan:
         if self.blocks and (c.head_width % GROUP or c.heads // c.key_value_heads * c.head_width % BLOCK or c.symbols < GROUP):
             raise Unavailable
         size = sum(a.nbytes for _, a in (*self.tensors, *self.blocks)) // FLOAT_BYTES
-        self.threads = min(MAX_SPLITS, 1 + size // MIN_SHARED_FLOATS)
+        self.threads, self.looks = min(MAX_SPLITS, 1 + size // MIN_SHARED_FLOATS), JOIN_LOOKS + size // FLOATS_PER_LOOK
         # Floats that threads share while a token is computed, and those of the rows that each has for itself, besides its scores
         self.shared_floats = ROW_GAP_FLOATS + 2 * MAX_SPLITS * row_pitch(c.width)
         packed, mixed = (c.heads + 2 * c.key_value_heads) * c.head_width, c.heads * c.head_width
@@ -208,7 +210,7 @@ class Decoder:
         scratch = np.empty(plan.shared_floats + self.threads * own, f32)
         self.memory = cache, cosines, sines, scratch  # what lies where the addresses say
         sizes = Sizes(c.width, c.heads, c.key_value_heads, c.head_width, c.hidden, c.symbols, c.layers, cache.room, cosines.shape[1],
-                      c.norm == "rms", CODES["silu" if c.mlp == "swiglu" else c.mlp], float(c.eps))
+                      c.norm == "rms", CODES["silu" if c.mlp == "swiglu" else c.mlp], float(c.eps), plan.looks)
         self.arguments = _decode.arguments(sizes, plan.table, cosines, sines, cache.keys, cache.values, Rows(scratch, own), self.words, 0, 0, 0)
         self.place, self.symbols = self.arguments.buffer_info()[0], c.symbols
 
@@ -231,7 +233,7 @@ class Decoder:
 
 @task
 def _decode(t, tasks, s: Sizes, table, cosines, sines, keys, values, rows: Rows, words, embedded, position, logits):
-    member, team = join(t, tasks, words)
+    member, team = join(t, tasks, words, s.looks)
     if member >= team:
         return
     ends = integer_row(table, 0, LAYER_WORDS)
@@ -311,7 +313,7 @@ def _decode(t, tasks, s: Sizes, table, cosines, sines, keys, values, rows: Rows,
 def prepare(kind, x, first, last, scaled, sums):
     """What products with blocks of 4 or 8 bits need of x[first : last], at the same places of `scaled`, and of `sums` for each block."""
     if kind >= FOUR_BITS:
-        prepare_row(at(x, first), (last - first) // BLOCK, at(scaled, first), at(sums, first // BLOCK))
+        prepare_row(at(x, first), (last - first) // BLOCK, kind == FOUR_BITS, at(scaled, first), at(sums, first // BLOCK))
 
 
 @inner
@@ -324,7 +326,7 @@ def columns(words, k, x, scaled, sums, y, n, m, first, last):
         row_times_rows(x, row_address(weight, first, n), n, last - first, n, at(y, first))
     else:
         size = n // BLOCK * (FOUR_BIT_BYTES if kind == FOUR_BITS else EIGHT_BIT_BYTES)
-        multiply_groups(weight, size, n // BLOCK, kind == FOUR_BITS, x, scaled, sums, y, first // GROUP, (last + GROUP - 1) // GROUP, m)
+        multiply_groups(weight, size, n // BLOCK, kind == FOUR_BITS, scaled, sums, y, first // GROUP, (last + GROUP - 1) // GROUP, m)
         if bias:
             add(floats(at(y, first), last - first), floats(at(bias, first), last - first))
 
@@ -338,7 +340,7 @@ def inputs(words, k, x, scaled, sums, y, n, m, first, last):
     else:
         prepare(kind, x, first, last, scaled, sums)
         block, size = first // BLOCK, FOUR_BIT_BYTES if kind == FOUR_BITS else EIGHT_BIT_BYTES
-        multiply_groups(weight + block * size, n // BLOCK * size, (last - first) // BLOCK, kind == FOUR_BITS, at(x, first), at(scaled, first),
+        multiply_groups(weight + block * size, n // BLOCK * size, (last - first) // BLOCK, kind == FOUR_BITS, at(scaled, first),
                         at(sums, block), y, 0, (m + GROUP - 1) // GROUP, m)  # fmt: skip
 
 

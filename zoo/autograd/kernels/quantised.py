@@ -6,6 +6,8 @@ a panel of outputs becomes floats in memory that fits into a cache, and BLAS mul
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..operations.quantised import BLOCK, GROUP, quantised_linear
@@ -17,12 +19,14 @@ from ..runtime.threads import get_threads
 _blocks = "zoo.autograd.runtime.native.blocks"
 _products_q4_1, _products_q8_0 = Native("products_q4_1", _blocks), Native("products_q8_0", _blocks)
 _weights_q4_1, _weights_q8_0 = Native("weights_q4_1", _blocks), Native("weights_q8_0", _blocks)
+_UNIT: Any = Native("UNIT", _blocks)
+_POWERS_4: Any = Native("POWERS_4", _blocks)
+_POWERS_8: Any = Native("POWERS_8", _blocks)
+_read_subnormals, _restore_control = Native("read_subnormals", _blocks), Native("restore_control", _blocks)
 
 f32 = np.float32
 FEW_ROWS = 6  # of x, up to which weights are unpacked again for each
 PANEL = 256  # outputs that are unpacked at a time for many rows
-HALF_BYTES = [2 * (column % 4) + column // 16 for column in range(BLOCK)]  # of a word of Q4_1: which one holds a column
-COLUMN_POWERS = np.array([16.0**-k if k < 7 else 1 for k in HALF_BYTES], f32)  # by which x is multiplied for Q4_1
 
 
 @separate("void(intp, intp, intp, intp, intp)")
@@ -46,46 +50,51 @@ def weights_of_8_bits(blocks, weights, target, row_bytes):
 
 
 @inner
-def prepare_row(x, blocks, scaled, sums):
-    """scaled = x times the powers that Q4_1 wants, (32 blocks,); sums of x over each block, (blocks,)."""
+def prepare_row(x, blocks, four, scaled, sums):
+    """What products want of a row x (32 blocks,): scaled, x times the powers of its columns, and sums of x over each block, (blocks,)."""
     for b in range(blocks):
         source, target, total = row(x, b, BLOCK), row(scaled, b, BLOCK), f32(0)
         for j in range(BLOCK):
             total += source[j]
-        for j in range(BLOCK):
-            target[j] = source[j] * COLUMN_POWERS[j]
-        floats(sums, blocks)[b] = total
+        if four:
+            for j in range(BLOCK):
+                target[j] = source[j] * f32(_POWERS_4[j])
+        else:
+            for j in range(BLOCK):
+                target[j] = source[j] * f32(_POWERS_8[j])
+        floats(sums, blocks)[b] = total * f32(_UNIT)
 
 
 @inner
-def multiply_groups(weights, group_bytes, blocks, four, x, scaled, sums, y, first, last, outputs):
+def multiply_groups(weights, group_bytes, blocks, four, scaled, sums, y, first, last, outputs):
     """y[16 first : 16 last] = W x for groups first to last - 1; where the last one is not full, the outputs that there are."""
+    control = _read_subnormals()
     for i in range(first, last):
         place = weights + i * group_bytes
         if GROUP * (i + 1) <= outputs:
             if four:
                 products_of_4_bits(blocks, place, scaled, sums, at(y, GROUP * i))
             else:
-                products_of_8_bits(blocks, place, x, sums, at(y, GROUP * i))
+                products_of_8_bits(blocks, place, scaled, sums, at(y, GROUP * i))
         else:
             whole = np.empty(GROUP, np.float32)
             if four:
                 products_of_4_bits(blocks, place, scaled, sums, address(whole))
             else:
-                products_of_8_bits(blocks, place, x, sums, address(whole))
+                products_of_8_bits(blocks, place, scaled, sums, address(whole))
             target = floats(at(y, GROUP * i), outputs - GROUP * i)
             for j in range(target.size):
                 target[j] = whole[j]
             keep_alive(whole)
+    _restore_control(control)
 
 
 @task
 def _few_rows(t, tasks, x, weights, y, rows, blocks, group_bytes, groups, outputs, four):
     scaled, sums = np.empty(BLOCK * blocks, np.float32), np.empty(blocks, np.float32)
     for r in range(rows):
-        from_x = row_address(x, r, BLOCK * blocks)
-        prepare_row(from_x, blocks, address(scaled), address(sums))
-        multiply_groups(weights, group_bytes, blocks, four, from_x, address(scaled), address(sums), row_address(y, r, outputs),
+        prepare_row(row_address(x, r, BLOCK * blocks), blocks, four, address(scaled), address(sums))
+        multiply_groups(weights, group_bytes, blocks, four, address(scaled), address(sums), row_address(y, r, outputs),
                         part(t, tasks, groups, 1), part(t + 1, tasks, groups, 1), outputs)  # fmt: skip
     keep_alive(scaled)
     keep_alive(sums)

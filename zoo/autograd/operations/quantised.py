@@ -21,14 +21,15 @@ BLOCK = 32  # columns that share a scale
 GROUP = 16  # rows side by side
 HEAD = {"Q4_1": 2, "Q8_0": 1}  # float16 numbers before a row's block: scale, minimum
 BYTES = {"Q4_1": 20, "Q8_0": 34}  # of a row's block
+SIGNS = np.uint32(0x80808080)  # of four bytes: q becomes q + 128
 
 
 def side_by_side(raw: np.ndarray, kind: str) -> np.ndarray:
     """A file's blocks, (outputs, bytes of a row) uint8, as the operations here read them: (groups, blocks, bytes of sixteen rows).
 
-    In a group's block come sixteen scales, for Q4_1 sixteen minima, and then for Q8_0 the sixteen bytes of each column, for Q4_1 four times
-    sixteen words of four bytes, in whose low halves are columns 4 p to 4 p + 3, and in whose high ones those 16 further on.  Rows of zeros
-    fill the last group.
+    In a group's block come sixteen scales, for Q4_1 sixteen minima, and then again and again sixteen words of four bytes, one of each row:
+    for Q8_0 q + 128 of columns 4 p to 4 p + 3, for Q4_1 these columns in their low halves, and in their high ones those 16 further on.
+    Rows of zeros fill the last group.
     """
     outputs, head = len(raw), 2 * HEAD[kind]
     groups = -(-outputs // GROUP)
@@ -39,8 +40,10 @@ def side_by_side(raw: np.ndarray, kind: str) -> np.ndarray:
     out = np.empty((groups, blocks, GROUP * BYTES[kind]), np.uint8)
     for i in range(HEAD[kind]):
         out[:, :, 2 * GROUP * i : 2 * GROUP * (i + 1)].reshape(groups, blocks, GROUP, 2)[...] = b[..., 2 * i : 2 * i + 2]
-    unit = np.uint8 if kind == "Q8_0" else np.uint32
-    out[:, :, GROUP * head :].view(unit).reshape(groups, blocks, -1, GROUP)[...] = b[..., head:].view(unit).swapaxes(2, 3)
+    words = out[:, :, GROUP * head :].view(np.uint32).reshape(groups, blocks, -1, GROUP)
+    words[...] = b[..., head:].view(np.uint32).swapaxes(2, 3)
+    if kind == "Q8_0":
+        words ^= SIGNS
     return out
 
 
@@ -52,8 +55,8 @@ def as_in_a_file(blocks: np.ndarray, kind: str, outputs: int) -> np.ndarray:
     b = out.swapaxes(1, 2)
     for i in range(HEAD[kind]):
         b[..., 2 * i : 2 * i + 2] = blocks[:, :, 2 * GROUP * i : 2 * GROUP * (i + 1)].reshape(groups, count, GROUP, 2)
-    unit = np.uint8 if kind == "Q8_0" else np.uint32
-    b[..., head:].view(unit)[...] = np.ascontiguousarray(blocks[:, :, GROUP * head :]).view(unit).reshape(groups, count, -1, GROUP).swapaxes(2, 3)
+    words = np.ascontiguousarray(blocks[:, :, GROUP * head :]).view(np.uint32).reshape(groups, count, -1, GROUP)
+    b[..., head:].view(np.uint32)[...] = (words ^ SIGNS if kind == "Q8_0" else words).swapaxes(2, 3)
     return out.reshape(groups * GROUP, -1)[:outputs]
 
 
@@ -97,7 +100,8 @@ def dequantise(blocks, *, kind, outputs):
     head = 2 * GROUP
     scales = np.ascontiguousarray(blocks[:, :, :head]).view("<f2").astype(np.float32)[:, :, None]  # (groups, blocks, 1, 16)
     if kind == "Q8_0":
-        w = blocks[:, :, head:].view(np.int8).reshape(groups, count, BLOCK, GROUP).astype(np.float32) * scales
+        byte = (blocks[:, :, head:] ^ 0x80).view(np.int8).reshape(groups, count, 8, GROUP, 4)
+        w = byte.swapaxes(3, 4).reshape(groups, count, BLOCK, GROUP).astype(np.float32) * scales
     else:
         minima = np.ascontiguousarray(blocks[:, :, head : 2 * head]).view("<f2").astype(np.float32)[:, :, None]
         byte = blocks[:, :, 2 * head :].reshape(groups, count, 4, GROUP, 4).swapaxes(3, 4).reshape(groups, count, 16, GROUP)

@@ -8,7 +8,8 @@
         ...                                        # each its part
         barrier(team, words, 1)                    # from here on each sees what all have written; the next barrier is number 2
 
-A pool may run its tasks one after the other, so nobody waits for a thread that hasn't come yet.
+A pool may run its tasks one after the other, so nobody waits long for a thread that hasn't come yet.  One that sleeps takes 50 to 100
+microseconds to come: for work of milliseconds give more looks.
 """
 
 from .compiling import inner
@@ -18,18 +19,18 @@ from .tasks import word_at
 LINE_WORDS = 8  # int64 in a line of a cache: no two words that threads watch share one
 WORDS = 3 * LINE_WORDS  # how many have come; ALONE or TOGETHER, once it is known; how many have arrived at barriers
 ALONE, TOGETHER = 1, 2
-JOIN_LOOKS = 10000  # that the first thread takes for the others: a microsecond or two while nobody writes
+JOIN_LOOKS = 10000  # that the first thread takes for the others: a few microseconds while nobody writes
 
 
 @inner
-def join(t, tasks, words):
-    """Which part of the work is the thread's, and of how many: of all where all have come within microseconds, else of one."""
+def join(t, tasks, words, looks=JOIN_LOOKS):
+    """Which part of the work is the thread's, and of how many: of all where all have come within so many looks, else of one."""
     if tasks == 1:
         return 0, 1
     come, decision = words, word_at(words, LINE_WORDS)
     if count_arrival(come):
         return (t, tasks) if wait_until(decision, 1) == TOGETHER else (1, 1)
-    for _ in range(JOIN_LOOKS):
+    for _ in range(looks):
         if look(come) == tasks:
             publish(decision, TOGETHER)
             return t, tasks

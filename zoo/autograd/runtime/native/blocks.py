@@ -4,39 +4,53 @@ A group is sixteen rows of a matrix; its blocks of 32 columns lie one after the 
 
     Q4_1    16 scales d, 16 minima m (float16), then for p < 4 sixteen words of 32 bits, a row's four bytes 4 p to
             4 p + 3 as in the file: byte i holds column 4 p + i in its low half and column 4 p + i + 16 in its high one
-    Q8_0    16 scales d (float16), then for p < 32 the signed bytes p of all rows
+    Q8_0    16 scales d (float16), then for p < 8 sixteen words of a row's bytes 4 p to 4 p + 3, each q + 128
 
-Scale and minimum are applied once a block: sum_j w_j x_j = d sum_j q_j x_j + m sum_j x_j.  A half byte is not shifted to the end of its
-word: masked where it is, it is q 16^k, and x comes multiplied by 16^-k, both exactly.  All arguments are addresses, or counts.  Vectors of
-sixteen are one register with AVX-512, two with AVX, four with SSE or NEON: LLVM splits them.
+So a word holds 8 or 4 whole numbers u from 0 on, and w = d u + m, with m = -128 d for Q8_0.  Scale and minimum are applied once a block:
+sum_j w_j x_j = d sum_j u_j x_j + m sum_j x_j.  A number is not shifted to the end of its word: masked where it is, it is u 2^k, and x comes
+multiplied by 2^-k, both exactly.
+
+Where the processor multiplies subnormal numbers as fast as others, a masked word isn't even converted: read as a float it is u 2^(k - 149).
+With x 2^88 the products are normal numbers again, all in UNITs of 2^-61, and as exact as before.  Elsewhere UNIT is 1.
+
+All arguments are addresses, or counts.  Vectors of sixteen are one register with AVX-512, two with AVX, four with SSE or NEON: LLVM splits
+them.
 """
 
+import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .vectors import FLOAT, REGISTERS, word
+from .vectors import FLOAT, word
 
 LANES = 16
+BITS = {"Q4_1": 4, "Q8_0": 8}  # of a number
 GROUP_BYTES = {"Q4_1": 2 * 2 * LANES + 16 * LANES, "Q8_0": 2 * LANES + 32 * LANES}  # of a block of sixteen rows
+HALF_WORD = 16  # bits: what a number's place is counted in, so that no masked word reaches a float's exponent
+SUBNORMALS_ARE_FAST = llvmlite.binding.get_host_cpu_name() in ("znver1", "znver2", "znver3")  # elsewhere each may take 150 cycles
+UNIT = 2.0**-61 if SUBNORMALS_ARE_FAST else 1.0
+X_FACTOR = UNIT * 2.0**149 if SUBNORMALS_ARE_FAST else 1.0
 _FLOATS, _HALVES = ir.VectorType(FLOAT, LANES), ir.VectorType(ir.HalfType(), LANES)
-_BYTES, _INTS = ir.VectorType(ir.IntType(8), LANES), ir.VectorType(ir.IntType(32), LANES)
-_CHAINS = 4 if REGISTERS == 32 else 2  # sums that don't wait for each other
+_INTS, _CONTROL = ir.VectorType(ir.IntType(32), LANES), ir.IntType(32)
+_CHAINS = 3  # sums that don't wait for each other
+_SUBNORMALS_ARE_ZERO = 1 << 6  # a bit of the floating-point unit's control word
 
 
 def _vector(builder, place, kind, align):
     return builder.load(builder.inttoptr(place, kind.as_pointer()), align=align)
 
 
-def _everywhere(builder, value):
-    one = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(one, ir.Constant(_FLOATS, ir.Undefined), ir.Constant(_INTS, None))
+def _constant(value):
+    return ir.Constant(_FLOATS, [value] * LANES)
 
 
 def _number(builder, place):
     """The float at an address, in every lane."""
-    return _everywhere(builder, builder.load(builder.inttoptr(place, FLOAT.as_pointer()), align=4))
+    value = builder.load(builder.inttoptr(place, FLOAT.as_pointer()), align=4)
+    one = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, ir.Constant(_FLOATS, ir.Undefined), ir.Constant(_INTS, None))
 
 
 def _added(builder, total, a, b):
@@ -48,26 +62,32 @@ def _scales(builder, place):
 
 
 def _columns(builder, kind, block):
-    """(column, its numbers q 16^k as floats) of the sixteen rows, for the 32 columns of the block at an address."""
-    if kind == "Q8_0":
-        for p in range(32):
-            signed = _vector(builder, builder.add(block, word(2 * LANES + LANES * p)), _BYTES, 1)
-            yield p, builder.sitofp(builder.sext(signed, _INTS), _FLOATS)
-        return
-    for p in range(4):
-        words = _vector(builder, builder.add(block, word(4 * LANES + 4 * LANES * p)), _INTS, 4)
-        for k in range(8):
-            if k < 7:
-                q = builder.and_(words, ir.Constant(_INTS, [15 << 4 * k] * LANES))
-            else:  # the highest: where it is, it would be taken for the sign
-                q = builder.lshr(words, ir.Constant(_INTS, [28] * LANES))
-            yield 4 * p + k // 2 + 16 * (k % 2), builder.sitofp(q, _FLOATS)
+    """(column, k, words that hold u 2^k) of the sixteen rows, for the 32 columns of the block at an address."""
+    bits, begin = BITS[kind], GROUP_BYTES[kind] - LANES * BITS[kind] * 4
+    for p in range(bits):
+        words = _vector(builder, builder.add(block, word(begin + 4 * LANES * p)), _INTS, 4)
+        for i in range(32 // bits):
+            if i == HALF_WORD // bits:
+                words = builder.lshr(words, ir.Constant(_INTS, [HALF_WORD] * LANES))
+            k = bits * i % HALF_WORD
+            yield column(bits, p, i), k, builder.and_(words, ir.Constant(_INTS, [(1 << bits) - 1 << k] * LANES))
 
 
-def power(column):
-    """k of a column's half byte: its numbers come as q 16^k."""
-    k = 2 * (column % 4) + column // 16
-    return k if k < 7 else 0
+def column(bits, p, i):
+    """The column of a block whose number is the i-th, from the lowest bits on, in word p of a row."""
+    return 4 * p + i if bits == 8 else 4 * p + i // 2 + 16 * (i % 2)
+
+
+def powers(bits):
+    """By which x has to be multiplied, for each column of a block."""
+    factors = [0.0] * 32
+    for p in range(bits):
+        for i in range(32 // bits):
+            factors[column(bits, p, i)] = X_FACTOR * 2.0 ** -(bits * i % HALF_WORD)
+    return factors
+
+
+POWERS_4, POWERS_8 = tuple(powers(4)), tuple(powers(8))
 
 
 def _products(kind):
@@ -81,17 +101,21 @@ def _products(kind):
                 block = builder.add(weights, builder.mul(step.index, word(GROUP_BYTES[kind])))
                 row = builder.add(x, builder.mul(step.index, word(4 * 32)))
                 chains = [ir.Constant(_FLOATS, None)] * _CHAINS
-                for i, (column, q) in enumerate(_columns(builder, kind, block)):
+                for i, (column, _, words) in enumerate(_columns(builder, kind, block)):
                     number = _number(builder, builder.add(row, word(4 * column)))
-                    chains[i % _CHAINS] = _added(builder, chains[i % _CHAINS], q, number)
+                    u = builder.bitcast(words, _FLOATS) if SUBNORMALS_ARE_FAST else builder.sitofp(words, _FLOATS)
+                    chains[i % _CHAINS] = _added(builder, chains[i % _CHAINS], u, number)
                 while len(chains) > 1:
-                    chains = [builder.fadd(a, b) for a, b in zip(chains[::2], chains[1::2], strict=True)]
+                    chains = [builder.fadd(chains[0], chains[1]), *chains[2:]]
+                x_sum = _number(builder, builder.add(sums, builder.mul(step.index, word(4))))
+                if kind == "Q8_0":
+                    chains[0] = _added(builder, chains[0], _constant(-128.0), x_sum)
                 result = _added(builder, builder.load(total), _scales(builder, block), chains[0])
                 if kind == "Q4_1":
-                    minima = _scales(builder, builder.add(block, word(2 * LANES)))
-                    result = _added(builder, result, minima, _number(builder, builder.add(sums, builder.mul(step.index, word(4)))))
+                    result = _added(builder, result, _scales(builder, builder.add(block, word(2 * LANES))), x_sum)
                 builder.store(result, total)
-            builder.store(builder.load(total), builder.inttoptr(y, _FLOATS.as_pointer()), align=4)
+            result = builder.fmul(builder.load(total), _constant(1 / UNIT))
+            builder.store(result, builder.inttoptr(y, _FLOATS.as_pointer()), align=4)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 5), generate
@@ -107,13 +131,11 @@ def _weights(kind):
             with cgutils.for_range(builder, count) as step:
                 block = builder.add(weights, builder.mul(step.index, word(GROUP_BYTES[kind])))
                 begin = builder.add(target, builder.mul(builder.mul(step.index, word(32)), row))
-                scales = _scales(builder, block)
-                minima = _scales(builder, builder.add(block, word(2 * LANES))) if kind == "Q4_1" else None
-                for column, q in _columns(builder, kind, block):
-                    if kind == "Q4_1" and power(column):
-                        q = builder.fmul(q, ir.Constant(_FLOATS, [16.0 ** -power(column)] * LANES))
-                    w = builder.fmul(scales, q)
-                    w = w if minima is None else builder.fadd(w, minima)
+                d = _scales(builder, block)
+                scales = {k: builder.fmul(d, _constant(2.0**-k)) for k in range(0, HALF_WORD, BITS[kind])}
+                m = _scales(builder, builder.add(block, word(2 * LANES))) if kind == "Q4_1" else builder.fmul(d, _constant(-128.0))
+                for column, k, words in _columns(builder, kind, block):
+                    w = _added(builder, m, scales[k], builder.sitofp(words, _FLOATS))  # d u has few enough bits to be exact
                     place = builder.add(begin, builder.mul(row, word(column)))
                     builder.store(w, builder.inttoptr(place, _FLOATS.as_pointer()), align=4)
             return context.get_dummy_value()
@@ -123,5 +145,39 @@ def _weights(kind):
     return weights
 
 
-products_q4_1, products_q8_0 = _products("Q4_1"), _products("Q8_0")  # (blocks, weights, x, sums of x by block, y): y[:16] = W x
+# (blocks, weights, x times its powers, sums of x by block in UNITs, y): y[:16] = W x
+products_q4_1, products_q8_0 = _products("Q4_1"), _products("Q8_0")
 weights_q4_1, weights_q8_0 = _weights("Q4_1"), _weights("Q8_0")  # (blocks, weights, target, bytes of a row): target[column, :16] = w
+
+
+def _control_word(builder, name, place):
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{name}"), [builder.bitcast(place, ir.IntType(8).as_pointer())])
+
+
+@intrinsic
+def read_subnormals(typing_context):
+    """From here on this thread reads subnormal numbers as they are, whatever a library has set; what to give back with `restore_control`."""
+
+    def generate(context, builder, signature, args):
+        if not SUBNORMALS_ARE_FAST:
+            return word(0)
+        place = cgutils.alloca_once(builder, _CONTROL)
+        _control_word(builder, "stmxcsr", place)
+        before = builder.load(place)
+        builder.store(builder.and_(before, ir.Constant(_CONTROL, ~_SUBNORMALS_ARE_ZERO)), place)
+        _control_word(builder, "ldmxcsr", place)
+        return builder.zext(before, ir.IntType(64))
+
+    return types.intp(), generate
+
+
+@intrinsic
+def restore_control(typing_context, before):
+    def generate(context, builder, signature, args):
+        if SUBNORMALS_ARE_FAST:
+            place = cgutils.alloca_once_value(builder, builder.trunc(args[0], _CONTROL))
+            _control_word(builder, "ldmxcsr", place)
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate

@@ -1,0 +1,72 @@
+"""Products with weights of 4 and 8 bits, beyond what every operation is tested for: sizes of numbers, and the processor's settings."""
+
+import ctypes
+import mmap
+import os
+import platform
+
+import numpy as np
+import pytest
+
+from zoo.autograd import dequantise, quantised_linear, set_threads, side_by_side
+from zoo.autograd.operations.quantised import as_in_a_file, quantise
+from zoo.autograd.runtime.threads import get_threads
+
+OUTPUTS, INPUTS = 40, 96
+
+
+def weights(kind, seed=0):
+    w = np.random.default_rng(seed).standard_normal((OUTPUTS, INPUTS)).astype(np.float32)
+    return side_by_side(quantise(w, kind), kind)
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0"])
+@pytest.mark.parametrize("size", [1e-20, 1e-9, 1.0, 1e5, 1e10])
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_products_are_as_exact_for_small_and_large_rows(kind, size, rows):
+    blocks = weights(kind)
+    x = (size * np.random.default_rng(1).standard_normal((rows, INPUTS))).astype(np.float32)
+    y = np.asarray(quantised_linear(x, blocks, kind=kind, outputs=OUTPUTS), np.float64)
+    w = np.asarray(dequantise(blocks, kind=kind, outputs=OUTPUTS), np.float64)
+    terms = np.abs(x.astype(np.float64)) @ np.abs(w).T  # what rounding is in proportion to
+    assert (np.abs(y - x.astype(np.float64) @ w.T) <= 2e-6 * terms).all()
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0"])
+def test_blocks_side_by_side_hold_what_the_file_holds(kind):
+    raw = quantise(np.random.default_rng(2).standard_normal((OUTPUTS, INPUTS)).astype(np.float32), kind)
+    assert np.array_equal(as_in_a_file(side_by_side(raw, kind), kind, OUTPUTS), raw)
+
+
+@pytest.mark.skipif(os.name != "posix" or platform.machine() != "x86_64", reason="sets a register of x86-64 by machine code for POSIX")
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0"])
+def test_products_do_not_depend_on_whether_subnormals_count_as_zero(kind):
+    """Some libraries set it for the threads that load them."""
+    blocks, before = weights(kind), get_threads()
+    x = np.random.default_rng(3).standard_normal((1, INPUTS)).astype(np.float32)
+    set_threads(1)
+    try:
+        expected = quantised_linear(x, blocks, kind=kind, outputs=OUTPUTS)
+        with subnormals_as_zero():
+            y = quantised_linear(x, blocks, kind=kind, outputs=OUTPUTS)
+            still = np.float32(1e-40) + np.float32(0)
+    finally:
+        set_threads(before)
+    assert np.array_equal(y, expected) and expected.any()
+    assert still == 0  # the setting was on, and is left as it was
+
+
+class subnormals_as_zero:
+    """Sets bits 6 and 15 of this thread's MXCSR, by ten bytes of machine code."""
+
+    def __enter__(self):
+        self.memory = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        self.memory.write(b"\x0f\xae\x1f\xc3" + b"\x0f\xae\x17\xc3")  # stmxcsr [rdi]; ret; ldmxcsr [rdi]; ret
+        place = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        read, self.write = (ctypes.CFUNCTYPE(None, ctypes.c_void_p)(place + offset) for offset in (0, 4))
+        self.before = ctypes.c_uint32()
+        read(ctypes.byref(self.before))
+        self.write(ctypes.byref(ctypes.c_uint32(self.before.value | 1 << 6 | 1 << 15)))
+
+    def __exit__(self, *error):
+        self.write(ctypes.byref(self.before))
