@@ -80,6 +80,43 @@ def test_every_operation_refuses_each_of_its_settings_twice():
             operation(*positional, None)
 
 
+WRONG_SETTINGS = {  # and a part of what is said
+    "layer_norm: eps is inf": lambda: zg.layer_norm(X, GAIN, GAIN, eps=math.inf),
+    "leaky_relu: slope is nan": lambda: zg.leaky_relu(X, slope=math.nan),
+    "upsample: scale is array": lambda: zg.upsample(IMAGE, scale=np.array(2)),  # a kernel would take it for its address
+    "max_pool2d: kernel is True": lambda: zg.max_pool2d(IMAGE, kernel=True),
+    "tensordot: axes is Tensor": lambda: zg.tensordot(X, X, axes=Tensor(X)),
+    "hstack: arrays is 2": lambda: zg.hstack(2),
+    "split: sections is array": lambda: zg.split(X, np.array(3), axis=1),
+    "rotate: x has shape": lambda: zg.rotate(X, GAIN, GAIN),
+    "merge_heads: y has shape": lambda: zg.merge_heads(X),
+    "repeat_heads: heads is 3": lambda: zg.repeat_heads(f32(1, 2, 3, 4), 3),
+    "unpack: packed has shape": lambda: zg.unpack(f32(1, 2, 7), 2, 1),
+    "side_by_side: raw is": lambda: zg.side_by_side(np.zeros((3, 7), np.uint8), "Q4_1"),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("what", WRONG_SETTINGS)
+def test_a_setting_that_can_t_be_meant_is_refused_in_one_line(what, kernels):
+    with use_kernels(kernels), pytest.raises((ValueError, TypeError)) as caught:
+        WRONG_SETTINGS[what]()
+    assert str(caught.value).startswith(what) and "\n" not in str(caught.value)
+
+
+@BOTH
+def test_a_setting_of_numpy_s_float64_leaves_float32_as_it_is(kernels):
+    with use_kernels(kernels):
+        assert zg.leaky_relu(X, slope=np.float64(0.1)).dtype == zg.layer_norm(X, GAIN, GAIN, eps=np.float64(1e-5)).dtype == np.float32
+
+
+def test_the_fuzz_calls_whatever_is_exported():
+    from fuzz_operations import OPERATIONS
+
+    classes = {"REGISTRY", "Tensor", "enable_grad", "fused", "get_threads", "grad", "no_grad", "primitive", "set_threads"}
+    assert {name.removeprefix("function ") for name in OPERATIONS} >= set(zg.__all__) - classes
+
+
 def test_the_transposed_convolution_has_a_bias():
     x, w, b = f32(1, 4, 4, 3), f32(3, 3, 3, 2), f32(2)
     assert np.array_equal(zg.conv_transpose2d(x, w, b, stride=2), zg.conv_transpose2d(x, w, stride=2) + b)

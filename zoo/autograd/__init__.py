@@ -26,7 +26,7 @@ from .operations.quantised import dequantise, quantised_embedding, quantised_lin
 from .runtime import get_threads, set_threads
 from . import kernels as _kernels  # which attach themselves to the operations
 
-_FUNCTIONS = """append array_split batch_statistics causal_mask column_stack detach diag diff dot dstack einsum expand_dims hsplit hstack inner
+_FUNCTIONS = """append array_split batch_statistics causal_mask column_stack detach diag diff dot dsplit dstack einsum expand_dims hsplit hstack inner
 kron merge_heads moveaxis outer ravel repeat_heads rotate side_by_side split squeeze tensordot tile trace unpack vsplit vstack"""
 __all__ = sorted({"REGISTRY", "Tensor", "enable_grad", "fused", "get_threads", "grad", "no_grad", "primitive", "set_threads"}
                  | set(_FUNCTIONS.split()) | {name for name in REGISTRY if name in globals()})

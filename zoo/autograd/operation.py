@@ -114,6 +114,10 @@ class Operation:
     def __call__(self, *args: Any, **settings: Any) -> Any:
         if len(args) != len(self.arguments) or settings.keys() != self.settings.keys() or self.variadic:
             args, settings = bind(self, args, settings)  # type: ignore[assignment]
+        for value in settings.values():
+            if isinstance(value, np.generic):  # a float64 would change the dtype of the arrays beside it
+                settings = {name: v.item() if isinstance(v, np.generic) else v for name, v in settings.items()}
+                break
         if state.watchers:
             return state.watchers[-1].run_watched(self, args, settings)
         return self.apply(args, settings)
@@ -327,9 +331,12 @@ class Attachable:
     def forward(self, function: Callable) -> Callable:
         """The kernel: the same arguments; NotImplemented for arrays that it doesn't serve."""
         self.kernel = function
+        function.__name__ = function.__qualname__ = self.definition.__name__  # what Python says of a wrong call
         return function
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        if named:
+            return self.definition(*args, **named)
         if self.kernel is not None and kernels_enabled():
             y = self.kernel(*args)
             if y is not NotImplemented:
@@ -358,7 +365,9 @@ def bind(operation: Operation, args: Sequence, settings: dict) -> tuple[Sequence
     given = extra if operation.variadic else args
     if len(given) > len(positional) or (operation.settings_by_name_only and len(given) > len(operation.arguments)):
         raise _wrong_call(operation, f"{len(given)} positional arguments were given")
-    by_name = {_new_name(operation, name): value for name, value in settings.items()}
+    by_name = {}
+    for name, value in settings.items():  # no comprehension, which in Python 3.11 is a frame of its own that the warning would count
+        by_name[_new_name(operation, name)] = value
     for name in positional[: len(given)]:
         if name in by_name:
             raise _wrong_call(operation, f"{name} was given twice, by position and by name")

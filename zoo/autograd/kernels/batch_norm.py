@@ -108,7 +108,7 @@ def batch_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @batch_statistics.forward
 def _(x):
-    if not is_float32(x) or not x.size or not x.flags.c_contiguous:
+    if not is_float32(x) or not x.ndim or not x.size or not x.flags.c_contiguous:
         return NotImplemented
     mean, variance = batch_moments(x)
     return mean.astype(f32), variance.astype(f32)

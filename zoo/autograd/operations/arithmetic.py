@@ -184,7 +184,7 @@ def astype(x, *, dtype):
 @astype.check
 def _(x, *, dtype):
     if dtype is None or np.dtype(dtype).kind not in "fiub":
-        raise TypeError(f"astype: dtype is {dtype!r}; it is a float, an integer or bool")
+        raise TypeError(f"astype: dtype is {checks.shown(dtype)}; it is a float, an integer or bool")
 
 
 astype.derivatives(lambda g, _y, x, *, dtype: astype(g, dtype=x.dtype))

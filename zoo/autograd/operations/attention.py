@@ -45,6 +45,7 @@ def softmax_or_zeros(scores):
 
 def causal_mask(queries: int, keys: int) -> np.ndarray:
     """(queries, keys) bool: which keys each query may look at."""
+    queries, keys = checks.integer("causal_mask: queries", queries, 0), checks.integer("causal_mask: keys", keys, 0)
     return np.tri(queries, keys, keys - queries, dtype=bool)
 
 

@@ -5,37 +5,42 @@ An operation's check runs before its kernel, so that a kernel can rely on shapes
 
 from __future__ import annotations
 
-import operator
+import math
 from typing import Any
 
 import numpy as np
 
+from ..tensor import Tensor
+
+
+def shown(value: Any) -> str:
+    """A value in a message: one line, cut short where it's long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 100 else text[:97] + "..."
+
 
 def integer(name: str, value: Any, least: int | None = None) -> int:
     """value as an int, at least `least`; name: the operation and the setting, "upsample: scale"."""
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {value!r}; it is an integer")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; it is an integer") from None
-    if least is not None and number < least:
-        raise ValueError(f"{name} is {value!r}; it is at least {least}")
-    return number
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):  # not an array of one, which a kernel would take for its address
+        raise TypeError(f"{name} is {shown(value)}; it is an integer")
+    if least is not None and value < least:
+        raise ValueError(f"{name} is {shown(value)}; it is at least {least}")
+    return int(value)
 
 
-def number(name: str, value: Any, least: float | None = None) -> float:
+def number(name: str, value: Any, least: float | None = None, *, may_be_infinite: bool = False) -> float:
     """value as a float, at least `least` and not NaN."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} is {value!r}; it is a number")
-    if np.isnan(value) or (least is not None and value < least):
-        raise ValueError(f"{name} is {value!r}; it is a number{'' if least is None else f' of at least {least}'}")
+        raise TypeError(f"{name} is {shown(value)}; it is a number")
+    if value != value or (value in (math.inf, -math.inf) and not may_be_infinite) or (least is not None and value < least):
+        kind = "number" if may_be_infinite else "finite number"
+        raise ValueError(f"{name} is {shown(value)}; it is a {kind}{'' if least is None else f' of at least {least}'}")
     return float(value)
 
 
 def flag(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {value!r}; it is True or False")
+        raise TypeError(f"{name} is {shown(value)}; it is True or False")
     return bool(value)
 
 
@@ -43,15 +48,15 @@ def pair(value: Any, name: str, least: int | None = None) -> tuple[int, int]:
     """An int or two ints as two ints."""
     if type(value) is int and (least is None or value >= least):
         return value, value
-    parts = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value, value)
+    parts = tuple(value) if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim) else (value, value)
     if len(parts) != 2:
-        raise ValueError(f"{name} is {value!r}; it is an int or two ints")
+        raise ValueError(f"{name} is {shown(value)}; it is an int or two ints")
     return integer(name, parts[0], least), integer(name, parts[1], least)
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
     """A shape: an int or a sequence of ints of at least 0."""
-    lengths = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,)
+    lengths = tuple(value) if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim) else (value,)
     return tuple(integer(name, n, 0) for n in lengths)
 
 
@@ -60,7 +65,7 @@ def axis(name: str, value: Any, ndim: int) -> int:
     i = integer(name, value)
     if not -ndim <= i < ndim:
         has = f"an array of {ndim} dimensions has axes from {-ndim} to {ndim - 1}" if ndim else "an array without dimensions has no axes"
-        raise np.exceptions.AxisError(f"{name} is {value!r}; {has}")
+        raise np.exceptions.AxisError(f"{name} is {shown(value)}; {has}")
     return i % ndim
 
 
@@ -75,13 +80,13 @@ def axes(name: str, value: Any, ndim: int) -> tuple[int, ...]:
         return ()
     result = tuple([axis(name, i, ndim) for i in several])
     if len(set(result)) < len(result):
-        raise ValueError(f"{name} is {value!r}, which names an axis twice")
+        raise ValueError(f"{name} is {shown(value)}, which names an axis twice")
     return result
 
 
 def one_of(name: str, value: Any, choices: tuple) -> None:
     if not any(value is c or (isinstance(value, str) and value == c) for c in choices):
-        raise ValueError(f"{name} is {value!r}; it may be {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")
+        raise ValueError(f"{name} is {shown(value)}; it may be {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")
 
 
 def broadcast(name: str, **arrays: Any) -> tuple[int, ...]:
@@ -99,6 +104,15 @@ def _together(name: str, what: str, shapes: dict[str, tuple[int, ...]]) -> tuple
         return np.broadcast_shapes(*shapes.values())
     except ValueError:
         raise ValueError(f"{name}: {what} the arguments don't broadcast: {', '.join(f'{k} {s}' for k, s in shapes.items())}") from None
+
+
+def layout(name: str, array: Any, of: str) -> tuple[int, ...]:
+    """The shape of an array or tensor that has these axes: layout("merge_heads: y", y, "(batch, heads, time, width)")."""
+    if not isinstance(array, (np.ndarray, Tensor)):
+        raise TypeError(f"{name} is {shown(array)}; it is an array {of}")
+    if array.ndim != of.count(",") + 1:
+        raise ValueError(f"{name} has shape {array.shape}; it is {of}")
+    return array.shape
 
 
 def indices(name: str, ids: Any, count: int, what: str) -> None:

@@ -167,11 +167,12 @@ def _(g, _y, _x, *, widths, value, mode):
 def _around(widths, ndim: int) -> tuple[tuple[int, int], ...]:
     around = np.asarray(widths)
     if around.dtype.kind not in "iu" or (around < 0).any():
-        raise ValueError(f"pad: widths are {widths!r}; they are integers of at least 0")
+        raise ValueError(f"pad: widths are {checks.shown(widths)}; they are integers of at least 0")
     try:
         return tuple((int(before), int(after)) for before, after in np.broadcast_to(around, (ndim, 2)))
     except ValueError:
-        raise ValueError(f"pad: widths are {widths!r}; they are (before, after) for each of {ndim} axes, one pair for all, or a number") from None
+        raise ValueError(f"pad: widths are {checks.shown(widths)}; they are (before, after) for each of {ndim} axes, "
+                         "one pair for all, or a number") from None
 
 
 @pad.check
@@ -179,7 +180,7 @@ def _(x, *, widths, value, mode):
     checks.one_of("pad: mode", mode, MODES)
     around = _around(widths, x.ndim)
     if np.ndim(value) or isinstance(value, (str, Tensor)) or value is None:
-        raise TypeError(f"pad: value is {value!r}; it is a number")
+        raise TypeError(f"pad: value is {checks.shown(value)}; it is a number")
     if mode != "constant" and any(n == 0 and any(sides) for n, sides in zip(x.shape, around)):
         raise ValueError(f"pad: x has shape {x.shape}; mode {mode!r} has nothing to repeat there")
 
@@ -202,7 +203,7 @@ def _(x, *, repeats, axis):
     length = x.size if axis is None else x.shape[checks.axis("repeat: axis", axis, x.ndim)]
     counts = np.asarray(repeats)
     if counts.dtype.kind not in "iu" or counts.ndim > 1 or counts.size not in (1, length) or (counts < 0).any():
-        raise ValueError(f"repeat: repeats is {repeats!r}; it is an integer of at least 0, or one for each of {length} entries")
+        raise ValueError(f"repeat: repeats is {checks.shown(repeats)}; it is an integer of at least 0, or one for each of {length} entries")
 
 
 # --- order

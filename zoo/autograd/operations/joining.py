@@ -7,6 +7,7 @@ import builtins
 import numpy as np
 
 from ..operation import primitive
+from ..tensor import Tensor
 from . import checks
 from .indexing import getitem
 from .shaping import expand_dims, ravel, reshape
@@ -85,6 +86,8 @@ def append(x, values, axis=None):
 
 
 def _several(name: str, arrays) -> list:
+    if not isinstance(arrays, (list, tuple)) and not (isinstance(arrays, (np.ndarray, Tensor)) and arrays.ndim):
+        raise TypeError(f"{name}: arrays is {checks.shown(arrays)}; it is a list of arrays")
     arrays = list(arrays)
     if not arrays:
         raise ValueError(f"{name}: no arrays were given")
@@ -103,7 +106,7 @@ def array_split(x, sections, axis=0):
     """As split, but where the parts can't be equal the first ones are longer by one"""
     i = checks.axis("array_split: axis", axis, np.ndim(x))
     n = np.shape(x)[i]
-    if isinstance(sections, (list, tuple, np.ndarray)):
+    if isinstance(sections, (list, tuple)) or (isinstance(sections, (np.ndarray, Tensor)) and sections.ndim):
         bounds = [0, *(checks.integer("split: sections", s) for s in sections), n]
     else:
         parts = checks.integer("split: sections", sections, 1)

@@ -10,7 +10,7 @@ import numpy as np
 from ..operation import composed, primitive
 from ..tensor import Tensor
 from . import checks
-from .arithmetic import broadcast_to
+from .arithmetic import broadcast_to, multiply
 from .indexing import diagonal
 from .linear import matmul
 from .shaping import expand_dims, ravel, reshape
@@ -23,6 +23,22 @@ def _einsum(*operands, subscripts):
 _einsum.__name__, _einsum.__doc__ = "einsum", "y = the sum of products that the subscripts name, as in NumPy"
 _einsum_operation = primitive(_einsum)
 _einsum_operation.takes_sequence = False
+
+
+@_einsum_operation.check
+def _(*operands, subscripts):
+    if not isinstance(subscripts, str) or subscripts.count("->") != 1:
+        raise ValueError(f"einsum: subscripts are {checks.shown(subscripts)}; here they are letters, commas and one ->")
+    lengths: dict[str, int] = {}
+    terms = subscripts.partition("->")[0].split(",")
+    if len(terms) != len(operands):
+        raise ValueError(f"einsum: subscripts {subscripts!r} name {len(terms)} operands, {len(operands)} were given")
+    for term, operand in zip(terms, operands):
+        if len(term) != operand.ndim or len(set(term)) < len(term):
+            raise ValueError(f"einsum: {term!r} doesn't name each axis of its operand, shape {operand.shape}, once")
+        for c, n in zip(term, operand.shape):
+            if lengths.setdefault(c, n) != n:
+                raise ValueError(f"einsum: {c!r} in {subscripts!r} has the lengths {lengths[c]} and {n}")
 
 
 @_einsum_operation.derivatives
@@ -84,7 +100,8 @@ def _parse(subscripts: str, operands: tuple) -> tuple[list[str], str]:
         raise ValueError(f"einsum: subscripts {subscripts!r} name {len(terms)} operands, {len(operands)} were given")
     letters = (inputs + output).replace("...", "").replace(",", "")
     if not set(letters) <= set(string.ascii_letters):
-        raise ValueError(f"einsum: subscripts are {subscripts!r}; axes are letters, operands are separated by commas, the result follows ->")
+        raise ValueError(f"einsum: subscripts are {checks.shown(subscripts)}; axes are letters, operands are separated by commas, "
+                         "the result follows ->")
     spare = [c for c in string.ascii_letters if c not in letters]
     hidden = 0  # axes that the longest ellipsis stands for
     for term, operand in zip(terms, operands):
@@ -99,7 +116,7 @@ def _parse(subscripts: str, operands: tuple) -> tuple[list[str], str]:
     else:
         output = (ellipsis if "..." in inputs else "") + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
     if len(set(output)) < len(output) or not set(output) <= set("".join(full)):
-        raise ValueError(f"einsum: subscripts are {subscripts!r}; the result names letters of the operands, each once")
+        raise ValueError(f"einsum: subscripts are {checks.shown(subscripts)}; the result names letters of the operands, each once")
     return full, output
 
 
@@ -120,11 +137,11 @@ def tensordot(a, b, axes=2):
     else:
         count = checks.integer("tensordot: axes", axes, 0)
         if count > builtins.min(np.ndim(a), np.ndim(b)):
-            raise ValueError(f"tensordot: axes is {axes}; a has shape {np.shape(a)}, b {np.shape(b)}")
+            raise ValueError(f"tensordot: axes is {checks.shown(axes)}; a has shape {np.shape(a)}, b {np.shape(b)}")
         of_a, of_b = tuple(range(np.ndim(a) - count, np.ndim(a))), tuple(range(count))
     lengths = [np.shape(a)[i] for i in of_a], [np.shape(b)[i] for i in of_b]
     if lengths[0] != lengths[1]:
-        raise ValueError(f"tensordot: axes is {axes}; they have the lengths {lengths[0]} in a and {lengths[1]} in b")
+        raise ValueError(f"tensordot: axes is {checks.shown(axes)}; they have the lengths {lengths[0]} in a and {lengths[1]} in b")
     of_b_letters = list(string.ascii_letters[np.ndim(a) : np.ndim(a) + np.ndim(b)])
     for i, j in zip(of_a, of_b):
         of_b_letters[j] = string.ascii_letters[i]
@@ -137,7 +154,7 @@ def tensordot(a, b, axes=2):
 def dot(a, b):
     """As np.dot: numbers multiply, vectors give their inner product, of others a's last axis meets b's last but one"""
     if np.ndim(a) == 0 or np.ndim(b) == 0:
-        return a * b
+        return multiply(a, b)
     if np.ndim(a) <= 2 and np.ndim(b) <= 2:
         return matmul(a, b)
     return tensordot(a, b, axes=((-1,), (-2 if np.ndim(b) > 1 else -1,)))
@@ -145,7 +162,7 @@ def dot(a, b):
 
 def inner(a, b):
     """Products summed over the last axes of both"""
-    return a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else tensordot(a, b, axes=((-1,), (-1,)))
+    return multiply(a, b) if np.ndim(a) == 0 or np.ndim(b) == 0 else tensordot(a, b, axes=((-1,), (-1,)))
 
 
 def outer(a, b):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..operation import fused, primitive
+from . import checks
 from .linear import matmul
 from .shaping import swapaxes
 
@@ -31,6 +32,9 @@ def side_by_side(raw: np.ndarray, kind: str) -> np.ndarray:
     for Q8_0 q + 128 of columns 4 p to 4 p + 3, for Q4_1 these columns in their low halves, and in their high ones those 16 further on.
     Rows of zeros fill the last group.
     """
+    checks.one_of("side_by_side: kind", kind, tuple(BYTES))
+    if not isinstance(raw, np.ndarray) or raw.dtype != np.uint8 or raw.ndim != 2 or raw.shape[1] % BYTES[kind]:
+        raise ValueError(f"side_by_side: raw is {checks.shown(raw)} of shape {np.shape(raw)}; it is uint8 (outputs, blocks of {BYTES[kind]} bytes)")
     outputs, head = len(raw), 2 * HEAD[kind]
     groups = -(-outputs // GROUP)
     if outputs % GROUP:
@@ -131,13 +135,13 @@ def quantised_embedding(blocks, ids, *, kind, outputs):
 def _check_blocks(name: str, blocks, kind, outputs) -> int:
     """Raises unless these are blocks of that kind with so many rows; returns the number of columns."""
     if kind not in BYTES:
-        raise ValueError(f"{name}: kind is {kind!r}; it may be {' or '.join(map(repr, BYTES))}")
+        raise ValueError(f"{name}: kind is {checks.shown(kind)}; it may be {' or '.join(map(repr, BYTES))}")
     if not isinstance(blocks, np.ndarray) or blocks.dtype != np.uint8 or blocks.ndim != 3 or blocks.shape[2] != GROUP * BYTES[kind]:
         what = f"{getattr(blocks, 'dtype', type(blocks).__name__)} of shape {np.shape(blocks)}"
         raise ValueError(f"{name}: blocks are {what}; {kind} is uint8 of shape (groups, blocks, {GROUP * BYTES[kind]})")
     if isinstance(outputs, bool) or not isinstance(outputs, (int, np.integer)) or -(-outputs // GROUP) != len(blocks) or outputs < 1:
         most = GROUP * len(blocks)
-        raise ValueError(f"{name}: outputs is {outputs!r}; {len(blocks)} groups hold from {most - GROUP + 1} to {most} rows")
+        raise ValueError(f"{name}: outputs is {checks.shown(outputs)}; {len(blocks)} groups hold from {most - GROUP + 1} to {most} rows")
     return BLOCK * blocks.shape[1]
 
 

@@ -88,7 +88,7 @@ def norm(x, *, ord=2, axis=None, keepdims=False):
 
 @norm.check
 def _(x, *, ord, axis, keepdims):
-    if checks.number("norm: ord", ord) == -math.inf or ord > 0:
+    if checks.number("norm: ord", ord, may_be_infinite=True) == -math.inf or ord > 0:
         reduced = checks.axes("norm: axis", axis, x.ndim)
         checks.flag("norm: keepdims", keepdims)
         if math.isinf(ord) and builtins.any(x.shape[i] == 0 for i in reduced):

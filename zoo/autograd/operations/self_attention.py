@@ -53,15 +53,19 @@ def _(packed, *, heads, key_value_heads, rotation, is_causal):
 
 def unpack(packed, heads: int, key_value_heads: int) -> list:
     """(batch, time, ...) -> queries (batch, heads, time, width), keys and values (batch, key_value_heads, time, width)."""
-    b, t, n = packed.shape
-    d = n // (heads + 2 * key_value_heads)
-    parts = split(packed, [heads * d, (heads + key_value_heads) * d], axis=-1)
-    return [swapaxes(reshape(z, shape=(b, t, z.shape[2] // d, d)), axis1=1, axis2=2) for z in parts]
+    b, t, n = checks.layout("unpack: packed", packed, "(batch, time, (heads + 2 key_value_heads) width)")
+    parts = checks.integer("unpack: heads", heads, 1) + 2 * checks.integer("unpack: key_value_heads", key_value_heads, 1)
+    if n % parts:
+        raise ValueError(f"unpack: packed has shape {packed.shape}; its last axis holds {parts} parts of equal width")
+    d = n // parts
+    counts = (heads, key_value_heads, key_value_heads)
+    slices = split(packed, [heads * d, (heads + key_value_heads) * d], axis=-1)
+    return [swapaxes(reshape(z, shape=(b, t, count, d)), axis1=1, axis2=2) for z, count in zip(slices, counts)]
 
 
 def merge_heads(y):
     """(batch, heads, time, width) -> (batch, time, heads width)."""
-    b, h, t, d = y.shape
+    b, h, t, d = checks.layout("merge_heads: y", y, "(batch, heads, time, width)")
     return reshape(swapaxes(y, axis1=1, axis2=2), shape=(b, t, h * d))
 
 
@@ -70,6 +74,12 @@ def rotate(x, cosine: np.ndarray, sine: np.ndarray):
 
     x (..., time, width); cosine, sine (time, width / 2).  The product of a query and a key then depends on their distance alone.
     """
+    fits = isinstance(x, (np.ndarray, Tensor)) and x.ndim > 1 and np.shape(cosine) == np.shape(sine) == (x.shape[-2], x.shape[-1] / 2)
+    if not fits:
+        raise ValueError(f"rotate: x has shape {np.shape(x)}, cosine {np.shape(cosine)}, sine {np.shape(sine)}; they are (..., time, width) "
+                         "and twice (time, width / 2), of an even width")
+    if isinstance(cosine, Tensor) or isinstance(sine, Tensor):
+        raise TypeError("rotate: cosine and sine are given as tensors; they are constant, two arrays")
     a, b = split(x, 2, axis=-1)
     cosine, sine = np.asarray(cosine, x.dtype), np.asarray(sine, x.dtype)
     return concatenate([a * cosine - b * sine, b * cosine + a * sine], axis=-1)
@@ -77,7 +87,9 @@ def rotate(x, cosine: np.ndarray, sine: np.ndarray):
 
 def repeat_heads(x, heads: int):
     """(batch, fewer, time, width) -> (batch, heads, time, width): each several times in a row."""
-    b, h, t, d = x.shape
-    if h == heads:
+    b, h, t, d = checks.layout("repeat_heads: x", x, "(batch, fewer heads, time, width)")
+    if h == checks.integer("repeat_heads: heads", heads, 1):
         return x
+    if h == 0 or heads % h:
+        raise ValueError(f"repeat_heads: heads is {heads}; it must be a multiple of the {h} heads of x")
     return reshape(broadcast_to(reshape(x, shape=(b, h, 1, t, d)), shape=(b, h, heads // h, t, d)), shape=(b, heads, t, d))
