@@ -357,6 +357,7 @@ def fuzz(calls: range, seed: int, per_operation: int, progress=lambda i: None) -
         if what is not None:
             counts["wrong"] += 1
             wrong.append(f"call {i}: {describe(call)}: {what}")
+            print(wrong[-1], flush=True)
     return counts, wrong
 
 
@@ -386,7 +387,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="show this call alone")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--chunk", type=int, default=20_000, help="calls of one process")
+    parser.add_argument("--chunk", type=int, default=10_000, help="calls of one process")
+    parser.add_argument("--state", type=Path, help="a file that is written after each chunk, and from which the program goes on")
     options = parser.parse_args()
     if options.only is not None:
         call = draw_call(np.random.default_rng((options.seed, options.only)), 40)
@@ -396,6 +398,11 @@ def main() -> int:
         work(int(options.worker[0]), int(options.worker[1]), options.seed, Path(options.worker[2]))
         return 0
     counts, wrong, first = collections.Counter(), [], 0
+    if options.state and options.state.exists():
+        before = json.loads(options.state.read_text())
+        if before["seed"] != options.seed:
+            parser.error(f"{options.state} is of seed {before['seed']}")
+        counts, wrong, first = collections.Counter(before["counts"]), before["wrong"], before["first"]
     with tempfile.TemporaryDirectory() as folder:
         while first < options.calls:
             last, report = min(first + options.chunk, options.calls), Path(folder, "report")
@@ -411,6 +418,8 @@ def main() -> int:
                 counts["crashes"] += 1
                 wrong.append(f"call {i}: the process ended with {code}: {describe(draw_call(np.random.default_rng((options.seed, i)), 40))}")
                 first = i + 1  # what the calls before it in this chunk gave is lost, not counted
+            if options.state:
+                options.state.write_text(json.dumps({"seed": options.seed, "first": first, "counts": counts, "wrong": wrong}))
             print(f"{first} calls: {dict(counts)}", flush=True)
     print("\n".join(wrong))
     print(f"{options.calls} calls of {len(OPERATIONS)} operations: {counts['value']} values, {counts['error']} errors, "
