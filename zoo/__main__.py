@@ -150,6 +150,13 @@ def make_parser() -> Parser:
     evaluate.add_argument("--out", help="also write the model to this folder, with these figures on its card")
     evaluate.add_argument("--half", action="store_true", help="round the weights to 16 bits first, and write them so")
 
+    again = commands.add_parser("rerun", help="make a run again from its card, and compare the weights",
+                                description="Train again by what the card says: settings, seed, data. Same versions on the same processor give "
+                                            "the same weights bit for bit. Exit status 0 if they are the same, 1 if not.")
+    again.add_argument("model", metavar="FOLDER", help="the folder of a run, or a model that ships, by name")
+    again.add_argument("--out", help="where the new run goes (default: nowhere)")
+    again.add_argument("--quiet", action="store_true", help="show no progress")
+
     commands.add_parser("list", help="the models that ship, and those that can be fetched, in a sentence each")
     info = commands.add_parser("info", help="what a model is: size, figures, how it was trained")
     info.add_argument("model", metavar="MODEL", help="a model that ships, by name, or the folder of one of your own")
@@ -176,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         set_threads(known.threads or get_threads())  # what the environment says is looked at now, not in the middle of the work
         run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "chat": _chat, "get": _get,
-               "evaluate": _evaluate, "list": _list, "info": _info, "warm-up": _warm_up}
+               "evaluate": _evaluate, "rerun": _rerun, "list": _list, "info": _info, "warm-up": _warm_up}
         return run[known.command](known, options, arguments) or 0
     except KeyboardInterrupt as e:
         if not _rank():
@@ -211,6 +218,7 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     from .loading.cards import load
     from .recipes.options import split_options
     from .recipes.recipe import describe
+    from .recipes.rerun import environment
     from .training.ranks import started_by_mpi
 
     if known.seed < 0:
@@ -250,6 +258,7 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     names = {"class_names": list(data.classes)} if getattr(data, "classes", ()) else {}
     figures = (trainer.evaluations or trainer.rows or [{}])[-1]
     trainer.save_model(command="zoo " + shlex.join(arguments), data=source or recipe.default_data, training=settings.to_dict(), **names,
+                       data_digest=describe(data), made_with=environment(),
                        figures={name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()})
     _say(known, f"{out}/model.safetensors  {trainer.seconds / 60:.1f} minutes; next: zoo sample {out}")
     return None
@@ -345,6 +354,14 @@ def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: lis
         facts |= {"last_step": training_figures, "evaluation": "zoo " + shlex.join(arguments), "figures": figures}
         model.save(known.out, half=known.half, **facts)
         print(known.out)
+
+
+def _rerun(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> int:
+    from .recipes.rerun import rerun
+
+    report = rerun(known.model, out=known.out, progress=not known.quiet)
+    print(report)
+    return 0 if report.is_same else 1
 
 
 def _demo(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

@@ -310,7 +310,7 @@ class Trainer:
                 if not received:
                     if self.folder is not None:
                         self.checkpoint()  # before the evaluation, which may take long or fail
-                    figures = self._last_evaluation()
+                    figures = self.last_evaluation()
                     if self.folder is not None and figures:
                         self.checkpoint()
                     return {**(self.rows[-1] if self.rows else {}), **figures}
@@ -323,7 +323,7 @@ class Trainer:
                 self.checkpoint()
             raise Stopped(f"stopped after step {self.step}{self._checkpoint_note()}", received[0])
 
-    def _last_evaluation(self) -> dict[str, float]:
+    def last_evaluation(self) -> dict[str, float]:
         """Figures of the finished run: those that it has already, or new ones."""
         if not self.evaluate:
             return {}
