@@ -97,3 +97,25 @@ def test_the_version_is_the_same_wherever_it_is_said():
     tree = ast.parse((PACKAGE / "storage" / "__init__.py").read_text())  # as setuptools reads it, without importing anything
     stated = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION"]
     assert stated == [version]
+
+
+def byte_counts(source: str) -> list[str]:
+    """Products with a bare 4 or 8, the bytes of a float32 and of an address: what a hand-written address is made of."""
+    return [ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and not isinstance(node.left, ast.List)
+            and any(isinstance(side, ast.Constant) and type(side.value) is int and side.value in (4, 8) for side in (node.left, node.right))]
+
+
+def test_a_byte_count_is_seen():
+    assert byte_counts("y = x + 4 * (i * n)") == ["4 * (i * n)"] and byte_counts("y = words + i * 8") == ["i * 8"]
+    assert byte_counts("y = at(x, i * n) + 4 + 0.25 * 4.0") == []
+
+
+@pytest.mark.parametrize("path", [*sorted((PACKAGE / "autograd" / "kernels").rglob("*.py")), PACKAGE / "language" / "decoding.py"],
+                         ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_kernels_count_no_bytes(path):
+    """They address floats and words by the helpers of the runtime, which alone knows how many bytes one has; other fours have a name.
+
+    The transforms of Winograd are polynomials, whose coefficients are 4 and 8.
+    """
+    if not path.stem.endswith("_transforms"):
+        assert byte_counts(path.read_text()) == []

@@ -33,6 +33,7 @@ from .winograd import unit_stride as winograd
 
 f32 = np.float32
 SLAB_FLOATS = 1 << 16           # of an image that are padded at a time: a quarter of a second-level cache of 1 MB
+SWAP_RATIO = 4                  # of channels in to channels out, above which x and g change places in the weight's gradient
 MIN_COLUMNS = 4                 # channels out below which no register is filled by them
 
 
@@ -240,7 +241,7 @@ def conv2d_weight(x, g, weight_shape, stride=(1, 1), padding=(0, 0)):
     n, oh, ow, _ = g.shape
     if _covers(x.shape, weight_shape, padding):
         return matmul(x.reshape(n, -1), g.reshape(n, out), transpose_a=True).reshape(weight_shape)
-    if 4 * out <= channels and stride == (1, 1) and padding[0] < kh and padding[1] < kw:
+    if SWAP_RATIO * out <= channels and stride == (1, 1) and padding[0] < kh and padding[1] < kw:
         # x and g play the same part: the side with fewer channels is the one whose patches are taken.
         dw = conv2d_weight(g, x, (kh, kw, out, channels), stride, (kh - 1 - padding[0], kw - 1 - padding[1]))
         return np.ascontiguousarray(dw[::-1, ::-1].transpose(0, 1, 3, 2))

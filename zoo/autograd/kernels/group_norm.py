@@ -20,6 +20,7 @@ from .arithmetic import ROWS_PER_SUM
 from .batch_norm import add_gradient_sums, column_statistics, pixels_per_row
 
 f32 = np.float32
+WIDE_ROWS = 4  # of backward's scratch: mean, factor, and sums of d and d (x - mean)
 
 
 class Sizes(NamedTuple):
@@ -156,8 +157,8 @@ def image_backward(g, x, gain, bias, means, inverses, dx, dgain, dbias, scratch,
     """One image g, x, dx (rows, wide); gain, bias (wide,); means, inverses, dgain, dbias (channels,); scratch (4 wide + 2 channels,)"""
     rows, wide, n, groups = sizes.rows, sizes.wide, sizes.channels, sizes.groups
     mean, factor = scratch[:wide], scratch[wide : 2 * wide]
-    wide_d, wide_dx = scratch[2 * wide : 3 * wide], scratch[3 * wide : 4 * wide]  # sums of d and d (x - mean), later mean_h and slope
-    sum_d, sum_dx = scratch[4 * wide : 4 * wide + n], scratch[4 * wide + n :]
+    wide_d, wide_dx = scratch[2 * wide : 3 * wide], scratch[3 * wide : WIDE_ROWS * wide]  # sums of d and d (x - mean), later mean_h and slope
+    sum_d, sum_dx = scratch[WIDE_ROWS * wide : WIDE_ROWS * wide + n], scratch[WIDE_ROWS * wide + n :]
     repeat(means, mean)
     repeat(inverses, factor)
     for j in range(wide):
@@ -197,7 +198,7 @@ def image_backward(g, x, gain, bias, means, inverses, dx, dgain, dbias, scratch,
 def group_norm_backward(t, tasks, g, x, gain, bias, means, inverses, dx, dgains, dbiases, sizes: Sizes):
     """g, x, dx (images, rows, wide), gain, bias (channels,), means, inverses (images, channels); dgains, dbiases (tasks, channels)"""
     rows, wide, n = sizes.rows, sizes.wide, sizes.channels
-    scratch, dgain, dbias = np.empty(4 * wide + 2 * n, np.float32), row(dgains, t, n), row(dbiases, t, n)
+    scratch, dgain, dbias = np.empty(WIDE_ROWS * wide + 2 * n, np.float32), row(dgains, t, n), row(dbiases, t, n)
     gains, biases = np.empty(wide, np.float32), np.empty(wide, np.float32)
     repeat(floats(gain, n), gains)
     repeat(floats(bias, n), biases)

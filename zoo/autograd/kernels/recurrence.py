@@ -24,6 +24,8 @@ from .linear import sum_rows_by_id
 from .packed_weights import multiply_packed, multiply_rows, packed, packed_transpose, run_weight_gradient, tabulate_rows
 
 f32 = np.float32
+LSTM_GATES, GRU_GATES = 4, 3  # of `width` products each
+GRU_SAVED = 4  # rows of `width` that a step leaves for backward
 
 
 class Sizes(NamedTuple):
@@ -153,7 +155,7 @@ def lstm_forward(t, tasks, xw, ids, state0, weight, y, gates, sizes: Sizes):
     """state0 (batch, 2 width) and y (batch, time, 2 width) are h beside c; weight (width, 4 width); gates (time, batch, 4 width)"""
     time, width = sizes.time, sizes.width
     begin = part(t, tasks, sizes.batch, 1)
-    rows, all_gates = part(t + 1, tasks, sizes.batch, 1) - begin, 4 * width
+    rows, all_gates = part(t + 1, tasks, sizes.batch, 1) - begin, LSTM_GATES * width
     panels, p, zeros = packed(weight, width, all_gates, rows * time), np.empty(rows * all_gates, np.float32), np.zeros(all_gates, np.float32)
     sources, targets = np.empty(table_size(rows), np.int64), np.empty(table_size(rows), np.int64)
     tabulate_rows(sources, row_address(state0, begin, 2 * width), 2 * width, rows)
@@ -205,7 +207,7 @@ def lstm_backward(t, tasks, g, y, gates, state0, weight, dxw, dstate0, sizes: Si
     """g, y (batch, time, 2 width), gates (time, batch, 4 width), dxw (batch, time, 4 width), state0, dstate0 (batch, 2 width)"""
     time, width = sizes.time, sizes.width
     begin = part(t, tasks, sizes.batch, 1)
-    rows, all_gates = part(t + 1, tasks, sizes.batch, 1) - begin, 4 * width
+    rows, all_gates = part(t + 1, tasks, sizes.batch, 1) - begin, LSTM_GATES * width
     dh, dc, tanh_c = np.zeros(rows * width, np.float32), np.zeros(rows * width, np.float32), np.empty(width, np.float32)
     panels, zeros = packed_transpose(weight, all_gates, width), np.zeros(width, np.float32)
     sources, targets = np.empty(table_size(rows), np.int64), np.empty(table_size(rows), np.int64)
@@ -235,7 +237,7 @@ def _(xw, state, weight, ids):
         return NotImplemented
     width = len(weight)
     ids, sizes = _ids_and_sizes(xw, ids, width)
-    y, gates = np.empty((sizes.batch, sizes.time, 2 * width), f32), np.empty((sizes.time, sizes.batch, 4 * width), f32)
+    y, gates = np.empty((sizes.batch, sizes.time, 2 * width), f32), np.empty((sizes.time, sizes.batch, LSTM_GATES * width), f32)
     lstm_forward(xw, ids, state, weight, y, gates, sizes, tasks=_tasks(sizes.batch))
     return y, gates
 
@@ -272,7 +274,7 @@ def gru_forward(t, tasks, xw, ids, h0, weight, bias, y, saved, sizes: Sizes):
     """h0 (batch, width), weight (width, 3 width), bias (3 width,), y (batch, time, width), saved (time, batch, 4 width)"""
     time, width = sizes.time, sizes.width
     begin = part(t, tasks, sizes.batch, 1)
-    rows, gates = part(t + 1, tasks, sizes.batch, 1) - begin, 3 * width
+    rows, gates = part(t + 1, tasks, sizes.batch, 1) - begin, GRU_GATES * width
     panels, p = packed(weight, width, gates, rows * time), np.empty(rows * gates, np.float32)
     sources, targets = np.empty(table_size(rows), np.int64), np.empty(table_size(rows), np.int64)
     tabulate_rows(sources, row_address(h0, begin, width), width, rows)
@@ -282,7 +284,7 @@ def gru_forward(t, tasks, xw, ids, h0, weight, bias, y, saved, sizes: Sizes):
         for i in range(rows):
             place = (begin + i) * time + s
             h_before = floats(row_address(h0, begin + i, width) if s == 0 else row_address(y, place - 1, width), width)
-            saved_row = row(saved, s * sizes.batch + begin + i, 4 * width)
+            saved_row = row(saved, s * sizes.batch + begin + i, GRU_SAVED * width)
             gru_step(row_of_products(xw, ids, place, gates), p[i * gates:(i + 1) * gates], h_before, row(y, place, width), saved_row)
         if s == 0:
             tabulate_rows(sources, row_address(y, begin * time, width), time * width, rows)
@@ -316,7 +318,7 @@ def gru_backward(t, tasks, g, y, saved, h0, weight, dxw, dproducts, dh0, sizes: 
     """g, y (batch, time, width), saved (time, batch, 4 width), dxw, dproducts (batch, time, 3 width), h0, dh0 (batch, width)"""
     time, width = sizes.time, sizes.width
     begin = part(t, tasks, sizes.batch, 1)
-    rows, gates = part(t + 1, tasks, sizes.batch, 1) - begin, 3 * width
+    rows, gates = part(t + 1, tasks, sizes.batch, 1) - begin, GRU_GATES * width
     dh, through_p, zeros = np.zeros(rows * width, np.float32), np.empty(rows * width, np.float32), np.zeros(width, np.float32)
     panels = packed_transpose(weight, gates, width)
     sources, targets = np.empty(table_size(rows), np.int64), np.empty(table_size(rows), np.int64)
@@ -326,7 +328,7 @@ def gru_backward(t, tasks, g, y, saved, h0, weight, dxw, dproducts, dh0, sizes: 
         for i in range(rows):
             place = (begin + i) * time + s
             h_before = floats(row_address(h0, begin + i, width) if s == 0 else row_address(y, place - 1, width), width)
-            saved_row, dh_row = row(saved, s * sizes.batch + begin + i, 4 * width), dh[i * width:(i + 1) * width]
+            saved_row, dh_row = row(saved, s * sizes.batch + begin + i, GRU_SAVED * width), dh[i * width:(i + 1) * width]
             gru_step_backward(saved_row, dh_row, row(g, place, width), h_before, row(dxw, place, gates), row(dproducts, place, gates))
         multiply_packed(sources, s * gates, panels, targets, rows, gates, width, address(zeros))
         for j in range(rows * width):
@@ -340,10 +342,10 @@ def gru_backward(t, tasks, g, y, saved, h0, weight, dxw, dproducts, dh0, sizes: 
 @gru.forward
 def _(xw, h, weight, bias, ids):
     width = len(weight)
-    if not is_float32(xw, h, weight, bias) or bias.shape != (3 * width,):
+    if not is_float32(xw, h, weight, bias) or bias.shape != (GRU_GATES * width,):
         return NotImplemented
     ids, sizes = _ids_and_sizes(xw, ids, width)
-    y, saved = np.empty(sizes, f32), np.empty((sizes.time, sizes.batch, 4 * width), f32)
+    y, saved = np.empty(sizes, f32), np.empty((sizes.time, sizes.batch, GRU_SAVED * width), f32)
     gru_forward(xw, ids, h, weight, bias, y, saved, sizes, tasks=_tasks(sizes.batch))
     return y, saved
 

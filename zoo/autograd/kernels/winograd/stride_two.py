@@ -28,6 +28,7 @@ from .tiles import count_tiles, tile_corner, tile_transform
 
 f32 = np.float32
 TILE, POINTS = 7, 8  # outputs, and points of the transform, along an axis of a tile
+TAPS, PHASES = 4, 4  # taps along an axis; phases of pixels and taps
 SPARE_FLOATS = 16  # between the matrices of two points, or all would fall on the same places of a cache
 LEFT_FLOATS = 1 << 19  # of the left factor that are there at a time: 2 MB, a share of a third-level cache
 GROUP_ROWS = 64  # tiles, or rows of a weight's gradient, whose products are transformed back at a time
@@ -84,7 +85,7 @@ def right_pitch(rows):
 @inner
 def tap_place(weight, phase, rows, columns):
     """The first tap of a phase of weight (4, 4, rows, columns); the others are two taps away."""
-    return row_address(weight, 4 * (phase // 2) + phase % 2, rows * columns)
+    return row_address(weight, TAPS * (phase // 2) + phase % 2, rows * columns)
 
 
 # --- the factors at the points
@@ -93,13 +94,13 @@ def tap_place(weight, phase, rows, columns):
 @task
 def _transform_input(t, tasks, x: Images, left, oh, ow):
     """left = B^T x B, whose k = 4 in are the channels of the four phases"""
-    channels, tiles, k = x.channels, count_tiles(x.batch, oh, ow, TILE), 4 * x.channels
+    channels, tiles, k = x.channels, count_tiles(x.batch, oh, ow, TILE), PHASES * x.channels
     point = left_pitch(tiles, k)
-    slab = np.empty(4 * POINTS * POINTS * channels, f32)
+    slab = np.empty(PHASES * POINTS * POINTS * channels, f32)
     blocks = blocks_of(tiles)
     for tile in range(part(t, tasks, blocks, 1) * ROWS, part(t + 1, tasks, blocks, 1) * ROWS):
         corner, pitch = window(x, tile, tiles, 2, 1, 2 * POINTS, oh, ow, address(slab))
-        for phase in range(4):
+        for phase in range(PHASES):
             source = at(corner, phase // 2 * pitch + phase % 2 * channels)
             for c in range(0, channels, WIDTH):
                 target = at(left, left_offset(tile, k) + ROWS * (phase * channels + c))
@@ -127,7 +128,7 @@ def transform_weight(weight, phase, rows, columns, first, u, point):
     tap = rows * columns
     for k in range(rows):
         source = at(tap_place(weight, phase, rows, columns), k * columns + first)
-        weight_tile(source, 8 * tap, 2 * tap, row_address(u, k, COLUMNS), POINTS * point, point, 0, min(COLUMNS, columns - first))
+        weight_tile(source, 2 * TAPS * tap, 2 * tap, row_address(u, k, COLUMNS), POINTS * point, point, 0, min(COLUMNS, columns - first))
 
 
 @inner
@@ -151,7 +152,7 @@ def multiply(left, u, products, tiles, first, last, k, columns):
 @task
 def _forward(t, tasks, left, weight, bias, y: Images, channels, groups):
     """y, COLUMNS of its channels and a group of tiles at a time."""
-    out, tiles, k = y.channels, count_tiles(y.batch, y.height, y.width, TILE), 4 * channels
+    out, tiles, k = y.channels, count_tiles(y.batch, y.height, y.width, TILE), PHASES * channels
     point, product, panel_in_u = right_pitch(k), right_pitch(GROUP_ROWS), -1
     u, products, cut = np.empty(64 * point, f32), np.empty(64 * product, f32), np.empty(TILE * TILE * COLUMNS, f32)
     units = (out + COLUMNS - 1) // COLUMNS * groups
@@ -159,7 +160,7 @@ def _forward(t, tasks, left, weight, bias, y: Images, channels, groups):
         panel = unit // groups * COLUMNS
         columns = min(COLUMNS, out - panel)
         if panel != panel_in_u:
-            for phase in range(4):
+            for phase in range(PHASES):
                 transform_weight(weight, phase, channels, out, panel, row_address(address(u), phase * channels, COLUMNS), point)
             panel_in_u = panel
         first, last = part(unit % groups, groups, tiles, ROWS), part(unit % groups + 1, groups, tiles, ROWS)
@@ -189,9 +190,9 @@ def _backward(t, tasks, left, weight, dx: Images, oh, ow, out, groups):
     channels, tiles = dx.channels, count_tiles(dx.batch, oh, ow, TILE)
     point, product, panel_in_u = right_pitch(out), right_pitch(GROUP_ROWS), -1
     u, products, pixels = np.empty(64 * point, f32), np.empty(64 * product, f32), np.empty(POINTS * POINTS * COLUMNS, f32)
-    units = 4 * ((channels + COLUMNS - 1) // COLUMNS) * groups
+    units = PHASES * ((channels + COLUMNS - 1) // COLUMNS) * groups
     for unit in range(part(t, tasks, units, 1), part(t + 1, tasks, units, 1)):
-        phase, panel = unit // groups % 4, unit // groups // 4 * COLUMNS
+        phase, panel = unit // groups % PHASES, unit // groups // PHASES * COLUMNS
         columns = min(COLUMNS, channels - panel)
         if unit // groups != panel_in_u:
             transform_weight(weight, phase, out, channels, panel, address(u), point)
@@ -215,7 +216,7 @@ def _backward(t, tasks, left, weight, dx: Images, oh, ow, out, groups):
 @task
 def _weight_gradient(t, tasks, left, g: Images, dw, channels):
     """dw, COLUMNS of its columns and GROUP_ROWS of its rows at a time."""
-    out, tiles, k = g.channels, count_tiles(g.batch, g.height, g.width, TILE), 4 * channels
+    out, tiles, k = g.channels, count_tiles(g.batch, g.height, g.width, TILE), PHASES * channels
     blocks, tap, groups = blocks_of(tiles), channels * out, (k + GROUP_ROWS - 1) // GROUP_ROWS
     point, product, panel_in_gradients = right_pitch(blocks * ROWS), right_pitch(GROUP_ROWS), -1
     gradients, products = np.empty(64 * point, f32), np.empty(64 * product, f32)
@@ -242,7 +243,7 @@ def _weight_gradient(t, tasks, left, g: Images, dw, channels):
         for i in range(first, last):
             target = at(tap_place(dw, i // channels, channels, out), i % channels * out + panel)
             source = row_address(address(products), i - first, COLUMNS)
-            weight_gradient_tile(source, POINTS * product, product, target, 8 * tap, 2 * tap, 0, columns)
+            weight_gradient_tile(source, POINTS * product, product, target, 2 * TAPS * tap, 2 * tap, 0, columns)
     keep_alive((gradients, products, slab, offsets))
 
 
@@ -263,7 +264,7 @@ def forward(x, weight, bias, shape):
     _, oh, ow, out = shape
     channels, y = weight.shape[2], np.empty(shape, f32)
     bias = np.zeros(out, f32) if bias is None else bias
-    for images, left, tiles in _parts(shape, 4 * channels):
+    for images, left, tiles in _parts(shape, PHASES * channels):
         _transform_input(Images.of(x[images]), left, oh, ow)
         _forward(left, weight, bias, Images.of(y[images]), channels, _groups(tiles, out))
     return y
@@ -275,7 +276,7 @@ def input_gradient(g, weight, shape):
     weight, dx = np.ascontiguousarray(weight.transpose(0, 1, 3, 2)), np.empty(shape, f32)
     for images, left, tiles in _parts(g.shape, out):
         _transform_gradient(Images.of(g[images]), left)
-        _backward(left, weight, Images.of(dx[images]), oh, ow, out, _groups(tiles, 4 * shape[3]))
+        _backward(left, weight, Images.of(dx[images]), oh, ow, out, _groups(tiles, PHASES * shape[3]))
     return dx
 
 
@@ -284,8 +285,8 @@ def weight_gradient(x, g):
     _, oh, ow, out = g.shape
     channels = x.shape[3]
     total = None
-    for images, left, _ in _parts(g.shape, 4 * channels):
-        dw = np.empty((4, 4, channels, out), f32)
+    for images, left, _ in _parts(g.shape, PHASES * channels):
+        dw = np.empty((TAPS, TAPS, channels, out), f32)
         _transform_input(Images.of(x[images]), left, oh, ow)
         _weight_gradient(left, Images.of(g[images]), dw, channels)
         total = dw if total is None else np.add(total, dw, out=total)

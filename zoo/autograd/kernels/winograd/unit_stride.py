@@ -159,7 +159,8 @@ def _finish_weight(t, tasks, totals, shares, dw, channels, out):
 
 def _group(channels, out):
     """How many tiles at a time: what half the cache holds, and fills the registers of a product."""
-    return max(16, CACHE_FLOATS // 2 // (POINTS * (channels + out)) // 8 * 8)
+    tiles = CACHE_FLOATS // 2 // (POINTS * (channels + out))
+    return max(16, tiles - tiles % 8)
 
 
 def forward(x, weight, bias=None, residual=None):
