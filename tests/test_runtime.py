@@ -484,6 +484,21 @@ def test_where_one_thread_is_undisturbed_and_two_are_not_trying_costs_little():
     assert parallel < 500
 
 
+def test_interruptions_that_are_short_are_no_reason_to_use_one_thread():
+    machine, waited = Machine(), [0.0]
+
+    def watch():
+        return contention.Watch(lambda: machine.now, lambda: (machine.seconds, int(machine.switches)), lambda: waited[0])
+
+    assert machine.run(watch(), ms=5_000, threads=2, switches_per_second=250) == 5_000
+    busy, parallel = watch(), 0
+    for _ in range(5_000):
+        parallel += machine.run(busy, ms=1, threads=2, switches_per_second=250)
+        waited[0] += 0.0015  # for 1 or 2 ms of work
+    assert parallel < 200
+    assert machine.run(busy, ms=2_000, threads=2, switches_per_second=250) > 1_000  # the others have gone
+
+
 @pytest.mark.skipif(not kernels_enabled(), reason="about kernels")
 def test_what_a_busy_machine_computes_is_the_same_bit_for_bit(monkeypatch, rng):
     x, w, g = (rng.standard_normal(shape, np.float32) for shape in ((5, 12, 12, 16), (3, 3, 16, 16), (5, 12, 12, 16)))
