@@ -153,8 +153,8 @@ class Plan:
 
     def is_current(self) -> bool:
         """True while every weight still lies where it did."""
-        for tensor, array in self.tensors:  # asked for every token: half of what `all` would take
-            if tensor.data is not array:
+        for tensor, array in self.tensors:  # asked for every token: half of what `all` would take, and a quarter of what the property `data` would
+            if tensor._data is not array:
                 return False
         for layer, array in self.blocks:
             if layer.blocks is not array:
