@@ -160,7 +160,7 @@ def test_settings_reach_the_game():
 def test_noise_falls_along_a_parabola_to_nothing_after_three_fifths():
     update = AdversarialStep(GAN.new(**POINTS), GANTraining(batch_size=8, steps=100, noise=0.4))
     for step, share in ((0, 1), (15, 0.75**2), (30, 0.25), (54, 0.01), (60, 0), (61, 0), (99, 0)):
-        update.generator.steps = step
+        update.generator_optimiser.steps = step
         assert math.isclose(update.noise_deviation(), 0.4 * share, abs_tol=1e-12)
 
 

@@ -135,7 +135,7 @@ class LastStep:
     gradient: np.ndarray  # of the generator's loss in each fake sample: the step moves samples against it
     labels: np.ndarray | None
 
-    verdict = Renamed("logits")
+    verdict = Renamed("logits")  # the name until 0.1
 
 
 class AdversarialStep:
@@ -145,6 +145,7 @@ class AdversarialStep:
     """
 
     last: LastStep | None = None  # what the step before computed for each fake sample
+    generator, discriminator = Renamed("generator_optimiser"), Renamed("discriminator_optimiser")  # names until 0.1
 
     def __init__(self, model: GAN, settings: GameSettings, schedule: Schedule = constant):
         s, name = settings, type(settings).__name__
@@ -159,8 +160,8 @@ class AdversarialStep:
             raise ValueError(f"{name}: batch_size is {s.batch_size}; packing, {model.config.packing}, must divide it")
         self.model, self.settings, self.schedule = model, settings, schedule
         self.loss = LOSSES[s.loss]
-        self.generator = Adam(model.generator.parameters(), s.lr, betas=(s.beta_1, s.beta_2))
-        self.discriminator = Adam(model.discriminator.parameters(), s.discriminator_lr, betas=(s.beta_1, s.beta_2))
+        self.generator_optimiser = Adam(model.generator.parameters(), s.lr, betas=(s.beta_1, s.beta_2))
+        self.discriminator_optimiser = Adam(model.discriminator.parameters(), s.discriminator_lr, betas=(s.beta_1, s.beta_2))
 
     def __call__(self, batch, rng: Rng) -> dict[str, float]:
         """batch: critic_steps * batch_size real samples, or (samples, labels).  Returns losses, mean logits, accuracy and gradient norms.
@@ -173,7 +174,7 @@ class AdversarialStep:
         m, k = self.model, self.settings.critic_steps
         x, labels = self._checked(batch)
         rows = len(x) // k
-        factor, noise = self.schedule(self.generator.steps), self.noise_deviation()
+        factor, noise = self.schedule(self.generator_optimiser.steps), self.noise_deviation()
 
         def noisy(samples):
             return samples + noise * rng.standard_normal(samples.shape, np.float32) if noise else samples
@@ -192,7 +193,7 @@ class AdversarialStep:
     def _discriminator_step(self, real: np.ndarray, fake: np.ndarray, labels: Any, factor: float, rng: Rng) -> dict[str, float]:
         """(1) D raises E[ln D(x)] + E[ln(1 - D(G(z)))], or lowers another loss: real samples up, fake ones down, and not too steeply."""
         s, discriminator, weight = self.settings, self.model.discriminator, self.penalty_weight()
-        r1, r2 = weight * s.r1, weight * s.r2
+        r1, r2 = weight * s.r1, weight * s.r2  # 0 in most steps, where no gradient in x is needed
         x_real, x_fake = Tensor(real, requires_grad=r1 > 0), Tensor(fake, requires_grad=r2 > 0)
         on_real, on_fake = discriminator(x_real, labels), discriminator(x_fake, labels)
         loss = self.loss.discriminator(on_real, on_fake, s.smoothing)
@@ -208,13 +209,14 @@ class AdversarialStep:
             loss = loss + penalty
 
         if not math.isfinite(float(loss)):
-            return {**figures, "discriminator": float(loss), "discriminator_norm": self.discriminator.grad_norm}
-        self.discriminator.zero_grad()
+            return {**figures, "discriminator": float(loss), "discriminator_norm": self.discriminator_optimiser.grad_norm}
+        self.discriminator_optimiser.zero_grad()
         loss.backward()
-        self.discriminator.step(factor)
+        self.discriminator_optimiser.step(factor)
         if s.weight_clip:
-            np.clip(self.discriminator.flat, -s.weight_clip, s.weight_clip, out=self.discriminator.flat)
-        return {**figures, "discriminator_norm": self.discriminator.grad_norm}
+            weights = self.discriminator_optimiser.flat  # all of them in one array
+            np.clip(weights, -s.weight_clip, s.weight_clip, out=weights)
+        return {**figures, "discriminator_norm": self.discriminator_optimiser.grad_norm}
 
     def _generator_step(self, fake: Tensor, real: np.ndarray, labels: Any, factor: float, noisy: Callable) -> dict[str, float]:
         """(2) G raises E[ln D(G(z))], or lowers another loss: samples move to where D, which stays as it is, takes them for real."""
@@ -232,18 +234,18 @@ class AdversarialStep:
         at_fake, *gradients = ops.grad(loss, [fake, *weights])  # without those of the discriminator's weights
         for p, gradient in zip(weights, gradients):
             p.grad = gradient.data
-        self.generator.step(factor)
+        self.generator_optimiser.step(factor)
         self.last = LastStep(fake.data, logits.data[:, 0], at_fake.data, labels)
-        return {"generator": float(loss), "generator_norm": self.generator.grad_norm, "sample_norm": float(np.linalg.norm(at_fake.data))}
+        return {"generator": float(loss), "generator_norm": self.generator_optimiser.grad_norm, "sample_norm": float(np.linalg.norm(at_fake.data))}
 
     def noise_deviation(self) -> float:
         """Standard deviation of the noise in this step: `noise` at first, along a parabola to 0 after three fifths of the steps."""
-        left = 1 - self.generator.steps / (0.6 * self.settings.steps)
+        left = 1 - self.generator_optimiser.steps / (0.6 * self.settings.steps)
         return self.settings.noise * left * left if left > 0 else 0.0
 
     def penalty_weight(self) -> float:
         """What r1 and r2 are multiplied by in this step; 0 in the steps that leave them out."""
-        s, step = self.settings, self.generator.steps
+        s, step = self.settings, self.generator_optimiser.steps
         return 0.0 if step % s.penalty_every else s.penalty_every * s.penalty_end ** (step / s.steps)
 
     def _checked(self, batch: Any) -> tuple[np.ndarray, np.ndarray | None]:
@@ -290,7 +292,7 @@ class GAN(Model):
                                            norm=c.discriminator_norm, rng=rng, classes=c.labels, conditioning=c.conditioning,
                                            frequencies=c.frequencies, packing=c.packing)
         if c.clusters:
-            self.centres = np.zeros((c.clusters, math.prod(self.shape)), np.float32)  # mean of the samples in each, in the network's range
+            self.centres = np.zeros((c.clusters, math.prod(self.shape)), np.float32)  # mean of the samples in each; saved like weights
             self.shares = np.full(c.clusters, 1 / c.clusters, np.float32)
 
     @classmethod
@@ -352,7 +354,7 @@ class GAN(Model):
         """The generator's output as pictures in [0, 1]; points as they are."""
         return 0.5 * x.reshape(len(x), *self.config.image) + 0.5 if self.pictures else x
 
-    joined, inside, outside = Renamed("with_labels"), Renamed("to_network_range"), Renamed("to_pictures")
+    joined, inside, outside = Renamed("with_labels"), Renamed("to_network_range"), Renamed("to_pictures")  # names until 0.1
 
     # --- generation
 
