@@ -1,9 +1,9 @@
 """Diffusion and flow matching: a network learns to see the picture in the noise, and noise becomes a picture step by step.
 
-    x_t = alpha(t) x_0 + sigma(t) noise        t from 0, the picture, to 1, the noise        (`denoising.paths`)
+    x_t = alpha(t) x_0 + sigma(t) noise        t from 0, the picture, to 1, the noise        (`denoising.paths`; Ho et al.'s alpha-bar is alpha^2)
 
 Training draws a picture x_0, noise and t, and asks the network for a target at x_t by squared error (`Diffusion.loss`): the noise, x_0, or
-v = m x_0 + n noise.  From any of them the other two follow (`x_0_and_noise`).
+v: alpha noise - sigma x_0, or noise - x_0 on the straight path.  From any of them the other two follow (`x_0_and_noise`).
 
 Why that is enough.  The best answer in squared error is the mean of the target over all (x_0, noise) that lead to the same x_t, for
 E|f - target|^2 = E|f - E[target | x_t]|^2 + a rest without f.
@@ -275,7 +275,7 @@ class Diffusion(Model):
             return self.latents.decode(x_0)
         return np.clip(0.5 * x_0 + 0.5, 0, 1) if self.pictures else x_0
 
-    inside, outside, implied = Renamed("to_network_range"), Renamed("to_pictures"), Renamed("x_0_and_noise")
+    inside, outside, implied = Renamed("to_network_range"), Renamed("to_pictures"), Renamed("x_0_and_noise")  # names until 0.1
 
     # --- what the network estimates
 
@@ -336,7 +336,8 @@ class Diffusion(Model):
             if x_1.shape[1:] != c.image or len(x_1) == 0:
                 raise ValueError(f"x_1: shape is {x_1.shape}; this model starts from (n, {', '.join(map(str, c.image))}), n at least 1")
         n = check_count(n) if x_1 is None else len(x_1)
-        settings = Sampling(sampler, self.labels_for(digit, n), self.check_guidance(guidance), eta, spacing, tolerance, start, known, mask, repeats)
+        settings = Sampling(sampler=sampler, labels=self.labels_for(digit, n), guidance=self.check_guidance(guidance), eta=eta, spacing=spacing,
+                            tolerance=tolerance, start=start, known=known, mask=mask, repeats=repeats)
         settings.check(c.source, self.path.t_min)
         rng = np.random.default_rng(seed)
         x = self.draw_source(n, rng) if x_1 is None else x_1
@@ -378,15 +379,17 @@ class Diffusion(Model):
             known = self.noised(settings.known, draw_known, s)
             x_s = np.where(settings.mask, known, x_s)
         prediction, x_0, noise = update.estimate
-        return DiffusionStep(settings.sampler, t, s, x_t, prediction, noise, x_0, update.mean, deviation, draw, x_s, update.evaluations,
-                             slopes=update.slopes, known=known, picture=self.decoded(x_0))
+        return DiffusionStep(sampler=settings.sampler, t=t, t_previous=s, x_t=x_t, prediction=prediction, noise_predicted=noise,
+                             x_0_predicted=x_0, mean=update.mean, deviation=deviation, draw=draw, x_previous=x_s,
+                             evaluations=update.evaluations, slopes=update.slopes, known=known, picture=self.decoded(x_0))
 
     @replayable
     def _step_back(self, s: float, t: float, x_s: np.ndarray, draw: np.ndarray) -> DiffusionStep:
         """From s back to the noisier t: x_t = a x_s + b draw."""
         a, b = self.path.transition(s, t)
         mean = np.float32(a) * x_s
-        return DiffusionStep("back", s, t, x_s, None, None, None, mean, b, draw, mean + np.float32(b) * draw, 0)
+        return DiffusionStep(sampler="back", t=s, t_previous=t, x_t=x_s, prediction=None, noise_predicted=None, x_0_predicted=None,
+                             mean=mean, deviation=b, draw=draw, x_previous=mean + np.float32(b) * draw, evaluations=0)
 
     def decoded(self, x_0: np.ndarray) -> np.ndarray | None:
         """The pictures that latents stand for; None for other models."""

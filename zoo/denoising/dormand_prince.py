@@ -100,5 +100,6 @@ def adaptive_step(model, settings: Sampling, t: float, h: float, x_t: np.ndarray
     x_s, error, slopes = dormand_prince(lambda at, x: model.velocity_of(denoise(x, at), at), t, h, x_t, model.velocity_of(estimate, t),
                                         settings.tolerance)
     s = model.path.t_min if t + h < model.path.t_min + 1e-9 else t + h
-    return DiffusionStep(ADAPTIVE, t, s, x_t, prediction, noise, x_0, x_s, 0.0, None, x_s, len(slopes), np.stack(slopes), error,
+    return DiffusionStep(sampler=ADAPTIVE, t=t, t_previous=s, x_t=x_t, prediction=prediction, noise_predicted=noise, x_0_predicted=x_0,
+                         mean=x_s, deviation=0.0, draw=None, x_previous=x_s, evaluations=len(slopes), slopes=np.stack(slopes), error=error,
                          picture=model.decoded(x_0))
