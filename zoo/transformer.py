@@ -99,7 +99,7 @@ class Attention(Module):
 
     def __call__(self, x, rotation=None, cache=None, start: int = 0):  # x (batch, time, width)
         h, g, t = self.heads, self.key_value_heads, x.shape[1]
-        packed = self.query_key_value(x)  # (batch, time, (heads + 2 key_value_heads) head_width)
+        packed = self.query_key_value(x)  # queries, keys, values: (batch, time, (heads + 2 key_value_heads) head_width)
         if cache is None:
             return self.output(ops.self_attention(packed, heads=h, key_value_heads=g, rotation=rotation, is_causal=True))
         q, k, v = ops.unpack(packed, h, g)  # (batch, heads, time, head_width), k and v with key_value_heads
@@ -108,7 +108,8 @@ class Attention(Module):
         keys, values = cache  # (batch, key_value_heads, room, head_width)
         keys[:, :, start : start + t], values[:, :, start : start + t] = _array(k), _array(v)
         k, v = (ops.repeat_heads(z[:, :, : start + t], h) for z in cache)  # (batch, heads, start + time, head_width)
-        return self.output(ops.merge_heads(ops.scaled_dot_product_attention(q, k, v, is_causal=True)))
+        mixed = ops.scaled_dot_product_attention(q, k, v, is_causal=True)  # aligned at the last key, PyTorch's at the first
+        return self.output(ops.merge_heads(mixed))
 
 
 class MLP(Module):
@@ -149,7 +150,8 @@ class Block(Module):
 
 
 class Layers:
-    """Makes the layers that a transformer is put together from, each under its dotted name; a reader of files has its own.
+    """Makes the layers that a transformer is put together from, each under its dotted name; a subclass reads them from a
+    file (`loading.gguf_models`).
 
     These are fresh, as GPT-2 begins: N(0, 0.02^2), and less for what is added to the residual stream, twice a layer.
     """
@@ -165,7 +167,7 @@ class Layers:
         c = self.config
         deviation = 0.02 / math.sqrt(2 * c.layers) if residual else 0.02
         return Linear(inputs, outputs, rng=self.rng, bias=c.bias if bias is None else bias, activation=activation,
-                      scale=deviation * math.sqrt(inputs))
+                      scale=deviation * math.sqrt(inputs))  # which Linear divides by sqrt(inputs)
 
     def norm(self, name: str) -> Norm:
         c = self.config
@@ -221,7 +223,7 @@ class Transformer(LanguageModel):
     output: Linear | None  # None where tied
 
     def __init__(self, config: TransformerConfig, *, rng: Generator, layers: Layers | None = None):
-        config = config.make(**config.to_dict())
+        config = config.make(**config.to_dict())  # one that was built by hand may have sizes of 0 still, which stand for "derive it"
         super().__init__(config, rng=rng)
         c = config
         layers = layers or Layers(c, rng)
@@ -265,8 +267,9 @@ class Transformer(LanguageModel):
     def rotation(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Cosines and sines of the rotary angles of n positions, each (n or more, head_width / 2) (Su et al. 2021, equation 15).
 
-        Position m rotates the pair i of a query or key by the angle m theta^(-2i / head_width): q -> R_m q, a rotation.  Rotations add
-        up, R_m^T R_n = R_(n - m), so the score (R_m q) . (R_n k) = q . R_(n - m) k depends on the distance n - m alone (equation 16).
+        Position m rotates the pair i of a query or key, its entries i and i + head_width / 2, by the angle m theta^(-2i / head_width):
+        q -> R_m q.  Rotations add up, R_m^T R_n = R_(n - m), so the score (R_m q) . (R_n k) = q . R_(n - m) k depends on the distance
+        n - m alone (equation 16).
         """
         if len(self._rotation[0]) < n:
             c = self.config

@@ -85,6 +85,8 @@ class Operation:
     def forward(self, function: Callable | None = None, *, strided: bool = False) -> Callable:
         """The kernel: contiguous float32 arrays (and integers) in; (y, saved) out, or NotImplemented for shapes it doesn't serve.
 
+        saved: what the kernel of the derivative needs, () for nothing; None has the gradients computed by the rules.
+
         strided: it takes views as they are, instead of contiguous copies.
         """
         if function is None:
@@ -93,7 +95,11 @@ class Operation:
         return function
 
     def backward(self, function: Callable) -> Callable:
-        """The kernel of the derivative: (g, y, saved, *arguments, needs=..., **settings) -> a gradient for each argument."""
+        """The kernel of the derivative: (g, y, saved, *arguments, needs=..., **settings) -> a gradient for each argument.
+
+        needs: which arguments want one, a bool each; the gradient of another is None or ignored. Where an argument's name begins with _,
+        the kernel doesn't read it.
+        """
         names = _parameter_names(function)
         self.kernel_backward = function
         self.reads_y |= not names[1].startswith("_")

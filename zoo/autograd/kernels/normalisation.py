@@ -2,11 +2,14 @@
 
 x is contiguous float32, seen as rows of its last axis. A row's statistics are taken while it lies in the nearest cache: first the
 mean, then the squares around it, as the definition does. Only the mean and 1 / deviation of each row are saved for backward, which
-computes the normal values z = (x - mean) / deviation once more.
+computes the normalised values z = (x - mean) / deviation once more.
 
 Of y = gain z + bias, backward is (Ba et al. 2016): z doesn't change if a row is shifted or scaled, so from h = g gain, the gradient
 of z, what points in those two directions is taken out: dx = (h - mean of h - z mean of h z) / deviation. RMS norm isn't blind to a
 shift, and keeps the mean of h.
+
+A @task is called with arrays and numbers. It runs for t = 0 ... tasks - 1 on the threads, where each array is the address of its first
+element (0 for None), read by `floats`, `row` and `span`; `part` says at which row a task begins (`runtime.tasks`).
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ f32 = np.float32
 
 
 @inner
-def normal_row(x, y, gain, bias, centred, eps):
+def normalise_row(x, y, gain, bias, centred, eps):
     """y = gain (x - mean) / deviation + bias; returns mean (0 unless centred) and 1 / deviation. A bias of size 0 is none."""
     n = f32(x.size)
     mean = f32(0)
@@ -55,12 +58,12 @@ def row_norm_forward(t, tasks, x, gain, bias, y, means, inverses, rows, n, centr
     mean, inverse = floats(means, rows), floats(inverses, rows)
     gains, biases = floats(gain, n), floats(bias, n if bias else 0)
     for i in range(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1)):
-        mean[i], inverse[i] = normal_row(row(x, i, n), row(y, i, n), gains, biases, centred, f32(eps))
+        mean[i], inverse[i] = normalise_row(row(x, i, n), row(y, i, n), gains, biases, centred, f32(eps))
 
 
 @inner
-def normal_row_backward(g, x, gain, mean, inverse, dx, dgain, dbias, centred):
-    """dx = (h - mean of h - z mean of h z) / deviation with h = g gain and z the normal values; adds to dgain and dbias."""
+def normalise_row_backward(g, x, gain, mean, inverse, dx, dgain, dbias, centred):
+    """dx = (h - mean of h - z mean of h z) / deviation with h = g gain and z the normalised values; adds to dgain and dbias."""
     n = f32(x.size)
     mean_h, mean_hz = f32(0), f32(0)
     for j in range(x.size):
@@ -87,9 +90,9 @@ def row_norm_backward(t, tasks, g, x, gain, means, inverses, dx, dgains, dbiases
     last = part(t + 1, tasks, rows, 1)
     for first in range(part(t, tasks, rows, 1), last, ROWS_PER_SUM):
         for j in range(n):
-            dgain_part[j], dbias_part[j] = f32(0), f32(0)
+            dgain_part[j], dbias_part[j] = f32(0), f32(0)  # a block's sums: float32 loses what is added to a large number
         for i in range(first, min(first + ROWS_PER_SUM, last)):
-            normal_row_backward(row(g, i, n), row(x, i, n), gains, mean[i], inverse[i], row(dx, i, n), dgain_part, dbias_part, centred)
+            normalise_row_backward(row(g, i, n), row(x, i, n), gains, mean[i], inverse[i], row(dx, i, n), dgain_part, dbias_part, centred)
         for j in range(n):
             dgain[j] += dgain_part[j]
             dbias[j] += dbias_part[j]
@@ -143,7 +146,7 @@ def drop(t, tasks, x, y, n, seed, p: float):
     x_part, y_part = span(x, first, last), span(y, first, last)
     threshold, scale = f32(p), f32(1) / f32(1 - p)
     for j in range(y_part.size):
-        y_part[j] = x_part[j] * scale if uniform(seed, first + j) >= threshold else x_part[j] * f32(0)
+        y_part[j] = x_part[j] * scale if uniform(seed, first + j) >= threshold else x_part[j] * f32(0)  # NaN stays NaN, as in the definition
 
 
 def _drop(x, p, seed):
