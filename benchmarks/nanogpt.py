@@ -90,9 +90,9 @@ def run_torch(model: Any, trainer: Any, corpus: Any) -> Iterator[dict[str, float
     total = count = 0
     with torch.no_grad():
         for inputs, targets in data.evaluation_blocks(model.tokenizer.encode(corpus.split()["valid"]), c.window, 256):
-            found = F.cross_entropy(gpt(torch.from_numpy(inputs.copy())).reshape(-1, c.symbols), torch.from_numpy(targets.copy()).reshape(-1),
+            nats = F.cross_entropy(gpt(torch.from_numpy(inputs.copy())).reshape(-1, c.symbols), torch.from_numpy(targets.copy()).reshape(-1),
                                     ignore_index=-1, reduction="sum")
-            total, count = total + found.item(), count + int((targets >= 0).sum())
+            total, count = total + nats.item(), count + int((targets >= 0).sum())
     yield {"loss": loss.item(), "valid nats per token": total / count}
 
 
@@ -134,20 +134,20 @@ def main() -> None:
     command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--side"]
     sides = {name: subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name in ("zoo", "torch")}
     seconds = dict.fromkeys(sides, 0.0)
-    found: dict[str, Any] = {}
+    reports: dict[str, Any] = {}
     for turn in range(math.ceil(options.steps / TURN)):
         for name, process in sides.items():
             assert process.stdin and process.stdout
             process.stdin.write("go\n")
             process.stdin.flush()
-            found[name] = json.loads(process.stdout.readline())
-            seconds[name] += found[name]["seconds"]
-        print(f"step {(turn + 1) * TURN:5}  " + "  ".join(f"{n}: loss {f['loss']:.4f}, {seconds[n]:6.1f} s" for n, f in found.items()), flush=True)
+            reports[name] = json.loads(process.stdout.readline())
+            seconds[name] += reports[name]["seconds"]
+        print(f"step {(turn + 1) * TURN:5}  " + "  ".join(f"{n}: loss {f['loss']:.4f}, {seconds[n]:6.1f} s" for n, f in reports.items()), flush=True)
     for name, process in sides.items():
         assert process.stdin
         process.stdin.close()
         process.wait()
-        print(f"{name:6} {found[name]['valid nats per token']:.4f} nats per character on the validation text, {seconds[name]:.1f} s")
+        print(f"{name:6} {reports[name]['valid nats per token']:.4f} nats per character on the validation text, {seconds[name]:.1f} s")
     print(f"the zoo in {seconds['torch'] / seconds['zoo']:.2f} of PyTorch's speed (first turns, compilation and evaluation included)")
 
 

@@ -24,13 +24,13 @@ def repeats(step, rng):
     """Inputs and targets, (batch, window) each; what can't be predicted, a token's first occurrence, isn't asked for."""
     ids, targets = [], []
     for period in rng.integers(8, WINDOW // 2 + 1, size=8):
-        found = repeated(BATCH // 8, period, SYMBOLS, rng, time=WINDOW + 1)
-        ids.append(found[:, :-1])
-        targets.append(np.where(np.arange(WINDOW) < period, IGNORED, found[:, 1:]))
+        sequences = repeated(BATCH // 8, period, SYMBOLS, rng, time=WINDOW + 1)
+        ids.append(sequences[:, :-1])
+        targets.append(np.where(np.arange(WINDOW) < period, IGNORED, sequences[:, 1:]))
     return np.concatenate(ids), np.concatenate(targets)
 
 
-found = {}
+results = {}
 for layers in (2, 1):
     model = Transformer.new(symbols=SYMBOLS, window=WINDOW, layers=layers, heads=4, width=64, mlp="none", positions="rotary", norm="rms",
                             bias=False, tied=False, seed=0)
@@ -42,8 +42,8 @@ for layers in (2, 1):
             print(f"{layers} layers, step {record.step:5}: {record.losses['loss']:.3f} nats, {time.perf_counter() - began:.0f} s", flush=True)
     model.eval()
     name = f"{layers} layer{'s' * (layers > 1)}"
-    found[name] = repeat_accuracy(model)
-    print(f"{name}: {found[name].accuracy:.1%} right in the second half of random tokens that come twice\n")
+    results[name] = repeat_accuracy(model)
+    print(f"{name}: {results[name].accuracy:.1%} right in the second half of random tokens that come twice\n")
     if layers == 2:
         scores, before = induction_scores(model), previous_token_scores(model)
         print("induction score of each head, a row a layer:\n", scores.round(2), "\nlooks at the token before:\n", before.round(2), "\n")
@@ -52,6 +52,6 @@ for layers in (2, 1):
         maps = attention_maps(model, repeated(1, 16, SYMBOLS, np.random.default_rng(1))[0])
         explained.attention_maps(maps, title="16 random tokens, twice").figure.savefig("induction_attention.png")
 
-explained.repeats(found).figure.savefig("induction.png")
+explained.repeats(results).figure.savefig("induction.png")
 print("induction.png, induction_scores.png, previous_token_scores.png, induction_attention.png")
-assert found["2 layers"].accuracy >= 0.9 and found["1 layer"].accuracy < 0.2, "two layers copy, one doesn't: it went otherwise here"
+assert results["2 layers"].accuracy >= 0.9 and results["1 layer"].accuracy < 0.2, "two layers copy, one doesn't: it went otherwise here"

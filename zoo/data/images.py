@@ -162,13 +162,13 @@ def _read_folder(folder: Path) -> Images:
                         f"expects the name of one, such as {folder / max(sets)}")
     for name, files in sets.items():
         return _read_idx_files(folder, name, files)
-    name, found = folder.resolve().name, read_folder(folder)
-    if found.test is None:
-        images = _hold_out(folder, found.train, found.train_labels, name)
+    name, pictures = folder.resolve().name, read_folder(folder)
+    if pictures.test is None:
+        images = _hold_out(folder, pictures.train, pictures.train_labels, name)
     else:
-        assert found.test is not None
-        images = _together(folder, found.train, found.train_labels, found.test, found.test_labels, name)
-    return replace(images, classes=found.classes, notes=found.notes)
+        assert pictures.test is not None
+        images = _together(folder, pictures.train, pictures.train_labels, pictures.test, pictures.test_labels, name)
+    return replace(images, classes=pictures.classes, notes=pictures.notes)
 
 
 def _read_idx_files(path: Path, prefix: str, files: dict[tuple[str, str], Path]) -> Images:

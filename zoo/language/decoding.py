@@ -75,7 +75,7 @@ class Rows(NamedTuple):
     """Where a token is computed."""
 
     shared: Address  # splits of sums, which all threads add up
-    own_floats: int  # of each thread's rows behind them
+    thread_floats: int  # of each thread's rows behind them
 
 
 def row_pitch(n):
@@ -114,7 +114,7 @@ class Plan:
         self.shared_floats = ROW_GAP_FLOATS + 2 * MAX_SPLITS * row_pitch(c.width)
         packed, mixed = (c.heads + 2 * c.key_value_heads) * c.head_width, c.heads * c.head_width
         widest = max(c.width, mixed, c.hidden)
-        self.own_floats = sum(map(row_pitch, (c.width, c.width, packed, mixed, c.hidden, c.hidden, c.hidden, widest, widest)))
+        self.thread_floats = sum(map(row_pitch, (c.width, c.width, packed, mixed, c.hidden, c.hidden, c.hidden, widest, widest)))
 
     def _place(self, tensor: Tensor | None) -> int:
         if tensor is None:
@@ -204,14 +204,15 @@ class Decoder:
     def __init__(self, model: Any, plan: Plan, cache: Any):
         self.plan, self.embedding, c = plan, model.embedding, plan.config
         cosines, sines = model.rotation(cache.room) if c.positions == "rotary" else NO_ROTATION
-        own = plan.own_floats + row_pitch(cache.room)
+        thread_floats = plan.thread_floats + row_pitch(cache.room)
         self.threads = min(plan.threads, get_threads())
         self.words = np.zeros(WORDS, np.int64)
-        scratch = np.empty(plan.shared_floats + self.threads * own, f32)
+        scratch = np.empty(plan.shared_floats + self.threads * thread_floats, f32)
         self.memory = cache, cosines, sines, scratch  # what lies where the addresses say
         sizes = Sizes(c.width, c.heads, c.key_value_heads, c.head_width, c.hidden, c.symbols, c.layers, cache.room, cosines.shape[1],
                       c.norm == "rms", CODES["silu" if c.mlp == "swiglu" else c.mlp], float(c.eps), plan.looks)
-        self.arguments = _decode.arguments(sizes, plan.table, cosines, sines, cache.keys, cache.values, Rows(scratch, own), self.words, 0, 0, 0)
+        rows = Rows(scratch, thread_floats)
+        self.arguments = _decode.arguments(sizes, plan.table, cosines, sines, cache.keys, cache.values, rows, self.words, 0, 0, 0)
         self.place, self.symbols = self.arguments.buffer_info()[0], c.symbols
 
     def __call__(self, token: int, position: int) -> np.ndarray:
@@ -242,7 +243,7 @@ def _decode(t, tasks, s: Sizes, table, cosines, sines, keys, values, rows: Rows,
     # What all share: the splits of two sums, of attention and of MLP.  What each has for itself: all rows.
     attended = at(rows.shared // 64 * 64, ROW_GAP_FLOATS)
     passed = at(attended, MAX_SPLITS * pitch(width))
-    x = at(at(passed, MAX_SPLITS * pitch(width)), member * rows.own_floats)
+    x = at(at(passed, MAX_SPLITS * pitch(width)), member * rows.thread_floats)
     normal = behind(x, width)
     packed = behind(normal, width)
     mixed = behind(packed, packed_width)

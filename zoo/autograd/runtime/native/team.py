@@ -57,8 +57,8 @@ def wait_until(typing_context, place, least):
         idle = builder.append_basic_block("idle")
         builder.branch(waiting)
         builder.position_at_end(waiting)
-        found = builder.load_atomic(place, "acquire", 8)
-        builder.cbranch(builder.icmp_signed(">=", found, least), done, idle)
+        value = builder.load_atomic(place, "acquire", 8)
+        builder.cbranch(builder.icmp_signed(">=", value, least), done, idle)
         builder.position_at_end(idle)
         builder.store(builder.add(builder.load(looks), word(1)), looks)
         _rest(builder)
@@ -66,7 +66,7 @@ def wait_until(typing_context, place, least):
             _offer_the_core(builder)
         builder.branch(waiting)
         builder.position_at_end(done)
-        return found
+        return value
 
     return types.intp(types.intp, types.intp), generate
 
