@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from .operation import Primitive
-from .runtime.switch import use_kernels
-from .tensor import Tensor, enable_grad, grad, no_grad
+from ..operation import Primitive
+from ..runtime.switch import use_kernels
+from ..tensor import Tensor, enable_grad, grad, no_grad
 
 FIRST_STEPS = (2.0**-6, 2.0**-12, 2.0**-18)  # of an argument's size, or of 1 for small arguments; halved from there
 SMALLEST_STEP = 2.0**-28
