@@ -5,10 +5,14 @@
 """
 
 import numpy as np
-from hypothesis import given, settings
 
 from zoo.autograd import Tensor, exp, fused, grad, primitive, where
 from zoo.autograd.checking import arrays, broadcastable, check_operation
+
+try:
+    from hypothesis import given, settings
+except ImportError:
+    raise SystemExit("your_own_operation.py: its tests need Hypothesis (pip install 'numpy-zoo[test]')") from None
 
 # --- a primitive: NumPy inside, and a rule for each argument
 

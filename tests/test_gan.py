@@ -146,8 +146,8 @@ def test_settings_reach_the_game():
     model = GAN.new(**{**POINTS, "discriminator_hidden": (4,)}, discriminator_norm="none")
     settings = GANTraining(batch_size=8, lr=0.1, discriminator_lr=0.2, beta_1=0.3, beta_2=0.4, r1=2.0, r2=3.0, gradient_penalty=5.0)
     update = AdversarialStep(model, settings)
-    assert (update.generator.lr, update.discriminator.lr) == (0.1, 0.2)
-    assert update.generator.betas == update.discriminator.betas == (0.3, 0.4)
+    assert (update.generator_optimiser.lr, update.discriminator_optimiser.lr) == (0.1, 0.2)
+    assert update.generator_optimiser.betas == update.discriminator_optimiser.betas == (0.3, 0.4)
     x = TOYS["ring"](8, np.random.default_rng(0))
     rng = np.random.default_rng(1)  # the same draws as those of the step below
     fake = model.generator(Tensor(model.draw_z(8, rng))).data
@@ -228,9 +228,9 @@ def test_the_schedule_multiplies_both_rates():
     """Adam's first step is as long as its rate in every weight with a gradient (Kingma & Ba 2015, section 2.1)."""
     model = GAN.new(**{**POINTS, "discriminator_norm": "none"})
     update = AdversarialStep(model, GANTraining(batch_size=8, lr=0.02, discriminator_lr=0.04), schedule=lambda step: 0.25)
-    before = update.generator.flat.copy(), update.discriminator.flat.copy()
+    before = update.generator_optimiser.flat.copy(), update.discriminator_optimiser.flat.copy()
     update(TOYS["ring"](8, np.random.default_rng(0)), np.random.default_rng(1))
-    for optimiser, old, rate in zip((update.generator, update.discriminator), before, (0.02, 0.04)):
+    for optimiser, old, rate in zip((update.generator_optimiser, update.discriminator_optimiser), before, (0.02, 0.04)):
         assert math.isclose(np.abs(optimiser.flat - old).max(), 0.25 * rate, rel_tol=1e-3)
 
 

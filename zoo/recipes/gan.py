@@ -63,7 +63,7 @@ def make_trainer(model: GAN, data: Images | str, training: GANTraining, *, seed:
     update = AdversarialStep(model, t, schedule)
     buffers = [Tensor(a) for a in model.generator.named_buffers().values()]  # running averages of norms belong to the weights
     average = Average([*model.generator.parameters(), *buffers], t.average) if t.average else None
-    return Trainer(model, None, batches, {"generator": update.generator, "discriminator": update.discriminator}, steps=t.steps,
+    return Trainer(model, None, batches, {"generator": update.generator_optimiser, "discriminator": update.discriminator_optimiser}, steps=t.steps,
                    schedule=schedule, seed=seed, average=average, folder=folder, resume=resume, update=update, **options)
 
 
