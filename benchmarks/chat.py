@@ -24,6 +24,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 PROMPT = "The capital of France is Paris, and the capital of Germany is Berlin. "
 CONTEXT, WRITTEN = 1024, 48
 
@@ -31,9 +33,12 @@ CONTEXT, WRITTEN = 1024, 48
 class Zoo:
     def __init__(self, path: str, threads: int):
         import zoo
-        from zoo.autograd import set_threads
+        import zoo.transformer  # loading is measured without what Python reads of the library
+        from zoo.autograd import matmul, set_threads
 
         set_threads(threads)
+        matmul(*np.ones((2, 8, 8), np.float32))
+        self.engine = memory()
         began = time.perf_counter()
         self.model = zoo.load(path)
         self.loading, self.version = time.perf_counter() - began, f"zoo {zoo.__version__}"
@@ -42,8 +47,6 @@ class Zoo:
         return self.model.tokenizer.encode(text).tolist()
 
     def begin(self, ids: list[int]) -> Any:
-        import numpy as np
-
         logits, self.state = self.model.begin(np.array(ids), room=CONTEXT - len(ids))
         return logits
 
@@ -63,8 +66,8 @@ class Zoo:
 class Llama:
     def __init__(self, path: str, threads: int):
         import llama_cpp
-        import numpy as np
 
+        self.engine = memory()
         began = time.perf_counter()
         self.model = llama_cpp.Llama(path, n_ctx=CONTEXT, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False)
         self.loading, self.version = time.perf_counter() - began, f"llama-cpp-python {llama_cpp.__version__}"
@@ -88,7 +91,8 @@ class Side:
         self.side = side
 
     def about(self) -> dict[str, Any]:
-        return {"version": self.side.version, "loading": self.side.loading, "features": getattr(self.side, "features", "")}
+        names = ("version", "loading", "engine")
+        return {**{name: getattr(self.side, name) for name in names}, "features": getattr(self.side, "features", "")}
 
     def ids(self, text: str) -> list[int]:
         return self.side.ids(text)
@@ -110,13 +114,17 @@ class Side:
     def steps(self, ids: list[int], count: int) -> float:
         return self.side.steps(ids, count)
 
-    def memory(self) -> dict[str, float]:
-        """MB that the process holds now, and at its peak; where the system tells."""
-        try:
-            lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-        except OSError:
-            return {}
-        return {name: int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM", "RssAnon", "RssFile")}
+    def memory(self) -> float | None:
+        return memory()
+
+
+def memory() -> float | None:
+    """MB that the process has held at its peak, where the system tells."""
+    try:
+        lines = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    except OSError:
+        return None
+    return int(lines[0].split()[1]) / 1024
 
 
 def serve(side: str, path: str, threads: int) -> None:
@@ -132,9 +140,10 @@ def serve(side: str, path: str, threads: int) -> None:
 class Process:
     def __init__(self, python: str, side: str, path: str, threads: int):
         self.name = f"{side}, {threads} thread{'s' if threads > 1 else ''}"
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         paths = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen([python, __file__, "--serve", side, path, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env={**os.environ, "PYTHONPATH": paths})
+                                        text=True, env={**environment, "PYTHONPATH": paths})
 
     def ask(self, request: str, *arguments: Any) -> Any:
         assert self.process.stdin and self.process.stdout
@@ -224,10 +233,10 @@ def main() -> None:
         side.close()
     print(*dict.fromkeys(f"{f['version']}  {f['features']}".strip() for f in figures.values()), sep="\n")
     print(f"\n{Path(options.model).name}, {size:.0f} MB; prompts of {options.prompt_tokens} tokens\n")
-    print(f"{'tokens per second':24}{'reading':>9}{'writing':>9}{'steps':>8}   memory: now, peak, file's pages")
+    print(f"{'tokens per second':24}{'reading':>9}{'writing':>9}{'steps':>8}   memory at its peak, MB: library, model and context")
     for name, f in figures.items():
-        steps, memory = f"{f['steps']:8.1f}" if f["steps"] else " " * 8, f["memory"]
-        held = f"{memory['VmRSS']:.0f} MB, {memory['VmHWM']:.0f} MB, {memory['RssFile']:.0f} MB" if memory else ""
+        steps = f"{f['steps']:8.1f}" if f["steps"] else " " * 8
+        held = f"{f['engine']:.0f} + {f['memory'] - f['engine']:.0f}" if f["memory"] else ""
         print(f"{name:24}{f['read']:9.1f}{f['write']:9.1f}{steps}   {held}")
     if "llama.cpp" in pythons:
         for threads in options.threads:

@@ -128,11 +128,14 @@ class BytePairTokenizer:
         self.plain_size = max(tokens, default=-1) + 1  # what a model needs at least; tokens may have been added since it was trained
         self._single = [ids.get(bytes([b]), -1) for b in range(256)]  # -1: a byte that is left out of texts
         self._merged: dict[tuple[int, int], tuple[int, int]] = {}                              # pair -> (rank, id)
+        merged = self._merged
         for rank, (a, b) in enumerate(merges):
-            joined = ids.get(tokens.get(a, b"") + tokens.get(b, b""))
-            if a not in tokens or b not in tokens or joined is None:
-                raise ValueError(f"merges: pair {rank}, ({a}, {b}), does not join two tokens to a third")
-            self._merged.setdefault((a, b), (rank, joined))
+            try:
+                joined = ids[tokens[a] + tokens[b]]
+            except KeyError:
+                raise ValueError(f"merges: pair {rank}, ({a}, {b}), does not join two tokens to a third") from None
+            if (a, b) not in merged:
+                merged[a, b] = rank, joined
         self._encode_piece = lru_cache(maxsize=1 << 17)(self._merge)
 
     # -- text to numbers and back

@@ -25,6 +25,8 @@ def _bytes_to_symbols() -> dict[int, str]:
 
 SYMBOL = _bytes_to_symbols()
 BYTE = {symbol: b for b, symbol in SYMBOL.items()}
+_LATIN_1 = {ord(symbol): b for symbol, b in BYTE.items()}  # a symbol's code point -> its byte's
+_LATIN_1 |= {b: "\uffff" for b in range(256) if chr(b) not in BYTE}  # no symbol: nothing that Latin-1 has
 
 
 def printable(content: bytes) -> str:
@@ -33,7 +35,10 @@ def printable(content: bytes) -> str:
 
 def unprintable(name: str) -> bytes:
     """Raises KeyError for a name with other symbols."""
-    return bytes([BYTE[symbol] for symbol in name])
+    try:
+        return name.translate(_LATIN_1).encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise KeyError(name[error.start]) from None
 
 
 def read_gpt2(vocabulary: Path, merges: Path) -> dict[str, Any]:

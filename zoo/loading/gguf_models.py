@@ -143,12 +143,17 @@ class FileLayers(Layers):
 
     def embedding(self, name: str, rows: int) -> Any:
         raw, kind = self._raw(_tensors_of(name)[0])
-        if kind in QUANTISED:
-            return QuantisedEmbedding(side_by_side(raw, kind), kind, rows)
-        return Embedding.of(blocks.dequantise(raw, kind))
+        layer = QuantisedEmbedding(side_by_side(raw, kind), kind, rows) if kind in QUANTISED else Embedding.of(blocks.dequantise(raw, kind))
+        self.file.release()
+        return layer
 
     def linear(self, name: str, inputs: int, outputs: int, *, residual: bool = False, activation: str | None = None,
                bias: bool | None = None) -> Any:
+        layer = self._linear(name, outputs, activation)
+        self.file.release()
+        return layer
+
+    def _linear(self, name: str, outputs: int, activation: str | None) -> Any:
         tensors = _tensors_of(name)
         parts = [self._raw(tensor) for tensor in tensors]
         raws = [self._half_apart(raw, tensor) for (raw, _), tensor in zip(parts, tensors)]
@@ -202,8 +207,8 @@ def _tokenizer(file: gguf.File) -> BytePairTokenizer:
     special = {name: i for i, (name, t) in enumerate(zip(names, types.tolist())) if t in (CONTROL, ADDED)}
     try:
         tokens = {i: unprintable(name) for i, (name, t) in enumerate(zip(names, types.tolist())) if t not in (CONTROL, ADDED, BYTE)}
-        ids = {name: i for i, name in enumerate(names)}
-        pairs = [(ids[a], ids[b]) for a, b in (merge.split(" ") for merge in merges)]
+        ids = dict(zip(names, range(len(names))))
+        pairs = [(ids[a], ids[b]) for a, b in [merge.split(" ") for merge in merges]]
         return BytePairTokenizer(tokens, pairs, special, PRE_TOKENIZERS[cut], may_lack_bytes=True)  # as Hugging Face's library reads it
     except (KeyError, ValueError) as error:
         raise WrongFile(f"{file.path}: the vocabulary isn't one of byte-level pairs ({type(error).__name__}: {str(error)[:80]})") from error
