@@ -77,6 +77,20 @@ def test_filters_keep_the_likeliest_and_their_proportions(values, temperature, t
     np.testing.assert_allclose(choices[kept], exact[kept] / exact[kept].sum(), rtol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_filters_of_a_large_vocabulary_keep_what_sorting_it_would(seed):
+    """Of equal probabilities the smaller id; a flat distribution, whose nucleus is most of it, as well as a peaked one."""
+    rng = np.random.default_rng(seed)
+    logits = np.round(rng.standard_normal(5000) * (0.1, 1, 3, 8)[seed], 1).astype(np.float32)
+    p = softmax(logits)
+    order = np.argsort(-p, kind="stable")
+    for top_k in (1, 40, 1000, 4999):
+        assert np.array_equal(np.flatnonzero(Sampling(1, top_k=top_k).choices(logits, p)), np.sort(order[:top_k]))
+    for top_p in (1e-9, 0.3, 0.9, 0.999999):
+        enough = int(np.searchsorted(np.cumsum(p[order]), top_p)) + 1
+        assert np.array_equal(np.flatnonzero(Sampling(1, top_p=top_p).choices(logits, p)), np.sort(order[:enough]))
+
+
 def test_top_p_keeps_the_fewest_that_reach_it():
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05])).astype(np.float32)
     kept = lambda **s: np.flatnonzero(Sampling(**s).choices(logits, softmax(logits))).tolist()
