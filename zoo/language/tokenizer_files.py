@@ -25,7 +25,7 @@ def _bytes_to_symbols() -> dict[int, str]:
 
 SYMBOL = _bytes_to_symbols()
 BYTE = {symbol: b for b, symbol in SYMBOL.items()}
-_LATIN_1 = {ord(symbol): b for symbol, b in BYTE.items()}  # a symbol's code point -> its byte's
+_LATIN_1: dict[int, int | str] = {ord(symbol): b for symbol, b in BYTE.items()}  # a symbol's code point -> its byte's
 _LATIN_1 |= {b: "\uffff" for b in range(256) if chr(b) not in BYTE}  # no symbol: nothing that Latin-1 has
 
 
