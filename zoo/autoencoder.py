@@ -13,7 +13,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import numpy as np
 from numpy.random import Generator
@@ -25,6 +25,9 @@ from .model import Config, Count, Model, check_count, check_images, labels_for, 
 from .nn import Linear
 from .training import minibatches
 from .vae import ConvolutionalDecoder, ConvolutionalEncoder, VAEStep, check_image_size, test_images
+
+if TYPE_CHECKING:
+    from .model.fields import AutoencoderFields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +45,10 @@ class Autoencoder(Model):
     kind = "autoencoder"
     Config = AutoencoderConfig
     config: AutoencoderConfig
+
+    if TYPE_CHECKING:
+        @classmethod
+        def new(cls, *, seed: int = 0, **fields: Unpack[AutoencoderFields]) -> Self: ...  # type: ignore[override]
 
     mean: np.ndarray  # (latent,) of the codes in training: a running average
     covariance: np.ndarray  # (latent, latent)

@@ -23,7 +23,7 @@ import dataclasses
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Unpack
 
 import numpy as np
 from numpy.random import Generator
@@ -62,6 +62,7 @@ from .vae import VAE
 
 if TYPE_CHECKING:
     from .data.images import Images
+    from .model.fields import DiffusionFields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +139,10 @@ class Diffusion(Model):
     kind = "diffusion"
     Config = DiffusionConfig
     config: DiffusionConfig
+
+    if TYPE_CHECKING:
+        @classmethod
+        def new(cls, *, seed: int = 0, **fields: Unpack[DiffusionFields]) -> Self: ...  # type: ignore[override]
 
     network: UNet | DiT | Dense
     latents: Latents | None

@@ -20,7 +20,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Unpack
 
 import numpy as np
 from numpy.random import Generator as Rng
@@ -58,6 +58,7 @@ from .training import minibatches
 
 if TYPE_CHECKING:
     from .data.images import Images
+    from .model.fields import GANFields
 
 
 # --- configuration
@@ -281,6 +282,10 @@ class GAN(Model):
     kind = "gan"
     Config = GANConfig
     config: GANConfig
+
+    if TYPE_CHECKING:
+        @classmethod
+        def new(cls, *, seed: int = 0, **fields: Unpack[GANFields]) -> Self: ...  # type: ignore[override]
 
     def __init__(self, config: GANConfig, *, rng: Rng):
         super().__init__(config, rng=rng)

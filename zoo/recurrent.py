@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import numpy as np
 from numpy.random import Generator
@@ -30,6 +30,9 @@ from .autograd import Tensor, no_grad
 from .language.model import LanguageConfig, LanguageModel, TextStep, cross_entropy
 from .model import Step, moved, stream
 from .nn import Embedding, Linear, Module, dropout, parameter
+
+if TYPE_CHECKING:
+    from .model.fields import RecurrentFields
 
 GATES = {"elman": 1, "gru": 3, "lstm": 4}
 
@@ -113,6 +116,10 @@ class Recurrent(LanguageModel):
     kind = "recurrent"
     Config = RecurrentConfig
     config: RecurrentConfig
+
+    if TYPE_CHECKING:
+        @classmethod
+        def new(cls, *, seed: int = 0, **fields: Unpack[RecurrentFields]) -> Self: ...  # type: ignore[override]
 
     embedding: Embedding | None  # (symbols, embedding); keys need none
     layers: list[Recurrence]

@@ -22,7 +22,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, Unpack
 
 import numpy as np
 from numpy.random import Generator
@@ -39,6 +39,9 @@ from .nn import Embedding, LayerNorm, Linear, Module, QuantisedEmbedding, Quanti
 Norm = LayerNorm | RMSNorm | Sequential
 
 # --- configuration
+
+if TYPE_CHECKING:
+    from .model.fields import TransformerFields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,6 +218,10 @@ class Transformer(LanguageModel):
     kind = "transformer"
     Config = TransformerConfig
     config: TransformerConfig
+
+    if TYPE_CHECKING:
+        @classmethod
+        def new(cls, *, seed: int = 0, **fields: Unpack[TransformerFields]) -> Self: ...  # type: ignore[override]
 
     embedding: Embedding  # (symbols, width)
     position: Embedding | None  # (window, width)

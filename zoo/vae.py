@@ -25,7 +25,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import numpy as np
 from numpy.random import Generator
@@ -52,6 +52,9 @@ from .model import (
 )
 from .nn import Conv2d, ConvTranspose2d, Linear, Module, parameter
 from .training import minibatches
+
+if TYPE_CHECKING:
+    from .model.fields import VAEFields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +139,10 @@ class VAE(Model):
     kind = "vae"
     Config = VAEConfig
     config: VAEConfig
+
+    if TYPE_CHECKING:
+        @classmethod
+        def new(cls, *, seed: int = 0, **fields: Unpack[VAEFields]) -> Self: ...  # type: ignore[override]
 
     def __init__(self, config: VAEConfig, *, rng: Generator):
         super().__init__(config, rng=rng)

@@ -25,7 +25,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import numpy as np
 from numpy.random import Generator
@@ -57,6 +57,9 @@ from .nn import Conv2d, ConvTranspose2d, Module
 from .training import minibatches
 from .transformer import Transformer, TransformerConfig
 from .vae import VAEStep, check_image_size, test_images
+
+if TYPE_CHECKING:
+    from .model.fields import VQVAEFields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +136,10 @@ class VQVAE(Model):
     kind = "vqvae"
     Config = VQVAEConfig
     config: VQVAEConfig
+
+    if TYPE_CHECKING:
+        @classmethod
+        def new(cls, *, seed: int = 0, **fields: Unpack[VQVAEFields]) -> Self: ...  # type: ignore[override]
 
     encoder: list[Conv2d]
     codebook: Codebook

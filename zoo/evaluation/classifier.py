@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self, Unpack
 
 import numpy as np
 from numpy.random import Generator
@@ -19,6 +19,7 @@ from ..training import minibatches
 
 if TYPE_CHECKING:
     from ..data.images import Images
+    from ..model.fields import ClassifierFields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Classifier(Model):
     kind = "classifier"
     Config = ClassifierConfig
     config: ClassifierConfig
+
+    if TYPE_CHECKING:
+        @classmethod
+        def new(cls, *, seed: int = 0, **fields: Unpack[ClassifierFields]) -> Self: ...  # type: ignore[override]
 
     def __init__(self, config: ClassifierConfig, *, rng: Generator):
         super().__init__(config, rng=rng)

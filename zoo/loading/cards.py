@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .. import storage
 from .get import DOWNLOADS, downloaded
+
+if TYPE_CHECKING:
+    from ..diffusion import Diffusion
+    from ..evaluation.classifier import Classifier
+    from ..gan import GAN
+    from ..recurrent import Recurrent
+    from ..transformer import Transformer
+    from ..vae import VAE
 
 KINDS = {  # kind -> where its class is; a model's card says its kind
     "vae": ("zoo.vae", "VAE"),
@@ -24,6 +32,20 @@ KINDS = {  # kind -> where its class is; a model's card says its kind
 WEIGHTS = storage.SHIPPED
 
 
+@overload
+def load(name_or_folder: Literal["vae", "vae-conditional", "vae-iwae5", "vae-two-layers"]) -> VAE: ...
+@overload
+def load(name_or_folder: Literal["gan"]) -> GAN: ...
+@overload
+def load(name_or_folder: Literal["diffusion", "diffusion-cosine", "dit", "latent"]) -> Diffusion: ...
+@overload
+def load(name_or_folder: Literal["chorales", "names", "smollm2", "transformer"]) -> Transformer: ...
+@overload
+def load(name_or_folder: Literal["recurrent"]) -> Recurrent: ...
+@overload
+def load(name_or_folder: Literal["classifier"]) -> Classifier: ...
+@overload
+def load(name_or_folder: str | Path) -> Any: ...
 def load(name_or_folder: str | Path) -> Any:
     """A model that ships (`zoo.load("vae")`), one of your own (`zoo.load("runs/vae")`), by what its card says, a folder in Hugging Face's
     layout, a GGUF file (`zoo.load("model.gguf")`), or one that `zoo get` fetched (`zoo.load("smollm2")`)."""
