@@ -84,11 +84,13 @@ def make_parser() -> Parser:
                                             "--latent 20 --epochs 10, or --hidden 512,256 for several numbers. "
                                             "zoo train MODEL --help lists the fields and presets of a kind of model.")
     train.add_argument("-h", "--help", action=HelpOfTrain)
-    train.add_argument("model", choices=KINDS, metavar="MODEL", help="the kind of model: " + ", ".join(KINDS))
+    train.add_argument("model", nargs="?", choices=KINDS, metavar="MODEL", help="the kind of model: " + ", ".join(KINDS))
+    train.add_argument("--config", metavar="CARD", help="the kind, fields, data and seed of a card.json, as every run leaves one in its folder; "
+                                                        "other options change them")
     train.add_argument("--data", help="what to train on: a name (mnist, shakespeare, ...) or a path")
     train.add_argument("--preset", help="a named set of settings (default: the first preset of the kind of model)")
     train.add_argument("--out", help="folder for the log, checkpoints and the model (default: runs/MODEL)")
-    train.add_argument("--seed", **seed)
+    train.add_argument("--seed", **{**seed, "default": None, "help": seed["help"] % {"default": 0}})
     train.add_argument("--resume", action="store_true", help="continue from the checkpoint in the folder")
     train.add_argument("--from", dest="start", metavar="MODEL", help="start from the weights of this model, by name or folder")
     train.add_argument("--change-settings", action="store_true", help="with --resume: go on with other settings or data, and say so on the card")
@@ -161,6 +163,11 @@ def make_parser() -> Parser:
     info = commands.add_parser("info", help="what a model is: size, figures, how it was trained")
     info.add_argument("model", metavar="MODEL", help="a model that ships, by name, or the folder of one of your own")
 
+    completion = commands.add_parser("completion", help="print what makes a shell complete commands, models and options",
+                                     description='bash: eval "$(zoo completion bash)" in ~/.bashrc. zsh: eval "$(zoo completion zsh)" in ~/.zshrc, '
+                                                 "after compinit. fish: zoo completion fish > ~/.config/fish/completions/zoo.fish")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+
     commands.add_parser("warm-up", help="compile every kernel now rather than when it is first used")
     return parser
 
@@ -183,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         set_threads(known.threads or get_threads())  # what the environment says is looked at now, not in the middle of the work
         run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "chat": _chat, "get": _get,
-               "evaluate": _evaluate, "rerun": _rerun, "list": _list, "info": _info, "warm-up": _warm_up}
+               "evaluate": _evaluate, "rerun": _rerun, "list": _list, "info": _info, "completion": _completion, "warm-up": _warm_up}
         return run[known.command](known, options, arguments) or 0
     except KeyboardInterrupt as e:
         if not _rank():
@@ -216,45 +223,53 @@ def _complain(message: str) -> None:
 
 def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> int | None:
     from .loading.cards import load
-    from .recipes.options import split_options
+    from .recipes.options import read_config, split_options
     from .recipes.recipe import describe
     from .recipes.rerun import environment
     from .training.ranks import started_by_mpi
 
-    if known.seed < 0:
-        raise ValueError(f"--seed is {known.seed}; it is a whole number of at least 0")
     ranks = started_by_mpi()
     known.quiet = known.quiet or not ranks.is_first
-    recipe = recipe_of(known.model)
+    card = read_config(known.config) if known.config else None
+    kind = known.model = known.model or (card and card.kind)
+    if kind is None:
+        raise ValueError(f"train: name the kind of model, or a card with --config; the kinds are {', '.join(KINDS)}")
+    if card and (kind != card.kind or known.preset):
+        raise ValueError(f"--config {known.config} is a card of kind {card.kind!r}; " + (
+            "--preset would take its place" if known.preset else f"not {kind!r}"))
+    recipe = recipe_of(kind)
     preset = known.preset or next(iter(recipe.presets))
     if preset not in recipe.presets:
-        raise ValueError(f"--preset is {preset!r}; {known.model} has {', '.join(recipe.presets)}")
-    fields, training = split_options({**recipe.presets[preset], **options}, recipe.model.Config, recipe.training)
+        raise ValueError(f"--preset is {preset!r}; {kind} has {', '.join(recipe.presets)}")
+    base, seed, source = (card.fields, card.seed, card.data) if card else (recipe.presets[preset], 0, recipe.preset_data.get(preset))
+    fields, training = split_options({**base, **options}, recipe.model.Config, recipe.training)
     settings = recipe.training.make(**training)
+    out, seed, source = Path(known.out or f"runs/{kind}"), seed if known.seed is None else known.seed, known.data or source
+    if seed < 0:
+        raise ValueError(f"--seed is {seed}; it is a whole number of at least 0")
     if known.ranks is not None and ranks.size == 1:
         return _train_on_ranks(known, settings, arguments)
-    out = Path(known.out or f"runs/{known.model}")
-    source = known.data or recipe.preset_data.get(preset)
     data = recipe.data(source)
     if known.start:
         model = load(known.start)
         data = _numbered_as(model, data)
         if not isinstance(model, recipe.model):
-            raise ValueError(f"--from {known.start} is of kind {model.kind!r}, not {known.model!r}")
+            raise ValueError(f"--from {known.start} is of kind {model.kind!r}, not {kind!r}")
         changed = split_options(options, recipe.model.Config, recipe.training)[0]
         if changed:
             raise ValueError(f"--from keeps the model's configuration; --{next(iter(changed))} would change it")
     else:
-        model = recipe.new(data, fields, known.seed)
-    trainer = recipe.trainer(model, data, settings, seed=known.seed, folder=out, resume=known.resume, minutes=known.minutes,
+        model = recipe.new(data, fields, seed)
+    trainer = recipe.trainer(model, data, settings, seed=seed, folder=out, resume=known.resume, minutes=known.minutes,
                              checkpoint_every=known.checkpoint_every, change_settings=known.change_settings,
                              settings={"training": settings.to_dict(), "data": describe(data)}, ranks=ranks, accumulate=known.accumulate)
     where = f", {trainer.step:,} of them done" if trainer.step else "; nothing to resume yet" if known.resume else ""
-    _say(known, f"{known.model} ({preset}), {model.num_parameters:,} parameters, {trainer.steps:,} steps{where}; {out}/")
+    how = Path(known.config).name if card else preset
+    _say(known, f"{kind} ({how}), {model.num_parameters:,} parameters, {trainer.steps:,} steps{where}; {out}/")
     if hasattr(data, "summary"):
         for line in (data.summary(), *data.notes):
             _say(known, line)
-    trainer.run(progress=not known.quiet, title=known.model)
+    trainer.run(progress=not known.quiet, title=kind)
     names = {"class_names": list(data.classes)} if getattr(data, "classes", ()) else {}
     figures = (trainer.evaluations or trainer.rows or [{}])[-1]
     trainer.save_model(command="zoo " + shlex.join(arguments), data=source or recipe.default_data, training=settings.to_dict(), **names,
@@ -389,6 +404,12 @@ def _info(known: argparse.Namespace, options: dict[str, str], arguments: list[st
     from .inspection.catalogue import info
 
     print(info(known.model))
+
+
+def _completion(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .recipes.completion import script
+
+    print(script(known.shell, make_parser()))
 
 
 def _warm_up(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

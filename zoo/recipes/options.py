@@ -13,9 +13,12 @@ import textwrap
 import tokenize
 import typing
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from .. import storage
 from ..model import Config, range_of
+from . import KINDS
 from .recipe import Recipe
 
 WIDTH = 110  # columns of a line of help
@@ -96,6 +99,36 @@ def read_options(rest: list[str]) -> dict[str, str]:
         fields[name[2:].replace("-", "_")] = value
         i += 1
     return fields
+
+
+class CardSettings(NamedTuple):
+    """What a card says of how its model is trained."""
+
+    kind: str
+    fields: dict[str, Any]  # of the model's configuration and of the run
+    data: str | None
+    seed: int
+
+
+def read_config(path: str) -> CardSettings:
+    """The settings of a card.json, of one in a folder, or of a model that ships.  Raises WrongFile where it isn't such a card."""
+    from ..loading.cards import folder_of
+
+    file = Path(path) if Path(path).is_file() else folder_of(path) / storage.CARD
+    card = storage.read_json(file)
+    kind, seed, data = card.get("kind"), card.get("seed", 0), card.get("data")
+    if kind not in KINDS:
+        raise storage.WrongFile(f"{file}: kind is {storage.shorten(kind)}; it may be {', '.join(KINDS)}")
+    parts = {name: card.get(name, {}) for name in ("configuration", "training")}
+    for name, fields in parts.items():
+        if not isinstance(fields, dict):
+            raise storage.WrongFile(f"{file}: {name} is {storage.shorten(fields)}; it is an object of fields")
+    if type(seed) is not int or not isinstance(data, (str, type(None))):
+        raise storage.WrongFile(f"{file}: seed is {storage.shorten(seed)} and data {storage.shorten(data)}; they are a whole number and a name")
+    tokenizer = card.get("tokenizer")
+    if isinstance(tokenizer, dict) and tokenizer.get("kind") == "characters":
+        parts["configuration"] = {name: value for name, value in parts["configuration"].items() if name != "symbols"}  # the data has them
+    return CardSettings(str(kind), {**parts["configuration"], **parts["training"]}, data, seed)
 
 
 def split_options(options: dict[str, Any], *configs: type) -> list[dict[str, Any]]:
