@@ -83,7 +83,7 @@ def info(name_or_folder: str | Path) -> str:
         rows.append(("trained in", f"{card['minutes']:.1f} minutes, {card.get('steps', 0):,} steps, seed {card.get('seed', 0)}"))
     rows += [(label, str(card[key])) for label, key in (("trained by", "command"), ("data", "data"), ("figures by", "evaluation")) if card.get(key)]
     if name in shipped():
-        rows.append(("licence", "that of the data it learned from: see NOTICE"))
+        rows.append(("licence", f"{card.get('licence')}: NOTICE says why"))
     if card.get("class_names"):
         rows.append(("classes", ", ".join(f"{i} {name}" for i, name in enumerate(card["class_names"]))))
     configuration = card.get("configuration")
