@@ -26,6 +26,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -284,8 +285,6 @@ class Trainer:
         The first Ctrl-C, SIGTERM or SIGHUP lets the current step finish (or ends the evaluation that is running), writes a checkpoint
         and raises `Stopped`, a KeyboardInterrupt; a second one raises it at once.  A signal that the process ignores (nohup) stays ignored.
         """
-        from tqdm import tqdm
-
         received: list[int] = []
 
         def stop(number: int, frame: Any) -> None:
@@ -294,10 +293,11 @@ class Trainer:
                 raise Stopped(f"stopped in step {self.step + 1}{self._checkpoint_note()}", received[0])
 
         output = _Forgiving(sys.stderr)
-        seconds = 0.5 if output.isatty() else 30.0  # between two updates of the bar: in a log file each stays as a line
+        watched = output.isatty() or "ipykernel" in sys.modules
+        seconds = 0.5 if watched else 30.0  # between two updates of the bar: in a log file each stays as a line
         with self._locked(), _handled(stop):
             silent = not (progress and sys.stderr and self.ranks.is_first)
-            bar = tqdm(self, total=self.steps, initial=self.step, desc=title, disable=silent, file=output,
+            bar = _bar_class()(self, total=self.steps, initial=self.step, desc=title, disable=silent, file=output,
                        dynamic_ncols=True, mininterval=seconds, maxinterval=max(10.0, seconds))
             try:
                 for record in bar:
@@ -458,6 +458,14 @@ def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
     finally:
         for number, earlier in previous.items():
             signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
+
+
+def _bar_class() -> Any:
+    """tqdm's bar: a widget in a notebook that has ipywidgets, else text."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # in a notebook without ipywidgets tqdm warns; its text does as well
+        from tqdm.auto import tqdm
+    return tqdm
 
 
 class _Forgiving:
