@@ -29,6 +29,8 @@ from .vae import ConvolutionalDecoder, ConvolutionalEncoder, VAEStep, check_imag
 if TYPE_CHECKING:
     from .model.fields import AutoencoderFields
 
+__all__ = ["Autoencoder", "AutoencoderConfig"]
+
 
 @dataclasses.dataclass(frozen=True)
 class AutoencoderConfig(Config):

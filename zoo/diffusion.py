@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from .data.images import Images
     from .model.fields import DiffusionFields
 
+__all__ = ["Diffusion", "DiffusionConfig", "Pairs", "load_latents", "make_network"]
+
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionConfig(Config):

@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from .data.images import Images
     from .model.fields import GANFields
 
+__all__ = ["GAN", "AdversarialStep", "GANConfig", "GANStep", "GameSettings", "LastStep"]
+
 
 # --- configuration
 

@@ -31,6 +31,11 @@ from .autograd.random import uniform
 from .autograd.runtime.tasks import address_of
 from .autograd.tensor import state
 
+__all__ = [
+    "AvgPool2d", "BatchNorm", "Conv2d", "ConvTranspose2d", "Embedding", "GroupNorm", "LayerNorm", "Linear", "MaxPool2d", "Module",
+    "QuantisedEmbedding", "QuantisedLinear", "RMSNorm", "Sequential", "aligned", "dropout", "evaluating", "parameter",
+]
+
 
 class Module:
     """Base of layers and models.  A subclass sets its parts as attributes and defines `__call__`."""

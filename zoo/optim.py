@@ -17,6 +17,8 @@ from .autograd import Tensor
 from .autograd.kernels import optimiser as kernels
 from .model import Range
 
+__all__ = ["SGD", "Adam", "AdamW", "Average", "Muon", "Optimiser", "constant", "cosine", "linear_decay", "orthogonalise", "step_decay"]
+
 
 def _check(what: Any, **settings: float | None) -> None:
     """Raise ValueError unless each setting lies within its range."""

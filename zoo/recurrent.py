@@ -34,6 +34,8 @@ from .nn import Embedding, Linear, Module, dropout, parameter
 if TYPE_CHECKING:
     from .model.fields import RecurrentFields
 
+__all__ = ["Recurrence", "Recurrent", "RecurrentConfig", "RollStep"]
+
 GATES = {"elman": 1, "gru": 3, "lstm": 4}
 
 

@@ -43,6 +43,8 @@ Norm = LayerNorm | RMSNorm | Sequential
 if TYPE_CHECKING:
     from .model.fields import TransformerFields
 
+__all__ = ["MLP", "Attention", "Block", "DecodingState", "Layers", "QuantisedLayers", "Transformer", "TransformerConfig"]
+
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig(LanguageConfig):

@@ -56,6 +56,11 @@ from .training import minibatches
 if TYPE_CHECKING:
     from .model.fields import VAEFields
 
+__all__ = [
+    "VAE", "ConvolutionalDecoder", "ConvolutionalEncoder", "Gaussian", "VAEConfig", "VAEStep", "check_image_size", "repeat_rows",
+    "test_images",
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class VAEConfig(Config):

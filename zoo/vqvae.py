@@ -61,6 +61,8 @@ from .vae import VAEStep, check_image_size, test_images
 if TYPE_CHECKING:
     from .model.fields import VQVAEFields
 
+__all__ = ["VQVAE", "CodeStep", "Codebook", "VQVAEConfig", "straight_through"]
+
 
 @dataclasses.dataclass(frozen=True)
 class VQVAEConfig(Config):
