@@ -73,7 +73,7 @@ class Operation:
         setattr(ops, self.__name__, self)
 
     def __repr__(self) -> str:
-        return f"<operation {self.__name__}>"
+        return f"<operation {self.__name__}{_signature(self)}>"
 
     # --- how an operation is completed
 

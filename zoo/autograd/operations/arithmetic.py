@@ -16,7 +16,13 @@ from . import checks
 
 @primitive(numbers=True)
 def add(a, b):
-    """y = a + b"""
+    """y = a + b
+
+    a and b broadcast.
+
+    >>> add([1.0, 2.0], 3.0)
+    array([4., 5.], dtype=float32)
+    """
     return a + b
 
 
@@ -61,7 +67,11 @@ negative.derivatives(lambda g, _y, _x: -g)
 
 @primitive(numbers=True)
 def power(a, b):
-    """y = a^b; differentiable in b where a > 0"""
+    """y = a^b; differentiable in b where a > 0
+
+    >>> power([1.0, 2.0, 3.0], 2)
+    array([1., 4., 9.], dtype=float32)
+    """
     return a**b
 
 
@@ -77,7 +87,11 @@ def _is_number(b, value) -> bool:
 
 @primitive(numbers=True)
 def exp(x):
-    """y = e^x"""
+    """y = e^x
+
+    >>> exp([0.0, 1.0])
+    array([1.      , 2.718282], dtype=float32)
+    """
     return np.exp(x)
 
 
@@ -86,7 +100,11 @@ exp.derivatives(lambda g, y, _x: g * y)
 
 @primitive(numbers=True)
 def log(x):
-    """y = ln x"""
+    """y = ln x
+
+    >>> log([1.0, 10.0])
+    array([0.       , 2.3025851], dtype=float32)
+    """
     return np.log(x)
 
 
@@ -95,7 +113,11 @@ log.derivatives(lambda g, _y, x: g / x)
 
 @primitive(numbers=True)
 def sqrt(x):
-    """y = x^(1/2)"""
+    """y = x^(1/2)
+
+    >>> sqrt([4.0, 9.0])
+    array([2., 3.], dtype=float32)
+    """
     return np.sqrt(x)
 
 
@@ -168,7 +190,11 @@ def _as_float(condition, like):
 
 @primitive(numbers=True)
 def where(condition, a, b):
-    """y = a where the condition holds, else b"""
+    """y = a where the condition holds, else b
+
+    >>> where([True, False], [1.0, 2.0], 0.0)
+    array([1., 0.], dtype=float32)
+    """
     return np.where(condition, a, b)
 
 
@@ -345,6 +371,9 @@ def logsumexp(x, *, axis=None, keepdims=False):
     """y = ln sum e^x over axis
 
     e^x overflows from x = 89 on in float32; ln sum e^x = m + ln sum e^(x - m) for any m, and with the greatest x as m no term is above 1.
+
+    >>> logsumexp([1000.0, 1000.0])
+    array(1000.6932, dtype=float32)
     """
     greatest = detach(max(x, axis=axis, keepdims=True))
     greatest = where(equal(abs(greatest), np.inf), 0.0, greatest)  # a row of -inf has the sum 0, not NaN

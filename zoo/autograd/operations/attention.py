@@ -26,6 +26,12 @@ def scaled_dot_product_attention(query, key, value, mask=None, *, is_causal=Fals
     mask: bool, True where a query may look, or numbers that are added to the scores; broadcast to (..., queries, keys)
     is_causal: query i looks at keys 0 .. i + keys - queries only: with a cache, the last query looks at every key
     A query that may look at no key at all gets 0, and sends no gradient to anything.
+
+    >>> x = np.eye(3, dtype=np.float32)[None]  # (1, 3, 3): three positions of width 3
+    >>> scaled_dot_product_attention(x, x, x, is_causal=True).round(2)
+    array([[[1.  , 0.  , 0.  ],
+            [0.36, 0.64, 0.  ],
+            [0.26, 0.26, 0.47]]], dtype=float32)
     """
     scores = matmul(query, swapaxes(key)) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
     if is_causal:

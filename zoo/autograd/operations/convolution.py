@@ -58,6 +58,13 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
 
     In float32 a 3 x 3 kernel of stride 1 may run as Winograd's convolution, which takes differences of neighbouring tiles: an error of
     up to 2e-5 of the largest entry of x within 5 pixels, and an infinite or NaN entry reaches pixels up to 5 away.
+
+    >>> x = np.arange(9, dtype=np.float32).reshape(1, 3, 3, 1)
+    >>> edges = np.array([[-1, 1]], np.float32).reshape(1, 2, 1, 1)  # the difference of neighbours
+    >>> conv2d(x, edges)[0, ..., 0]
+    array([[1., 1.],
+           [1., 1.],
+           [1., 1.]], dtype=float32)
     """
     stride, padding, dilation = pair(stride, "stride"), pair(padding, "padding"), pair(dilation, "dilation")
     windows = _windows(x, weight.shape[:2], stride, padding, dilation)
@@ -176,6 +183,9 @@ def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_paddin
     """The adjoint of a convolution, which grows an image, plus bias: x (batch, height, width, in), weight (kernel height, width, in, out)
 
     Height becomes (height - 1) stride - 2 padding + (kernel - 1) dilation + 1 + output_padding.  With groups, weight has out / groups last.
+
+    >>> conv_transpose2d(np.ones((1, 2, 2, 1), np.float32), np.ones((2, 2, 1, 1), np.float32), stride=2).shape
+    (1, 4, 4, 1)
     """
     shape = _transposed_shape(x.shape, weight.shape, stride, padding, output_padding, dilation, groups)
     flipped = transpose(weight, axes=(0, 1, 3, 2))
@@ -263,7 +273,12 @@ def _pool_windows(x, kernel, stride, padding, dilation, value):
 
 @fused
 def max_pool2d(x, *, kernel, stride=None, padding=0, dilation=1):
-    """The greatest entry of each window, channel by channel; stride is the kernel's size unless given; what is padded is never the greatest"""
+    """The greatest entry of each window, channel by channel; stride is the kernel's size unless given; what is padded is never the greatest
+
+    >>> max_pool2d(np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1), kernel=2)[0, ..., 0]
+    array([[ 5.,  7.],
+           [13., 15.]], dtype=float32)
+    """
     least = -np.inf if x.dtype.kind == "f" else False if x.dtype.kind == "b" else np.iinfo(x.dtype).min
     return max(_pool_windows(x, kernel, stride, padding, dilation, least), axis=(-2, -1))
 
@@ -273,6 +288,10 @@ def avg_pool2d(x, *, kernel, stride=None, padding=0, count_include_pad=True):
     """The mean of each window, channel by channel; stride is the kernel's size unless given
 
     count_include_pad: the zeros of the padding count as entries; otherwise a window's mean is that of the pixels in it.
+
+    >>> avg_pool2d(np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1), kernel=2)[0, ..., 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]], dtype=float32)
     """
     sums = _pool_windows(x, kernel, stride, padding, 1, 0.0)
     if count_include_pad or not any(pair(padding, "padding")):
@@ -294,7 +313,12 @@ def _(x, *, kernel, stride, padding, count_include_pad):
 
 @primitive
 def upsample(x, *, scale=2):
-    """Each pixel repeated scale x scale times (nearest neighbour); scale: an int, or two (height, width)"""
+    """Each pixel repeated scale x scale times (nearest neighbour); scale: an int, or two (height, width)
+
+    >>> upsample(np.array([[1.0, 2.0]], np.float32).reshape(1, 1, 2, 1), scale=2)[0, ..., 0]
+    array([[1., 1., 2., 2.],
+           [1., 1., 2., 2.]], dtype=float32)
+    """
     height, width = pair(scale, "scale")
     return x.repeat(height, axis=1).repeat(width, axis=2)
 

@@ -15,7 +15,11 @@ from .shaping import expand_dims, ravel, reshape
 
 @primitive
 def concatenate(*arrays, axis=0):
-    """Arrays joined along an axis that is there: concatenate([a, b], axis=1); None flattens them first"""
+    """Arrays joined along an axis that is there: concatenate([a, b], axis=1); None flattens them first
+
+    >>> concatenate([[1.0], [2.0, 3.0]])
+    array([1., 2., 3.], dtype=float32)
+    """
     return np.concatenate(arrays, axis=axis)
 
 
@@ -40,7 +44,12 @@ def _(*arrays, axis):
 
 @primitive
 def stack(*arrays, axis=0):
-    """Arrays joined along a new axis: stack([a, b])"""
+    """Arrays joined along a new axis: stack([a, b])
+
+    >>> stack([[1.0, 2.0], [3.0, 4.0]], axis=1)
+    array([[1., 3.],
+           [2., 4.]], dtype=float32)
+    """
     return np.stack(arrays, axis=axis)
 
 

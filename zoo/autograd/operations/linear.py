@@ -13,7 +13,13 @@ from .shaping import expand_dims, reshape, swapaxes
 
 @primitive
 def matmul(a, b):
-    """y = a b over the last two axes, earlier axes broadcast; vectors as in NumPy"""
+    """y = a b over the last two axes, earlier axes broadcast; vectors as in NumPy
+
+    a (..., n, k), b (..., k, m) -> (..., n, m).  Raises ValueError where the inner sizes differ.
+
+    >>> matmul([[1.0, 2.0]], [[3.0], [4.0]])
+    array([[11.]], dtype=float32)
+    """
     return np.matmul(a, b)
 
 
@@ -62,6 +68,9 @@ def linear(x, weight, bias=None, *, activation=None):
     """y = activation(x W + b): x (..., in), weight (in, out), bias (out,)
 
     activation: None, "relu", "tanh", "sigmoid", "gelu" (its tanh form), "silu" or "leaky_relu" (slope 0.2)
+
+    >>> linear([[1.0, 2.0]], [[3.0], [4.0]], [0.5])
+    array([[11.5]], dtype=float32)
     """
     y = matmul(x, weight)
     if bias is not None:
@@ -93,7 +102,15 @@ def _(x, weight, bias, *, activation):
 
 @primitive
 def embedding(weight, ids):
-    """y = weight[ids]: weight (symbols, width), ids integers of any shape -> (*ids.shape, width)"""
+    """y = weight[ids]: weight (symbols, width), ids integers of any shape -> (*ids.shape, width)
+
+    Raises ValueError, or IndexError, for ids that aren't integers from 0 to symbols - 1.
+
+    >>> embedding([[0.0, 1.0], [2.0, 3.0]], [1, 0, 1])
+    array([[2., 3.],
+           [0., 1.],
+           [2., 3.]], dtype=float32)
+    """
     return weight[np.asarray(ids)]
 
 

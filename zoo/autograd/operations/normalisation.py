@@ -13,14 +13,27 @@ from .linear import activate
 
 @fused(floats="x gain bias")
 def layer_norm(x, gain=None, bias=None, *, eps=1e-5):
-    """y = gain (x - mean) / sqrt(var + eps) + bias over the last axis (Ba et al. 2016, eq. 4)"""
+    """y = gain (x - mean) / sqrt(var + eps) + bias over the last axis (Ba et al. 2016, eq. 4)
+
+    x (..., n), gain and bias (n,) or None -> (..., n).  Raises ValueError for other shapes, or an eps that isn't positive.
+
+    >>> layer_norm([[1.0, 3.0], [0.0, 8.0]])
+    array([[-0.999995  ,  0.999995  ],
+           [-0.99999976,  0.99999976]], dtype=float32)
+    """
     centred = x - mean(x, axis=-1, keepdims=True)
     return _scaled(centred / sqrt(mean(centred * centred, axis=-1, keepdims=True) + eps), gain, bias)
 
 
 @fused(floats="x gain")
 def rms_norm(x, gain=None, *, eps=1e-5):
-    """y = gain x / sqrt(mean x^2 + eps) over the last axis (Zhang & Sennrich 2019)"""
+    """y = gain x / sqrt(mean x^2 + eps) over the last axis (Zhang & Sennrich 2019)
+
+    x (..., n), gain (n,) or None -> (..., n).
+
+    >>> rms_norm([3.0, 4.0])
+    array([0.8485278, 1.1313704], dtype=float32)
+    """
     return _scaled(x / sqrt(mean(x * x, axis=-1, keepdims=True) + eps), gain, None)
 
 
@@ -36,6 +49,10 @@ def batch_norm(x, gain=None, bias=None, *, eps=1e-5, activation=None, moments=No
 
     activation: None, "relu" or "leaky_relu", which comes next in a convolutional network
     moments: x's mean and variance from `batch_statistics`, where they are known already, so that a kernel needn't take them again
+
+    >>> batch_norm([[1.0, 0.0], [3.0, 8.0]])
+    array([[-0.999995  , -0.99999976],
+           [ 0.999995  ,  0.99999976]], dtype=float32)
     """
     axes = tuple(range(x.ndim - 1))
     average = mean(x, axis=axes, keepdims=True)
@@ -55,6 +72,10 @@ def group_norm(x, gain=None, bias=None, *, groups, eps=1e-5, activation=None):
     """Each image and each of `groups` groups of channels has mean 0 and variance 1 (Wu & He 2018): x (batch, ..., channels)
 
     activation: None or "silu", which a residual block applies next
+
+    >>> group_norm([[1.0, 3.0, 0.0, 8.0]], groups=2)
+    array([[-0.999995  ,  0.999995  , -0.99999976,  0.99999976]],
+          dtype=float32)
     """
     n, *space, c = x.shape
     grouped = x.reshape((n, -1, groups, c // groups))
@@ -69,6 +90,9 @@ def dropout(x, *, p, seed):
 
     The mask is a function of the seed and the entry's position alone, so a step can be replayed.
     seed: any integer from 0 to 2**63 - 1; draw a new one for each call.
+
+    >>> dropout(np.ones(8, np.float32), p=0.5, seed=0)
+    array([2., 0., 2., 0., 2., 0., 2., 2.], dtype=float32)
     """
     keep = uniform(seed, x.shape) >= p
     return x * (keep.astype(x.dtype) / (1 - p))

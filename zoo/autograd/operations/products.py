@@ -60,6 +60,9 @@ def einsum(subscripts, *operands):
 
     Before the operation itself runs, ellipses become letters, letters that an operand repeats become its diagonal, and lengths
     of 1 that broadcast are taken out, so that its rule sees plain letters only.
+
+    >>> einsum("ij,kj->ik", [[1.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]])
+    array([[11., 17.]])
     """
     if not isinstance(subscripts, str):
         subscripts, operands = _from_sublists(subscripts, *operands)
