@@ -6,11 +6,13 @@ pictures shrink to a quarter or a tenth, very empty ones to a hundredth.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import math
 import os
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,22 @@ def check_unpacked(path: PathLike, unpacked: int, packed: int) -> None:
         raise WrongFile(f"{path}: would grow from {packed:,} to {unpacked:,} bytes; more than {RATIO} times its size isn't read")
 
 
+@contextlib.contextmanager
+def _in_one_line(path: PathLike, fault: str) -> Iterator[None]:
+    """Whatever goes wrong inside is said in one line that names the file."""
+    try:
+        yield
+    except (WrongFile, FileNotFoundError, IsADirectoryError, PermissionError):
+        raise
+    except MemoryError as error:
+        raise WrongFile(f"{path}: does not fit into memory") from error
+    except Exception as error:
+        raise WrongFile(f"{path}: {fault} ({_reason(error)})") from error
+
+
 def read_idx(path: PathLike) -> np.ndarray:
     """The array in an IDX file, plain or gzip (format: yann.lecun.com/exdb/mnist): two zeros, type, dimensions, sizes, numbers."""
-    try:
+    with _in_one_line(path, "is damaged or truncated gzip data"):
         with open_regular(path) as raw:
             size = os.fstat(raw.fileno()).st_size
             packed = raw.read(2) == b"\x1f\x8b"
@@ -55,26 +70,14 @@ def read_idx(path: PathLike) -> np.ndarray:
                 raise WrongFile(f"{path}: {state}: it has {have if 'trunc' in state else 'more than ' + format(have, ',')} bytes, an IDX file of "
                                 f"shape {tuple(shape)} has {4 + 4 * axes + wanted:,}")
         return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
-    except (WrongFile, FileNotFoundError, IsADirectoryError, PermissionError):
-        raise
-    except MemoryError as error:
-        raise WrongFile(f"{path}: does not fit into memory") from error
-    except Exception as error:
-        raise WrongFile(f"{path}: is damaged or truncated gzip data ({_reason(error)})") from error
 
 
 def read_npz(path: PathLike, wanted: tuple[str, ...]) -> tuple[dict[str, np.ndarray], list[str]]:
     """(the arrays of these names that an .npz file holds, all its names).  Nothing that could run code is read."""
-    try:
+    with _in_one_line(path, "is no readable .npz file"):
         with open_regular(path) as raw, zipfile.ZipFile(raw) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             return {name: _read_npy(path, archive, members[name]) for name in wanted if name in members}, list(members)
-    except (WrongFile, FileNotFoundError, IsADirectoryError, PermissionError):
-        raise
-    except MemoryError as error:
-        raise WrongFile(f"{path}: does not fit into memory") from error
-    except Exception as error:
-        raise WrongFile(f"{path}: is no readable .npz file ({_reason(error)})") from error
 
 
 def _read_npy(path: PathLike, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:

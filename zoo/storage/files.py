@@ -1,4 +1,4 @@
-"""Reading files that may be anything: what is no regular file, or isn't what it should be, is answered in one line that names it."""
+"""Reading files that may be anything: an error is one line that names the file, what it is, and what was expected."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def open_regular(path: PathLike) -> BinaryIO:
     except WrongFile:
         raise
     except ValueError as error:
-        raise WrongFile(f"{str(path)!r}: is no file name ({error})") from error
+        raise WrongFile(f"{str(path)!r}: is not a file name ({error})") from error
 
 
 def looks_like(start: bytes) -> str:
