@@ -71,7 +71,7 @@ class VAEConfig(Config):
     activation: Literal["tanh", "relu", "gelu", "silu", "leaky_relu"] = "tanh"
     network: Literal["dense", "convolutional"] = "dense"  # between x and z1
     pixels: Literal["bernoulli", "gaussian"] = "bernoulli"  # p(x|z1)
-    binarise: bool = True  # train on x ~ Bernoulli(pixel), drawn afresh at every presentation; else on grey pixels
+    binarise: bool = True  # train on x ~ Bernoulli(pixel), sampled again each time a picture is used; else on grey pixels
     samples: Count = 1  # k of the importance-weighted bound
     beta: NonNegative = 1.0  # weight of the KL term (Higgins et al. 2017)
     classes: Natural = 0  # label-conditional if above 0

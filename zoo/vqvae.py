@@ -73,7 +73,7 @@ class VQVAEConfig(Config):
     activation: Literal["tanh", "relu", "gelu", "silu", "leaky_relu"] = "relu"
     commitment: NonNegative = 0.25  # weight of |z_e - e|^2, which keeps the encoder near its rows
     decay: Decay = 0.99  # of the codebook's moving averages
-    binarise: bool = True  # train on x ~ Bernoulli(pixel), drawn afresh at every presentation; else on grey pixels
+    binarise: bool = True  # train on x ~ Bernoulli(pixel), sampled again each time a picture is used; else on grey pixels
     classes: Natural = 0  # the prior is label-conditional if above 0
     prior_layers: Count = 3
     prior_heads: Count = 4

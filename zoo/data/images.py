@@ -215,7 +215,7 @@ def _hold_out(path: Path, images: np.ndarray, labels: np.ndarray | None, name: s
 
 
 def binarise(images: np.ndarray, rng: Generator) -> np.ndarray:
-    """x ~ Bernoulli(pixel): float32 of 0 and 1, to be drawn afresh at each presentation (Burda et al. 2015, section 5)."""
+    """x ~ Bernoulli(pixel): float32 of 0 and 1, sampled again each time a picture is used (Burda et al. 2015, section 5)."""
     return (rng.random(images.shape, dtype=np.float32) < images).astype(np.float32)
 
 

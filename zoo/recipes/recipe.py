@@ -17,7 +17,7 @@ from ..model import Config, Model, check_labels
 def describe(data: Any) -> dict[str, Any]:
     """What a run depends on in its data, and not by what name it goes: how much there is, and a digest of all of it."""
     if isinstance(data, str):
-        return {"name": data}  # a toy, which is drawn afresh
+        return {"name": data}  # a toy distribution, of which samples are drawn
     counts: dict[str, Any] = {}
     digest = 0
 
