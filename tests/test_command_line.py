@@ -232,7 +232,7 @@ def test_wrong_words_are_one_line(capsys, tmp_path, arguments, message):
     (["-n", "0"], "n is 0; it is a whole number of at least 1"),
     (["--digit", "3"], "isn't conditional"),
     (["--prompt", "hello"], "--prompt is for models of text"),
-    (["--out", "x.txt"], "pictures go to a .png or .npz file"),
+    (["--out", "x.txt"], "pictures go to a .png, .gif or .npz file"),
     (["--out", "nowhere/x.png"], "nowhere does not exist"),
     (["--evaluations", "3"], "--evaluations isn't an option here"),
 ])
@@ -436,7 +436,7 @@ def test_a_chorale_is_drawn_and_written_as_music(tmp_path, capsys):
     text = Path("x.txt").read_text()
     assert text.endswith("\n") and "\n" not in text[:-1] and len(text) > 8
     capsys.readouterr()
-    assert "music goes to" in refused(capsys, tmp_path, "sample", "chorales", "--out", "x.png")
+    assert "music goes to" in refused(capsys, tmp_path, "sample", "chorales", "--out", "x.jpg")
 
 
 def test_blank_text_is_not_left_without_a_word(capsys):

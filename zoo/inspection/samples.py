@@ -10,11 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from ..drawing.pictures import save_grid
+from ..drawing.gif import gif
+from ..drawing.pictures import grid, save_grid
 from ..drawing.terminal import draw_images, draw_step
 from ..recipes.options import as_keywords, read_class
 from ..storage import atomic_write
 from . import music
+
+ENDINGS = {"pictures": (".png", ".gif", ".npz"), "points": (".npz", ".png"), "text": (".txt", ".npz"), "music": music.ENDINGS}
+GIF_PICTURES = 16  # in a moving picture, unless -n says otherwise
+GIF_PIXELS = 6_000_000  # of all frames together, at most: its size, and seconds to write it
+WALK = 8  # frames from one sample to the next
+
+
+def check_ending(out: str | None, made: str) -> None:
+    """Raise ValueError for a file that can't hold what a model makes: pictures, points, text or music."""
+    endings = ENDINGS[made]
+    if out and Path(out).suffix not in endings:
+        raise ValueError(f"--out is {out}; {made} {'goes' if made in ('text', 'music') else 'go'} to a "
+                         f"{', '.join(endings[:-1])} or {endings[-1]} file")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +53,15 @@ def write_samples(model: Any, request: Request, options: dict[str, str]) -> None
         raise ValueError(f"--prompt is for models of text; {request.name} draws pictures")
     if not hasattr(model, "sample"):
         raise ValueError(f"{request.name} is of kind {model.kind!r}, which generates nothing")
-    n = 64 if request.n is None else request.n
+    shape = getattr(model, "sample_shape", getattr(model.config, "image", ()))
+    check_ending(request.out, "points" if len(shape) == 1 and getattr(model, "latents", None) is None else "pictures")
     settings: dict[str, Any] = {"seed": request.seed, "digit": read_class(model, request.digit), **as_keywords(model.sample, options, model.steps)}
-    if request.out and Path(request.out).suffix not in (".png", ".npz"):
-        raise ValueError(f"--out is {request.out}; pictures go to a .png or .npz file")
+    if request.out and Path(request.out).suffix == ".gif":
+        frames = moving(model, GIF_PICTURES if request.n is None else request.n, settings)
+        _write_gif(Path(request.out), frames)
+        print(request.out)
+        return
+    n = 64 if request.n is None else request.n
     if request.steps:
         for step in model.steps(n, **settings):
             print(step)
@@ -58,12 +77,40 @@ def write_samples(model: Any, request: Request, options: dict[str, str]) -> None
 
 
 def _write_images(path: Path, images: Any) -> None:
-    if path.suffix == ".png":
-        save_grid(path, images)
+    if path.suffix == ".npz":
+        _write_arrays(path, images=images)
+    elif images.ndim == 2:
+        reach = 1.1 * float(np.abs(images).max())
+        counts, _, _ = np.histogram2d(-images[:, 1], images[:, 0], bins=96, range=[[-reach, reach]] * 2)
+        save_grid(path, 1 - np.minimum(counts, 4)[None] / 4, scale=4)
     else:
-        content = io.BytesIO()
-        np.savez_compressed(content, images=images)
-        atomic_write(path, content.getvalue())
+        save_grid(path, images)
+
+
+def _write_arrays(path: str | Path, **arrays: Any) -> None:
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    atomic_write(path, content.getvalue())
+
+
+def moving(model: Any, n: int, settings: dict[str, Any]) -> list[np.ndarray]:
+    """Frames of n pictures: a model of steps in time shows each of them; others walk from one sample to the next, or show one after the other."""
+    if hasattr(model, "path"):
+        steps = list(model.steps(n, **settings))
+        return [grid(model.to_pictures(x)) for x in [steps[0].x_t, *(step.x_previous for step in steps)]]
+    samples = model.sample(n, **settings)
+    if n < 2 or model.kind != "vae" or settings.get("digit") is not None or model.config.classes:
+        return list(samples)
+    return [frame for a, b in zip(samples, np.roll(samples, -1, 0)) for frame in model.interpolate(a, b, WALK + 1)[:WALK]]
+
+
+def _write_gif(path: Path, frames: list[np.ndarray]) -> None:
+    pixels = sum(frame.shape[0] * frame.shape[1] for frame in frames)
+    if pixels > GIF_PIXELS:
+        raise ValueError(f"--out is {path}: {len(frames)} frames of {' x '.join(map(str, frames[0].shape[:2]))} are more than a GIF is good for; "
+                         "ask for fewer pictures with -n, or for fewer steps")
+    scale = max(1, min(8, int((GIF_PIXELS / 4 / pixels) ** 0.5)))
+    atomic_write(path, gif([frame.repeat(scale, 0).repeat(scale, 1) for frame in frames]))
 
 
 def _write_text(model: Any, request: Request, options: dict[str, str]) -> None:
@@ -72,13 +119,17 @@ def _write_text(model: Any, request: Request, options: dict[str, str]) -> None:
     if music.writes_chorales(model) and not request.steps:
         _write_music(model, request, options)
         return
-    if request.out and Path(request.out).suffix != ".txt":
-        raise ValueError(f"--out is {request.out}; text goes to a .txt file")
+    check_ending(request.out, "text")
     n = 500 if request.n is None else request.n
     options = {"temperature": "0.8", **options}
     if request.steps:
         for step in model.steps(request.prompt or "", n, seed=request.seed, **as_keywords(model.steps, options)):
             print(draw_step(step, None if model.tokenizer is None else lambda token: model.tokenizer.decode([token])))
+        return
+    if request.out and Path(request.out).suffix == ".npz":
+        steps = list(model.steps(request.prompt or "", n, seed=request.seed, **as_keywords(model.steps, options)))
+        _write_arrays(request.out, tokens=np.array([step.token for step in steps]), log_probabilities=np.array([s.log_probability for s in steps]))
+        print(request.out)
         return
     pieces = model.generate(request.prompt or "", n, seed=request.seed, stream=True, **as_keywords(model.generate, options))
     if request.out is None:
@@ -96,8 +147,7 @@ def _write_text(model: Any, request: Request, options: dict[str, str]) -> None:
 
 def _write_music(model: Any, request: Request, options: dict[str, str]) -> None:
     """A chorale as a piano roll in the terminal, and as a file that can be heard."""
-    if request.out and Path(request.out).suffix not in music.ENDINGS:
-        raise ValueError(f"--out is {request.out}; music goes to a {', '.join(music.ENDINGS[:-1])} or {music.ENDINGS[-1]} file")
+    check_ending(request.out, "music")
     settings = as_keywords(model.generate, {"temperature": "0.9", "top_p": "0.98", **options})
     piece = music.compose(model, request.prompt or music.NEW, 768 if request.n is None else request.n, seed=request.seed, **settings)
     out = request.out
