@@ -91,6 +91,8 @@ class Trainer:
         a codebook, or an `update` of one's own.
     ranks: processes that each compute a share of every batch (`training.ranks`).  All make the same trainer; the first one evaluates and
         writes, and the folder is one that all can read.  The first step is computed in both ways: ValueError where they differ.
+    on_step(trainer, record): called after every step, with the weights as that step left them; `averaged()` lends it the averaged ones.
+        It must not change the model; an exception that it raises ends the run.
     """
 
     def __init__(self, model: Module, objective: Callable[[Any, Generator], dict[str, Tensor]] | None, batches: Batches,
@@ -99,7 +101,8 @@ class Trainer:
                  update: Callable[[Any, Generator], dict[str, float]] | None = None,
                  evaluate: Callable[[Any], dict[str, float]] | None = None, evaluate_every: int | None = None,
                  checkpoint_every: float | None = None, minutes: float | None = None, settings: Mapping[str, Any] | None = None,
-                 change_settings: bool = False, ranks: Ranks | None = None, accumulate: int | None = None):
+                 change_settings: bool = False, ranks: Ranks | None = None, accumulate: int | None = None,
+                 on_step: Callable[[Trainer, TrainingStep], None] | None = None):
         checkpoint_every = 60.0 if checkpoint_every is None else checkpoint_every
         for name, value, least in (("steps", steps, 1), ("seed", seed, 0), ("evaluate_every", evaluate_every, 1),
                                    ("accumulate", accumulate, 1)):
@@ -115,7 +118,7 @@ class Trainer:
         self.steps, self.schedule, self.seed, self.average = steps, schedule, seed, average
         self.update = update or self._minimise
         self.evaluate, self.evaluate_every = evaluate, evaluate_every
-        self.checkpoint_every, self.minutes = checkpoint_every, minutes
+        self.checkpoint_every, self.minutes, self.on_step = checkpoint_every, minutes, on_step
         self.folder = None if folder is None else Path(folder)
         self.ranks, self.accumulate = ranks or Ranks(), accumulate or 1
         if self.accumulate > 1:
@@ -187,6 +190,8 @@ class Trainer:
                 if self.folder is not None and time.perf_counter() - last_checkpoint > self.checkpoint_every:
                     self.checkpoint()
                     last_checkpoint = time.perf_counter()
+                if self.on_step:
+                    self.on_step(self, record)
                 yield record
 
     def _step(self) -> dict[str, float]:
@@ -341,11 +346,11 @@ class Trainer:
         facts = {"seed": self.seed, "steps": self.step, "minutes": round(self.seconds / 60, 2), **facts}
         if self.changes:
             facts["changes"] = self.changes
-        with self._averaged():
+        with self.averaged():
             self.model.save(target, **facts)  # type: ignore[attr-defined]
 
     @contextlib.contextmanager
-    def _averaged(self) -> Iterator[None]:
+    def averaged(self) -> Iterator[None]:
         """Inside, the model has the averaged weights."""
         if self.average is not None:
             self.average.swap()
@@ -357,7 +362,7 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, float]:
         assert self.evaluate is not None
-        with self._averaged():
+        with self.averaged():
             self.model.eval()
             try:
                 self._evaluating = True  # a signal ends it
