@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -98,6 +99,8 @@ def make_parser() -> Parser:
     train.add_argument("--checkpoint-every", type=float, metavar="SECONDS", help="seconds between checkpoints (default: 60)")
     train.add_argument("--ranks", type=int, metavar="N", help="train on this many processes, each with a share of every batch (MPI)")
     train.add_argument("--accumulate", type=int, metavar="N", help="compute each batch in this many pieces, one after the other, to save memory")
+    train.add_argument("--watch", action="store_true", help="serve a page that shows the training while it runs, and open it in the browser")
+    _add_serving(train)
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     sample = commands.add_parser("sample", help="generate pictures, text or music",
@@ -109,13 +112,14 @@ def make_parser() -> Parser:
     sample.add_argument("--digit", **digit)
     sample.add_argument("--prompt", help="text that the model continues")
     sample.add_argument("--seed", **seed)
-    sample.add_argument("--out", help="the file to write: .png or .npz for pictures, .txt for text")
+    sample.add_argument("--out", help="the file to write: .png, .gif or .npz for pictures, .txt or .npz for text, .mid, .wav, .png, .gif, .txt or "
+                             ".npz for music")
     sample.add_argument("--steps", action="store_true", help="print the record of every step")
 
     inspect = commands.add_parser("inspect", help="write a page that plays one generation back, step by step",
                                   description="Write a page that plays one generation back, step by step. "
                                               "Any setting of the model's sampler is an option too: --temperature 0.8 --top-k 20.")
-    inspect.add_argument("model", metavar="MODEL", help="a shipped model's name, or the folder of your own")
+    inspect.add_argument("model", metavar="MODEL", help="a shipped model's name, the folder of your own, or a file that zoo play saved")
     inspect.add_argument("-n", "--n", type=int, help="number of tokens of text")
     inspect.add_argument("--digit", **digit)
     inspect.add_argument("--prompt", help="text that the model continues")
@@ -128,8 +132,15 @@ def make_parser() -> Parser:
     play = commands.add_parser("play", help="the same page live: type, pick a digit, move z, paint, and watch the model compute",
                                description="Serve a live page on 127.0.0.1, which only this machine can reach, and print its address. "
                                            "Ctrl-C ends it.")
-    play.add_argument("models", nargs="*", metavar="MODEL", help="models of your own, by folder; those that ship are always offered")
+    play.add_argument("models", nargs="*", metavar="MODEL",
+                      help="models of your own, by folder (those that ship are always offered), or a file that the page saved")
     _add_serving(play)
+
+    watch = commands.add_parser("watch", help="look at a training, while it runs or afterwards; or at two beside each other",
+                                description="Serve a page with the curves of a run's folder, and if it was trained with --watch, with what the "
+                                            "model could do in the meantime. Ctrl-C ends it.")
+    watch.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a run, such as runs/vae; two are compared")
+    _add_serving(watch)
 
     chat = commands.add_parser("chat", help="talk to a chat model in the terminal",
                                description="The answer is written as it is computed; /why explains it, /help lists what else there is. "
@@ -189,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
         from .autograd import get_threads, set_threads
 
         set_threads(known.threads or get_threads())  # what the environment says is looked at now, not in the middle of the work
-        run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "chat": _chat, "get": _get,
+        run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "watch": _watch, "chat": _chat, "get": _get,
                "evaluate": _evaluate, "rerun": _rerun, "list": _list, "info": _info, "completion": _completion, "warm-up": _warm_up}
         return run[known.command](known, options, arguments) or 0
     except KeyboardInterrupt as e:
@@ -269,7 +280,8 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     if hasattr(data, "summary"):
         for line in (data.summary(), *data.notes):
             _say(known, line)
-    trainer.run(progress=not known.quiet, title=kind)
+    with _watching(trainer, data, known, kind) if known.watch and not _rank() else contextlib.nullcontext():
+        trainer.run(progress=not known.quiet, title=kind)
     names = {"class_names": list(data.classes)} if getattr(data, "classes", ()) else {}
     figures = (trainer.evaluations or trainer.rows or [{}])[-1]
     trainer.save_model(command="zoo " + shlex.join(arguments), data=source or recipe.default_data, training=settings.to_dict(), **names,
@@ -295,6 +307,22 @@ def _train_on_ranks(known: argparse.Namespace, settings: Any, arguments: list[st
     return status
 
 
+@contextlib.contextmanager
+def _watching(trainer: Any, data: Any, known: argparse.Namespace, kind: str) -> Iterator[None]:
+    """Inside, the run writes what a page shows of it, and the page is served."""
+    from .inspection.play import watching
+    from .inspection.watching import Watcher
+
+    trainer.on_step = Watcher(trainer, data, title=kind)
+    server = watching(trainer.folder, known.port, open_page=not known.no_open)
+    _say(known, f"watch it at {server.address}; afterwards: zoo watch {trainer.folder}")
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.stop()
+
+
 def _numbered_as(model: Any, data: Any) -> Any:
     """Pictures with the labels that the model was trained with, where both name their classes."""
     names = tuple(getattr(model, "card", {}).get("class_names") or ())
@@ -316,6 +344,14 @@ def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[
 
 
 def _inspect(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .inspection.sharing import is_shared, replay
+
+    if is_shared(known.model):
+        given = [name for name in ("n", "digit", "prompt", "patch", "against") if getattr(known, name) is not None] + list(options)
+        if given:
+            raise ValueError(f"--{given[0]} can't be changed: {known.model} says all settings")
+        print(f"{known.out}: {replay(known.model, known.out) / 1e6:.1f} MB, open it in a browser")
+        return
     from .inspection.inspect import inspect, read_settings
     from .loading.cards import load
     from .recipes.options import as_numbers, read_class
@@ -344,6 +380,12 @@ def _play(known: argparse.Namespace, options: dict[str, str], arguments: list[st
     from .inspection.play import play
 
     play(*known.models, port=known.port, open_page=not known.no_open)
+
+
+def _watch(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .inspection.play import watch
+
+    watch(*known.runs, port=known.port, open_page=not known.no_open)
 
 
 def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

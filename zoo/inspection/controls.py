@@ -160,7 +160,7 @@ def read_request(model: Any, asked: dict[str, Any]) -> dict[str, Any]:
     if asked.get("z") is not None:
         settings["z"] = _read_z(asked["z"], latent_of(model))
     if asked.get("mask") is not None:
-        image, mask = (_read_bytes(name, asked.get(name), model.config.image if name == "image" else model.config.image[:2])
+        image, mask = (read_bytes(name, asked.get(name), model.config.image if name == "image" else model.config.image[:2])
                        for name in ("image", "mask"))
         settings |= {"images": image[None] / np.float32(255), "mask": mask == 0, "repeats": REPEATS.read(asked.get("repeats", REPEATS.default))}
         settings.pop("sampler", None)  # filling in has a sampler of its own
@@ -178,7 +178,7 @@ def _read_z(value: Any, latent: dict[str, Any]) -> np.ndarray:
     return np.array([value], np.float32)
 
 
-def _read_bytes(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+def read_bytes(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     """uint8 of that shape from base64."""
     try:
         content = base64.b64decode(value, validate=True)

@@ -32,7 +32,8 @@ def inspect(model: Any, path: str | Path = "page.html", *, against: Settings | N
         for run, of_run in zip(runs, (first, {**first, **against})):
             run["title"] = ", ".join(f"{key} {_setting(model, of_run, key)}" for key in against)
     name = name or model.kind
-    return write_page(path, {"name": name, "facts": facts_of(model), "runs": runs}, f"zoo: {name}")
+    about = (getattr(model, "card", None) or {}).get("description", "")
+    return write_page(path, {"name": name, "facts": facts_of(model), "about": about, "runs": runs}, f"zoo: {name}")
 
 
 def _setting(model: Any, settings: Settings, key: str) -> Any:

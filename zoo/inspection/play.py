@@ -5,10 +5,16 @@ the token in the address.  It serves no files: the page is rendered in memory, a
 
     GET  /TOKEN/           the start page, or if models were named the page that plays them
     GET  /TOKEN/play       the page that plays a model; #model=NAME begins with that one
+    GET  /TOKEN/draw       a pad to draw a digit on
+    GET  /TOKEN/watch      the runs that the server was started with (the first page, where it was started for them)
+    POST /TOKEN/watch      {"seen": [step, ...]}              their curves, and the snapshots after those steps
     POST /TOKEN/tiles      {}                                 the tiles of the start page, one JSON object per line as they are computed
     POST /TOKEN/model      {"model": name}                    its facts, its settings, and its tool
     POST /TOKEN/run        {"model": name, setting: value}    one JSON object per line: {"run"}, {"step", "grow"} ..., {"panels"}, {"end"}
     POST /TOKEN/digit      {"model": name, "number": i}       test picture i, to paint on
+    POST /TOKEN/pad        {}                                 the pad's map of test digits
+    POST /TOKEN/look       {"pixels": base64}                 what the models say of a digit
+    POST /TOKEN/finish     {"pixels", "mask", "seed"}         the picture while diffusion fills it in, one JSON object per line
 """
 
 from __future__ import annotations
@@ -26,7 +32,7 @@ import threading
 import time
 import traceback
 import webbrowser
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -36,9 +42,12 @@ from ..model import Model
 from .catalogue import facts_of
 from .changes import read_change
 from .controls import controls_for, describe_tool, read_request
+from .pad import Pad
 from .page import assets, pack, render, to_json
 from .runs import stream_run
+from .sharing import Shared, is_shared, read_shared
 from .start import TileStream, described, has_browser, in_page_order, tiles_that_ship
+from .watching import page_of, read_run, state_of
 
 MAX_BODY_BYTES = 2**20  # of a request
 MAX_CONNECTIONS = 16  # at the same time
@@ -90,7 +99,8 @@ class Models:
             tool = self.tools[name] = describe_tool(model)
             if tool and tool["kind"] == "paint":
                 tool["digits"] = _test_pictures(model) is not None
-        return {"name": name, "kind": model.kind, "facts": facts_of(model), "tool": self.tools[name],
+        about = (getattr(model, "card", None) or {}).get("description", "")
+        return {"name": name, "kind": model.kind, "facts": facts_of(model), "about": about, "tool": self.tools[name],
                 "controls": [dataclasses.asdict(control) for control in controls_for(model)]}
 
     def run(self, request: dict[str, Any]) -> Generator[dict[str, Any]]:
@@ -157,11 +167,15 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     allow_reuse_address = sys.platform != "win32"  # on Windows it would let another program listen on the same port
 
-    def __init__(self, models: Models, port: int = 0, *, start: bool = False):
-        """start: begin with the start page, whose tiles are computed from now on."""
+    def __init__(self, models: Models, port: int = 0, *, start: bool = False, runs: Sequence[Path] = (), shared: Shared | None = None):
+        """start: begin with the start page, whose tiles are computed from now on.  runs: folders of trainings to look at.
+
+        shared: what the page shows first.
+        """
         self.models = models
         self.token = secrets.token_urlsafe(24)
         self.turn = Turn()
+        self.pad, self.runs, self.shared = Pad(), list(runs), shared
         self.slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(("127.0.0.1", port), Handler)
         self.port = self.server_address[1]
@@ -201,10 +215,13 @@ class Handler(BaseHTTPRequestHandler):
     timeout = TIMEOUT_SECONDS
 
     def do_GET(self) -> None:
-        self._answer({"": self._start_page if self.server.tiles else self._page, "play": self._page})
+        first = self._start_page if self.server.tiles else self._watch_page if self.server.runs else self._page
+        self._answer({"": first, "play": self._page, "draw": self._pad_page, **({"watch": self._watch_page} if self.server.runs else {})})
 
     def do_POST(self) -> None:
-        self._answer({"model": self._model, "run": self._run, "digit": self._digit, "tiles": self._tiles})
+        self._answer({"model": self._model, "run": self._run, "digit": self._digit, "tiles": self._tiles, "watch": self._watch,
+                      "pad": lambda: self._computed(lambda request: self.server.pad.begin()), "look": lambda: self._computed(self.server.pad.look),
+                      "finish": lambda: self._streamed(self.server.pad.finish)})
 
     def _answer(self, routes: dict[str, Any]) -> None:
         try:
@@ -255,12 +272,19 @@ class Handler(BaseHTTPRequestHandler):
     def _start_page(self) -> None:
         computed = self.server.tiles.tiles if self.server.tiles else []  # in this order
         start = {"tiles": [described(tile) for tile in in_page_order(computed)], "computed": [tile.name for tile in computed],
-                 "links": [["play", "all models"]], "live": True}
+                 "links": [["draw", "draw a digit"], ["play", "all models"]], "live": True}
         self._html({"name": "start", "start": start, "live": {}}, "zoo")
 
     def _page(self) -> None:
-        live = {"models": list(self.server.models.sources), "start": self.server.tiles is not None}
+        live = {"models": list(self.server.models.sources), "start": self.server.tiles is not None,
+                "shared": None if self.server.shared is None else dataclasses.asdict(self.server.shared)}
         self._html({"name": "play", "facts": "", "runs": [], "live": live}, "zoo play")
+
+    def _pad_page(self) -> None:
+        self._html({"name": "draw", "pad": {}, "live": {}}, "zoo: draw a digit")
+
+    def _watch_page(self) -> None:
+        self._html(page_of(self.server.runs), "zoo watch")
 
     def _html(self, page: dict[str, Any], title: str) -> None:
         content = render(page, title)
@@ -269,6 +293,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _model(self) -> None:
         self._computed(lambda request: self.server.models.describe(request.get("model")))
+
+    def _watch(self) -> None:
+        request = self._body()
+        try:
+            answer = state_of(self.server.runs, request.get("seen"))
+        except Exception as e:
+            raise Refused(400, _reason(e)) from e
+        self._send(200, answer)
 
     def _digit(self) -> None:
         def test_picture(request: dict[str, Any]) -> dict[str, Any]:
@@ -291,8 +323,11 @@ class Handler(BaseHTTPRequestHandler):
         self._send(200, answer)
 
     def _run(self) -> None:
+        self._streamed(self.server.models.run)
+
+    def _streamed(self, function: Callable[[dict[str, Any]], Generator[dict[str, Any]]]) -> None:
         request = self._body()
-        with self.server.turn as token, contextlib.closing(self.server.models.run(request)) as messages:
+        with self.server.turn as token, contextlib.closing(function(request)) as messages:
             begun = failed = False
             while self.server.turn.newest is token and not self._client_left():
                 try:
@@ -378,18 +413,51 @@ def _reason(e: Exception) -> str:
     return " ".join(str(message).split()) or type(e).__name__
 
 
+def watch(*folders: str | Path, port: int = 0, open_page: bool = True) -> None:
+    """Serve a page of these runs until Ctrl-C, one or two folders; a run that is still training is followed."""
+    paths = [Path(folder) for folder in folders]
+    if not 1 <= len(paths) <= 2:
+        raise ValueError(f"watch: there are {len(paths)} folders; it shows one run, or two beside each other")
+    for path in paths:
+        read_run(path)
+    _serve(Server(Models.of(), port, runs=paths), open_page)
+
+
+def watching(folder: str | Path, port: int = 0, *, open_page: bool = True) -> Server:
+    """The same page served by a thread while this process trains: `stop()` it at the end."""
+    server = Server(Models.of(), port, runs=[Path(folder)])
+    threading.Thread(target=server.serve_forever, daemon=True, name="watch").start()
+    _show(server, open_page)
+    return server
+
+
 def play(*models: str | Path | Model, port: int = 0, open_page: bool = True) -> None:
     """Serve the page until Ctrl-C.  models: to begin with, as names, folders or objects; the shipped ones are offered as well.
 
+    One of them may be a file that the page saved: it is shown again.
+
     Without models it begins with the start page.  open_page: show it in the browser, where there is one.
     """
-    server = Server(Models.of(*models), port, start=not models)
+    files = [m for m in models if not isinstance(m, Model) and is_shared(m)]
+    if len(files) > 1:
+        raise ValueError(f"play: there are {len(files)} files of settings, {files[0]} and {files[1]}; one can be shown")
+    shared = read_shared(files[0]) if files else None
+    given = [m for m in models if m not in files]
+    first = [] if shared is None or shared.model in map(str, given) else [shared.model]
+    _serve(Server(Models.of(*first, *given), port, start=not models, shared=shared), open_page)
+
+
+def _serve(server: Server, open_page: bool) -> None:
     print(f"{server.address}\nOpen this address in a browser on this machine; Ctrl-C stops the server.", flush=True)
     try:
-        if open_page and has_browser():
-            threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
+        _show(server, open_page)
         server.serve_forever()
     except KeyboardInterrupt:
         print()
     finally:
         server.stop()
+
+
+def _show(server: Server, open_page: bool) -> None:
+    if open_page and has_browser():
+        threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()

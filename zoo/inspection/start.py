@@ -200,6 +200,7 @@ class TileStream:
     def _compute(self) -> None:
         messages = stream_tiles(self.tiles, self._seed)
         while not self._ended:
+            time.sleep(0.001)  # a lock isn't fair: whoever waits for the turn may take it now
             with self._turn:
                 message = next(messages, None)
             with self._news:

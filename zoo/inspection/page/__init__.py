@@ -22,8 +22,9 @@ import numpy as np
 from ...storage import atomic_write
 
 HERE = Path(__file__).parent
-SCRIPTS = ("draw.js", "panels.js", "text.js", "roll.js", "latent.js", "start.js", "live.js", "player.js")
-STYLES = ("page.css", "start.css")
+SCRIPTS = ("draw.js", "panels.js", "story.js", "text.js", "roll.js", "latent.js", "start.js", "pad.js", "watch.js", "live.js", "player.js")
+LIVE = ("pad.js", "watch.js", "live.js")  # only in pages that ask a server
+STYLES = ("page.css", "start.css", "pad.css", "watch.css", "story.css")
 
 Packed = dict[str, Any]
 
@@ -70,7 +71,7 @@ def to_json(data: Any) -> str:
 def assets(live: bool = False) -> tuple[str, str, str]:
     """Style, script, and the page's Content-Security-Policy: this script, this style, and if live, requests to its own server."""
     style = "\n" + "".join((HERE / name).read_text("utf-8") for name in STYLES)
-    names = [name for name in SCRIPTS if name != "live.js" or live]
+    names = [name for name in SCRIPTS if name not in LIVE or live]
     script = '\n"use strict";\n' + "\n".join((HERE / name).read_text("utf-8") for name in names)
     hashes = [base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode() for text in (style, script)]
     requests = " connect-src 'self';" if live else ""

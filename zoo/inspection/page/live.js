@@ -46,7 +46,8 @@ async function generate(extra = {}, whole = false) {
     live.drawn = 0;
   }
   try {
-    const response = await ask("run", {model: live.model.name, ...settings(), ...extra}, asking.signal);
+    live.request = {...settings(), ...extra};
+    const response = await ask("run", {model: live.model.name, ...live.request}, asking.signal);
     if (live.asking !== asking) return;
     const waiting = [];
     live.summary = "stopped";
@@ -108,6 +109,8 @@ function begin(fresh, command) {
     page.runs = [...page.runs.filter(run => run !== old), fresh];
     arrange();
   }
+  live.run.request = live.request;
+  live.run.model = live.model.name;
   fresh.panels.forEach((data, k) => { live.run.views.find(v => v.name === data.name).mark = marks[k]; });
 }
 
@@ -143,6 +146,28 @@ function finish(stay) {
 
 function arrange() {
   live.runs.className = "runs " + (page.runs.length > 1 ? "two" : "one");
+}
+
+/** What is on the page as a small file's content; `zoo play FILE` shows it again. */
+const saved = () => ({zoo: "play", version: 1, model: live.model.name, runs: page.runs.filter(run => run.request && run.model === live.model.name).map(run => run.request)});
+
+function saveFile() {
+  if (!live.run?.steps.length) return;
+  const address = URL.createObjectURL(new Blob([JSON.stringify(saved(), null, 1)], {type: "application/json"})), name = `zoo-${live.model.name.split(/[\\/]/).pop()}.json`;
+  el("a", {href: address, download: name}).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10000);
+  status(`Saved. Show it again with: zoo play ${name}`);
+}
+
+/** Show a saved file's runs, the second beside the first. */
+async function restore(shared) {
+  for (const [k, request] of shared.runs.entries()) {
+    if (k) keepBeside();
+    for (const [name, value] of Object.entries(request)) live.fields[name]?.set(value);
+    const extra = Object.fromEntries(Object.entries(request).filter(([name]) => !live.fields[name]));
+    live.tool?.restore?.(extra);
+    await generate(extra);
+  }
 }
 
 /** Keep this run: the next one will appear beside it. */
@@ -232,7 +257,7 @@ function field(c, onChange = regenerate) {
 }
 
 /** Show another model.  Only the answer to the last choice counts: one that arrives late is dropped. */
-async function chooseModel(name) {
+async function chooseModel(name, shared = null) {
   live.asking?.abort();
   const choosing = live.asking = new AbortController();
   live.choosing = true;
@@ -260,11 +285,13 @@ async function chooseModel(name) {
   arrange();
   live.drawn = 0;
   document.querySelector(".top .facts").textContent = live.model.facts;
+  document.querySelector(".lead").textContent = live.model.about;
+  document.querySelector(".lead").classList.toggle("hidden", !live.model.about);
   live.fields = Object.fromEntries(live.model.controls.map(c => [c.name, field(c)]));
   document.getElementById("fields").replaceChildren(...Object.values(live.fields).map(f => f.element));
   live.tool = live.model.tool ? tools[live.model.tool.kind](live.model.tool) : null;
   live.place.replaceChildren(...(live.tool ? [live.tool.element] : []));
-  return generate();
+  return shared ? restore(shared) : generate();
 }
 
 // --- tools: {element, settings(name): what to add to a request after a change of `name`, take(run): a run is complete, redraw(run)}
@@ -305,6 +332,7 @@ tools.latent = data => {
       return moved ? {z: Array.from(controls.z)} : {};
     },
     redraw,
+    restore(request) { if (request.z) { moved = true; controls.z.set(request.z); controls.show(); } },
     take(run) {
       redraw(run);
       if (moved) return;
@@ -386,6 +414,15 @@ tools.paint = data => {
       return filling && covered.includes(1) ? painted() : {};
     },
     redraw,
+    restore(request) {
+      if (!request.mask) return;
+      const bytesOf = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
+      pixels.set(Float32Array.from(bytesOf(request.image), v => v / 255));
+      covered.set(bytesOf(request.mask));
+      repeats.set(request.repeats);
+      edited = filling = true;
+      redraw();
+    },
     take(run) { if (!edited && !filling) load(run); },
   };
 };
@@ -401,12 +438,17 @@ function buildLive() {
     el("div", {class: "actions"}, el("button", {id: "make", type: "submit", class: "primary"}, "Generate"),
       el("button", {id: "stop", type: "button", onclick: () => live.asking?.abort()}, "Stop"),
       el("button", {id: "beside", type: "button", title: "keep this run; the next one appears beside it", onclick: keepBeside}, "Keep to compare"),
+      el("button", {id: "save", type: "button", title: "save the settings as a small file that zoo play and zoo inspect show again", onclick: saveFile}, "Save"),
       el("span", {id: "status", role: "status", class: "note"}), el("code", {id: "command", class: "hidden", title: "this command writes the same into a file"})));
   live.runs = el("main", {class: "runs one"});
   live.place = el("div", {});
-  document.body.append(header(), el("div", {class: "desk"}, form), player.build(), el("div", {class: "desk"}, live.place), live.runs);
+  const top = header();
+  if (page.live.start) top.prepend(el("a", {href: "."}, "← start"));
+  document.body.append(top, buildMini(), el("div", {class: "desk"}, form), player.build(), el("div", {class: "desk"}, live.place), live.runs);
   listeners.push(colours => { redrawRuns(colours); if (colours && live.run) live.tool?.redraw(live.run); });
   document.addEventListener("keydown", onKey);
   if (page.live.models.includes(hash.get("model"))) models.value = hash.get("model");
-  chooseModel(models.value);
+  const shared = page.live.shared;
+  if (shared) models.value = shared.model;
+  chooseModel(models.value, shared).then(() => { if (hash.has("model")) playStory(); });
 }

@@ -12,7 +12,7 @@ panels.picture = (data, run) => {
     show(i) {
       const packed = data.pictures[i], step = run.steps[i];
       draw(canvas, packed, packed.scale, `${step.label}: ${packed.shape.join(" × ")} numbers as a picture`, packed.range ?? null);
-      caption.textContent = step.caption;
+      caption.replaceChildren(step.caption && step.fields.some(f => f.name === "formula") ? formula(step.caption) : step.caption);
       caption.classList.toggle("hidden", !step.caption);
     },
   };
@@ -94,7 +94,7 @@ panels.strip = (data, run) => {
 /** Numbers over the steps as lines, with the current step marked. */
 panels.curve = (data, run) => {
   const W = 360, H = 150, left = 44, bottom = 20, colours = ["var(--accent)", "var(--positive)", "var(--muted)"];
-  const svg = el("svg:svg", {viewBox: `0 0 ${W} ${H}`, role: "img"}), series = Object.values(data.series);
+  const svg = el("svg:svg", {viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": data.title}), series = Object.values(data.series);
   const now = el("svg:line", {y1: 4, y2: H - bottom, stroke: "var(--ink)", "stroke-dasharray": "3 3"});
   const dots = series.map((_, k) => el("svg:circle", {r: 3.5, fill: colours[k % 3]}));
   const readings = Object.keys(data.series).map((title, k) => el("span", {}, el("i", {style: `background:${colours[k % 3]}`}), title + " ", el("span", {class: "number"})));
@@ -156,19 +156,28 @@ panels.bars = (data, run) => {
 
 /** Named arrays, such as the layers of a network: the first sizes[i] of them at step i. */
 panels.arrays = (data, run) => {
-  const element = el("div", {class: "flow"});
+  const element = el("div", {class: "flow"}), detail = el("div", {class: "detail"});
   const figures = new Map();
   return {
     element,
     show(i) {
       const now = data.arrays.slice(0, data.sizes[i]).map(({name, array}) => {
-        if (!figures.has(name)) figures.set(name, el("figure", {}, el("canvas"), el("figcaption")));
+        if (!figures.has(name)) {
+          const canvas = el("canvas"), go = () => { player.play(false); player.go([...figures.keys()].indexOf(name)); };
+          figures.set(name, el("figure", {}, data.details ? el("button", {type: "button", onclick: go}, canvas) : canvas, el("figcaption")));
+        }
         const figure = figures.get(name);
-        draw(figure.firstChild, array, array.scale, `${name}, ${array.shape.join(" × ")}`, array.range ?? null);
+        draw(figure.querySelector("canvas"), array, array.scale, `${name}, ${array.shape.join(" × ")}`, array.range ?? null);
         setText(figure.lastChild, name);
         return figure;
       });
-      if (now.length !== element.children.length || now.some((f, k) => f !== element.children[k])) element.replaceChildren(...now);
+      const last = data.details ? [detail] : [];
+      if (now.length + last.length !== element.children.length || now.some((f, k) => f !== element.children[k])) element.replaceChildren(...now, ...last);
+      if (data.details) {
+        now.forEach((f, k) => f.classList.toggle("now", k === i));
+        const {formula: text, code} = data.details[i];
+        detail.replaceChildren(formula(text), el("span", {class: "note"}, code ? `in the code: ${code}` : ""));
+      }
     },
   };
 };
@@ -197,9 +206,10 @@ panels.why = (data, run) => {
   const element = el("p", {class: "why", "aria-live": "polite", style: data.lines ? `min-height:${1.6 * data.lines}em` : null});
   return {
     element,
-    show(i) {  // **strong** and `token` are all the markup there is
-      element.replaceChildren(...data.sentences[i].split(/(\*\*[^*]+\*\*|`[^`]*`)/).map(part =>
-        part.startsWith("**") ? el("b", {}, part.slice(2, -2)) : part.startsWith("`") && part.length > 1 ? el("span", {class: "token"}, part.slice(1, -1)) : part));
+    show(i) {  // **strong**, `token` and $formula$ are all the markup there is
+      element.replaceChildren(...data.sentences[i].split(/(\*\*[^*]+\*\*|`[^`]*`|\$[^$]+\$)/).flatMap(part =>
+        part.startsWith("**") ? el("b", {}, part.slice(2, -2)) : part.startsWith("`") && part.length > 1 ? el("span", {class: "token"}, part.slice(1, -1))
+          : part.startsWith("$") && part.length > 1 ? formula(part.slice(1, -1)) : explained(part)));
     },
   };
 };

@@ -72,6 +72,7 @@ function onKey(e) {
 function show(run, i, onlyVisible = false) {
   run.shown = i;
   for (const view of run.views) if (!onlyVisible || view.visible) update(view, i);
+  showMini(run, i);
 }
 
 /** Show a panel at step i, after taking in its new data: stale is "grown", "restarted", or "". */
@@ -100,8 +101,9 @@ function redrawRuns(colours) {
 }
 
 function card(data, view) {
+  if (data.kind === "record") return el("details", {class: "card wide", "data-panel": data.kind}, el("summary", {}, `${data.title}: ${data.note}`), view.element);
   return el("section", {class: "card" + (data.wide ? " wide" : ""), "data-panel": data.kind, "aria-label": data.title},
-    el("header", {}, el("h3", {}, data.title), data.note ? el("p", {class: "note"}, data.note) : null), view.element);
+    el("header", {}, el("h3", {}, data.title), data.note ? el("p", {class: "note"}, ...explained(data.note)) : null), view.element);
 }
 
 /** Build a panel of a run and its card; it replaces the panel with the same name. */
@@ -128,11 +130,13 @@ function buildRun(run) {
   return run.element;
 }
 
-const header = () => el("header", {class: "top"}, el("h1", {}, "zoo ", el("span", {}, page.name)), el("p", {class: "facts"}, page.facts), themeButton());
+/** about: a sentence that says what the model is. */
+const header = (about = "") => el("header", {class: "top"}, el("h1", {}, "zoo ", el("span", {}, page.name)), el("p", {class: "facts"}, page.facts), themeButton(),
+  el("p", {class: about ? "lead" : "lead hidden"}, about));
 
 function buildPlayer() {
   const runs = el("main", {class: "runs " + (page.runs.length > 1 ? "two" : "one")}, ...page.runs.map(buildRun));
-  document.body.append(header(), player.build(), runs);  // the player comes before the panels in the order of the keyboard
+  document.body.append(header(page.about), buildMini(), player.build(), runs);  // the player comes before the panels in the order of the keyboard
   listeners.push(redrawRuns);
   document.addEventListener("keydown", onKey);
   player.go(Number(hash.get("step") ?? player.length - 1));  // the result first
@@ -140,5 +144,7 @@ function buildPlayer() {
 
 if (page.start && hash.has("story") && hash.get("story") in page.start.stories) buildStory(hash.get("story"));
 else if (page.start) buildStart();
+else if (page.pad) buildPad();
+else if (page.watch) buildWatch();
 else if (page.live) buildLive();
 else buildPlayer();

@@ -190,7 +190,7 @@ function buildTile(data) {
   const where = page.start.live ? `play#model=${encodeURIComponent(data.model)}` : `#story=${data.name}`;
   const box = el("section", {class: `card tile ${data.name}`, "aria-label": data.title, "data-tile": data.name},
     el("header", {}, el("h2", {}, data.title), el("p", {class: "note"}, data.sentence)), waiting, view.element,
-    el("footer", {}, el("a", {href: where, "aria-label": `How it works: ${data.title}`}, "How does it do that?"), el("span", {class: "note"}, data.model)));
+    el("footer", {}, el("a", {href: where, "aria-label": `How does it do that? ${data.title}`}, "How does it do that?"), el("span", {class: "note"}, data.model)));
   view.element.classList.add("hidden");
   Object.assign(state, {view, box, waiting, visible: true});
   return state;
@@ -245,7 +245,7 @@ function buildStart() {
   const links = (page.start.links ?? []).map(([where, text]) => el("a", {href: where}, text));
   document.body.append(
     el("header", {class: "top hello"}, el("h1", {}, "zoo ", el("span", {}, "machines that make things up")),
-      el("p", {class: "facts"}, page.start.live ? "Nothing here was recorded: small models compute it on this computer, now." : "Computed by small models on an ordinary computer."),
+      el("p", {class: "facts"}, page.start.live ? "Small models compute all of this on your computer, now." : "Computed by small models on an ordinary computer."),
       el("nav", {"aria-label": "more"}, ...links), el("button", {id: "pause", type: "button", title: "pause (space)", onclick: () => pauseTiles()}, "❚❚ pause"), themeButton()),
     el("main", {class: "tiles"}, ...start.tiles.map(tile => tile.box)));
   if (!start.tiles.length) document.querySelector("main").append(el("p", {}, "This copy of zoo has no trained weights. Train a model: zoo train vae"));
@@ -267,9 +267,11 @@ function buildStart() {
 function buildStory(name) {
   const {title, ...run} = page.start.stories[name];
   page.name = title;
-  page.facts = page.start.tiles.find(tile => tile.name === name).sentence;
+  page.about = page.start.tiles.find(tile => tile.name === name).sentence;
+  page.facts = "";
   page.runs = [{title: "", ...run}];
   buildPlayer();
   document.querySelector(".top").prepend(el("a", {href: "#"}, "← all five"));
+  playStory();
 }
 addEventListener("hashchange", () => { if (page.start && !page.start.live) location.reload(); });

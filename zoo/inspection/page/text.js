@@ -39,7 +39,7 @@ panels.candidates = (data, run) => {
     table.append(el("div", {role: "row"}, el("div", {role: "rowheader"}, token), ...cells.map(c => el("div", {class: "cell", role: "cell"}, el("div", {class: "track"}, c.fill), c.value))));
     return {token, cells};
   });
-  const mark = el("i"), segments = rows.map(() => el("div")), line = el("div", {class: "draw", role: "img"}, ...segments, mark);
+  const mark = el("i"), segments = rows.map(() => el("div")), line = el("div", {class: "draw", role: "img", "aria-label": "the random number"}, ...segments, mark);
   const note = el("p", {class: "note"});
   return {
     element: el("div", {}, table, line, note),

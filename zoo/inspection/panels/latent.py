@@ -11,6 +11,7 @@ from ...explain.latents import codes, plane
 from ...nn import ConvTranspose2d, Linear
 from ..page import pack
 from .arrays import in_image_shape, picture, unbatched
+from .diagram import place
 from .recording import Event, Panels, recorder, tool
 
 LIVE_LIMIT = 2_500_000  # weights; a larger decoder doesn't go into a page
@@ -23,12 +24,14 @@ def autoencoder(model: Any, **settings: Any) -> Iterator[Event]:
         "picture": {"kind": "picture", "title": "Current value", "stage": True, "pictures": []},
         "why": {"kind": "why", "title": "This step", "wide": True, "sentences": []},
         "arrays": {"kind": "arrays", "title": "From z to pixels, so far", "wide": True, "note": "orange above 0, blue below", "arrays": [],
-                   "sizes": []},
+                   "sizes": [], "details": []},
     }
+    code = place(type(model)._step)
     for i, step in enumerate(model.steps(**{"n": 1, **settings})):
         value = in_image_shape(unbatched(step.value), model)
         yield step, {"picture": {"pictures": picture(value)}, "why": {"sentences": sentence(step)},
-                     "arrays": {"arrays": {"name": step.name, "array": picture(value, "float16")}, "sizes": i + 1}}
+                     "arrays": {"arrays": {"name": step.name, "array": picture(value, "float16")}, "sizes": i + 1,
+                                "details": {"formula": step.formula, "code": code}}}
 
 
 @tool("vae", "autoencoder")
@@ -46,19 +49,19 @@ def decoder_in_the_page(model: Any, steps: list, *, digit: Any = None, **setting
 def sentence(step: Any) -> str:
     v = step.value
     if step.given.shape[-1] == 0:
-        return f"Generation starts from **{v.shape[-1]} random numbers**, `{step.formula}`. The same seed gives the same picture."
+        return f"Generation starts from **{v.shape[-1]} random numbers**, ${step.formula}$. The same seed gives the same picture."
     if step.name == "pixels":
-        return f"`{step.formula}` maps every number to [0, 1]: **the picture**, mean brightness **{v.mean():.3f}**."
+        return f"${step.formula}$ maps every number to [0, 1]: **the picture**, mean brightness **{v.mean():.3f}**."
     if step.name == "logits":
         above = f"**{(v > 0).mean():.0%}** are above 0: those pixels will be brighter than half."
-        return f"`{step.formula}`: one number for each pixel, **{v.size:,}** in all. {above}"
+        return f"${step.formula}$: one number for each pixel, **{v.size:,}** in all. {above}"
     if step.name == "e":
-        return f"Each code selects a row of the codebook, `{step.formula}`: **{v.shape[-1]}** numbers at each position of the grid."
+        return f"Each code selects a row of the codebook, ${step.formula}$: **{v.shape[-1]}** numbers at each position of the grid."
     if step.draw is not None:
-        return f"`{step.formula}`: the layer above gives mean and variance; **{step.draw.shape[-1]} random numbers** sample from that Gaussian."
+        return f"${step.formula}$: the layer above gives mean and variance; **{step.draw.shape[-1]} random numbers** sample from that Gaussian."
     moments = f"mean **{v.mean():.3f}**, standard deviation **{v.std():.3f}**"
     before, after = (" × ".join(map(str, a.shape[1:])) for a in (step.given, v))
-    return f"`{step.formula}`: **{before}** numbers become **{after}**, {moments}."
+    return f"${step.formula}$: **{before}** numbers become **{after}**, {moments}."
 
 
 def latent_of(model: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ...autograd.tracing import trace
 from ...explain.circuits import WATCHED, Activations, contributions, lens, output_matrix, part_names, read, stream_titles
 from ...language.sampling import Sampling, softmax
 from ..music import END, NEW, beginnings, event_name, heard, writes_chorales
+from .diagram import text_diagram
 from .gates import gate_panels, gate_parts
 from .recording import Event, Panels, Rows, recorder, watch
 
@@ -42,6 +43,7 @@ def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) 
         **({"roll": {"kind": "roll", "title": "The music", "stage": True, "tokens": list(piece), "given": len(piece),
                      "note": "a column is a sixteenth, a line a semitone"}} if music else {"text": text}),
         "why": {"kind": "why", "title": "Why this token", "wide": True, "lines": 4, "sentences": []},
+        "diagram": text_diagram(model, c.layers),
         "candidates": candidates,
         "curve": curve,
         "lens": {"kind": "lens", "title": "What each layer would predict",

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...drawing.pictures import mosaic
 from .arrays import picture, unbatched
+from .diagram import place
 from .recording import Event, Panels, Rows, recorder
 
 
@@ -22,7 +23,7 @@ def gan(model: Any, **settings: Any) -> Iterator[Event]:
         "picture": {"kind": "picture", "title": "Current value", "stage": True, "pictures": []},
         "why": {"kind": "why", "title": "This step", "wide": True, "sentences": []},
         "arrays": {"kind": "arrays", "title": "From z to pixels, so far", "wide": True,
-                   "note": "orange above 0, blue below; one tile per channel", "arrays": [], "sizes": []},
+                   "note": "orange above 0, blue below; one tile per channel", "arrays": [], "sizes": [], "details": []},
     }
     if model.pictures:
         panels["looks"] = {"kind": "arrays", "title": "What the discriminator looks at", "arrays": [], "sizes": [],
@@ -30,13 +31,16 @@ def gan(model: Any, **settings: Any) -> Iterator[Event]:
         panels["verdict"] = {"kind": "bars", "title": "The discriminator's verdict", "labels": ["real", "generated"], "percent": True,
                              "values": Rows()}
     yield panels
+    codes = {name: place(getattr(type(model), f"_{name}")) for name in ("z", "layer", "pixels", "verdict")}
     pixels = None  # stays on the stage while the discriminator judges it
     for i, step in enumerate(model.steps(**settings)):
         shown = _shown(step, unbatched(step.value[:1]))
         pixels = shown if step.name == "pixels" else pixels
         layer = {"name": "d logit / dx" if step.name == "verdict" else step.name, "array": shown}
         on_stage = pixels if step.name == "verdict" and pixels is not None else shown
-        parts: Panels = {"picture": {"pictures": on_stage}, "why": {"sentences": _sentence(step)}, "arrays": {"arrays": layer, "sizes": i + 1}}
+        details = {"formula": step.formula, "code": codes.get(step.name, codes["layer"])}
+        parts: Panels = {"picture": {"pictures": on_stage}, "why": {"sentences": _sentence(step)},
+                         "arrays": {"arrays": layer, "sizes": i + 1, "details": details}}
         if model.pictures:
             real = float(step.value[0]) if step.name == "verdict" else math.nan
             parts["verdict"] = {"values": np.array([real, 1 - real], np.float32)}
@@ -59,11 +63,11 @@ def _shown(step: Any, value: np.ndarray) -> dict[str, Any]:
 def _sentence(step: Any) -> str:
     v = step.value
     if step.name == "z":
-        return f"`{step.formula}`: **{v.shape[-1]} random numbers**. Everything after them is deterministic."
+        return f"${step.formula}$: **{v.shape[-1]} random numbers**. Everything after them is deterministic."
     if step.name == "verdict":
         belief = f"according to the discriminator, the picture is real with probability **{float(v[0]):.1%}**"
-        return f"`{step.formula}`: {belief}. The colours show which pixels would change its verdict."
+        return f"${step.formula}$: {belief}. The colours show which pixels would change its verdict."
     if step.name == "pixels":
-        return f"`{step.formula}`: **the picture**, mean brightness **{v.mean():.3f}**."
+        return f"${step.formula}$: **the picture**, mean brightness **{v.mean():.3f}**."
     shape = " × ".join(map(str, v.shape[1:]))
-    return f"`{step.formula}`: **{shape}** numbers, mean **{v.mean():.3f}**, standard deviation **{v.std():.3f}**, **{(v > 0).mean():.0%}** above 0."
+    return f"${step.formula}$: **{shape}** numbers, mean **{v.mean():.3f}**, standard deviation **{v.std():.3f}**, **{(v > 0).mean():.0%}** above 0."
