@@ -1,6 +1,7 @@
 """Watching a training changes nothing in it, and the page shows what the run wrote."""
 
 import json
+import os
 import threading
 
 import numpy as np
@@ -14,7 +15,7 @@ from zoo.data.images import Images
 from zoo.inspection import watching
 from zoo.inspection.page import unpack
 from zoo.inspection.play import Models, Server
-from zoo.inspection.watching import FILE, MOST_SNAPSHOTS, Watcher, read_run, thinned
+from zoo.inspection.watching import FILE, MOST_SNAPSHOTS, Watcher, newest_run, read_run, thinned
 from zoo.optim import Adam
 from zoo.recipes import recipe_of
 from zoo.storage import WrongFile
@@ -106,6 +107,15 @@ def test_a_run_that_was_not_watched_has_its_curves(tmp_path, rng):
     assert run["rows"] == trainer.rows and run["snapshots"] == []
 
 
+def test_the_newest_run_is_the_one_that_was_written_last(tmp_path):
+    assert newest_run(tmp_path / "runs") == []
+    for k, name in enumerate("bca"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "log.json").write_text("{}")
+        os.utime(tmp_path / "runs" / name / "log.json", (k, k))
+    assert newest_run(tmp_path / "runs") == [tmp_path / "runs" / "a"]
+
+
 @pytest.mark.parametrize("content", ["[]", "{", '{"zoo": "other"}', '{"zoo": "watch", "version": 99}', '{"zoo": "watch"}'])
 def test_what_is_no_run_is_one_line(tmp_path, content, capsys):
     with pytest.raises(FileNotFoundError, match="holds no run"):
@@ -122,7 +132,7 @@ def server(tmp_path, rng):
     for k, rate in enumerate((1e-3, 1e-2)):
         trained("vae", pictures(rng), tmp_path / f"run{k}", True, **RUNS["vae"], lr=rate)
     trained("gan", "ring", tmp_path / "ring", True, **RUNS["ring"])
-    servers = [Server(Models({"vae": VAE.new()}), runs=[tmp_path / name for name in names]) for names in (("run0", "run1"), ("ring",))]
+    servers = [Server(Models({"vae": VAE.new()}), runs=[tmp_path / name for name in names], plays=False) for names in (("run0", "run1"), ("ring",))]
     for one in servers:
         threading.Thread(target=one.serve_forever, daemon=True).start()
     yield servers

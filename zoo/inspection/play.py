@@ -47,7 +47,7 @@ from .page import assets, pack, render, to_json
 from .runs import stream_run
 from .sharing import Shared, is_shared, read_shared
 from .start import TileStream, described, has_browser, in_page_order, tiles_that_ship
-from .watching import page_of, read_run, state_of
+from .watching import newest_run, page_of, read_run, state_of
 
 MAX_BODY_BYTES = 2**20  # of a request
 MAX_CONNECTIONS = 16  # at the same time
@@ -167,15 +167,16 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     allow_reuse_address = sys.platform != "win32"  # on Windows it would let another program listen on the same port
 
-    def __init__(self, models: Models, port: int = 0, *, start: bool = False, runs: Sequence[Path] = (), shared: Shared | None = None):
+    def __init__(self, models: Models, port: int = 0, *, start: bool = False, runs: Sequence[Path] = (), shared: Shared | None = None,
+                 plays: bool = True):
         """start: begin with the start page, whose tiles are computed from now on.  runs: folders of trainings to look at.
 
-        shared: what the page shows first.
+        shared: what the page shows first.  plays: otherwise the runs come first.
         """
         self.models = models
         self.token = secrets.token_urlsafe(24)
         self.turn = Turn()
-        self.pad, self.runs, self.shared = Pad(), list(runs), shared
+        self.pad, self.runs, self.shared, self.plays = Pad(), list(runs), shared, plays
         self.slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(("127.0.0.1", port), Handler)
         self.port = self.server_address[1]
@@ -215,7 +216,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = TIMEOUT_SECONDS
 
     def do_GET(self) -> None:
-        first = self._start_page if self.server.tiles else self._watch_page if self.server.runs else self._page
+        first = self._start_page if self.server.tiles else self._page if self.server.plays else self._watch_page
         self._answer({"": first, "play": self._page, "draw": self._pad_page, **({"watch": self._watch_page} if self.server.runs else {})})
 
     def do_POST(self) -> None:
@@ -272,7 +273,8 @@ class Handler(BaseHTTPRequestHandler):
     def _start_page(self) -> None:
         computed = self.server.tiles.tiles if self.server.tiles else []  # in this order
         start = {"tiles": [described(tile) for tile in in_page_order(computed)], "computed": [tile.name for tile in computed],
-                 "links": [["draw", "draw a digit"], ["play", "all models"]], "live": True}
+                 "links": [["draw", "draw a digit"], ["play", "all models"], *([["watch", "watch the last training"]] if self.server.runs else [])],
+                 "live": True}
         self._html({"name": "start", "start": start, "live": {}}, "zoo")
 
     def _page(self) -> None:
@@ -420,12 +422,12 @@ def watch(*folders: str | Path, port: int = 0, open_page: bool = True) -> None:
         raise ValueError(f"watch: there are {len(paths)} folders; it shows one run, or two beside each other")
     for path in paths:
         read_run(path)
-    _serve(Server(Models.of(), port, runs=paths), open_page)
+    _serve(Server(Models.of(), port, runs=paths, plays=False), open_page)
 
 
 def watching(folder: str | Path, port: int = 0, *, open_page: bool = True) -> Server:
     """The same page served by a thread while this process trains: `stop()` it at the end."""
-    server = Server(Models.of(), port, runs=[Path(folder)])
+    server = Server(Models.of(), port, runs=[Path(folder)], plays=False)
     threading.Thread(target=server.serve_forever, daemon=True, name="watch").start()
     _show(server, open_page)
     return server
@@ -444,7 +446,7 @@ def play(*models: str | Path | Model, port: int = 0, open_page: bool = True) -> 
     shared = read_shared(files[0]) if files else None
     given = [m for m in models if m not in files]
     first = [] if shared is None or shared.model in map(str, given) else [shared.model]
-    _serve(Server(Models.of(*first, *given), port, start=not models, shared=shared), open_page)
+    _serve(Server(Models.of(*first, *given), port, start=not models, shared=shared, runs=newest_run()), open_page)
 
 
 def _serve(server: Server, open_page: bool) -> None:

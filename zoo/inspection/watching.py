@@ -122,6 +122,12 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     return run
 
 
+def newest_run(folder: str | Path = "runs") -> list[Path]:
+    """The run in this folder that was written to last, or none."""
+    runs = [(log.stat().st_mtime, log.parent) for name in (FILE, "log.json") for log in Path(folder).glob(f"*/{name}")]
+    return [max(runs)[1]] if runs else []
+
+
 def _read(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_BYTES:
         raise WrongFile(f"{path}: has {path.stat().st_size:,} bytes; a run's has at most {MAX_BYTES:,}")
