@@ -164,7 +164,7 @@ panels.arrays = (data, run) => {
       const now = data.arrays.slice(0, data.sizes[i]).map(({name, array}) => {
         if (!figures.has(name)) {
           const canvas = el("canvas"), go = () => { player.play(false); player.go([...figures.keys()].indexOf(name)); };
-          figures.set(name, el("figure", {}, data.details ? el("button", {type: "button", onclick: go}, canvas) : canvas, el("figcaption")));
+          figures.set(name, el("figure", {}, data.details ? el("button", {type: "button", "aria-label": `go to ${name}`, onclick: go}, canvas) : canvas, el("figcaption")));
         }
         const figure = figures.get(name);
         draw(figure.querySelector("canvas"), array, array.scale, `${name}, ${array.shape.join(" × ")}`, array.range ?? null);
