@@ -1,7 +1,7 @@
 """Kernels of products with weights of 4 and 8 bits.
 
-Few rows of x (decoding): weights become floats in registers, sixteen outputs at a time, and are read once.  Many rows (a prompt, training):
-a panel of outputs becomes floats in memory that fits into a cache, and BLAS multiplies it with all rows.
+Weights become floats in registers, sixteen outputs and up to four rows of x at a time.  Where that takes conversions and rows are many (a
+prompt, training), a panel of outputs becomes floats in memory that fits into a cache, and BLAS multiplies it with all rows.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from ..runtime.threads import get_threads
 
 _blocks = "zoo.autograd.runtime.native.blocks"
 _products_q4_1, _products_q8_0 = Native("products_q4_1", _blocks), Native("products_q8_0", _blocks)
+_rows_q4_1, _rows_q8_0 = Native("products_of_rows_q4_1", _blocks), Native("products_of_rows_q8_0", _blocks)
 _weights_q4_1, _weights_q8_0 = Native("weights_q4_1", _blocks), Native("weights_q8_0", _blocks)
 _UNIT: Any = Native("UNIT", _blocks)
 _POWERS_4: Any = Native("POWERS_4", _blocks)
 _POWERS_8: Any = Native("POWERS_8", _blocks)
+_SUBNORMALS_ARE_FAST = Native("SUBNORMALS_ARE_FAST", _blocks)
 _read_subnormals, _restore_control = Native("read_subnormals", _blocks), Native("restore_control", _blocks)
 
 f32 = np.float32
-FEW_ROWS = 6  # of x, up to which weights are unpacked again for each
+MANY_ROWS = 32  # of x, from which on weights are unpacked into memory where that takes conversions
+ROWS_IN_CACHE = 128  # of x, prepared at a time
+ROWS_AT_ONCE = 4  # as in runtime/native/blocks.py
 PANEL = 256  # outputs that are unpacked at a time for many rows
 
 
@@ -37,6 +41,16 @@ def products_of_4_bits(blocks, weights, x, sums, y):
 @separate("void(intp, intp, intp, intp, intp)")
 def products_of_8_bits(blocks, weights, x, sums, y):
     _products_q8_0(blocks, weights, x, sums, y)
+
+
+@separate("void(intp, intp, intp, intp, intp, intp, intp, intp)")
+def rows_of_4_bits(blocks, weights, x, x_row, sums, sums_row, y, y_row):
+    _rows_q4_1(blocks, weights, x, x_row, sums, sums_row, y, y_row)
+
+
+@separate("void(intp, intp, intp, intp, intp, intp, intp, intp)")
+def rows_of_8_bits(blocks, weights, x, x_row, sums, sums_row, y, y_row):
+    _rows_q8_0(blocks, weights, x, x_row, sums, sums_row, y, y_row)
 
 
 @separate("void(intp, intp, intp, intp)")
@@ -90,14 +104,44 @@ def multiply_groups(weights, group_bytes, blocks, four, scaled, sums, y, first, 
 
 
 @task
-def _few_rows(t, tasks, x, weights, y, rows, blocks, group_bytes, groups, outputs, four):
-    scaled, sums = np.empty(BLOCK * blocks, np.float32), np.empty(blocks, np.float32)
-    for r in range(rows):
-        prepare_row(row_address(x, r, BLOCK * blocks), blocks, four, address(scaled), address(sums))
-        multiply_groups(weights, group_bytes, blocks, four, address(scaled), address(sums), row_address(y, r, outputs),
-                        part(t, tasks, groups, 1), part(t + 1, tasks, groups, 1), outputs)  # fmt: skip
+def _in_registers(t, tasks, x, weights, y, rows, blocks, group_bytes, groups, outputs, four):
+    inputs, most = BLOCK * blocks, min(rows, ROWS_IN_CACHE)
+    scaled, sums = np.empty(most * inputs, np.float32), np.empty(most * blocks, np.float32)
+    first, last = part(t, tasks, groups, 1), part(t + 1, tasks, groups, 1)
+    for begin in range(0, rows, ROWS_IN_CACHE):
+        count = min(ROWS_IN_CACHE, rows - begin)
+        for r in range(count):
+            prepare_row(row_address(x, begin + r, inputs), blocks, four, row_address(address(scaled), r, inputs),
+                        row_address(address(sums), r, blocks))  # fmt: skip
+        multiply_rows(weights, group_bytes, blocks, four, address(scaled), address(sums), row_address(y, begin, outputs), count, first, last, outputs)
     keep_alive(scaled)
     keep_alive(sums)
+
+
+@inner
+def multiply_rows(weights, group_bytes, blocks, four, scaled, sums, y, rows, first, last, outputs):
+    """What `multiply_groups` does, for several rows: ROWS_AT_ONCE at a time, and one by one where rows or outputs are left over."""
+    together = rows // ROWS_AT_ONCE * ROWS_AT_ONCE
+    whole = max(first, min(last, outputs // GROUP))
+    control = _read_subnormals()
+    for i in range(first, whole):
+        for r in range(0, together, ROWS_AT_ONCE):
+            several_rows(blocks, four, weights + i * group_bytes, row_address(scaled, r, BLOCK * blocks), row_address(sums, r, blocks),
+                         at(row_address(y, r, outputs), GROUP * i), outputs)  # fmt: skip
+    _restore_control(control)
+    for r in range(rows):
+        multiply_groups(weights, group_bytes, blocks, four, row_address(scaled, r, BLOCK * blocks), row_address(sums, r, blocks),
+                        row_address(y, r, outputs), whole if r < together else first, last, outputs)  # fmt: skip
+
+
+@inner
+def several_rows(blocks, four, weights, scaled, sums, y, outputs):
+    """y[r, :16] = W x[r] of a group and ROWS_AT_ONCE rows."""
+    x_row, sums_row, y_row = row_address(0, 1, BLOCK * blocks), row_address(0, 1, blocks), row_address(0, 1, outputs)
+    if four:
+        rows_of_4_bits(blocks, weights, scaled, x_row, sums, sums_row, y, y_row)
+    else:
+        rows_of_8_bits(blocks, weights, scaled, x_row, sums, sums_row, y, y_row)
 
 
 @inner
@@ -146,7 +190,7 @@ def _(x, blocks, *, kind, outputs):
     groups, count, size = blocks.shape
     rows = x.size // x.shape[-1]
     y = np.empty((*x.shape[:-1], int(outputs)), f32)
-    run = _few_rows if rows <= FEW_ROWS else _many_rows
+    run = _in_registers if rows < MANY_ROWS or _SUBNORMALS_ARE_FAST.build() else _many_rows
     threads = min(get_threads(), groups) if x.size * outputs > 1 << 17 else 1
     run(x, blocks, y, rows, count, count * size, groups, int(outputs), kind == "Q4_1", tasks=threads)
     return y, True

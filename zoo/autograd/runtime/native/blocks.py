@@ -35,6 +35,7 @@ X_FACTOR = UNIT * 2.0**149 if SUBNORMALS_ARE_FAST else 1.0
 _FLOATS, _HALVES = ir.VectorType(FLOAT, LANES), ir.VectorType(ir.HalfType(), LANES)
 _INTS, _CONTROL = ir.VectorType(ir.IntType(32), LANES), ir.IntType(32)
 _CHAINS = 3  # sums that don't wait for each other
+ROWS_AT_ONCE = 4
 _SUBNORMALS_ARE_ZERO = 1 << 6  # a bit of the floating-point unit's control word
 
 
@@ -90,6 +91,18 @@ def powers(bits):
 POWERS_4, POWERS_8 = tuple(powers(4)), tuple(powers(8))
 
 
+def _as_floats(builder, words):
+    return builder.bitcast(words, _FLOATS) if SUBNORMALS_ARE_FAST else builder.sitofp(words, _FLOATS)
+
+
+def _with_scales(builder, kind, block, total, product, x_sum):
+    """total + d (sum of u x over a block) + m (sum of x)."""
+    if kind == "Q8_0":
+        product = _added(builder, product, _constant(-128.0), x_sum)
+    total = _added(builder, total, _scales(builder, block), product)
+    return _added(builder, total, _scales(builder, builder.add(block, word(2 * LANES))), x_sum) if kind == "Q4_1" else total
+
+
 def _products(kind):
     @intrinsic
     def products(typing_context, count, weights, x, sums, y):
@@ -103,22 +116,48 @@ def _products(kind):
                 chains = [ir.Constant(_FLOATS, None)] * _CHAINS
                 for i, (column, _, words) in enumerate(_columns(builder, kind, block)):
                     number = _number(builder, builder.add(row, word(4 * column)))
-                    u = builder.bitcast(words, _FLOATS) if SUBNORMALS_ARE_FAST else builder.sitofp(words, _FLOATS)
-                    chains[i % _CHAINS] = _added(builder, chains[i % _CHAINS], u, number)
+                    chains[i % _CHAINS] = _added(builder, chains[i % _CHAINS], _as_floats(builder, words), number)
                 while len(chains) > 1:
                     chains = [builder.fadd(chains[0], chains[1]), *chains[2:]]
                 x_sum = _number(builder, builder.add(sums, builder.mul(step.index, word(4))))
-                if kind == "Q8_0":
-                    chains[0] = _added(builder, chains[0], _constant(-128.0), x_sum)
-                result = _added(builder, builder.load(total), _scales(builder, block), chains[0])
-                if kind == "Q4_1":
-                    result = _added(builder, result, _scales(builder, builder.add(block, word(2 * LANES))), x_sum)
-                builder.store(result, total)
+                builder.store(_with_scales(builder, kind, block, builder.load(total), chains[0], x_sum), total)
             result = builder.fmul(builder.load(total), _constant(1 / UNIT))
             builder.store(result, builder.inttoptr(y, _FLOATS.as_pointer()), align=4)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 5), generate
+
+    return products
+
+
+def _products_of_rows(kind):
+    @intrinsic
+    def products(typing_context, count, weights, x, x_row, sums, sums_row, y, y_row):
+        def generate(context, builder, signature, args):
+            count, weights, x, x_row, sums, sums_row, y, y_row = args
+            totals = [cgutils.alloca_once(builder, _FLOATS) for _ in range(ROWS_AT_ONCE)]
+            for total in totals:
+                builder.store(ir.Constant(_FLOATS, None), total)
+            with cgutils.for_range(builder, count) as step:
+                block = builder.add(weights, builder.mul(step.index, word(GROUP_BYTES[kind])))
+                row = builder.add(x, builder.mul(step.index, word(4 * 32)))
+                rows = [builder.add(row, builder.mul(x_row, word(r))) for r in range(ROWS_AT_ONCE)]
+                chains = [ir.Constant(_FLOATS, None)] * ROWS_AT_ONCE
+                for column, _, words in _columns(builder, kind, block):
+                    u = _as_floats(builder, words)
+                    numbers = [_number(builder, builder.add(row, word(4 * column))) for row in rows]
+                    chains = [_added(builder, chain, u, number) for chain, number in zip(chains, numbers, strict=True)]
+                of_sums = builder.add(sums, builder.mul(step.index, word(4)))
+                x_sums = [_number(builder, builder.add(of_sums, builder.mul(sums_row, word(r)))) for r in range(ROWS_AT_ONCE)]
+                for total, chain, x_sum in zip(totals, chains, x_sums, strict=True):
+                    builder.store(_with_scales(builder, kind, block, builder.load(total), chain, x_sum), total)
+            for r, total in enumerate(totals):
+                result = builder.fmul(builder.load(total), _constant(1 / UNIT))
+                place = builder.add(y, builder.mul(y_row, word(r)))
+                builder.store(result, builder.inttoptr(place, _FLOATS.as_pointer()), align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 8), generate
 
     return products
 
@@ -147,6 +186,8 @@ def _weights(kind):
 
 # (blocks, weights, x times its powers, sums of x by block in UNITs, y): y[:16] = W x
 products_q4_1, products_q8_0 = _products("Q4_1"), _products("Q8_0")
+# The same for ROWS_AT_ONCE rows of x, by which numbers are unpacked once: (blocks, weights, x, bytes of a row, sums, bytes, y, bytes)
+products_of_rows_q4_1, products_of_rows_q8_0 = _products_of_rows("Q4_1"), _products_of_rows("Q8_0")
 weights_q4_1, weights_q8_0 = _weights("Q4_1"), _weights("Q8_0")  # (blocks, weights, target, bytes of a row): target[column, :16] = w
 
 
