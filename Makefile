@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types benchmark clean
+.PHONY: demo test lint types docs benchmark clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/zoo demo
@@ -18,6 +18,11 @@ lint: $(VENV)/test.stamp
 
 types: $(VENV)/test.stamp
 	$(BIN)/mypy
+
+docs: $(VENV)/docs.stamp
+	rm -rf build/docs docs/gallery
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
 
 benchmark: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/speed.py
@@ -34,9 +39,13 @@ $(VENV)/test.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	touch $@ $(VENV)/demo.stamp
 
+$(VENV)/docs.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	touch $@ $(VENV)/demo.stamp
+
 $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
 	touch $@ $(VENV)/demo.stamp
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build docs/gallery docs/notebooks *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,7 +1,9 @@
 """Train a variational autoencoder on MNIST and generate digits: about a minute on a laptop, then see vae.png.
 
-    python examples/train_vae.py
+    python examples/train_vae.py [epochs]
 """
+
+import sys
 
 import zoo
 from zoo.data import mnist
@@ -13,7 +15,7 @@ digits = mnist()
 model = VAE.new(latent=(50,), hidden=(200,), depth=2, seed=0)  # the network of Burda et al. (2015), Bernoulli pixels
 model.start_from(digits.train)
 
-epochs, batch_size = 20, 500
+epochs, batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 20, 500
 steps = epochs * len(digits.train) // batch_size
 average = Average(model.parameters(), decay=0.999)
 trainer = zoo.Trainer(
