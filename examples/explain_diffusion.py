@@ -38,4 +38,4 @@ errors = model.error_by_t(images.test[: options.n], images.test_labels[: options
 for t, x_0, noise in zip(errors["t"], errors["x_0"], errors["noise"]):
     print(f"t = {t:.2f}: root mean square error {np.sqrt(x_0):.3f} of x_0 predicted, {np.sqrt(noise):.3f} of the noise predicted")
 explained.error_by_t(errors).figure.savefig(out / "error_by_t.png")
-print("written: error_by_t.png, in", out.resolve())
+print("written: error_by_t.png, in", out)

@@ -53,4 +53,4 @@ for name, batch in (("real", digits), ("generated", generated)):
     maps = {"d logit / dx": explain.saliency(f, batch), "occlusion": explain.occlusion(f, batch)}
     explained.explained_pictures(batch, maps, title=f"{name} digits, and what the discriminator looks at").figure.savefig(
         out / f"discriminator_{name}.png")
-print("written: digit.png, discriminator_real.png and discriminator_generated.png, in", out.resolve())
+print("written: digit.png, discriminator_real.png and discriminator_generated.png, in", out)

@@ -91,4 +91,4 @@ if len(prompt) == len(other):
     explained.patching(path, title="what each part contributes to the logits directly").figure.savefig(out / "path_patching.png")
 else:
     print(f"--other has {len(other)} tokens and --prompt {len(prompt)}; patching needs prompts of equal length")
-print("written: figures, in", out.resolve())
+print("written: figures, in", out)

@@ -51,4 +51,4 @@ line = model.interpolate(a, b, 10, both)
 assert np.allclose(line[[0, -1]], model.reconstruct(np.stack([a, b]), both), atol=1e-5)
 figures.digits(np.concatenate([a[None], line, b[None]]), columns=12, title="from one to the other").figure.savefig(
     out / "interpolation.png")
-print("written: latent_use.png, traversals.png, latent_map.png, latent_sheet.png and interpolation.png, in", out.resolve())
+print("written: latent_use.png, traversals.png, latent_map.png, latent_sheet.png and interpolation.png, in", out)
