@@ -197,7 +197,6 @@ def test_every_family_is_one_that_can_be_loaded():
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ([], "the following arguments are required: COMMAND"),
     (["paint"], "invalid choice: 'paint'"),
     (["train", "vea"], "invalid choice: 'vea'"),
     (["train", "vae", "--seed", "one"], "invalid int value: 'one'"),
