@@ -10,6 +10,7 @@ import pytest
 from test_page import ACCESS, browser, composer, opened, text_model, text_of  # noqa: F401
 
 from zoo.data import music
+from zoo.data.images import mnist, mnist_test
 from zoo.diffusion import Diffusion
 from zoo.gan import GAN
 from zoo.inspection import start
@@ -140,6 +141,11 @@ def test_the_page_comes_before_any_model_and_tiles_fill_while_they_compute(brows
     browser.get(server.address + "play#model=vae")
     until(browser, "live.run && live.run.steps.length && !live.asking")
     assert browser.execute_script("return live.model.name") == "vae"
+
+
+def test_the_test_digits_alone_are_those_of_mnist():
+    data, (pictures, labels) = mnist(), mnist_test()
+    assert np.array_equal(data.test, pictures) and np.array_equal(data.test_labels, labels) and pictures.dtype == data.test.dtype
 
 
 def test_a_second_visitor_gets_the_same_lines(server):

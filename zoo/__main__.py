@@ -422,16 +422,15 @@ def _rerun(known: argparse.Namespace, options: dict[str, str], arguments: list[s
 
 
 def _demo(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    print("Starting: five models that ship compute a page.", flush=True)  # before the imports, which take a second
     from .inspection.start import has_browser, write_start_page
 
     if known.out is None and (known.no_open or has_browser()):
-        print("Starting; the page fills while five models compute.", flush=True)
         from .inspection.play import play
 
         play(port=known.port, open_page=not known.no_open)
         return
     out = known.out or "zoo-demo.html"
-    print(f"Writing {out}: five models compute their part of it.", flush=True)
     size = write_start_page(out)
     print(f"{out}: {size / 1e6:.1f} MB, open it in a browser")
 

@@ -62,6 +62,12 @@ def mnist() -> Images:
     return _read_npz(ASSETS / "mnist.npz", "mnist")
 
 
+def mnist_test() -> tuple[np.ndarray, np.ndarray]:
+    """The test digits of `mnist()` and their labels, without reading the others: (10000, 28, 28) in [0, 1], (10000,)."""
+    with np.load(ASSETS / "mnist.npz", allow_pickle=False) as file:
+        return file["x_test"].astype(np.float32) / 255, file["y_test"].astype(np.int64)
+
+
 def digits8x8() -> Images:
     """1,797 handwritten digits, 8 x 8 with 17 levels (UCI optdigits): the first 1,437 to train on, the last 360 to test on."""
     with np.load(ASSETS / "digits8x8.npz", allow_pickle=False) as file:

@@ -65,14 +65,13 @@ def _morph(model: Any, seed: int) -> Iterator[list[Part]]:
 
 def _codes_of_digits(model: Any, seed: int) -> np.ndarray:
     """One code for each digit, that of a test picture: (10, latent)."""
-    from ..data.images import load_images
+    from ..data.images import mnist_test
     from ..explain.latents import codes
 
-    data = load_images("mnist")
+    pictures, labels = mnist_test()
     rng = np.random.default_rng(seed)
-    labels = np.asarray(data.test_labels)[:1000]
-    rows = [rng.choice(np.flatnonzero(labels == digit)) for digit in DIGITS]
-    return np.asarray(codes(model, data.test[rows]), np.float32)
+    rows = [rng.choice(np.flatnonzero(labels[:1000] == digit)) for digit in DIGITS]
+    return np.asarray(codes(model, pictures[rows]), np.float32)
 
 
 def _write(model: Any, seed: int) -> Iterator[list[Part]]:
@@ -89,15 +88,15 @@ def _compose(model: Any, seed: int) -> Iterator[list[Part]]:
 
 def _duel(model: Any, seed: int) -> Iterator[list[Part]]:
     """Real test digits and generated ones in random order, with the discriminator's belief that each is real."""
-    from ..data.images import load_images
+    from ..data.images import mnist_test
 
-    data, rng = load_images("mnist"), np.random.default_rng(seed)
+    (test, labels), rng = mnist_test(), np.random.default_rng(seed)
     half = TURNS // 2
     digits = np.arange(half) % 10
     *_, verdict = model.steps(half, seed=seed, digit=digits)
-    rows = rng.choice(len(data.test), half, replace=False)
-    real = data.test[rows].reshape(half, *model.config.image)
-    beliefs = np.concatenate([belief(model, real, np.asarray(data.test_labels)[rows]), np.asarray(verdict.value).reshape(half)])
+    rows = rng.choice(len(test), half, replace=False)
+    real = test[rows].reshape(half, *model.config.image)
+    beliefs = np.concatenate([belief(model, real, labels[rows]), np.asarray(verdict.value).reshape(half)])
     pictures = np.concatenate([real, model.sample(half, seed=seed, digit=digits)])
     yield [{"pictures": pictures[i], "beliefs": np.float32(beliefs[i]), "real": bool(i < half)} for i in rng.permutation(2 * half)]
 

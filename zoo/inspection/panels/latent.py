@@ -116,11 +116,10 @@ def latent_map(model: Any) -> dict[str, Any] | None:
 
     z = centre + across e1 + up e2 (+ what the plane doesn't show); with two latent numbers the plane is the whole latent space.
     """
-    from ...data.images import load_images
+    from ...data.images import mnist_test
 
     if tuple(model.config.image) != (28, 28):
         return None
-    images = load_images("mnist")
-    labels = np.asarray(images.test_labels)[:MAP_POINTS]
-    there = plane(codes(model, images.test[:MAP_POINTS], labels))
+    pictures, labels = (part[:MAP_POINTS] for part in mnist_test())
+    there = plane(codes(model, pictures, labels))
     return {"points": pack(there.points), "labels": labels.tolist(), "centre": pack(there.centre), "axes": pack(there.axes)}
