@@ -424,3 +424,19 @@ def test_half_the_room_rounds_and_nothing_else(tmp_path):
         assert a.dtype == np.float32 and np.array_equal(a, model.arrays()[name].astype(np.float16).astype(np.float32))
     with pytest.raises(ValueError, match="'w' holds numbers beyond 65,504"):
         halved({"w": np.array([1e5], np.float32)})
+
+
+@pytest.mark.parametrize("name", ["\u97f3" * 80 + ".x", "x" * 255, os.fsdecode(b"\xff" * 200), "a\nb", "[*?]"])
+def test_whatever_name_a_file_may_have_it_can_be_written(name, tmp_path):
+    """Names of temporary files hold it too, and file systems count bytes."""
+    atomic_write(tmp_path / name, b"1")
+    atomic_write(tmp_path / name, b"2")
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_bytes() == b"2"
+
+
+def test_an_error_is_one_line_whatever_the_name(tmp_path):
+    name = tmp_path / "a\nb\x1b[31m\udcff"
+    for call in (lambda: read_tensors(name), lambda: load_folder(name), lambda: atomic_write(name / "x", b""), lambda: load_checkpoint(name)):
+        with pytest.raises(FileNotFoundError) as error:
+            call()
+        assert str(error.value).isprintable() and str(tmp_path) in str(error.value)

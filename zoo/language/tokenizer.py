@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..storage import PathLike, WrongFile, atomic_write, shorten
+from ..storage import PathLike, WrongFile, atomic_write, in_one_line, shorten
 from .patterns import GPT2_PATTERN, compile_pattern, split
 from .tokenizer_files import MAX_ID, printable, read_gpt2, read_hugging_face, unprintable
 
@@ -292,7 +292,7 @@ class BytePairTokenizer:
             file = path / vocabulary
             if file.exists() and (path / merges).exists():
                 return cls._from_file(file, read_gpt2(file, path / merges) if merges else read_hugging_face(file))
-        raise FileNotFoundError(f"{path}: has no tokenizer.json, vocab.json with merges.txt, or encoder.json with vocab.bpe")
+        raise FileNotFoundError(f"{in_one_line(path)}: has no tokenizer.json, vocab.json with merges.txt, or encoder.json with vocab.bpe")
 
     @classmethod
     def _from_file(cls, path: Path, arguments: dict[str, Any]) -> BytePairTokenizer:

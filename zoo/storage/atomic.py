@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .files import PathLike
+from .files import PathLike, in_one_line
 
 Content = bytes | Iterable[bytes | memoryview]
 _serial = itertools.count()
@@ -46,11 +46,11 @@ def atomic_writes(files: Mapping[Any, Content]) -> None:
                 continue
             target = Path(os.path.realpath(path))              # of a link, the file that it points to is replaced
             if target.is_dir():
-                raise IsADirectoryError(f"{path}: is a folder; expects the name of a file")
+                raise IsADirectoryError(f"{in_one_line(path)}: is a folder; expects the name of a file")
             if not target.parent.is_dir():
-                raise FileNotFoundError(f"{path}: the folder {target.parent} does not exist")
+                raise FileNotFoundError(f"{in_one_line(path)}: the folder {in_one_line(target.parent)} does not exist")
             remove_abandoned(target.parent, target.name)
-            temporary = target.with_name(f".{target.name[:180]}.{_host()}-{os.getpid()}-{threading.get_ident()}-{next(_serial)}.tmp")
+            temporary = target.with_name(f".{_shortened(target.name)}.{_host()}-{os.getpid()}-{threading.get_ident()}-{next(_serial)}.tmp")
             staged.append((temporary, target))
             with _named(path, "; the earlier file, if any, is unchanged"):
                 _write_new(temporary, content, mode=stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666)
@@ -114,7 +114,7 @@ def _named(path: PathLike, addition: str = "") -> Iterator[None]:
     except BrokenPipeError:                                    # whoever read the pipe has seen enough
         raise
     except OSError as error:
-        raise type(error)(f"{path}: could not be written ({error.strerror or error}){addition}") from error
+        raise type(error)(f"{in_one_line(path)}: could not be written ({error.strerror or error}){addition}") from error
 
 
 def _write_new(path: Path, content: Content, mode: int) -> None:
@@ -142,7 +142,7 @@ def remove_abandoned(folder: Path, name: str | None = None, after: float = 3600.
     """Remove the temporary files that killed processes left in a folder, or there for one file alone.
 
     Those of this machine go when their process is gone, others when they are older than an hour."""
-    for path in folder.glob(f".{_escape_glob(name[:180]) if name else '*'}.*.tmp"):
+    for path in folder.glob(f".{_escape_glob(_shortened(name)) if name else '*'}.*.tmp"):
         parts = re.fullmatch(r".*\.(?:([0-9a-f]{8})-)?(\d+)-\d+-\d+\.tmp", path.name)
         with contextlib.suppress(OSError):
             if parts and ((parts[1] == _host() and not is_running(int(parts[2]))) or time.time() - path.stat().st_mtime > after):
@@ -160,6 +160,11 @@ def is_running(process: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def _shortened(name: str) -> str:
+    """What fits into a temporary file's name beside the rest: file systems count bytes, most of them up to 255."""
+    return os.fsencode(name)[:180].decode(errors="ignore")
 
 
 def _escape_glob(name: str) -> str:

@@ -25,8 +25,13 @@ class WrongFile(ValueError):
     What a damaged file says of itself may have any length: after the file's name, a message is cut at 200 characters."""
 
     def __init__(self, message: str):
-        name, colon, rest = "".join(c if c.isprintable() else " " for c in message).partition(": ")
+        name, colon, rest = in_one_line(message).partition(": ")
         super().__init__(name + colon + (rest if len(rest) <= 200 else rest[:197] + "..."))
+
+
+def in_one_line(text: object) -> str:
+    """A path, or a message with one, without what a file's name may hold and no line may: newlines, escapes, halves of characters."""
+    return "".join(c if c.isprintable() else " " for c in str(text))
 
 
 def open_regular(path: PathLike) -> BinaryIO:
@@ -37,9 +42,9 @@ def open_regular(path: PathLike) -> BinaryIO:
             raise WrongFile(f"{path}: is a device, a pipe or a socket; expects a regular file")
         return open(path, "rb")
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: does not exist") from error
+        raise FileNotFoundError(f"{in_one_line(path)}: does not exist") from error
     except IsADirectoryError as error:
-        raise IsADirectoryError(f"{path}: is a folder; expects a file") from error
+        raise IsADirectoryError(f"{in_one_line(path)}: is a folder; expects a file") from error
     except WrongFile:
         raise
     except ValueError as error:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .atomic import atomic_writes
-from .files import PathLike, WrongFile, open_regular, read_json
+from .files import PathLike, WrongFile, in_one_line, open_regular, read_json
 from .safetensors import WEIGHTS, Tensors, open_tensors, serialise, shapes_of
 
 ASSETS = Path(__file__).parents[1] / "assets"  # data and models that ship
@@ -35,23 +35,24 @@ def save_folder(folder: PathLike, arrays: Mapping[str, np.ndarray], card: Mappin
     for part in parts:
         digest.update(part)
     try:
-        text = json.dumps({**card, DIGEST: digest.hexdigest()}, indent=1, default=_plain, ensure_ascii=False).encode() + b"\n"
+        text = json.dumps({**card, DIGEST: digest.hexdigest()}, indent=1, default=_plain, ensure_ascii=False)
+        content = text.encode(errors="backslashreplace") + b"\n"  # JSON's own way to write what a file name may have and UTF-8 not
     except (TypeError, ValueError) as error:
         raise ValueError(f"card: cannot be written as JSON ({error}); expects strings, numbers, lists and dictionaries") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise FileExistsError(f"{folder}: is a file; expects a folder to save the model in") from error
-    atomic_writes({folder / WEIGHTS: parts, folder / CARD: text})
+    atomic_writes({folder / WEIGHTS: parts, folder / CARD: content})
 
 
 def load_folder(folder: PathLike) -> tuple[Tensors, dict[str, Any]]:
     """(arrays, card) of a folder that `save_folder` wrote; an array is read when it is asked for. Raises WrongFile or OSError, in one line."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: is not a folder; expects one with {WEIGHTS} and {CARD}")
+        raise FileNotFoundError(f"{in_one_line(folder)}: is not a folder; expects one with {WEIGHTS} and {CARD}")
     if not (folder / CARD).exists():
-        raise FileNotFoundError(f"{folder}: has no {CARD}; a model saved by zoo is a folder with {WEIGHTS} and {CARD}")
+        raise FileNotFoundError(f"{in_one_line(folder)}: has no {CARD}; a model saved by zoo is a folder with {WEIGHTS} and {CARD}")
     card = read_json(folder / CARD)
     tensors, digest = open_tensors(folder), card.pop(DIGEST, None)
     if digest is not None and (folder / WEIGHTS).exists():

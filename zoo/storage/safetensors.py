@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .atomic import atomic_write
-from .files import PathLike, WrongFile, looks_like, open_regular, read_json, shorten
+from .files import PathLike, WrongFile, in_one_line, looks_like, open_regular, read_json, shorten
 
 Arrays = dict[str, np.ndarray]
 
@@ -113,7 +113,7 @@ def open_tensors(path: PathLike) -> Tensors:
         return _open_shards(path)
     others = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
     why = f"; {others[0]} is a pickle, which can run code and is not read: convert it to safetensors" if others else ""
-    raise FileNotFoundError(f"{path}: has neither {WEIGHTS} nor {INDEX}{why}")
+    raise FileNotFoundError(f"{in_one_line(path)}: has neither {WEIGHTS} nor {INDEX}{why}")
 
 
 def _open_shards(folder: Path) -> Tensors:
