@@ -9,6 +9,7 @@ import pytest
 from fuzz_files import run
 
 import zoo
+from zoo.data import load_text
 from zoo.storage import WrongFile, read_tensors
 from zoo.vae import VAE
 
@@ -72,6 +73,22 @@ def test_devices_and_pipes_are_refused(model, name):
     os.mkfifo(model / name)
     with pytest.raises(WrongFile, match=f"{name}: is a device, a pipe"):
         zoo.load(model)
+
+
+def test_a_text_is_a_regular_file_of_bounded_size(tmp_path):
+    place = tmp_path / "text.txt"
+    os.mkfifo(place)
+    with pytest.raises(WrongFile, match=r"text\.txt: is a device, a pipe"):
+        load_text(place)
+    place.unlink()
+    place.symlink_to("/dev/zero")
+    with pytest.raises(WrongFile, match=r"text\.txt: is a device, a pipe"):
+        load_text(place)
+    place.unlink()
+    with open(place, "wb") as file:
+        file.truncate(2**40)  # which takes no room on the disk
+    with pytest.raises(WrongFile, match=r"text\.txt: has 1,099,511,627,776 bytes"):
+        load_text(place)
 
 
 def test_a_file_full_of_values_is_refused_before_it_is_read(model):

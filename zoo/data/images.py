@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from ..storage import ASSETS, PathLike, WrongFile, looks_like, open_regular
+from ..storage import ASSETS, PathLike, WrongFile, in_one_line, looks_like, open_regular
 from .array_files import read_idx, read_npz, split_names
 from .picture_folders import read_folder
 
+MAX_MAPPING = 100_000  # bytes; EMNIST's largest has 400
 EXPECTED = "expects IDX files (as MNIST's four, plain or .gz), an .npz file, or a folder of pictures"
 
 
@@ -98,7 +99,7 @@ def load_images(source: PathLike) -> Images:
         if not path.exists() and path.parent.is_dir() and path.name in (sets := split_names(path.parent)):
             return _read_idx_files(path, path.name, sets[path.name])
         if not path.exists():
-            raise FileNotFoundError(f"{path}: does not exist; {EXPECTED}, or one of the names mnist, digits8x8")
+            raise FileNotFoundError(f"{in_one_line(path)}: does not exist; {EXPECTED}, or one of the names mnist, digits8x8")
         with open_regular(path) as file:
             start = file.read(16)
         if start[:4] == b"PK\x03\x04":
@@ -189,7 +190,9 @@ def _read_idx_files(path: Path, prefix: str, files: dict[tuple[str, str], Path])
         train_labels, test_labels = (None if labels is None else labels.astype(np.int64) - low for labels in (train_labels, test_labels))
         mapping = files["train", "images"].with_name(f"{prefix}-mapping.txt")
         with contextlib.suppress(OSError, ValueError, IndexError, OverflowError):
-            codes = {int(words[0]) - low: int(words[1]) for words in map(str.split, mapping.read_text().splitlines())}
+            with open_regular(mapping) as file:
+                lines = file.read(MAX_MAPPING).decode("ascii").splitlines()
+            codes = {int(words[0]) - low: int(words[1]) for words in map(str.split, lines)}
             classes = tuple(chr(codes[i]) for i in range(len(codes)) if i in codes)
     name = prefix or path.resolve().name
     if test is None:

@@ -7,14 +7,16 @@ A text is a string until a tokenizer (zoo.language.tokenizer) makes it (n,) inte
 from __future__ import annotations
 
 import lzma
+import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
 
-from ..storage import ASSETS, PathLike, WrongFile
+from ..storage import ASSETS, PathLike, WrongFile, in_one_line, open_regular
+
+MAX_TEXT = 1_000_000_000  # bytes of a text file, of which Python keeps up to four times as many
 
 
 def shakespeare() -> str:
@@ -37,11 +39,14 @@ def load_text(source: PathLike) -> str:
     if str(source) in ("shakespeare", "names"):
         return shakespeare() if str(source) == "shakespeare" else "\n".join(names()) + "\n"
     try:
-        content = Path(source).read_bytes()
+        with open_regular(source) as file:
+            if (size := os.fstat(file.fileno()).st_size) > MAX_TEXT:
+                raise WrongFile(f"{source}: has {size:,} bytes; expects a text of at most {MAX_TEXT:,}")
+            content = file.read()
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{source}: does not exist; expects a text file, or one of the names shakespeare, names") from error
+        raise FileNotFoundError(f"{in_one_line(source)}: does not exist; expects a text file, or one of the names shakespeare, names") from error
     except IsADirectoryError as error:
-        raise IsADirectoryError(f"{source}: is a folder; expects a text file") from error
+        raise IsADirectoryError(f"{in_one_line(source)}: is a folder; expects a text file") from error
     if not content:
         raise WrongFile(f"{source}: is empty; expects text in UTF-8")
     try:
