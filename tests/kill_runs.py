@@ -402,6 +402,8 @@ def main() -> int:
     parser.add_argument("--trial", type=int, help="this one alone, to see a fault again")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background, a shell ignores it for all that it starts
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
     if options.trial is not None:
         print(json.dumps(trial(options.trial, options.seed, options.work), indent=1))
         return 0

@@ -10,6 +10,7 @@ import signal
 import sys
 from contextlib import contextmanager
 
+import kill_runs
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from zoo.data import digits8x8
 from zoo.nn import BatchNorm, Linear, Module
 from zoo.optim import SGD, Adam, AdamW, Average, Muon, cosine
 from zoo.training import Stopped, Trainer, TrainingFailed, minibatches, shuffled
+from zoo.training import folder as run_folder
 from zoo.vae import VAE
 
 STEPS = 12
@@ -373,6 +375,35 @@ def test_two_runs_do_not_train_in_one_folder(tmp_path):
     assert {p.name for p in (tmp_path / "run").iterdir()} == {"checkpoint.safetensors", "log.csv", "log.json"}
 
 
+def test_two_runs_do_not_train_in_one_folder_of_windows(tmp_path, monkeypatch):
+    """With a stand-in for msvcrt, whose lock is on bytes of a file and whose open files can't be removed."""
+    locked: set[int] = set()
+
+    class Bytes:
+        LK_NBLCK = 2
+
+        @staticmethod
+        def locking(descriptor, mode, count):
+            assert mode == 2 and count == 1 and os.lseek(descriptor, 0, os.SEEK_CUR) > 100
+            inode = os.fstat(descriptor).st_ino
+            if inode in locked:
+                raise PermissionError(13, "Permission denied")
+            locked.add(inode)
+
+    monkeypatch.setattr(run_folder, "fcntl", None)
+    monkeypatch.setattr(run_folder, "msvcrt", Bytes, raising=False)
+    _, first = made(tmp_path / "run")
+    stream = iter(first)
+    next(stream)
+    first.checkpoint()
+    with pytest.raises(FileExistsError, match=f"process {os.getpid()} is training here"):
+        made(tmp_path / "run", resume=True)
+    locked.clear()  # the system frees them when the file is closed
+    stream.close()
+    assert not (tmp_path / "run" / "run.lock").exists()
+    made(tmp_path / "run", resume=True)
+
+
 def test_the_lock_of_a_process_that_was_killed_is_none(tmp_path):
     pytest.importorskip("fcntl")
     stopped_after(made(tmp_path)[1], 2)
@@ -559,3 +590,10 @@ def test_wrong_batches_are_named(call, message):
 
 def test_minibatches_cover_every_row_once():
     assert np.concatenate([np.arange(10)[part] for part in minibatches(10, 4)]).tolist() == list(range(10))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_few_killed_runs_end_as_undisturbed_ones(tmp_path):
+    """`python tests/kill_runs.py` kills many more, of every kind."""
+    outcomes = kill_runs.run(2, 0, tmp_path, first=1)
+    assert [outcome["fault"] for outcome in outcomes] == [None] * len(outcomes) and sum(len(outcome["kills"]) for outcome in outcomes) >= 2

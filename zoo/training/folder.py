@@ -15,12 +15,19 @@ import numpy as np
 
 from .. import storage
 
+fcntl: Any
+msvcrt: Any
 try:
     import fcntl
-except ImportError:  # Windows: nothing keeps two runs out of one folder there
-    fcntl = None  # type: ignore[assignment]
+except ImportError:  # Windows, where msvcrt locks bytes of a file
+    fcntl = None
+    try:
+        import msvcrt
+    except ImportError:
+        msvcrt = None
 
 CHECKPOINT, LOCK = "checkpoint.safetensors", "run.lock"
+LOCKED_BYTE = 1 << 30  # of run.lock, on Windows
 
 
 class RunFolder:
@@ -69,6 +76,9 @@ class RunFolder:
                 (self.path / LOCK).unlink()
             os.close(self._descriptor)
             self._descriptor = None
+            if fcntl is None:  # Windows removes no file that is open, not even another process's
+                with contextlib.suppress(OSError):
+                    (self.path / LOCK).unlink()
             if self._created:  # and nothing was written
                 with contextlib.suppress(OSError):
                     self.path.rmdir()
@@ -78,8 +88,7 @@ class RunFolder:
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                if fcntl is not None:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(descriptor)
                 if fcntl is None or (path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino):  # else its holder has just removed it
                     os.truncate(descriptor, 0)
                     os.write(descriptor, f"{os.getpid()}\n".encode())
@@ -105,6 +114,20 @@ class RunFolder:
         storage.save_checkpoint(self.checkpoint, state)
         storage.atomic_write(self.path / "log.csv", _csv(rows))
         storage.atomic_write(self.path / "log.json", json.dumps({"steps": rows, "evaluations": evaluations}, indent=1).encode())
+
+
+def _lock(descriptor: int) -> None:
+    """Take the system's lock on a file.  BlockingIOError where another process has it."""
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    elif msvcrt is not None:
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)  # beyond what others read
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError(*error.args) from None
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
 
 
 def _csv(rows: list[dict[str, float]]) -> bytes:
