@@ -460,3 +460,44 @@ def test_a_wrong_number_of_threads_in_the_environment_is_one_line(tmp_path):
         done = subprocess.run([sys.executable, "-m", "zoo", "sample", "vae"], env={**os.environ, variable: "0"}, cwd=tmp_path,
                               capture_output=True, text=True, check=False)
         assert done.returncode == 2 and done.stderr == f"zoo: the environment variable {variable} is '0'; it is a number of threads, 1 or more\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_ended_leaves_no_half_written_file(trained, tmp_path, monkeypatch, number):
+    """At whatever call that writes, renames or flushes the signal comes, what cleans up is run; a signal that is ignored stays ignored."""
+    before = signal.signal(number, signal.SIG_DFL)
+    replace = os.replace
+    try:
+        monkeypatch.setattr(os, "replace", lambda *paths: (os.kill(os.getpid(), number), time.sleep(1)))
+        with pytest.raises(SystemExit) as ended:
+            main(["sample", str(trained), "-n", "1", "--out", "x.png"])
+        assert ended.value.code == 128 + number and files(tmp_path) == {} and signal.getsignal(number) is signal.SIG_DFL
+        monkeypatch.setattr(os, "replace", lambda *paths: (os.kill(os.getpid(), number), replace(*paths)))
+        signal.signal(number, signal.SIG_IGN)
+        assert main(["sample", str(trained), "-n", "1", "--out", "x.png"]) == 0 and (tmp_path / "x.png").exists()
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_file_name_may_be_what_no_text_is(tmp_path, capsys):
+    """Linux allows any bytes: the run isn't lost for them, its card can be read, and its name is printed somehow."""
+    name = os.fsdecode(b"run \xff")
+    assert main(["train", "vae", *TINY, "--out", name]) == 0
+    assert load(name).card["command"].endswith(f"--out '{name}'")
+    assert main(["sample", name, "-n", "1", "--out", os.fsdecode(b"\xfe.png")]) == 0 and (tmp_path / os.fsdecode(b"\xfe.png")).exists()
+    assert main(["evaluate", name, "--samples", "2", "--n", "4", "--out", os.fsdecode(b"more \xff")]) == 0
+
+
+def test_a_run_from_other_weights_reads_as_much_as_the_model_takes(tmp_path, capsys):
+    """The default preset's window is four times this model's."""
+    Path("text.txt").write_text("to be or not to be\n" * 60)
+    tiny = ["--data", "text.txt", "--steps", "1", "--batch-size", "2", "--evaluate-tokens", "40", "--quiet"]
+    assert main(["train", "transformer", *tiny, "--window", "16", "--layers", "1", "--heads", "1", "--width", "8", "--out", "a"]) == 0
+    assert main(["train", "transformer", *tiny, "--from", "a", "--out", "b"]) == 0
+    assert load("b").config.window == 16 and load("b").card["training"]["window"] == 16
+
+
+@pytest.mark.parametrize("kind,wrong,right", [("vae", "steps", "epochs"), ("diffusion", "epochs", "steps"), ("transformer", "epochs", "steps")])
+def test_each_kind_counts_its_training_in_one_unit_and_says_which(capsys, tmp_path, kind, wrong, right):
+    for given in ([f"--{wrong}", "3"], [f"--{wrong}", "3", f"--{right}", "3"]):
+        assert f"--{wrong} isn't an option here: this kind of model counts its training in {right}" in refused(capsys, tmp_path, "train", kind, *given)

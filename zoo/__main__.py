@@ -9,7 +9,9 @@ import argparse
 import contextlib
 import os
 import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,6 +193,32 @@ def _add_serving(command: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     known, rest = make_parser().parse_known_args(arguments or ["demo"])
+    if getattr(sys.stdout, "errors", None) == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name or a text may have what the terminal's encoding hasn't
+    with _ended_by_signals():
+        return _run(known, rest, arguments)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Inside, SIGTERM and a hang-up leave by way of whatever cleans up, so that no half-written file stays; an ignored one stays ignored."""
+
+    def end(number: int, frame: Any) -> NoReturn:
+        raise SystemExit(128 + number)  # as a shell says it
+
+    previous = {}
+    if threading.current_thread() is threading.main_thread():  # no other one can set a handler
+        for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                previous[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _run(known: argparse.Namespace, rest: list[str], arguments: list[str]) -> int:
     try:
         from .recipes.options import read_options
 
@@ -227,9 +255,10 @@ def _rank() -> int:
 def _complain(message: str) -> None:
     """One line on stderr, if there is one that can still be written to."""
     time.sleep(_rank() / 4)  # where all ranks would say the same, the first says it, and the others go with it
+    line = "".join(c if c.isprintable() else " " for c in message)  # a file's name may have escapes for the terminal
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            print(f"zoo: {' '.join(message.split())}", file=sys.stderr, flush=True)
+            print(f"zoo: {' '.join(line.split())}", file=sys.stderr, flush=True)
 
 
 def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> int | None:
@@ -269,6 +298,8 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
         changed = split_options(options, recipe.model.Config, recipe.training)[0]
         if changed:
             raise ValueError(f"--from keeps the model's configuration; --{next(iter(changed))} would change it")
+        both = {name: getattr(model.config, name) for name in training if hasattr(model.config, name)}  # a size that the run needs too
+        settings = recipe.training.make(**{**training, **both})
     else:
         model = recipe.new(data, fields, seed)
     trainer = recipe.trainer(model, data, settings, seed=seed, folder=out, resume=known.resume, minutes=known.minutes,

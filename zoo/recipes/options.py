@@ -157,6 +157,9 @@ def read_class(model: Any, text: str | None) -> int | None:
 
 
 def unknown_option(name: str, options: list[str]) -> ValueError:
+    other = {"steps": "epochs", "epochs": "steps"}.get(name)
+    if other in options:
+        return ValueError(f"--{name} isn't an option here: this kind of model counts its training in {other} (--{other})")
     near = difflib.get_close_matches(name, options, 1)
     hint = f"did you mean --{near[0]}?" if near else f"the options are {', '.join(options) or 'none'}"
     return ValueError(f"--{name} isn't an option here; {hint}")
