@@ -3,20 +3,24 @@
     python tests/fuzz_files.py --files 20000 --seed 1
 
 Valid folders and files are written, then broken: bytes flipped, cut, repeated or replaced; values of JSON and of a safetensors header
-exchanged for others of every type and size; whole files exchanged for those of another kind.  A file fails where the error is another
-than ValueError or OSError, has several lines or more than 200 characters besides the file's name, or doesn't name it; where a warning
-is printed; and where reading takes more than 2 s, or more than 512 MB beyond the file's size.  The suite runs a few hundred
-(test_files.py).
+exchanged for others of every type and size; whole files exchanged for those of another kind.  Every third is a crafted one
+(crafted_files.py): a pipe, a device or a folder in the place of a file, a header with numbers that can't be, and in the end each bomb once.
+A file fails where the error is another than ValueError or OSError, has several lines or more than 200 characters besides the file's name,
+or doesn't name it; where a warning is printed; and where reading takes more than 2 s of processor time, or more than 512 MB beyond the
+file's size.  The suite runs a few hundred (test_files.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import gzip
 import json
+import os
 import random
 import shutil
+import signal
 import struct
 import sys
 import tempfile
@@ -24,32 +28,37 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from crafted_files import BOMBS, HEADERS, Case, replace
 
 import zoo
+from zoo.autoencoder import Autoencoder
 from zoo.data import load_images, load_text
+from zoo.diffusion import Diffusion
+from zoo.evaluation.classifier import Classifier
+from zoo.gan import GAN
+from zoo.inspection.catalogue import info
 from zoo.language.corpus import read_corpus
 from zoo.language.tokenizer import BytePairTokenizer
+from zoo.loading.gguf_models import write_model
 from zoo.loading.hugging_face import write_folder
+from zoo.optim import Adam
 from zoo.recurrent import Recurrent
 from zoo.storage import load_checkpoint, read_tensors, save_checkpoint, write_tensors
+from zoo.training import Trainer
 from zoo.transformer import Transformer
 from zoo.vae import VAE
+from zoo.vqvae import VQVAE
 
-SECONDS, MEGABYTES = 2.0, 512
+SECONDS, MEGABYTES, PATIENCE_SECONDS = 2.0, 512, 20
 TEXT = "the cat sat on the mat; don't the cats' 12 hats sit there? na\u00efve caf\u00e9 \u65e5\u672c\u8a9e \n\n the end" * 3
 NASTY: list[Any] = [None, True, False, 0, -1, 1, 2, 3.7, 1e400, -1e400, float("nan"), 10**6, 10**9, 10**12, 10**18, 10**30, 10**300, "", "x", "1",
                     "\ud800", "a\0b", "/dev/zero", "../../etc/passwd", "x" * 5000, [], [[]], [0], [1, 2, 3], [None], ["x"], {}, {"a": 1},
                     [10**18] * 40, ["(a+)+$"], "(a+)+$", {"Regex": "(a|a)*b"}, [[["x"]]], [0] * 2000]
-
-
-class Case(NamedTuple):
-    write: Callable[[Path], None]  # a valid folder
-    read: Callable[[Path], Any]
 
 
 def _text_model(kind: str, folder: Path) -> None:
@@ -124,6 +133,24 @@ def _jsb(folder: Path) -> None:
     (folder / "x.json").write_text(json.dumps({part: [[[60, 64], [62], [-1]], [[48]]] for part in ("train", "valid", "test")}))
 
 
+def _gguf(folder: Path) -> None:
+    _text_model("llama", folder / "model")
+    write_model(zoo.load(folder / "model"), folder / "x.gguf")
+    shutil.rmtree(folder / "model")
+
+
+def _trainer(folder: Path, **options: Any) -> Trainer:
+    model = VAE.new(image=(4, 4), hidden=(6,), latent=(2,), seed=0)
+    batches = lambda step, rng: rng.random((3, 4, 4), np.float32)
+    return Trainer(model, model.loss, batches, Adam(model.parameters(), 1e-3), steps=3, folder=folder, **options)
+
+
+def _run(folder: Path) -> None:
+    trainer = _trainer(folder)
+    next(iter(trainer))
+    trainer.checkpoint()
+
+
 def _encoded(tokenizer: BytePairTokenizer) -> Any:
     return tokenizer.decode(tokenizer.encode(TEXT)), tokenizer.encode("a<|end|>" * 9, special=True)
 
@@ -134,6 +161,15 @@ CASES = {
     "checkpoint": Case(lambda f: save_checkpoint(f / "x.ckpt", {"step": 3, "a": [np.ones(3), {"b": None}], "c": "x"}),
                        lambda f: load_checkpoint(f / "x.ckpt")),
     "vae": Case(_card(lambda: VAE.new(image=(4, 4), hidden=(6,), latent=(2,), seed=0)), zoo.load),
+    "autoencoder": Case(_card(lambda: Autoencoder.new(image=(4, 4), hidden=(6,), latent=2, seed=0)), zoo.load),
+    "vqvae": Case(_card(lambda: VQVAE.new(image=(28, 28), channels=2, codes=4, width=2, prior_width=4, prior_layers=1, prior_heads=1, seed=0)), zoo.load),
+    "gan": Case(_card(lambda: GAN.new(image=(4, 4), network="dense", hidden=(6,), discriminator_hidden=(6,), latent=2, seed=0)), zoo.load),
+    "diffusion": Case(_card(lambda: Diffusion.new(image=(2,), network="dense", channels=4, blocks=1, seed=0)), zoo.load),
+    "unet": Case(_card(lambda: Diffusion.new(image=(8, 8), channels=8, multipliers=(1,), heads=1, seed=0)), zoo.load),
+    "classifier": Case(_card(lambda: Classifier.new(image=(8, 8), channels=2, features=4, seed=0)), zoo.load),
+    "info": Case(_card(lambda: VAE.new(image=(4, 4), hidden=(6,), latent=(2,), seed=0)), info),
+    "run": Case(_run, lambda f: _trainer(f, resume=True)),
+    "gguf": Case(_gguf, lambda f: zoo.load(f / "x.gguf")),
     "recurrent": Case(_card(_character_model), zoo.load),
     "gpt2": Case(lambda f: _text_model("gpt2", f), zoo.load),
     "llama": Case(lambda f: _text_model("llama", f), zoo.load),
@@ -156,7 +192,7 @@ def broken(content: bytes, name: str, rng: random.Random) -> bytes:
     way = rng.random()
     if name.endswith(".json") and way < 0.7:
         return broken_json(content, rng)
-    if name.endswith((".safetensors", ".ckpt")) and way < 0.6:
+    if name.endswith((".safetensors", ".ckpt")) and way < 0.6 and len(content) < 10**7:
         return broken_header(content, rng)
     if way > 0.97:
         return rng.choice([b"", b"\0" * 64, b"\xff" * 64, b"{", b"[" * 100_000, b"{}", b"[]", b"null", b"PK\x03\x04" + b"\0" * 40, b"\x1f\x8b" + b"\0" * 40,
@@ -221,19 +257,19 @@ def broken_header(content: bytes, rng: random.Random) -> bytes:
 # --- judging
 
 
-def verdict(case: Case, folder: Path, file: Path) -> str | None:
+def verdict(case: Case, folder: Path) -> str | None:
     """What is wrong with how a folder is read, or None."""
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in folder.rglob("*") if os.path.isfile(path) and not path.is_symlink())
     before = _reset_peak()
-    began = time.perf_counter()
+    began = time.process_time()
     fault = None
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _in_time():
             warnings.simplefilter("error")
             case.read(folder)
     except (ValueError, OSError) as error:
         text = str(error)
-        if "\n" in text or not text.isprintable():
+        if not text.isprintable():
             fault = f"several lines: {text[:80]!r}"
         elif str(folder) not in text:
             fault = f"no file name: {type(error).__name__}: {text[:150]}"
@@ -242,12 +278,32 @@ def verdict(case: Case, folder: Path, file: Path) -> str | None:
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         fault = f"{type(error).__name__} ({str(error)[:60]}) in {Path(last.filename).name}:{last.lineno}"
-    seconds, megabytes = time.perf_counter() - began, (_peak() - before - size) / 1e6
+    seconds, megabytes = time.process_time() - began, (_peak() - before - size) / 1e6
     if fault is None and seconds > SECONDS:
         fault = f"{seconds:.1f} s"
     if fault is None and megabytes > MEGABYTES:
         fault = f"{megabytes:.0f} MB"
     return fault
+
+
+class TooLong(Exception):
+    """Reading didn't come to an end."""
+
+
+@contextlib.contextmanager
+def _in_time() -> Iterator[None]:
+    """Raise TooLong where what is inside waits for ever."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise TooLong(f"more than {PATIENCE_SECONDS} s")
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(PATIENCE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def _reset_peak() -> int:
@@ -267,35 +323,48 @@ def _peak() -> int:
         return 0
 
 
-def run(files: int, seed: int, work: Path, keep: Path | None = None) -> Counter[tuple[str, str]]:
-    """So many broken files; {(case, fault): count}."""
+def run(files: int, seed: int, work: Path, keep: Path | None = None, bombs: bool = True) -> Counter[tuple[str, str]]:
+    """So many broken and crafted files, and then each bomb; {(case, fault): count}."""
     faults: Counter[tuple[str, str]] = Counter()
-    originals = work / "originals"
+    originals, folder = work / "originals", work / "broken"
     for name, case in CASES.items():
         (originals / name).mkdir(parents=True)
         case.write(originals / name)
-        fault = verdict(case, originals / name, originals / name)
+        fault = verdict(case, originals / name)
         if fault:
             faults[name, f"the original: {fault}"] += 1
-    names = list(CASES)
+    names, headers = list(CASES), list(HEADERS)
     for i in range(files):
         rng = random.Random(seed * 1_000_003 + i)
-        name = names[i % len(names)]
-        folder = work / "broken"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(originals / name, folder)
-        file = rng.choice(sorted(path for path in folder.rglob("*") if path.is_file()))
-        if rng.random() < 0.03:
-            other = rng.choice(sorted(path for path in originals.rglob("*") if path.is_file()))
-            content = other.read_bytes()
+        if i % 3 == 2 and rng.random() < 0.6:
+            name = headers[i // 3 % len(headers)]
+            folder.mkdir()
+            HEADERS[name][0](folder, rng)
+            case = Case(lambda folder: None, HEADERS[name][1])
         else:
-            content = broken(file.read_bytes(), file.name, rng)
-        file.write_bytes(content)
-        fault = verdict(CASES[name], folder, file)
+            name = names[i % len(names)]
+            case = CASES[name]
+            shutil.copytree(originals / name, folder)
+            file = rng.choice(sorted(path for path in folder.rglob("*") if path.is_file()))
+            if i % 3 == 2:
+                name = f"{name}, {replace(file, rng)}"
+            elif rng.random() < 0.03:
+                file.write_bytes(rng.choice(sorted(path for path in originals.rglob("*") if path.is_file())).read_bytes())
+            else:
+                file.write_bytes(broken(file.read_bytes(), file.name, rng))
+        fault = verdict(case, folder)
         if fault:
-            faults[name, fault] += 1
+            faults[name, fault.replace(str(folder), "FOLDER")] += 1
             if keep is not None:
-                shutil.copytree(folder, keep / f"{name}-{seed}-{i}", dirs_exist_ok=True)
+                shutil.copytree(folder, keep / f"{name}-{seed}-{i}", dirs_exist_ok=True, symlinks=True)
+    for name, case in BOMBS.items() if bombs else ():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        case.write(folder)
+        fault = verdict(case, folder)
+        if fault:
+            faults[name, fault.replace(str(folder), "FOLDER")] += 1
     return faults
 
 
@@ -303,13 +372,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--without-bombs", action="store_true", help="which take gigabytes to unpack where they aren't refused")
     parser.add_argument("--keep", type=Path, help="a folder for the files that fail")
     options = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as work:
-        faults = run(options.files, options.seed, Path(work), options.keep)
+        faults = run(options.files, options.seed, Path(work), options.keep, not options.without_bombs)
     for (name, fault), count in faults.most_common():
-        print(f"{count:6}  {name:12} {fault}")
+        print(f"{count:6}  {name:24} {fault}")
     print(f"{options.files:,} files from seed {options.seed}, {time.perf_counter() - began:.0f} s: {sum(faults.values())} not clear")
     return 1 if faults else 0
 

@@ -10,14 +10,15 @@ from fuzz_files import run
 
 import zoo
 from zoo.data import load_text
+from zoo.inspection.catalogue import facts_of, info
 from zoo.storage import WrongFile, read_tensors
 from zoo.vae import VAE
 
 
 def test_broken_files_load_or_end_in_one_line(request, tmp_path):
     seed = int(request.config.option.hypothesis_seed)
-    faults = run(140, seed, tmp_path)
-    assert not faults, f"python tests/fuzz_files.py --files 140 --seed {seed}"
+    faults = run(240, seed, tmp_path, bombs=False)
+    assert not faults, f"python tests/fuzz_files.py --files 240 --without-bombs --seed {seed}"
 
 
 @pytest.fixture
@@ -95,3 +96,19 @@ def test_a_file_full_of_values_is_refused_before_it_is_read(model):
     (model / "card.json").write_text('{"a": [' + "[]," * 6_000_000 + "1]}")
     with pytest.raises(WrongFile, match=r"card\.json: holds more than"):
         zoo.load(model)
+
+
+@pytest.mark.parametrize("entry", [{"parameters": "x"}, {"minutes": 1, "steps": []}, {"figures": {"test_accuracy": 10**400}}, {"class_names": 3}])
+def test_a_card_is_described_or_its_fault_is_named(model, entry):
+    card = json.loads((model / "card.json").read_text())
+    (model / "card.json").write_text(json.dumps(card | entry))
+    with pytest.raises(WrongFile, match=r"card\.json: an entry is of another type"):
+        info(model)
+    assert facts_of(zoo.load(model))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="a file that can be opened and not be read")
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "x.safetensors").symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match=r"x\.safetensors: cannot be read"):
+        read_tensors(tmp_path / "x.safetensors")

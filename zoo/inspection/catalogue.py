@@ -9,6 +9,7 @@ from typing import Any
 from ..drawing.terminal import terminal_width
 from ..loading.cards import card_of, folder_of, shipped
 from ..loading.get import DOWNLOADS, downloaded
+from ..storage import CARD, WrongFile
 
 FIGURES = {  # names of figures on cards -> what they are called, and how they are written
     "frechet": ("Fréchet distance", "{:.1f}"), "frechet_floor": ("Fréchet distance of real digits", "{:.1f}"),
@@ -48,7 +49,8 @@ def facts_of(model: Any) -> str:
     minutes = card.get("minutes")
     if isinstance(minutes, (int, float)):
         facts.append(f"trained in {minutes:.0f} minutes" if minutes >= 1.5 else f"trained in {60 * minutes:.0f} seconds")
-    for name, value in (card.get("figures") or {}).items():
+    figures = card.get("figures")
+    for name, value in figures.items() if isinstance(figures, dict) else ():
         if isinstance(value, float) and len(facts) < 6:
             facts.append(f"{name} {value:.4g}")
     return " · ".join(facts)
@@ -73,8 +75,15 @@ def list_models() -> str:
 
 
 def info(name_or_folder: str | Path) -> str:
-    """A model's description, size, figures, origin, configuration, and commands to go on with."""
+    """A model's description, size, figures, origin, configuration, and commands to go on with.  WrongFile where the card holds something else."""
     card = card_of(name_or_folder)
+    try:
+        return _described(name_or_folder, card)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise WrongFile(f"{folder_of(name_or_folder) / CARD}: an entry is of another type than a card's ({error})") from error
+
+
+def _described(name_or_folder: str | Path, card: dict[str, Any]) -> str:
     name, files = str(name_or_folder), [p for p in folder_of(name_or_folder).iterdir() if p.is_file()]
     rows = [("kind", str(card.get("kind"))), ("parameters", f"{card.get('parameters', 0):,}"),
             ("size on disk", f"{sum(p.stat().st_size for p in files) / 1e6:.1f} MB")]

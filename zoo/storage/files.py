@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import stat
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 PathLike = str | os.PathLike[str]
@@ -34,13 +37,32 @@ def in_one_line(text: object) -> str:
     return "".join(c if c.isprintable() else " " for c in str(text))
 
 
+class _Named(io.BufferedReader):
+    """A file whose errors of reading, such as a bad sector's, name it."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        with self._named():
+            return super().read(size)
+
+    def readinto(self, buffer: Any, /) -> int:
+        with self._named():
+            return super().readinto(buffer)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(f"{in_one_line(self.raw.name)}: cannot be read ({error.strerror or error})") from error  # type: ignore[attr-defined]
+
+
 def open_regular(path: PathLike) -> BinaryIO:
     """The file, open for reading. Raises WrongFile for a device, a pipe or a socket, which may have no end; else as `open`, in one line."""
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise WrongFile(f"{path}: is a device, a pipe or a socket; expects a regular file")
-        return open(path, "rb")
+        return _Named(io.FileIO(path))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{in_one_line(path)}: does not exist") from error
     except IsADirectoryError as error:

@@ -209,10 +209,11 @@ def _are_counts(value: Any) -> bool:
 def _read_entry(name: str, entry: _Entry) -> np.ndarray:
     try:
         array = np.empty(entry.shape, READABLE[entry.dtype])
-        with open_regular(entry.path) as file:
-            file.seek(entry.offset)
-            if entry.size and file.readinto(array.reshape(-1).view(np.uint8).data) != entry.size:  # type: ignore[attr-defined]
-                raise WrongFile(f"{entry.path}: was changed while it was read")
+        if entry.size:
+            with open_regular(entry.path) as file:
+                file.seek(entry.offset)
+                if file.readinto(array.reshape(-1).view(np.uint8).data) != entry.size:  # type: ignore[attr-defined]
+                    raise WrongFile(f"{entry.path}: was changed while it was read")
         if entry.dtype == "BF16":
             return np.asarray(array.astype(np.uint32) << 16).view(np.float32)
         if entry.dtype == "BOOL":
