@@ -136,6 +136,8 @@ def start(arguments: list[str], work: Path, fresh: bool, at_call: Callable[[int]
             count_calls(at_call)
         with use_kernels(False):
             status = zoo(arguments)
+    except SystemExit as ended:
+        status = int(ended.code or 0)
     except BaseException:
         import traceback
 
