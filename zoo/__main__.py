@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import shlex
 import signal
@@ -193,7 +194,7 @@ def _add_serving(command: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     known, rest = make_parser().parse_known_args(arguments or ["demo"])
-    if getattr(sys.stdout, "errors", None) == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name or a text may have what the terminal's encoding hasn't
     with _ended_by_signals():
         return _run(known, rest, arguments)
