@@ -44,7 +44,7 @@ AREAS: dict[str, tuple[str, ...]] = {
     "models": ("vae.py", "vqvae.py", "autoencoder.py", "gan.py", "transformer.py", "recurrent.py", "adversarial/*.py", "evaluation/*.py"),
 }
 NEVER = {"__repr__", "__str__", "_repr_html_", "describe", "say"}  # functions that only put words together
-PORTIONS = {"tasks", "batch", "chunk", "at_once"}  # arguments that say how much is worked on at a time, which only speed depends on
+PORTIONS = {"tasks", "batch", "chunk", "at_once", "optimize"}  # arguments that say how much is worked on at a time: only speed depends on them
 CHOICES = ("recipes/", "autograd/kernels/")  # where a module's constants are choices, of a preset or of a size that only speed depends on
 KERNEL_TESTS = ("tests/test_operations.py", "tests/test_kernels.py", "tests/test_optim.py")  # compare kernels with definitions: the first to be run
 TEST_SECONDS = 30  # of the tests that pass over a line, the quickest that take no longer than this
@@ -134,6 +134,14 @@ def faults_of(path: Path, file: str) -> list[Fault]:
                 begin, end = place(node.func)
                 yield Fault(file, node.lineno, end - len(called), end, OTHER_CALL[called], called)
 
+    tree = ast.parse(source)
+    spared = set()  # reshape takes any negative length for what is left over, and a seed that is written down is as good as any other
+    for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
+        if getattr(call.func, "attr", "") == "reshape":
+            spared |= {id(n.operand) for n in ast.walk(call) if isinstance(n, ast.UnaryOp)}
+        elif getattr(call.func, "attr", "") == "default_rng":
+            spared |= {id(n) for n in ast.walk(call) if isinstance(n, ast.Constant)}
+
     def walk(node: Any) -> Iterator[Fault]:
         for name, value in ast.iter_fields(node):
             if name in ("annotation", "returns", "decorator_list", "type_params") or isinstance(node, (ast.JoinedStr, ast.Raise, ast.Assert)):
@@ -143,27 +151,32 @@ def faults_of(path: Path, file: str) -> list[Fault]:
                     continue
                 if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
                     continue
-                if _only_speed(node, child):
+                if _makes_no_difference(node, child) or id(child) in spared:
                     continue
                 if isinstance(node, ast.Module) and isinstance(child, (ast.Assign, ast.AnnAssign)) and file.startswith(CHOICES):
                     continue
                 yield from of(child)
                 yield from walk(child)
 
-    return sorted(set(walk(ast.parse(source))), key=lambda f: (f.begin, f.text))
+    return sorted(set(walk(tree)), key=lambda f: (f.begin, f.text))
 
 
-def _only_speed(node: Any, child: Any) -> bool:
-    """A number of threads or of rows at a time, and the multiple in which `part(t, tasks, n, multiple)` shares out."""
+def _makes_no_difference(node: Any, child: Any) -> bool:
+    """Whether another value of `child`, a part of `node`, would do as well.
+
+    A number of threads or of rows at a time, and the multiple in which `part(t, tasks, n, multiple)` shares out, change only the speed; the
+    defaults of a configuration are choices, as its presets are.
+    """
     if isinstance(child, ast.keyword):
         return child.arg in PORTIONS
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        return node.func.id == "tasks_for" or (node.func.id == "part" and child in node.args[3:])
+    if isinstance(node, ast.Call):
+        called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        return called == "tasks_for" or (called == "part" and child in node.args[3:])
     if isinstance(node, ast.arguments):
         parameters = [*node.posonlyargs, *node.args]
         named = {id(d): p.arg for d, p in [*zip(reversed(node.defaults), reversed(parameters)), *zip(node.kw_defaults, node.kwonlyargs)]}
         return named.get(id(child)) in PORTIONS
-    return False
+    return isinstance(node, ast.ClassDef) and node.name.endswith(("Config", "Training")) and isinstance(child, ast.AnnAssign)
 
 
 def chosen(number: int, seed: int, areas: list[str]) -> list[Fault]:
