@@ -371,9 +371,12 @@ def bind(operation: Operation, args: Sequence, settings: dict) -> tuple[Sequence
     given = extra if operation.variadic else args
     if len(given) > len(positional) or (operation.settings_by_name_only and len(given) > len(operation.arguments)):
         raise _wrong_call(operation, f"{len(given)} positional arguments were given")
-    by_name = {}
+    by_name: dict[str, Any] = {}
     for name, value in settings.items():  # no comprehension, which in Python 3.11 is a frame of its own that the warning would count
-        by_name[_new_name(operation, name)] = value
+        new = _new_name(operation, name)
+        if new in by_name:
+            raise _wrong_call(operation, f"{new} was given twice, by its old name too")
+        by_name[new] = value
     for name in positional[: len(given)]:
         if name in by_name:
             raise _wrong_call(operation, f"{name} was given twice, by position and by name")
