@@ -99,7 +99,13 @@ def erf(x):
     return erf(x)
 
 
-erf.derivatives(lambda g, _y, x: g * (2 / math.sqrt(math.pi) * exp(-(x * x))))
+erf.derivatives(lambda g, _y, x: g * (2 / math.sqrt(math.pi) * _bell(x)))
+
+
+def _bell(x):
+    """e^(-x^2), which is 0 long before x^2 overflows."""
+    near = minimum(maximum(x, -30), 30)
+    return exp(-(near * near))
 
 
 @fused(floats="x")
