@@ -1,6 +1,7 @@
 """How random tests run: a new seed each time, printed at the top, `pytest --hypothesis-seed=N` runs that one again.
 
-HYPOTHESIS_PROFILE=ci takes the same few examples every time, =thorough takes many.
+HYPOTHESIS_PROFILE=ci takes the same few examples every time, =thorough takes many.  `pytest --seeds 1000 tests/test_nn.py` runs every test that
+takes `rng` with a thousand seeds: none may fail by chance.
 """
 
 import os
@@ -28,7 +29,16 @@ def pytest_report_header(config):
     return f"random tests: HYPOTHESIS_PROFILE={PROFILE}, --hypothesis-seed={config.option.hypothesis_seed} gives the same again"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--seeds", type=int, default=0, metavar="N", help="run every test that takes `rng` with the seeds 0 to N - 1")
+
+
+def pytest_generate_tests(metafunc):
+    if metafunc.config.option.seeds and "rng" in metafunc.fixturenames:
+        metafunc.parametrize("rng", range(metafunc.config.option.seeds), indirect=True)
+
+
 @pytest.fixture
 def rng(request):
     """Random numbers from the seed that is printed at the top."""
-    return np.random.default_rng(int(request.config.option.hypothesis_seed))
+    return np.random.default_rng(getattr(request, "param", int(request.config.option.hypothesis_seed)))

@@ -503,3 +503,11 @@ def test_a_shipped_vaes_likelihood_of_five_digits():
     model = zoo.load("vae")
     nll = -model.log_likelihood(data.test[:5], samples=500, seed=0)
     np.testing.assert_allclose(nll, [66.9, 98.8, 42.3, 93.3, 83.7], atol=1)
+
+
+def test_a_vqvae_of_coloured_pictures_reads_and_draws_colours(rng):
+    model = VQVAE.new(image=(8, 8, 3), channels=4, codes=5, width=3, prior_layers=1, prior_heads=1, prior_width=4, binarise=False)
+    x = rng.random((2, 8, 8, 3), np.float32)
+    assert model.features(x).shape == (2, 2, 2, 3) and model.reconstruct(x).shape == model.sample(2).shape == x.shape
+    swapped = model.features(x[..., ::-1].copy()).data
+    assert not np.allclose(model.features(x).data, swapped)  # each colour has weights of its own

@@ -17,7 +17,7 @@ from zoo.data.toys import TOYS, stacked_digits
 from zoo.explain.diagnosis import diagnose
 from zoo.gan import GAN, AdversarialStep
 from zoo.nn import Conv2d, Linear
-from zoo.recipes.gan import PRESETS, RECIPE, GANTraining, make_trainer
+from zoo.recipes.gan import PRESETS, RECIPE, GANTraining, batches_of, make_trainer
 from zoo.training import TrainingFailed
 
 SMALL = {"image": (8, 8), "channels": 4, "latent": 5}
@@ -768,3 +768,10 @@ def test_the_surface_of_a_model_of_clusters_takes_each_point_as_its_own():
     shown = np.asarray(figures.decision_surface(model, points).images[0].get_array())
     corner = np.full((1, 2), -1.25 * np.abs(points).max(), np.float32)
     np.testing.assert_allclose(shown[0, 0], model.discriminator.eval()(corner, model.cluster_of(corner)).data[0, 0], rtol=1e-4)
+
+
+def test_stacked_digits_are_three_digits_as_three_colours_at_every_step():
+    model = GAN.new(image=(28, 28, 3), network="dense", hidden=(4,), latent=2)
+    x = batches_of("stacked", 5, model, 0)(0, np.random.default_rng(0))
+    x = x[0] if isinstance(x, tuple) else x
+    assert x.shape == (5, 28, 28, 3) and 0 <= x.min() and x.max() <= 1

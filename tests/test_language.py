@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zoo.language.corpus import Corpus
 from zoo.language.evaluation import bigram_loss
 from zoo.language.model import LanguageModel, _until_stop
 from zoo.language.sampling import Sampling, drawn, softmax
 from zoo.language.tokenizer import BytePairTokenizer, CharTokenizer
+from zoo.language.windows import random_windows
 from zoo.model import last
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
@@ -422,3 +424,20 @@ def test_padding_counts_for_nothing_in_the_log_likelihood(rng):
         alone = [model.log_likelihood([(row[None, :-1], row[None, 1:])]) for row in rows]
         assert count == sum(n for _, n in alone) == 17
         assert math.isclose(total, sum(p for p, _ in alone), rel_tol=1e-5)
+
+
+def test_lines_are_shared_out_8_to_1_to_1_each_once_in_a_shuffled_order():
+    lines = [f"line {i}" for i in range(57)]
+    parts = {name: text.splitlines() for name, text in Corpus("lines", "\n".join(lines)).split(lines=True).items()}
+    assert {name: len(part) for name, part in parts.items()} == {"train": 45, "valid": 6, "test": 6}
+    together = [line for part in parts.values() for line in part]
+    assert sorted(together) == sorted(lines) and together != lines
+
+
+@pytest.mark.parametrize("stride", [None, 1, 3])
+def test_random_windows_begin_at_every_multiple_of_the_stride_that_fits(stride):
+    batches = random_windows(np.arange(20), 2000, 4, **({} if stride is None else {"stride": stride}))
+    inputs, targets = batches(0, np.random.default_rng(0))
+    assert inputs.shape == targets.shape == (2000, 4) and np.array_equal(targets, inputs + 1)
+    assert np.array_equal(inputs, inputs[:, :1] + np.arange(4))
+    assert sorted(set(inputs[:, 0].tolist())) == list(range(0, 16, stride or 1))

@@ -375,3 +375,11 @@ def test_bad_input_says_what_is_wrong(classifier, images):
     ]:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_a_thousand_samples_are_compared_with_all_training_pictures(classifier, images):
+    judge, samples = Judge(classifier, images), np.full((1001, *images.train.shape[1:]), 0.5, np.float32)
+    for place, is_seen in ((999, True), (1000, False)):
+        samples[...] = 0.5
+        samples[place] = images.train[-1]
+        assert (judge.evaluate(samples)["nearest_training_least"] == 0) == is_seen

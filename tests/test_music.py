@@ -1,6 +1,7 @@
 """Laws of zoo.music: a chorale survives being text, notes, a roll or a MIDI file; wrong music is named."""
 
 import json
+import re
 import struct
 
 import numpy as np
@@ -236,3 +237,16 @@ def test_pitches_of_a_jsb_file_are_whole_numbers(pitch, tmp_path):
     (tmp_path / "x.json").write_text(json.dumps({"train": [[[pitch]]], "valid": [], "test": []}))
     with pytest.raises(WrongFile, match=r"x\.json: train "):
         music.load_jsb(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("sharps", range(-7, 8))
+@pytest.mark.parametrize(("time", "event"), [("1/1", [1, 0]), ("3/4", [3, 2]), ("6/8", [6, 3]), ("255/64", [255, 6])])
+def test_signatures_are_written_by_the_letter_of_the_standard(sharps, time, event):
+    """Standard MIDI Files 1.0: FF 58 04, the denominator as a power of 2, 24 clocks a click, 8 32nds a quarter; FF 59 02, sharps, 0 for major."""
+    assert music._signatures(sharps, time) == bytes([0, 0xFF, 0x58, 4, *event, 24, 8, 0, 0xFF, 0x59, 2, sharps % 256, 0])
+
+
+@pytest.mark.parametrize(("sharps", "time"), [(-8, None), (8, None), (True, None), (None, "0/4"), (None, "256/4"), (None, "3/128"), (None, "3/"), (None, "-3/4")])
+def test_signatures_that_the_standard_has_no_place_for_are_refused(sharps, time):
+    with pytest.raises(ValueError, match=f"^{'sharps' if time is None else 'time'} is {re.escape(repr(sharps if time is None else time))}; expects"):
+        music._signatures(sharps, time)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from zoo import autograd as ops
 from zoo.autograd import Tensor, enable_grad, no_grad
 from zoo.nn import (
+    AvgPool2d,
     BatchNorm,
     Conv2d,
     ConvTranspose2d,
@@ -17,6 +19,7 @@ from zoo.nn import (
     GroupNorm,
     LayerNorm,
     Linear,
+    MaxPool2d,
     Module,
     RMSNorm,
     Sequential,
@@ -194,3 +197,50 @@ def test_dropout_without_a_generator_is_nothing(rng):
     assert dropout(x, 0.5, None) is x and dropout(x, 0.0, rng) is x
     y = dropout(x, 0.25, rng)
     assert set(np.unique(y)) == {0, np.float32(1 / 0.75)} and abs((y == 0).mean() - 0.25) < 0.06
+
+
+@pytest.mark.parametrize(("rows", "unbiased"), [(1, 0.0), (2, 2.0)])
+def test_the_variance_of_two_rows_is_unbiased_and_that_of_one_is_0(rows, unbiased):
+    norm = BatchNorm(1, momentum=0.5)
+    norm(Tensor(np.array([[1.0], [3.0]], np.float32)[:rows]))
+    np.testing.assert_allclose(norm.running_variance, 0.5 + 0.5 * unbiased)
+
+
+@pytest.mark.parametrize("setting", [{}, {"dilation": 2, "padding": 2}, {"groups": 2}, {"stride": 2}], ids=str)
+def test_a_residual_is_added_whatever_the_convolution(rng, setting):
+    layer = Conv2d(4, 6, 3, rng=rng, **{"padding": 1, **setting})
+    layer.bias.data[...] = rng.normal(size=6)
+    x = rng.standard_normal((2, 6, 6, 4), np.float32)
+    y = layer(x).data
+    for shape in (y.shape, (2, 1, 1, 6)):
+        residual = rng.standard_normal(shape, np.float32)
+        np.testing.assert_allclose(layer(x, residual).data, y + residual, atol=1e-5)
+
+
+def test_one_module_in_a_set_is_enough_to_refuse_it(rng):
+    tree = Tree(rng)
+    tree.more = {1, Linear(2, 2, rng=rng)}
+    with pytest.raises(TypeError, match="more is a set with modules or tensors in it"):
+        tree.parameters()
+
+
+@pytest.mark.parametrize("norm", [LayerNorm(2), GroupNorm(1, 2), RMSNorm(2), BatchNorm(1)], ids=lambda norm: type(norm).__name__)
+def test_norms_add_1e_5_to_the_variance(norm):
+    """Ba et al. (2016) and their successors leave the number open; PyTorch's, for rms_norm Llama's, is 1e-5."""
+    x = np.array([[-1e-3, 1e-3]], np.float32)
+    y = norm(Tensor(x.T if isinstance(norm, BatchNorm) else x)).data
+    np.testing.assert_allclose(y.reshape(-1), np.array([-1e-3, 1e-3]) / math.sqrt(1e-6 + 1e-5), rtol=1e-4)
+
+
+@pytest.mark.parametrize("pool", [MaxPool2d, AvgPool2d])
+def test_windows_of_a_pool_lie_side_by_side_without_padding_unless_said_otherwise(pool, rng):
+    x = rng.standard_normal((1, 5, 7, 2), np.float32)
+    squares = x[:, :4, :6].reshape(1, 2, 2, 3, 2, 2)
+    np.testing.assert_allclose(np.asarray(pool(2)(x)), squares.max((2, 4)) if pool is MaxPool2d else squares.mean((2, 4)), rtol=1e-6)
+
+
+def test_a_convolution_has_stride_and_dilation_1_and_no_padding_unless_said_otherwise(rng):
+    layer = Conv2d(2, 3, 3, rng=rng)
+    x = rng.standard_normal((1, 4, 5, 2), np.float32)
+    expected = np.stack([[np.einsum("ijc,ijco->o", x[0, a : a + 3, b : b + 3], layer.weight.data) for b in range(3)] for a in range(2)])
+    np.testing.assert_allclose(layer(x).data[0], expected, atol=1e-5)

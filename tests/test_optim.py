@@ -513,3 +513,19 @@ def test_parameters_become_views_of_one_buffer_and_keep_their_values(rng):
     for name, p in parameters.items():
         assert np.array_equal(p.data, before[name]) and np.shares_memory(p.data, optimiser.flat)
     assert optimiser.decaying == 4 * 3 + 70 * 80  # matrices come first
+
+
+def test_defaults_are_those_of_the_papers():
+    """Kingma & Ba (2015), algorithm 1; Loshchilov & Hutter's decay as PyTorch and the reference code of Muon (Jordan et al. 2024) set theirs."""
+    p = Tensor(np.ones((2, 2)), requires_grad=True)
+    for optimiser in (Adam([p], 1e-3), AdamW([p], 1e-3), Muon([p], 1e-3, matrices=[p])):
+        assert optimiser.betas == (0.9, 0.999) and optimiser.eps == 1e-8 and optimiser.clip is None
+    assert Adam([p], 1e-3).weight_decay == 0 and AdamW([p], 1e-3).weight_decay == 0.01
+    muon = Muon([p], 1e-3, matrices=[p])
+    assert (muon.muon_lr, muon.momentum, muon.weight_decay) == (0.02, 0.95, 0.0)
+    assert SGD([p], 1e-3).momentum == 0
+
+
+def test_stairs_go_down_to_a_tenth_at_a_time_unless_said_otherwise():
+    stairs = step_decay([10, 20])
+    assert [stairs(step) for step in (0, 9, 10, 19, 20)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])

@@ -202,3 +202,14 @@ def test_a_coin_for_each_key_has_its_known_likelihood(rng):
     exact = -np.where(test > 0, np.log(p), np.log1p(-p)).sum() / len(test)
     assert math.isclose(evaluate(model, Corpus("coins", rolls=rolls), "test")["test nats per step"], exact, rel_tol=1e-4)
 
+
+
+@pytest.mark.parametrize(("inputs", "shape", "message"), [
+    ("symbols", (3,), r"input has shape \(3,\); this model reads ids \(batch, time\), not empty"),
+    ("symbols", (2, 0), r"input has shape \(2, 0\); this model reads ids \(batch, time\), not empty"),
+    ("symbols", (2, 3, 19), r"this model reads ids \(batch, time\)"),
+    ("keys", (2, 3), r"input has shape \(2, 3\); this model reads rolls \(batch, time, 19\), not empty"),
+    ("keys", (2, 3, 18), r"input has shape \(2, 3, 18\); this model reads rolls \(batch, time, 19\)")])
+def test_what_a_recurrent_network_reads_is_named(inputs, shape, message):
+    with pytest.raises(ValueError, match=message):
+        made(inputs=inputs)(np.zeros(shape, np.int64))

@@ -472,3 +472,20 @@ def test_a_great_circle_keeps_the_length_and_turns_evenly():
         for line in (great_circle(a, b, 7), straight_line(a, b, 7)):
             assert np.array_equal(line[0], a) and np.array_equal(line[-1], b)
     np.testing.assert_allclose(straight_line(a, b, 3)[1], (a + b) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("eta", 0, 1), ("spacing", 0.1, 10), ("tolerance", 1e-8, 10)])
+def test_settings_of_sampling_lie_within_their_bounds(name, low, high):
+    for value in (low, high):
+        samplers.Sampling("ddim", None, **{name: value}).check("normal", 0.0)
+    for value in (low - 1e-9, high * 1.001, "1", None):
+        with pytest.raises(ValueError, match=f"^{name}: is .*; it is a number from {low:g} to {high:g}"):
+            samplers.Sampling("ddim", None, **{name: value}).check("normal", 0.0)
+
+
+def test_guidance_lies_within_100_either_way_and_is_the_configurations_unless_given():
+    model = Diffusion.new(image=(4, 4), channels=8, multipliers=(1,), classes=2, guidance=1.5)
+    assert [model.check_guidance(w) for w in (None, 100, -100, 0)] == [1.5, 100, -100, 0]
+    for wrong in (100.1, -100.1, math.nan, "2"):
+        with pytest.raises(ValueError, match="^guidance: is .*; it is a number from -100 to 100"):
+            model.check_guidance(wrong)

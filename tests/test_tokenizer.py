@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from zoo.language import tokenizer
 from zoo.language.patterns import GPT2_PATTERN, KNOWN, compile_pattern, split
 from zoo.language.tokenizer import AddedToken, BytePairTokenizer, CharTokenizer
+from zoo.language.tokenizer_files import text_before
 from zoo.storage import WrongFile
 
 quick = settings(max_examples=60, deadline=None)
@@ -368,3 +369,53 @@ def test_tokenizers_of_another_kind_are_refused(content, words, tmp_path):
 def test_folder_without_a_tokenizer_says_what_it_looked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no tokenizer.json"):
         BytePairTokenizer.read(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------ what stands before every text
+
+def template(*parts):
+    return {"type": "TemplateProcessing", "single": [{kind: {"id": i, "type_id": 0}} for kind, i in parts]}
+
+
+BEFORE = template(("SpecialToken", "<|endoftext|>"), ("Sequence", "A"))
+
+
+@pytest.mark.parametrize("processor, before", [
+    (None, None), (BEFORE, "<|endoftext|>"), (template(("Sequence", "A")), None), ({"type": "ByteLevel"}, None),
+    ({"type": "Sequence", "processors": [{"type": "ByteLevel"}, BEFORE]}, "<|endoftext|>")])
+def test_a_token_before_every_text_is_honoured(processor, before, tmp_path):
+    file_of(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**content, "post_processor": processor}))
+    assert text_before(tmp_path, BytePairTokenizer.read(tmp_path).added) == before
+
+
+@pytest.mark.parametrize("processor, words", [
+    (template(("Sequence", "A"), ("SpecialToken", "<|endoftext|>")), "can honour one special token before it"),
+    (template(("SpecialToken", "<|endoftext|>"), ("SpecialToken", "<|endoftext|>"), ("Sequence", "A")), "can honour one special token before it"),
+    (template(("SpecialToken", 7), ("Sequence", "A")), "can honour one special token before it"),
+    ({"type": "TemplateProcessing", "single": [{"Sequence": {}}, "x"]}, "can honour one special token before it"),
+    ({"type": "TemplateProcessing", "single": [{"Sequence": {}, "SpecialToken": {"id": "x"}}]}, "can honour one special token before it"),
+    ({"type": "BertProcessing"}, "post_processor is 'BertProcessing'"), ("x", "post_processor is 'x'"),
+    (template(("SpecialToken", "<s>"), ("Sequence", "A")), "puts '<s>' before a text, which is not among its added tokens")])
+def test_what_would_put_other_tokens_around_a_text_is_refused(processor, words, tmp_path):
+    file_of(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**content, "post_processor": processor}))
+    with pytest.raises(WrongFile, match=words):
+        text_before(tmp_path, BytePairTokenizer.read(tmp_path).added)
+
+
+def test_bytes_are_cut_by_gpt2s_pattern_unless_a_file_says_otherwise(tmp_path):
+    """As in Hugging Face's tokenizers, where use_regex is true by default."""
+    text = "the cats' 12 hats"
+    for use in ({}, {"use_regex": True}, {"use_regex": False}):
+        t = BytePairTokenizer.read(file_of(tmp_path, pre_tokenizer={"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, **use}))
+        assert t.patterns == (() if use == {"use_regex": False} else (GPT2_PATTERN,))
+        assert t.decode(t.encode(text)) == text
+
+
+def test_a_tokenizer_that_lacks_a_byte_is_saved_as_one():
+    t = BytePairTokenizer({i: bytes([b]) for i, b in enumerate(b"abc")}, [], may_lack_bytes=True)
+    back = BytePairTokenizer.from_dict(json.loads(json.dumps(t.to_dict())))
+    assert back.encode("cab").tolist() == t.encode("cab").tolist() == [2, 0, 1]

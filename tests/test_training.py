@@ -597,3 +597,12 @@ def test_a_few_killed_runs_end_as_undisturbed_ones(tmp_path):
     """`python tests/kill_runs.py` kills many more, of every kind."""
     outcomes = kill_runs.run(2, 0, tmp_path, first=1)
     assert [outcome["fault"] for outcome in outcomes] == [None] * len(outcomes) and sum(len(outcome["kills"]) for outcome in outcomes) >= 2
+
+
+def test_a_card_says_seed_steps_and_minutes(tmp_path):
+    model, trainer = made(tmp_path, seed=7)
+    trainer.run(progress=False)
+    trainer.seconds = 754.4
+    trainer.save_model(tmp_path / "model")
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    assert (card["seed"], card["steps"], card["minutes"]) == (7, STEPS, 12.57)

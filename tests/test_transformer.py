@@ -20,6 +20,7 @@ from zoo.language.evaluation import bigram_loss, evaluate
 from zoo.language.lora import LAYERS, LowRank, adapt, merge
 from zoo.language.tokenizer import BytePairTokenizer, CharTokenizer
 from zoo.loading.hugging_face import read_folder, write_folder
+from zoo.nn import Linear
 from zoo.recipes.language import LanguageTraining, batches_of, make_trainer
 from zoo.storage import WrongFile, read_tensors, write_tensors
 from zoo.transformer import Cache, Transformer
@@ -586,3 +587,16 @@ def test_makemores_bigrams():
     ids = eulerian(counts)
     assert len(ids) == 228_147 and round(bigram_loss(ids, 27), 4) == 2.4546
     assert abs(bigram_loss(ids, 27, smoothing=1e-4) - 2.4541) < 2e-4
+
+
+def test_an_adapter_begins_at_nothing_with_rows_of_length_1_and_twice_its_rank_as_its_scale():
+    """Hu et al. (2022), section 4.1: B is 0, A random, and the correction is multiplied by alpha / rank."""
+    linear = Linear(400, 30, rng=np.random.default_rng(0))
+    layer = LowRank(linear, 50, 2.0, rng=np.random.default_rng(1))
+    assert not layer.up.data.any() and layer.up.shape == (50, 30)
+    assert layer.down.data.std() * math.sqrt(400) == pytest.approx(1, abs=0.03) and abs(layer.down.data.mean()) < 1e-3
+    layer.up.data[...] = 1
+    x = np.ones((1, 400), np.float32)
+    np.testing.assert_allclose(layer(x).data, linear(x).data + 2 * (x @ layer.down.data @ layer.up.data), rtol=1e-4, atol=1e-4)
+    model = adapt(Transformer.new(symbols=5, window=4, layers=1, heads=1, width=4), rank=2)
+    assert {m.scale for _, m in model.modules() if isinstance(m, LowRank)} == {2.0}
