@@ -11,6 +11,7 @@ from fuzz_files import run
 import zoo
 from zoo.data import load_text
 from zoo.inspection.catalogue import facts_of, info
+from zoo.language.tokenizer import BytePairTokenizer
 from zoo.storage import WrongFile, read_tensors
 from zoo.vae import VAE
 
@@ -112,3 +113,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "x.safetensors").symlink_to("/proc/self/mem")
     with pytest.raises(OSError, match=r"x\.safetensors: cannot be read"):
         read_tensors(tmp_path / "x.safetensors")
+
+
+def test_merges_are_of_bounded_size(tmp_path):
+    (tmp_path / "vocab.json").write_text("{}")
+    with open(tmp_path / "merges.txt", "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(WrongFile, match=r"merges\.txt: has 1,099,511,627,776 bytes"):
+        BytePairTokenizer.read(tmp_path)

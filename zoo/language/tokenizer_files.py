@@ -5,6 +5,7 @@ What such a file asks for is honoured or refused by name; nothing is left out in
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..storage import WrongFile, open_regular, read_json, shorten
 from .patterns import GPT2_PATTERN
 
 MAX_ID = 10_000_000
+MAX_MERGES = 64_000_000  # bytes; GPT-2's 50,000 merges have 456,318
 END_OF_TEXT = "<|endoftext|>"
 BYTE_LEVEL = "can read byte-level BPE as of GPT-2, Llama 3 and SmolLM"
 
@@ -44,6 +46,8 @@ def unprintable(name: str) -> bytes:
 def read_gpt2(vocabulary: Path, merges: Path) -> dict[str, Any]:
     """vocab.json and merges.txt, GPT-2's own format: its pattern, and the special tokens that the vocabulary has."""
     with open_regular(merges) as file:
+        if (size := os.fstat(file.fileno()).st_size) > MAX_MERGES:
+            raise WrongFile(f"{merges}: has {size:,} bytes; expects merges of at most {MAX_MERGES:,}")
         content = file.read()
     try:
         lines = content.decode("utf-8").split("\n")
