@@ -15,6 +15,10 @@ take seconds were run while this site was built; the pictures are the files that
 """
 RUN = {  # example -> its arguments here; where there are any, they make it a matter of seconds, and its pictures rougher
     "engine_only": [],
+    "explain_diffusion": [],
+    "explain_digit": [],
+    "explain_text": [],
+    "explain_vae": [],
     "generate_digits": [],
     "look_at_flow": ["400"],
     "look_inside_a_digit": [],
