@@ -111,17 +111,40 @@ def test_space_has_an_end():
     assert grammar.advance(grammar.State(), b" " * (grammar.MOST_SPACE + 1)) is None
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_tokens_drawn_as_allowed_always_make_json(seed):
-    rng, state, text = np.random.default_rng(seed), grammar.State(), b""
-    pieces = [b'{"', b':', b'":', b'",', b'"', b"[", b"]", b"}", b",", b"1", b"-", b"true", b"a", b" ", b"\xc3\xa9", b"", b'"a": [1, 2'] + [b"}" * 2]
-    for _ in range(60):
-        logits = rng.random(len(pieces) + 1)
-        p = grammar.allowed_choices(logits, state, lambda t: pieces[t], ends=frozenset({len(pieces)}))
-        assert abs(p.sum() - 1) < 1e-9
-        token = int(rng.choice(len(p), p=p))
-        if token == len(pieces):
-            json.loads(text)
+PIECES = [b'{"', b":", b'":', b'",', b'"', b"[", b"]", b"}", b",", b"1", b"0", b"-", b"true", b"a", b" ", b"\xc3\xa9", b"", b'"a": [1, 2', b"}}", b"\\",
+          b"n", b"u", b"l", b"0.", b"{"]
+
+
+@given(values)
+def test_the_shortest_end_makes_every_beginning_whole(value):
+    text = json.dumps(value).encode()
+    for i in range(len(text)):
+        state = grammar.advance(grammar.State(), text[:i])
+        end = grammar.closing(state)
+        assert grammar.advance(state, end).complete and (not end or not state.complete)
+        json.loads(text[:i] + end)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 60))
+def test_tokens_drawn_as_allowed_always_make_an_object_within_their_number(seed, most):
+    rng, state, text = np.random.default_rng(seed), grammar.OBJECT, b""
+    vocabulary = grammar.Vocabulary(dict(enumerate(PIECES)), len(PIECES) + 1)  # the last is a special token
+    for left in range(most, 0, -1):
+        logits = rng.normal(size=len(PIECES) + 1)
+        only, cut = grammar.as_json(logits, state, vocabulary, left, most=int(rng.integers(1, 30)))
+        allowed = np.flatnonzero(np.isfinite(only))
+        assert np.array_equal(only[allowed], logits[allowed])
+        good = [t for t in range(len(PIECES)) if PIECES[t] and (s := grammar.advance(state, PIECES[t])) and len(grammar.closing(s)) < left]
+        assert only.argmax() == max(good, key=lambda t: logits[t])
+        token = int(rng.choice(allowed))
+        state, text = grammar.advance(state, PIECES[token]), text + PIECES[token]
+        if state.complete:
             break
-        state, text = grammar.advance(state, pieces[token]), text + pieces[token]
-        assert state is not None
+    assert isinstance(json.loads(text), dict)
+
+
+def test_a_vocabulary_without_json_is_refused():
+    with pytest.raises(ValueError, match="no token of this vocabulary"):
+        grammar.as_json(np.zeros(2), grammar.OBJECT, grammar.Vocabulary({0: b"a", 1: b"b"}, 2), 9)
+    with pytest.raises(ValueError, match="leaves room for its end within 1 token"):
+        grammar.as_json(np.zeros(2), grammar.OBJECT, grammar.Vocabulary({0: b"{", 1: b"}"}, 2), 1)

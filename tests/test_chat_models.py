@@ -1,7 +1,9 @@
 """A tiny chat model as a GGUF file: what is written is read again, it answers, and its answers can be explained; the real one where it is there."""
 
+import gc
 import hashlib
 import json
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import zoo
 from zoo.autograd import no_grad
 from zoo.inspection.conversation import Conversation, talk
 from zoo.language import chat
+from zoo.language.prefixes import common, prefixes_of
 from zoo.language.tokenizer import BytePairTokenizer
 from zoo.loading import get as fetching
 from zoo.loading import gguf
@@ -107,14 +110,87 @@ def test_the_cache_changes_nothing(path):
     assert steps[3].replay().equals(steps[3])
 
 
+def test_a_conversation_reads_only_what_is_new(path, monkeypatch):
+    model, fresh, lengths = read_model(path), read_model(path), []
+    read = Transformer._last_logits
+    monkeypatch.setattr(Transformer, "_last_logits", lambda self, ids, *rest: (lengths.append((self, len(ids))), read(self, ids, *rest))[1])
+    messages = QUESTION
+    for turn in ("And now", "Or what"):
+        answer = model.chat(messages, n_tokens=5)
+        messages = [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": turn}]
+    assert len(model.template.ids(messages, model.tokenizer)) > 90
+    del lengths[:]
+    steps = model.steps(model.template.ids(messages, model.tokenizer), 5, temperature=0, prefixes=prefixes_of(model))
+    whole = fresh.steps(model.template.ids(messages, model.tokenizer), 5, temperature=0)
+    for a, b in zip(steps, whole, strict=True):
+        assert np.allclose(a.logits, b.logits, atol=1e-4) and a.replay().equals(a)
+    assert next(n for of, n in lengths if of is model) < 60 < 90 < next(n for of, n in lengths if of is fresh)
+
+
+def test_a_conversation_with_another_beginning_or_other_weights_is_read_anew(path):
+    model = read_model(path)
+    other = [{"role": "system", "content": "Be brief."}, *QUESTION]
+    prefixes = prefixes_of(model)
+    ids = model.template.ids(QUESTION, model.tokenizer)
+    answers = [model.chat(m, n_tokens=5) for m in (QUESTION, other, QUESTION)]
+    assert answers == [read_model(path).chat(m, n_tokens=5) for m in (QUESTION, other, QUESTION)]
+    with zoo.patch(model, {"blocks.0.attention.softmax": lambda a: a * 0}):
+        assert prefixes.nearest(model, ids) is None
+        model.chat(other, n_tokens=5)
+    assert common(prefixes.nearest(model, ids), ids) == len(ids) - 1  # what the patched model read is not remembered
+    model.norm.gain.data *= 2
+    assert prefixes.nearest(model, ids) is None
+    model.chat(QUESTION, n_tokens=2)
+    model.blocks[1].mlp.up = tiny().quantise("q8_0").blocks[1].mlp.up
+    assert prefixes.nearest(model, ids) is None
+    changed_model = weakref.ref(model)
+    del model
+    gc.collect()
+    assert changed_model() is None
+
+
+def test_an_answer_ends_before_a_stop_text(path):
+    model = read_model(path)
+    whole = model.chat(QUESTION, 20, temperature=1.0)
+    stop = whole[5:7]
+    answer = chat.Answer(model, QUESTION, 20, temperature=1.0, stop=["\0nowhere", stop])
+    assert "".join(answer) == answer.text == whole[: whole.index(stop)] == model.chat(QUESTION, 20, temperature=1.0, stop=stop)
+    assert answer.reason == "stop" and len(answer.tokens) < 20
+    long = chat.Answer(model, QUESTION, 3, temperature=1.0)
+    assert "".join(long) == whole[: len(long.text)] and long.reason == "length" and len(long.tokens) == 3
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize("n_tokens", [2, 3, 5, 40])
+def test_an_answer_in_json_is_always_an_object(n_tokens, temperature, path):
+    model = read_model(path)
+    for seed in range(1 if temperature == 0 else 4):
+        answer = chat.Answer(model, QUESTION, n_tokens, json=True, temperature=temperature, seed=seed)
+        assert isinstance(json.loads("".join(answer)), dict) and len(answer.tokens) <= n_tokens
+        assert isinstance(json.loads(model.chat(QUESTION, n_tokens, json=True, seed=seed, temperature=temperature)), dict)
+    steps = list(model.steps("x", n_tokens, json=True, temperature=temperature))
+    assert all(s.replay().equals(s) for s in steps) and {s.cut for s in steps} <= {True, False}
+    for wrong, says in ((lambda: model.chat(QUESTION, 1, json=True), "n_tokens is 1"), (lambda: model.generate("x", json=True, prefixes=3), "prefixes")):
+        with pytest.raises((ValueError, TypeError), match=says):
+            wrong()
+
+
+def test_an_answer_remembers_the_likeliest_tokens(path):
+    model = read_model(path)
+    answer = chat.Answer(model, QUESTION, 4, likeliest=3, temperature=0)
+    "".join(answer)
+    for token, step in zip(answer.tokens, model.steps(answer.ids, 4, temperature=0), strict=True):
+        assert token.likeliest[0][0] == token.token == step.token and np.isclose(token.likeliest[0][1], token.log_probability)
+
+
 def test_an_answer_ends_at_the_marker_and_is_remembered(path):
     model = read_model(path)
     conversation = Conversation(model, n_tokens=12)
     answer = "".join(conversation.say("Hello there"))
     assert "<|im_end|>" not in answer and [m["role"] for m in conversation.messages] == ["user", "assistant"]
-    assert conversation.messages[1]["content"] == answer and all(r.token != 257 for r in conversation.records)
+    assert conversation.messages[1]["content"] == answer and all(t.token != 257 for t in conversation.tokens)
     lines = list(conversation.why())
-    assert len(lines) >= min(len(conversation.records), 12) and all("%" in line for line in lines[: len(conversation.records)][:12])
+    assert len(lines) >= min(len(conversation.tokens), 12) and all("%" in line for line in lines[: len(conversation.tokens)][:12])
     assert conversation.undo() and not conversation.messages and not conversation.undo()
 
 
@@ -136,7 +212,7 @@ def tiny_without_template():
 
 def test_a_conversation_that_does_not_fit_is_refused(path):
     with pytest.raises(ValueError, match="tokens; this model sees 128"):
-        next(chat.reply(read_model(path), [{"role": "user", "content": "x" * 200}]))
+        chat.Answer(read_model(path), [{"role": "user", "content": "x" * 200}])
 
 
 def changed(path, tmp_path, settings=None, tensors=None):

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from zoo.language.corpus import Corpus
 from zoo.language.evaluation import bigram_loss
-from zoo.language.model import LanguageModel, _until_stop
+from zoo.language.model import LanguageModel
 from zoo.language.sampling import Sampling, drawn, softmax
+from zoo.language.stopping import until_stop
 from zoo.language.tokenizer import BytePairTokenizer, CharTokenizer
 from zoo.language.windows import random_windows
 from zoo.model import last
@@ -101,8 +102,40 @@ def test_top_p_keeps_the_fewest_that_reach_it():
     assert kept(temperature=0) == [0] and kept(top_k=2) == [0, 1]
 
 
+@given(st.lists(st.floats(-9, 9, width=32), min_size=6, max_size=6), st.lists(st.integers(0, 5), max_size=8), st.integers(0, 8),
+       st.floats(0.5, 2), st.floats(-2, 2), st.floats(-2, 2))
+def test_penalties_are_those_of_their_sources(values, text, prompt, repetition, presence, frequency):
+    logits, prompt = np.array(values, np.float32), min(prompt, len(text))
+    expected = []
+    for token, logit in enumerate(logits.astype(float)):
+        if token in text:
+            logit = logit / repetition if logit > 0 else logit * repetition
+        times = text[prompt:].count(token)
+        expected.append(logit - (presence if times else 0) - frequency * times)
+    sampling = Sampling(repetition_penalty=repetition, presence_penalty=presence, frequency_penalty=frequency)
+    np.testing.assert_allclose(sampling.penalised(logits, np.array(text, int), prompt), expected, rtol=1e-9, atol=1e-9)
+
+
+@EVERY
+def test_a_penalised_text_does_not_repeat_and_replays(name):
+    model = MODELS[name]()
+    steps = list(model.steps("the", 9, seed=0, temperature=0, presence_penalty=1e6))
+    assert len({s.token for s in steps}) == 9
+    again = list(model.steps("the", 9, seed=0, temperature=0, repetition_penalty=1e6))
+    assert all(step.replay().equals(step) for step in [*steps, *again])
+
+
+@EVERY
+def test_the_likeliest_tokens_come_in_order_with_their_log_probabilities(name):
+    step = next(MODELS[name]().steps("the", 1))
+    order = np.argsort(-step.probabilities, kind="stable")
+    assert step.likeliest(3) == [(int(t), math.log(step.probabilities[t])) for t in order[:3]]
+    assert [t for t, _ in step.likeliest(10**6)] == order.tolist()
+
+
 @pytest.mark.parametrize("wrong", [{"temperature": -1}, {"temperature": math.nan}, {"temperature": math.inf}, {"top_k": 0}, {"top_k": 1.5},
-                                   {"top_p": 0}, {"top_p": 1.1}, {"min_p": -0.1}, {"min_p": 2}])
+                                   {"top_p": 0}, {"top_p": 1.1}, {"min_p": -0.1}, {"min_p": 2}, {"repetition_penalty": 0},
+                                   {"repetition_penalty": math.nan}, {"presence_penalty": math.inf}, {"frequency_penalty": math.nan}])
 def test_a_wrong_setting_is_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         transformer().generate("the", 2, **wrong)
@@ -177,7 +210,7 @@ def test_stop_texts_end_the_stream_where_they_begin(pieces, stops):
         if found:
             expected = so_far[: min(found)]
             break
-    assert "".join(_until_stop("", iter(pieces), stops)) == expected
+    assert "".join(until_stop("", iter(pieces), stops)) == expected
 
 
 def test_stop_cuts_what_follows_and_not_the_prompt():

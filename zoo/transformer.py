@@ -33,6 +33,7 @@ from .autograd.operations import quantised
 from .language import decoding
 from .language.cache import Cache
 from .language.model import LanguageConfig, LanguageModel
+from .language.prefixes import common
 from .model import moved
 from .nn import Embedding, LayerNorm, Linear, Module, QuantisedEmbedding, QuantisedLinear, RMSNorm, Sequential, dropout
 
@@ -302,14 +303,18 @@ class Transformer(LanguageModel):
 
     # --- generation
 
-    def begin(self, ids: np.ndarray, room: int = 0) -> tuple[np.ndarray, DecodingState]:
-        """Of a prompt longer than the window, the last `window` tokens are read."""
+    def begin(self, ids: np.ndarray, room: int = 0, earlier: DecodingState | None = None) -> tuple[np.ndarray, DecodingState]:
+        """Of a prompt longer than the window, the last `window` tokens are read.
+
+        earlier: a state that has read another text; what both begin with is copied from it, and the rest is read.
+        """
         ids = ids[-self.config.window:]
-        cache = Cache.empty(self.config, min(self.config.window, len(ids) + room))
+        size, read = min(self.config.window, len(ids) + room), 0 if earlier is None else common(earlier, ids)
+        cache = Cache.empty(self.config, size) if earlier is None else earlier.cache.resized(read, size)
         decoder = decoding.decoder(self, cache)
-        if decoder is not None and len(ids) == 1:
-            return self.advance(int(ids[0]), DecodingState(cache, 0, decoder))
-        return self._last_logits(ids, cache, 0), DecodingState(cache, len(ids), decoder)
+        if decoder is not None and len(ids) == read + 1:
+            return self.advance(int(ids[-1]), DecodingState(cache, read, decoder))
+        return self._last_logits(ids[read:], cache, read), DecodingState(cache, len(ids), decoder)
 
     def advance(self, token: int, state: DecodingState) -> tuple[np.ndarray, DecodingState]:
         cache, n, decoder = state

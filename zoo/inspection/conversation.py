@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import textwrap
@@ -18,62 +19,61 @@ from typing import Any, TextIO
 import numpy as np
 
 from ..explain.circuits import lens, look
-from ..language.chat import Message, reply
-from ..language.model import TextStep
+from ..language.chat import Answer, AnswerToken, Message
 
 MOST_EXPLAINED = 12  # tokens of an answer that /why shows
+CANDIDATES = 4  # that it shows for each
 
 
 class Conversation:
-    """Messages, the settings of answers, and the records of the last one."""
+    """Messages, the settings of answers, and the tokens of the last one."""
 
     def __init__(self, model: Any, *, temperature: float = 0.0, seed: int = 0, n_tokens: int = 256):
         self.model = model
         self.messages: list[Message] = []
         self.settings: dict[str, Any] = {"temperature": temperature, "seed": seed, "n_tokens": n_tokens}
         self.asked: np.ndarray | None = None  # ids of the last question, the conversation before it included
-        self.records: list[TextStep] = []
+        self.tokens: list[AnswerToken] = []
 
     def say(self, text: str) -> Iterator[str]:
         """The answer, piece by piece; once it is read to its end, question and answer belong to the conversation."""
         messages = [*self.messages, {"role": "user", "content": text}]
-        records: list[TextStep] = []
-        answer = ""
-        for step in reply(self.model, messages, **self.settings):
-            records.append(step)
-            answer += step.text
-            yield step.text
-        self.asked = self.model.template.ids(messages, self.model.tokenizer)
-        self.records, self.messages = records, [*messages, {"role": "assistant", "content": answer}]
+        answer = Answer(self.model, messages, likeliest=CANDIDATES, **self.settings)
+        yield from answer
+        self.asked, self.tokens = answer.ids, answer.tokens
+        self.messages = [*messages, {"role": "assistant", "content": answer.text}]
 
     def undo(self) -> bool:
         """Forget the last question and its answer; False if there is none."""
         if len(self.messages) < 2 or self.messages[-1]["role"] != "assistant":
             return False
-        self.messages, self.records = self.messages[:-2], []
+        self.messages, self.tokens = self.messages[:-2], []
         return True
 
     def system(self, text: str) -> None:
-        self.messages, self.records = ([{"role": "system", "content": text}] if text else []), []
+        self.messages, self.tokens = ([{"role": "system", "content": text}] if text else []), []
 
     def why(self) -> Iterator[str]:
         """A line for each of the answer's first tokens: its probability, what else was likely, and which layer was the first to prefer it."""
-        if not self.records or self.asked is None:
+        if not self.tokens or self.asked is None:
             yield "there is no answer to explain yet"
             return
         spelled = self.model.tokenizer.decode
-        shown = self.records[:MOST_EXPLAINED]
-        ids = np.concatenate([self.asked, [r.token for r in shown[:-1]]]).astype(np.int64)
+        shown = self.tokens[:MOST_EXPLAINED]
+        ids = np.concatenate([self.asked, [t.token for t in shown[:-1]]]).astype(np.int64)
         streams = look(self.model, ids).streams[:, len(self.asked) - 1 :]
         best = lens(self.model, streams).argmax(-1)  # (layers + 1, tokens)
-        for i, record in enumerate(shown):
-            order = np.argsort(-record.probabilities, kind="stable")[:4]
-            others = "  ".join(f"{spelled([t])!r} {100 * record.probabilities[t]:.1f}%" for t in order if t != record.token)
-            knew = _first_layer(best[:, i] == record.token)
+        for i, written in enumerate(shown):
+            others = "  ".join(f"{spelled([t])!r} {_percent(log_p)}" for t, log_p in written.likeliest if t != written.token)
+            knew = _first_layer(best[:, i] == written.token)
             where = f"the stream says so from layer {knew} of {len(best) - 1} on" if knew is not None else "the stream says something else to its end"
-            yield f"{spelled([record.token])!r} {100 * record.probabilities[record.token]:.1f}%   {where}   or {others}"
-        if len(self.records) > len(shown):
-            yield f"... and {len(self.records) - len(shown)} tokens more"
+            yield f"{spelled([written.token])!r} {_percent(written.log_probability)}   {where}   or {others}"
+        if len(self.tokens) > len(shown):
+            yield f"... and {len(self.tokens) - len(shown)} tokens more"
+
+
+def _percent(log_probability: float) -> str:
+    return f"{100 * math.exp(log_probability):.1f}%"
 
 
 def _first_layer(says: np.ndarray) -> int | None:

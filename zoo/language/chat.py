@@ -12,12 +12,16 @@ Markers become their ids; what a user writes is always plain text, even where it
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from .prefixes import Prefixes, prefixes_of
+from .stopping import stop_texts, until_stop
 
 Message = Mapping[str, str]  # {"role": "user", "content": "..."}
 ROLES = ("system", "user", "assistant")
@@ -127,16 +131,51 @@ def checked(messages: Sequence[Message]) -> list[Message]:
     return list(messages)
 
 
-def reply(model: Any, messages: Sequence[Message], n_tokens: int = 256, **settings: Any) -> Iterator[Any]:
-    """The records of an answer to a conversation, up to the token that ends it, which isn't among them.  settings: see `LanguageModel.steps`."""
-    if model.template is None:
-        raise ValueError("chat: this model has no chat template; it writes on from a text with `generate`")
-    ids = model.template.ids(messages, model.tokenizer)
-    window = model.config.window
-    if len(ids) + 1 > window:
-        raise ValueError(f"messages: are {len(ids)} tokens; this model sees {window} at once")
-    ends = {model.tokenizer.special[model.template.end], *model.end_ids}
-    for step in model.steps(ids, min(n_tokens, window - len(ids)), **settings):
-        if step.token in ends:
-            return
-        yield step
+class AnswerToken(NamedTuple):
+    """What is remembered of a token of an answer, in place of its whole record."""
+
+    token: int
+    text: str  # what it completes
+    log_probability: float  # before any filter
+    likeliest: list[tuple[int, float]]  # the most likely tokens at its place, each with its log-probability
+
+
+class Answer:
+    """An answer while it is written: iterate for its pieces.
+
+    What there is so far: `text`, `tokens` (without the one that ends the answer) and, once it has ended, `reason`: "stop" where the model,
+    a stop text or the end of a JSON object ended it, "length" where n_tokens or the window did; a JSON object is whole all the same.
+    """
+
+    def __init__(self, model: Any, messages: Sequence[Message], n_tokens: int = 256, *, stop: Any = None, likeliest: int = 0,
+                 prefixes: Prefixes | None = None, **settings: Any):
+        """likeliest: how many of the most likely tokens are remembered at each place.  settings: see `LanguageModel.steps`."""
+        if model.template is None:
+            raise ValueError("chat: this model has no chat template; it writes on from a text with `generate`")
+        self.ids = model.template.ids(messages, model.tokenizer)  # what the model is asked, (n,)
+        window = model.config.window
+        if len(self.ids) + 1 > window:
+            raise ValueError(f"messages: are {len(self.ids)} tokens; this model sees {window} at once")
+        self.ends = {model.tokenizer.special[model.template.end], *model.end_ids}
+        self.text, self.reason = "", ""
+        self.tokens: list[AnswerToken] = []
+        self._stops, self._likeliest = stop_texts(stop), likeliest
+        self._steps = model.steps(self.ids, min(n_tokens, window - len(self.ids)), prefixes=prefixes or prefixes_of(model), **settings)
+
+    def __iter__(self) -> Iterator[str]:
+        with contextlib.closing(self._steps):
+            for piece in until_stop("", self._texts(), self._stops):
+                self.text += piece
+                yield piece
+        self.reason = self.reason or "stop"  # at a stop text
+
+    def _texts(self) -> Iterator[str]:
+        cut = None
+        for step in self._steps:
+            if step.token in self.ends:
+                self.reason = "stop"
+                return
+            cut = step.cut or cut if cut is not None else step.cut
+            self.tokens.append(AnswerToken(step.token, step.text, step.log_probability, step.likeliest(self._likeliest) if self._likeliest else []))
+            yield step.text
+        self.reason = "stop" if cut is False else "length"

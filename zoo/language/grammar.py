@@ -2,12 +2,17 @@
 
 A text is read byte by byte by a pushdown automaton (RFC 8259): a mode, what the mode waits for, and a stack of the objects and arrays that
 are open.  A token is allowed if the automaton takes all its bytes; the text may end where a value is complete and nothing is open.
+
+A text of limited length still ends as JSON: `closing` is the shortest end of a text, and a token is allowed only if enough tokens are left
+for the end behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -20,7 +25,7 @@ MOST_SPACE = 24  # bytes in a row between two tokens of JSON: a model that has n
 class State(NamedTuple):
     """What has been read of a JSON text."""
 
-    mode: str = "value"  # value, first (value or end of an array), key, first key, colon, string, number, literal, after
+    mode: str = "value"  # value, object, first (value or end of an array), key, first key, colon, string, number, literal, after
     rest: bytes = b""  # string: the escape that is open; number: its last part; literal: the bytes that it lacks
     stack: bytes = b""  # of { and [ that are open; a string's last byte is k while it is a key
     space: int = 0  # bytes of space read in a row
@@ -31,6 +36,7 @@ class State(NamedTuple):
         return not self.stack and (self.mode == "after" or (self.mode == "number" and self.rest in _WHOLE))
 
 
+OBJECT = State("object")  # nothing has been read, and what comes must be an object
 _WHOLE = (b"0", b"1", b".1", b"e1")  # a number's parts after which it may end: zero, digits, digits behind the point or the e
 _NUMBER = {  # part -> (bytes that continue it, the part that they lead to), ...
     b"-": ((b"0", b"0"), (b"123456789", b"1")),
@@ -85,6 +91,8 @@ def _advance(state: State, byte: int) -> State | None:
         return State("after", b"", stack[:-1])
     if byte == ord("{"):
         return State("first key", b"", stack + b"{")
+    if mode == "object":
+        return None
     if byte == ord("["):
         return State("first", b"", stack + b"[")
     if byte == ord('"'):
@@ -112,26 +120,77 @@ def _in_string(rest: bytes, stack: bytes, byte: int) -> State | None:
     return State("string", b"", stack) if byte >= 0x20 else None  # UTF-8 is checked where the text is put together
 
 
-def allowed_choices(choices: np.ndarray, state: State, content: Callable[[int], bytes], ends: frozenset[int] = frozenset(),
-                    enough: int = 64) -> np.ndarray:
-    """`choices` (symbols,) restricted to tokens that go on being JSON, the likeliest `enough` of them, and scaled to add up to 1.
+_SHORTEST = {"value": b"0", "object": b"{}", "colon": b":0", "key": b'"":0'}  # what completes a mode's part
 
-    content: the bytes of a token.  ends: tokens that end the text, allowed where it is complete.  Tokens are tried from the likeliest on,
-    those that `choices` gives 0 last, so that there is always an answer where the vocabulary has one; ValueError where it has none.
+
+def closing(state: State) -> bytes:
+    """The shortest bytes that make the text complete."""
+    mode, rest, stack, _ = state
+    if mode == "string":
+        content = b"n" if rest == b"\\" else b"0" * len(rest)
+        end = content + (b'":0' if stack[-1:] == b"k" else b'"')
+        stack = stack.removesuffix(b"k")
+    elif mode == "literal":
+        end = rest
+    elif mode == "number":
+        end = b"" if rest in _WHOLE else b"0"
+    else:
+        end = _SHORTEST.get(mode, b"")
+    return end + stack[::-1].translate(_CLOSE)
+
+
+_CLOSE = bytes.maketrans(b"{[", b"}]")
+
+
+class Vocabulary:
+    """The bytes of a tokenizer's tokens, and which byte each begins with; special tokens have none."""
+
+    def __init__(self, tokens: Mapping[int, bytes], symbols: int):
+        self.tokens = tokens
+        self.first = np.full(symbols, 256, np.int16)  # 256: no bytes, which go on as no text
+        for token, content in tokens.items():
+            if content and token < symbols:
+                self.first[token] = content[0]
+
+
+_vocabularies: WeakKeyDictionary[Any, Vocabulary] = WeakKeyDictionary()
+
+
+def vocabulary_of(tokenizer: Any, symbols: int) -> Vocabulary:
+    """The vocabulary of a tokenizer, for a model with so many symbols."""
+    vocabulary = _vocabularies.get(tokenizer)
+    if vocabulary is None or len(vocabulary.first) != symbols:
+        vocabulary = _vocabularies[tokenizer] = Vocabulary(tokenizer.contents(), symbols)
+    return vocabulary
+
+
+@lru_cache(1 << 12)
+def _first_bytes(state: State) -> np.ndarray:
+    """Which bytes may follow: (257,), the last one False."""
+    return np.array([_advance(state, byte) is not None for byte in range(256)] + [False])
+
+
+def as_json(logits: np.ndarray, state: State, vocabulary: Vocabulary, left: int, most: int = 64) -> tuple[np.ndarray, bool]:
+    """logits (symbols,) of the likeliest tokens, at most so many, that go on as JSON, and -inf for all others.
+
+    left: tokens that may be written, this one included.  A token is allowed only if the others suffice for `closing`, with one for each
+    byte; also returned is whether a likelier token was left out for that.  ValueError where the vocabulary has no token that fits.
     """
-    only = np.zeros(len(choices))
-    number = 0
-    for token in np.argsort(-choices, kind="stable"):
-        if number and (choices[token] == 0 or number == enough):
-            break
-        if token in ends:
-            good = state.complete
-        else:
-            piece = content(int(token))
-            good = bool(piece) and advance(state, piece) is not None
-        if good:
-            only[token] = max(choices[token], 1e-300)
-            number += 1
-    if not number:
-        raise ValueError("json: no token of this vocabulary continues the text as JSON")
-    return only / only.sum()
+    candidates = np.flatnonzero(_first_bytes(state)[vocabulary.first])
+    for number in (4 * most, len(candidates)):
+        best = candidates if number >= len(candidates) else candidates[np.argpartition(-logits[candidates], number)[:number]]
+        allowed: list[int] = []
+        cut = False
+        for token in best[np.argsort(-logits[best], kind="stable")].tolist():
+            after = advance(state, vocabulary.tokens[token])
+            if after is not None and len(closing(after)) < left:
+                allowed.append(token)
+                if len(allowed) == most:
+                    break
+            elif after is not None and not allowed:
+                cut = True
+        if allowed:
+            only = np.full(len(logits), -np.inf)
+            only[allowed] = logits[allowed]
+            return only, cut
+    raise ValueError(f"json: no token of this vocabulary goes on as JSON and leaves room for its end within {left} tokens")

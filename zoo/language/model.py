@@ -24,11 +24,13 @@ from .. import autograd as ops
 from ..autograd import Tensor, no_grad
 from ..model import Config, Model, Step, last, moved, replayable, stream
 from ..storage import WrongFile, shorten
-from . import chat
+from . import chat, grammar
 from . import tokenizer as tokenizers
 from .corpus import Corpus, fit_tokenizer
 from .evaluation import evaluate
+from .prefixes import Prefixes
 from .sampling import Sampling, drawn, softmax
+from .stopping import stop_texts, until_stop
 from .windows import IGNORED
 
 Prompt = str | Sequence[int] | np.ndarray
@@ -47,6 +49,26 @@ class TextStep(Step):
     token: int
     text: str  # what the token completes: "" in the middle of a character of several tokens
     log_probability: float  # ln probabilities[token]
+    cut: bool | None = None  # with json: whether a likelier token was left out because the text's end is near
+
+    def likeliest(self, n: int = 5) -> list[tuple[int, float]]:
+        """The n most likely tokens before any filter, each with its log-probability."""
+        p = self.probabilities
+        best = np.argpartition(-p, n)[:n] if n < len(p) else np.arange(len(p))
+        return [(int(t), math.log(max(float(p[t]), 5e-324))) for t in best[np.lexsort((best, -p[best]))]]
+
+
+class Progress(NamedTuple):
+    """What a step goes on from."""
+
+    state: Any  # of the model; None before anything is read
+    given: np.ndarray  # ids to read next
+    position: int  # of the token to come
+    room: int  # tokens to come at most
+    text: np.ndarray  # ids of the prompt; with penalties, those written too
+    bytes_left: bytes = b""  # of a character that is still incomplete
+    earlier: Any = None  # a state that may have read the beginning of the prompt
+    json: grammar.State | None = None
 
 
 @dataclasses.dataclass
@@ -212,42 +234,67 @@ class LanguageModel(Model):
 
     @stream(TextStep)
     def steps(self, prompt: Prompt = "", n_tokens: int = 200, *, seed: int = 0, temperature: float = 1.0, top_k: int | None = None,
-              top_p: float | None = None, min_p: float | None = None, special: bool = False) -> Iterator[TextStep]:
+              top_p: float | None = None, min_p: float | None = None, repetition_penalty: float = 1.0, presence_penalty: float = 0.0,
+              frequency_penalty: float = 0.0, json: bool = False, special: bool = False, prefixes: Prefixes | None = None) -> Iterator[TextStep]:
         """One record per token, at most `n_tokens`: the stream ends with a token that ends a text (`end_ids`), whose own text is empty.
 
         See `Sampling` for the settings, and `ids` for `special`.  The same seed gives the same text.
+        json: what is written is one object of JSON, whatever the seed: only tokens that go on as JSON are drawn, and only those that leave
+            room for its end within n_tokens.
+        prefixes: where texts are remembered whose beginnings needn't be read again.
         """
-        sampling = Sampling(temperature, top_k, top_p, min_p)
+        sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty)
         given = self.ids(prompt, special)
         if n_tokens < 0:
             raise ValueError(f"n_tokens is {n_tokens}; it is at least 0")
-        return self._steps(given, n_tokens, sampling, np.random.default_rng(seed))
+        if prefixes is not None and not isinstance(prefixes, Prefixes):
+            raise ValueError(f"prefixes is {prefixes!r:.60}; it is a zoo.language.prefixes.Prefixes, or None")
+        if json and n_tokens < len(grammar.closing(grammar.OBJECT)):
+            raise ValueError(f"n_tokens is {n_tokens}; the shortest object of JSON, {{}}, may take 2")
+        if json and self.tokenizer is None:
+            raise ValueError("json: this model has no tokenizer, so what it writes is no text")
+        earlier = None if prefixes is None else prefixes.nearest(self, given)
+        begin = Progress(None, given, len(given), n_tokens, given, earlier=earlier, json=grammar.OBJECT if json else None)
+        return self._steps(begin, sampling, np.random.default_rng(seed), prefixes)
 
-    def _steps(self, given: np.ndarray, n_tokens: int, sampling: Sampling, rng: Generator) -> Iterator[TextStep]:
-        state, bytes_left = None, b""
-        for position in range(len(given), len(given) + n_tokens):
-            draw = rng.random() if sampling.temperature > 0 else None
-            step, after, left = self._step(state, given, n_tokens, position, bytes_left, sampling, draw)
-            step._replay = functools.partial(self._replayed, state, given, n_tokens, position, bytes_left, sampling, draw)  # type: ignore[attr-defined]
-            yield step
-            if step.token in self.end_ids:
-                return
-            state, bytes_left, given = after, left, np.array([step.token])
-            if self.config.lines and step.text == "\n":  # each line is a text of its own: read the next one from its start
-                state, given = None, self.ids("")
+    def _steps(self, at: Progress, sampling: Sampling, rng: Generator, prefixes: Prefixes | None) -> Iterator[TextStep]:
+        prompt = len(at.text)
+        try:
+            while at.room:
+                draw = rng.random() if sampling.temperature > 0 else None
+                step, after = self._step(at, prompt, sampling, draw)
+                step._replay = functools.partial(self._replayed, at, prompt, sampling, draw)  # type: ignore[attr-defined]
+                at = after
+                yield step
+                if step.token in self.end_ids or (at.json is not None and at.json.complete):
+                    return
+                if self.config.lines and step.text == "\n":  # each line is a text of its own: read the next one from its start
+                    at = at._replace(state=None, given=self.ids(""))
+        finally:
+            if prefixes is not None and at.state is not None:
+                prefixes.add(self, at.state)
 
-    def _step(self, state: Any, given: np.ndarray, room: int, position: int, bytes_left: bytes, sampling: Sampling,
-              draw: float | None) -> tuple[TextStep, Any, bytes]:
-        logits, state = self.begin(given, room) if state is None else self.advance(int(given[0]), state)
+    def _step(self, at: Progress, prompt: int, sampling: Sampling, draw: float | None) -> tuple[TextStep, Progress]:
+        if at.state is None:
+            logits, state = self.begin(at.given, at.room, **({} if at.earlier is None else {"earlier": at.earlier}))
+        else:
+            logits, state = self.advance(int(at.given[0]), at.state)
         probabilities = softmax(logits)
-        choices = sampling.choices(logits, probabilities)
+        shaped, cut = sampling.penalised(logits, at.text, prompt), None
+        if at.json is not None:
+            vocabulary = grammar.vocabulary_of(self.tokenizer, self.config.symbols)
+            shaped, cut = grammar.as_json(shaped, at.json, vocabulary, at.room)
+        choices = sampling.choices(shaped, probabilities if shaped is logits else softmax(shaped))
         token = int(choices.argmax()) if draw is None else drawn(choices, draw)
-        text, bytes_left = self._text_completed(token, bytes_left)
+        text, bytes_left = self._text_completed(token, at.bytes_left)
         log_probability = math.log(max(float(probabilities[token]), 5e-324))
-        return TextStep(position, given, logits, probabilities, choices, draw, token, text, log_probability), state, bytes_left
+        step = TextStep(at.position, at.given, logits, probabilities, choices, draw, token, text, log_probability, cut)
+        return step, Progress(state, np.array([token]), at.position + 1, at.room - 1,
+                              np.append(at.text, token) if sampling.penalises else at.text, bytes_left,
+                              json=None if at.json is None else grammar.advance(at.json, vocabulary.tokens[token]))
 
-    def _replayed(self, state: Any, *rest: Any) -> TextStep:
-        return self._step(None if state is None else self.fork(state), *rest)[0]
+    def _replayed(self, at: Progress, *rest: Any) -> TextStep:
+        return self._step(at if at.state is None else at._replace(state=self.fork(at.state)), *rest)[0]
 
     def _text_completed(self, token: int, bytes_left: bytes) -> tuple[str, bytes]:
         """The text that a token completes, and the bytes of a character that is still incomplete."""
@@ -261,29 +308,34 @@ class LanguageModel(Model):
 
     def generate(self, prompt: Prompt = "", n_tokens: int = 200, seed: int = 0, temperature: float = 1.0, top_k: int | None = None,
                  top_p: float | None = None, min_p: float | None = None, stop: str | Sequence[str] | None = None,
-                 special: bool = False, stream: bool = False) -> Any:
+                 special: bool = False, stream: bool = False, *, repetition_penalty: float = 1.0, presence_penalty: float = 0.0,
+                 frequency_penalty: float = 0.0, json: bool = False) -> Any:
         """The prompt and its continuation; with `stream` an iterator of pieces that join to the same text, each as soon as it is known.
 
         stop: generation ends before the first of these texts, and before a token of `end_ids`.
         special: special tokens that the prompt spells, such as the markers of a chat, become their ids; else they are plain text.
-        Of a prompt longer than the model's window, only the last tokens are read; see the model.
+        Of a prompt longer than the model's window, only the last tokens are read; see the model.  The other settings are those of `steps`.
         """
-        stops = _stops(stop)
-        steps = self.steps(prompt, n_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, special=special)
-        pieces = _until_stop(self._prompt_text(prompt), (step.text for step in steps), stops)
+        stops = stop_texts(stop)
+        steps = self.steps(prompt, n_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, special=special,
+                           repetition_penalty=repetition_penalty, presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
+                           json=json)
+        pieces = until_stop(self._prompt_text(prompt), (step.text for step in steps), stops)
         return pieces if stream else "".join(pieces)
 
     def _prompt_text(self, prompt: Prompt) -> str:
         return prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt) if self.tokenizer is not None else ""
 
-    def chat(self, messages: Sequence[chat.Message], n_tokens: int = 64, temperature: float = 0.0, seed: int = 0, *, stream: bool = False,
-             **settings: Any) -> Any:
+    def chat(self, messages: Sequence[chat.Message], n_tokens: int = 64, temperature: float = 0.0, seed: int = 0, *,
+             stop: str | Sequence[str] | None = None, stream: bool = False, **settings: Any) -> Any:
         """The answer to a conversation, [{"role": "user", "content": "..."}, ...]; with `stream` an iterator of its pieces.
 
-        settings: see `steps`.  ValueError where the model has no chat template, or the messages can't be answered.
+        What an earlier call has read isn't read again: of a conversation that goes on, only its new messages.
+        stop: the answer ends before the first of these texts.  settings: see `steps`; json=True makes the answer one object of JSON.
+        ValueError where the model has no chat template, or the messages can't be answered.
         """
-        pieces = (step.text for step in chat.reply(self, messages, n_tokens, temperature=temperature, seed=seed, **settings))
-        return pieces if stream else "".join(pieces)
+        answer = chat.Answer(self, messages, n_tokens, stop=stop, temperature=temperature, seed=seed, **settings)
+        return iter(answer) if stream else "".join(answer)
 
     # --- the most likely text
 
@@ -299,7 +351,7 @@ class LanguageModel(Model):
 
         A beam ends with one of the texts `stop`, which stays in it, or with a token of `end_ids`, which has no text.
         """
-        ids, stops = self.ids(prompt, special), _stops(stop)
+        ids, stops = self.ids(prompt, special), stop_texts(stop)
         if beams < 1:
             raise ValueError(f"beams is {beams}; it is at least 1")
         if n_tokens < 1:
@@ -349,38 +401,9 @@ class LanguageModel(Model):
         return step
 
 
-def _stops(stop: Any) -> list[str]:
-    """The texts that end a generation, as a list."""
-    stops = [stop] if isinstance(stop, str) else list(stop) if isinstance(stop, (list, tuple, set)) else [] if stop is None else [stop]
-    for text in stops:
-        if not isinstance(text, str) or not text:
-            raise ValueError(f"stop: {text!r} is {'empty, which is found everywhere' if text == '' else 'no text'}; "
-                             "expects a text, several, or None")
-    return stops
-
-
 def cross_entropy(logits: Any, targets: np.ndarray) -> Any:
     """Nats per target; targets of -1 don't count."""
     return ops.cross_entropy(logits, targets, ignore_index=IGNORED if (targets == IGNORED).any() else None)
-
-
-def _until_stop(start: str, texts: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
-    """`start`, then the texts up to the first stop text; what may be the beginning of a stop text is held back until it is decided."""
-    if start:
-        yield start
-    pending = ""
-    for text in texts:
-        pending += text
-        places = [at for at in (pending.find(s) for s in stops) if at >= 0]
-        if places:
-            pending = pending[: min(places)]
-            break
-        undecided = max((n for s in stops for n in range(1, min(len(s), len(pending) + 1)) if pending.endswith(s[:n])), default=0)
-        if len(pending) > undecided:
-            yield pending[: len(pending) - undecided]
-            pending = pending[len(pending) - undecided:]
-    if pending:
-        yield pending
 
 
 def __getattr__(name: str):

@@ -10,17 +10,24 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How logits become the probabilities that a token is drawn from; applied in this order, None leaves a filter out.
+    """How logits become the probabilities that a token is drawn from: penalties first, then in this order; None leaves a filter out.
 
     temperature: logits are divided by it (0 or more); 0 takes the most likely token.
     top_k: only the k most likely.  top_p: only the most likely whose probabilities add up to p (Holtzman et al. 2020).
     min_p: only those at least min_p times as likely as the most likely one (Nguyen et al. 2024).
+
+    repetition_penalty: positive logits of tokens of the text, prompt included, are divided by it, negative ones multiplied
+    (Keskar et al. 2019, section 4.1).  presence_penalty is subtracted from the logits of tokens that were written, frequency_penalty as
+    often as they were; tokens of the prompt don't count for these two.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
     def __post_init__(self):
         t, k, p, m = self.temperature, self.top_k, self.top_p, self.min_p
@@ -32,6 +39,28 @@ class Sampling:
             raise ValueError(f"top_p is {p}; it goes from above 0 to 1, or is None")
         if m is not None and not 0 <= m <= 1:
             raise ValueError(f"min_p is {m}; it goes from 0 to 1, or is None")
+        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
+            raise ValueError(f"repetition_penalty is {self.repetition_penalty}; it is above 0, and 1 is none")
+        for name in ("presence_penalty", "frequency_penalty"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a finite number, and 0 is none")
+
+    @property
+    def penalises(self) -> bool:
+        """Whether the text so far matters."""
+        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1, 0, 0)
+
+    def penalised(self, logits: np.ndarray, text: np.ndarray, prompt: int) -> np.ndarray:
+        """The logits (symbols,) behind a text, ids (n,), of which the first `prompt` are the prompt: changed by the penalties, in a copy."""
+        if not self.penalises:
+            return logits
+        logits = logits.astype(np.float64)
+        seen = np.unique(text)
+        r = self.repetition_penalty
+        logits[seen] = np.where(logits[seen] > 0, logits[seen] / r, logits[seen] * r)
+        written, counts = np.unique(text[prompt:], return_counts=True)
+        logits[written] -= self.presence_penalty + self.frequency_penalty * counts
+        return logits
 
     def choices(self, logits: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         """The probabilities to draw from, float64 (symbols,); `probabilities` is softmax(logits)."""

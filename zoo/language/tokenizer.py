@@ -71,6 +71,10 @@ class CharTokenizer:
         for token in ids:
             yield self.decode([token])
 
+    def contents(self) -> dict[int, bytes]:
+        """id -> the symbol's UTF-8 bytes."""
+        return {i: symbol.encode("utf-8", "surrogatepass") for i, symbol in enumerate(self.symbols)}
+
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "symbols": self.symbols}
 
@@ -235,6 +239,10 @@ class BytePairTokenizer:
     def merges(self) -> list[tuple[int, int]]:
         """Pairs of ids, earliest learned first."""
         return list(self._merged)
+
+    def contents(self) -> dict[int, bytes]:
+        """id -> the token's bytes; without the special tokens."""
+        return dict(self._tokens)
 
     def printable_tokens(self) -> dict[int, str]:
         """id -> the token's bytes as the printable characters that files of others write them with; without the special tokens."""
