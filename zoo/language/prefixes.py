@@ -20,8 +20,10 @@ from ..autograd.tensor import state as tracing
 class Prefixes:
     """The states at which the last few texts ended, those of one model."""
 
-    def __init__(self, texts: int = 1):
+    def __init__(self, texts: int = 1, megabytes: float = float("inf")):
+        """At most so many texts; the oldest go where their states take more memory, up to the last one."""
         self._ends: deque[tuple[list[Any], int, Any]] = deque(maxlen=texts)  # (what the state depends on, the last change, the state)
+        self.megabytes = megabytes
 
     def nearest(self, model: Any, ids: np.ndarray) -> Any:
         """The state of the text that shares most with ids (n,), or None."""
@@ -36,6 +38,8 @@ class Prefixes:
         """Remember a state, unless a patch or trace is on: what a patched model computed is no other's."""
         if not tracing.watchers and hasattr(state, "cache"):
             self._ends.append((_parts(model), changes.latest, state._replace(decoder=None)))
+            while len(self._ends) > 1 and sum(s.cache.keys.nbytes + s.cache.values.nbytes for *_, s in self._ends) > 1e6 * self.megabytes:
+                self._ends.popleft()
 
 
 def common(state: Any, ids: np.ndarray) -> int:
