@@ -311,10 +311,10 @@ def test_bfloat16_is_read(folder, rng):
     assert 0 < np.abs(zoo.load(folder)(ids).data - exact).max() < 0.3
 
 
-@pytest.mark.parametrize("field", [{"hidden_act": "gelu"}, {"rope_scaling": {"type": "linear", "factor": 2.0}}, {"num_hidden_layers": 0},
+@pytest.mark.parametrize("field", [{"hidden_act": "gelu"}, {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, {"num_hidden_layers": 0},
                                    {"model_type": "mamba"}, {"rope_parameters": {"rope_type": "llama3"}}, {"mlp_bias": True},
                                    {"num_key_value_heads": 3}, {"vocab_size": "many"}, {"rms_norm_eps": None},
-                                   {"rope_parameters": {"type": "linear", "factor": 2.0, "rope_theta": 10000.0}}, {"rope_parameters": [1]},
+                                   {"rope_parameters": {"type": "linear", "rope_theta": 10000.0}}, {"rope_parameters": [1]},
                                    {"rope_parameters": {"rope_type": "default", "factor": 2.0}}, {"rope_theta": 0, "rope_parameters": None},
                                    {"rope_theta": math.inf, "rope_parameters": None},
                                    {"rms_norm_eps": -1e-5}, {"rms_norm_eps": math.nan}, {"model_type": ["gpt2"]}, {"attention_bias": "yes"},

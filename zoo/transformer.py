@@ -9,6 +9,9 @@
     GPT-2           learned     layer    GELU, 4 width        yes      heads             tied to the embedding
     Llama           rotary      rms      SwiGLU, 8/3 width    no       fewer             its own matrix
 
+Relatives of Llama differ by a switch: Qwen2 has biases for queries, keys and values, Qwen3 norms of each head's queries and keys,
+Mistral looks back no further than a number of tokens, and models of long texts turn their rotary pairs more slowly (language/rotary.py).
+
 Why the mask makes a language model: the row of x at position t is computed from ids 0 ... t alone, in every layer, so its logits are
 p(next | ids 0 ... t), and by the chain rule the sum of their logarithms is the log-likelihood of the whole text.  One pass yields all terms.
 
@@ -22,6 +25,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, Unpack
 
 import numpy as np
@@ -34,8 +38,8 @@ from .language import decoding
 from .language.cache import Cache
 from .language.model import LanguageConfig, LanguageModel
 from .language.prefixes import common
-from .model import moved
-from .nn import Embedding, LayerNorm, Linear, Module, QuantisedEmbedding, QuantisedLinear, RMSNorm, Sequential, dropout
+from .model import Unfilled, moved
+from .nn import Embedding, LayerNorm, Linear, Module, QuantisedEmbedding, QuantisedLinear, RMSNorm, Sequential, dropout, parameter
 
 Norm = LayerNorm | RMSNorm | Sequential
 
@@ -58,10 +62,16 @@ class TransformerConfig(LanguageConfig):
     hidden: int = 0  # width of the mlp; 0: 4 width, or with swiglu 8/3 width rounded up to a multiple of 32
     positions: Literal["learned", "rotary"] = "learned"
     theta: float = 10000.0  # base of the rotary wavelengths
+    rope_divisors: tuple[float, ...] = ()  # what divides the frequency of each rotary pair, in a model of longer texts; see rotary.py
+    rope_attention: float = 1.0  # by which rotated queries and keys are multiplied
+    sliding_window: int = 0  # tokens that the layers of `sliding_layers` look at, the token itself included; the others look at all
+    sliding_layers: tuple[int, ...] = ()
     norm: Literal["layer", "rms", "none"] = "layer"
     eps: float = 1e-5
     mlp: Literal["gelu", "swiglu", "relu", "silu", "none"] = "gelu"  # gelu in its tanh form; none: attention only
     bias: bool = True
+    query_key_value_bias: bool = False  # biases of queries, keys and values where `bias` is False
+    query_key_norm: bool = False  # RMS norm of each head's queries and keys, before they are rotated
     tied: bool = True  # the output matrix is the embedding's
     dropout: float = 0.0
 
@@ -76,6 +86,14 @@ class TransformerConfig(LanguageConfig):
             raise ValueError(f"TransformerConfig: key_value_heads is {kv}; it must divide heads, {c.heads}")
         if c.positions == "rotary" and d % 2:
             raise ValueError(f"TransformerConfig: a head's width is {d}; rotary positions need an even one")
+        if c.rope_divisors and (len(c.rope_divisors) != d // 2 or not 0 < min(c.rope_divisors) <= max(c.rope_divisors) < math.inf):
+            raise ValueError(f"TransformerConfig: rope_divisors has {len(c.rope_divisors)} numbers, the least {min(c.rope_divisors)}; "
+                             f"it has one above 0 for each of {d // 2} pairs")
+        if not 0 < c.rope_attention < math.inf:
+            raise ValueError(f"TransformerConfig: rope_attention is {c.rope_attention}; it is above 0")
+        if c.sliding_layers and not (c.sliding_window >= 1 and 0 <= min(c.sliding_layers) <= max(c.sliding_layers) < c.layers):
+            raise ValueError(f"TransformerConfig: sliding_layers is {c.sliding_layers} with a sliding_window of {c.sliding_window}; "
+                             f"layers go from 0 to {c.layers - 1}, and the window is at least 1")
         if not 0 <= c.dropout < 1:
             raise ValueError(f"TransformerConfig: dropout is {c.dropout}; it goes from 0 up to but not including 1")
         hidden = c.hidden or (32 * math.ceil(c.width / 12) if c.mlp == "swiglu" else 4 * c.width)
@@ -96,25 +114,37 @@ class Attention(Module):
     """
 
     query_key_value: Linear  # width -> (heads + 2 key_value_heads) head_width
+    query_norm: Norm | None  # of each head's queries; None where they have none
+    key_norm: Norm | None
     output: Linear  # heads head_width -> width
 
-    def __init__(self, c: TransformerConfig, layers: Layers, name: str):
-        self.heads, self.key_value_heads = c.heads, c.key_value_heads
-        self.query_key_value = layers.linear(f"{name}.query_key_value", c.width, (c.heads + 2 * c.key_value_heads) * c.head_width)
+    def __init__(self, c: TransformerConfig, layers: Layers, name: str, sliding: bool = False):
+        self.heads, self.key_value_heads, self.sliding = c.heads, c.key_value_heads, c.sliding_window if sliding else 0
+        self.query_key_value = layers.linear(f"{name}.query_key_value", c.width, (c.heads + 2 * c.key_value_heads) * c.head_width,
+                                             bias=c.bias or c.query_key_value_bias)
+        self.query_norm, self.key_norm = (layers.norm(f"{name}.{part}", head=True) if c.query_key_norm else None
+                                          for part in ("query_norm", "key_norm"))
         self.output = layers.linear(f"{name}.output", c.heads * c.head_width, c.width, residual=True)
 
     def __call__(self, x, rotation=None, cache=None, start: int = 0):  # x (batch, time, width)
         h, g, t = self.heads, self.key_value_heads, x.shape[1]
         packed = self.query_key_value(x)  # queries, keys, values: (batch, time, (heads + 2 key_value_heads) head_width)
-        if cache is None:
+        if cache is None and self.query_norm is None and not self.sliding:
             return self.output(ops.self_attention(packed, heads=h, key_value_heads=g, rotation=rotation, is_causal=True))
         q, k, v = ops.unpack(packed, h, g)  # (batch, heads, time, head_width), k and v with key_value_heads
+        if self.query_norm is not None and self.key_norm is not None:
+            q, k = self.query_norm(q), self.key_norm(k)
         if rotation is not None:
             q, k = ops.rotate(q, *rotation), ops.rotate(k, *rotation)
-        keys, values = cache  # (batch, key_value_heads, room, head_width)
-        keys[:, :, start : start + t], values[:, :, start : start + t] = _array(k), _array(v)
-        k, v = (ops.repeat_heads(z[:, :, : start + t], h) for z in cache)  # (batch, heads, start + time, head_width)
-        mixed = ops.scaled_dot_product_attention(q, k, v, is_causal=True)  # aligned at the last key, PyTorch's at the first
+        if cache is not None:
+            keys, values = cache  # (batch, key_value_heads, room, head_width)
+            keys[:, :, start : start + t], values[:, :, start : start + t] = _array(k), _array(v)
+            k, v = (z[:, :, : start + t] for z in cache)
+        k, v = ops.repeat_heads(k, h), ops.repeat_heads(v, h)  # (batch, heads, start + time, head_width)
+        mask = None
+        if 0 < self.sliding < start + t:
+            mask = np.arange(start, start + t)[:, None] - np.arange(start + t) < self.sliding  # (time, start + time)
+        mixed = ops.scaled_dot_product_attention(q, k, v, mask, is_causal=True)  # aligned at the last key, PyTorch's at the first
         return self.output(ops.merge_heads(mixed))
 
 
@@ -143,9 +173,9 @@ class Block(Module):
     norm2: Norm
     mlp: MLP | None  # None where there is attention only
 
-    def __init__(self, c: TransformerConfig, layers: Layers, name: str):
+    def __init__(self, c: TransformerConfig, layers: Layers, name: str, sliding: bool = False):
         self.dropout = c.dropout
-        self.norm1, self.attention = layers.norm(f"{name}.norm1"), Attention(c, layers, f"{name}.attention")
+        self.norm1, self.attention = layers.norm(f"{name}.norm1"), Attention(c, layers, f"{name}.attention", sliding)
         self.norm2, self.mlp = (Sequential(), None) if c.mlp == "none" else (layers.norm(f"{name}.norm2"), MLP(c, layers, f"{name}.mlp"))
 
     def __call__(self, x, rotation=None, cache=None, start: int = 0, rng: Generator | None = None):
@@ -175,8 +205,11 @@ class Layers:
         return Linear(inputs, outputs, rng=self.rng, bias=c.bias if bias is None else bias, activation=activation,
                       scale=deviation * math.sqrt(inputs))  # which Linear divides by sqrt(inputs)
 
-    def norm(self, name: str) -> Norm:
+    def norm(self, name: str, head: bool = False) -> Norm:
+        """Of the stream, or of each head's queries or keys."""
         c = self.config
+        if head:
+            return RMSNorm(c.head_width, eps=c.eps)
         if c.norm == "none":
             return Sequential()  # of no layers: x as it is
         return RMSNorm(c.width, eps=c.eps) if c.norm == "rms" else LayerNorm(c.width, bias=c.bias, eps=c.eps)
@@ -200,8 +233,40 @@ class QuantisedLayers(Layers):
         layer: Any = copy.deepcopy(self.layers[name])
         return QuantisedLinear(self._blocks(layer.weight.data.T), self.kind, outputs, bias=layer.bias, activation=activation)
 
-    def norm(self, name: str) -> Norm:
+    def norm(self, name: str, head: bool = False) -> Norm:
         return copy.deepcopy(self.layers[name])  # type: ignore[return-value]
+
+
+class StoredLayers(Layers):
+    """Layers as large as the arrays of a file, whose names and shapes are known: quantised where it holds blocks."""
+
+    def __init__(self, c: TransformerConfig, shapes: Mapping[str, tuple[int, ...]]):
+        super().__init__(c, Unfilled(c, shapes))  # type: ignore[arg-type]
+        self.shapes = shapes
+
+    def _blocks(self, name: str, inputs: int, outputs: int) -> tuple[np.ndarray, str] | None:
+        """Blocks to be filled, and their kind; None where the layer isn't quantised."""
+        shape = self.shapes.get(f"{name}.blocks")
+        if shape is None:
+            return None
+        wanted = {kind: (-(-outputs // quantised.GROUP), inputs // quantised.BLOCK, quantised.GROUP * size) for kind, size in quantised.BYTES.items()}
+        kind = next((kind for kind, of_kind in wanted.items() if tuple(shape) == of_kind), None)
+        if kind is None or inputs % quantised.BLOCK:
+            allowed = " or ".join(map(str, wanted.values()))
+            raise ValueError(f"{name}.blocks has shape {tuple(shape)}; for {outputs} x {inputs} weights it is {allowed}")
+        return np.zeros(shape, np.uint8), kind
+
+    def embedding(self, name: str, rows: int) -> Any:
+        stored = self._blocks(name, self.config.width, rows)
+        return super().embedding(name, rows) if stored is None else QuantisedEmbedding(*stored, rows)
+
+    def linear(self, name: str, inputs: int, outputs: int, *, residual: bool = False, activation: str | None = None,
+               bias: bool | None = None) -> Any:
+        stored = self._blocks(name, inputs, outputs)
+        if stored is None:
+            return super().linear(name, inputs, outputs, residual=residual, activation=activation, bias=bias)
+        offset = parameter(np.zeros(outputs)) if (self.config.bias if bias is None else bias) else None
+        return QuantisedLinear(*stored, outputs, bias=offset, activation=activation)
 
 
 # --- model
@@ -239,7 +304,7 @@ class Transformer(LanguageModel):
         layers = layers or Layers(c, rng)
         self.embedding = layers.embedding("embedding", c.symbols)
         self.position = layers.embedding("position", c.window) if c.positions == "learned" else None
-        self.blocks = [Block(c, layers, f"blocks.{i}") for i in range(c.layers)]
+        self.blocks = [Block(c, layers, f"blocks.{i}", i in c.sliding_layers) for i in range(c.layers)]
         self.norm = layers.norm("norm")
         self.output = None if c.tied else layers.linear("output", c.width, c.symbols, bias=False)
         self._rotation = (np.zeros((0, 0), np.float32),) * 2
@@ -285,9 +350,14 @@ class Transformer(LanguageModel):
             c = self.config
             room = min(c.window, max(n, 2 * len(self._rotation[0])))
             frequencies = c.theta ** (-np.arange(0, c.head_width, 2) / c.head_width)
-            angles = np.arange(room)[:, None] * frequencies
-            self._rotation = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+            angles = np.arange(room)[:, None] * (frequencies / (c.rope_divisors or 1))
+            cosines, sines = c.rope_attention * np.cos(angles), c.rope_attention * np.sin(angles)
+            self._rotation = cosines.astype(np.float32), sines.astype(np.float32)
         return self._rotation
+
+    @classmethod
+    def unfilled(cls, config: Any, shapes: Mapping[str, tuple[int, ...]]) -> Transformer:
+        return cls(config, rng=np.random.default_rng(0), layers=StoredLayers(cls.Config.make(**config.to_dict()), shapes))
 
     def quantise(self, kind: str = "q8_0") -> Transformer:
         """A model with the same weights in blocks of 8 bits ("q8_0") or 4 ("q4_1"), which can't be trained; norms and biases stay float32.

@@ -171,7 +171,7 @@ def _layers(model: Any) -> list[Any]:
     layers = [model.embedding, model.position, model.norm, model.output]
     for block in model.blocks:
         attention, mlp = block.attention, block.mlp
-        if mlp is None or hasattr(attention, "query_norm"):
+        if mlp is None or attention.query_norm is not None or attention.sliding:
             raise Unavailable
         layers += [block.norm1, attention.query_key_value, attention.output, block.norm2, mlp.gate, mlp.up, mlp.down]
     return layers

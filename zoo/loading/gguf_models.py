@@ -14,8 +14,8 @@ import numpy as np
 
 from ..autograd import side_by_side
 from ..autograd.operations.quantised import as_in_a_file
-from ..language import chat
-from ..language.patterns import GPT2_PATTERN
+from ..language import chat, rotary
+from ..language.patterns import GPT2_PATTERN, KNOWN
 from ..language.tokenizer import BytePairTokenizer
 from ..language.tokenizer_files import unprintable
 from ..nn import Embedding, Linear, QuantisedEmbedding, QuantisedLinear, RMSNorm, parameter
@@ -23,13 +23,16 @@ from ..storage import PathLike, WrongFile
 from ..transformer import Layers, Norm, Transformer, TransformerConfig
 from . import blocks, gguf
 
-ARCHITECTURES = ("llama", "qwen2")
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
 QUANTISED = ("Q4_1", "Q8_0")  # kept so; Q4_0 becomes Q4_1 without a loss
-PRE_TOKENIZERS = {"gpt-2": (GPT2_PATTERN,), "smollm": (r"\p{N}", GPT2_PATTERN)}
+PATTERNS = {whose: pattern for pattern, whose in KNOWN.items()}
+PRE_TOKENIZERS = {"gpt-2": (GPT2_PATTERN,), "smollm": (r"\p{N}", GPT2_PATTERN), "llama-bpe": (PATTERNS["Llama 3"],),
+                  "qwen2": (PATTERNS["Qwen2"],), "gpt-4o": (PATTERNS["GPT-4o"],)}
 CONTROL, ADDED, BYTE = 3, 4, 6  # token types, besides 1 for normal ones
 
 NAMES = {  # dotted names of a block -> tensors of the file, side by side in ours
     "norm1": ("attn_norm",), "norm2": ("ffn_norm",), "attention.query_key_value": ("attn_q", "attn_k", "attn_v"),
+    "attention.query_norm": ("attn_q_norm",), "attention.key_norm": ("attn_k_norm",),
     "attention.output": ("attn_output",), "mlp.gate": ("ffn_gate",), "mlp.up": ("ffn_up",), "mlp.down": ("ffn_down",),
 }
 ENDS = {"embedding": ("token_embd",), "norm": ("output_norm",), "output": ("output",)}
@@ -79,21 +82,47 @@ def _configuration(file: gguf.File) -> dict[str, Any]:
             raise WrongFile(f"{file.path}: {architecture}.{name} is {value}; it is above 0 and finite")
         return value
 
-    scaling = file.settings.get(f"{architecture}.rope.scaling.type", "none")
-    if scaling != "none":
-        raise WrongFile(f"{file.path}: rope scaling is {scaling!r:.40}; can read models without one")
-    for name in ("rope_freqs.weight", "blk.0.attn_q_norm.weight", "blk.0.ffn_gate_inp.weight"):
-        if name in file.tensors:
-            raise WrongFile(f"{file.path}: has the tensor {name}, which this decoder doesn't know")
+    def sliding() -> dict[str, Any]:
+        """Mistral's files say how far back every layer looks."""
+        if file.settings.get(f"{architecture}.attention.sliding_window", 0) == 0:
+            return {}
+        if f"{architecture}.attention.sliding_window_pattern" in file.settings:
+            raise WrongFile(f"{file.path}: some layers look back a limited number of tokens; can read models in which all or none do")
+        return {"sliding_window": whole("attention.sliding_window"), "sliding_layers": tuple(range(whole("block_count")))}
+
+    def scaling(theta: float) -> dict[str, Any]:
+        """What divides the rotary frequencies: a tensor, as Llama 3.1's files have it, or a kind of scaling."""
+        begin = f"{architecture}.rope.scaling."
+        kind = file.settings.get(begin + "type", "none")
+        unknown = [n for n in file.settings if n.startswith(begin) and n.removeprefix(begin) not in ("type", "factor", "original_context_length",
+                                                                                                      "finetuned")]
+        if kind not in ("none", "linear", "yarn") or unknown:
+            what = f"has the setting {unknown[0]}" if unknown else f"is {kind!r:.40}"
+            raise WrongFile(f"{file.path}: the rotary scaling {what}; can read linear and yarn by their factor")
+        if "rope_freqs.weight" in file.tensors:
+            if kind != "none" or file.entry("rope_freqs.weight").shape != (head // 2,):
+                raise WrongFile(f"{file.path}: tensor rope_freqs.weight has shape {file.entry('rope_freqs.weight').shape} with the rotary "
+                                f"scaling {kind!r}; expects ({head // 2},) without another")
+            return {"rope_divisors": tuple(file.array("rope_freqs.weight").astype(float).tolist())}
+        if kind == "none":
+            return {}
+        factor = number("rope.scaling.factor")
+        if kind == "linear":
+            return {"rope_divisors": tuple(rotary.linear(factor, head).tolist())}
+        window = whole("rope.scaling.original_context_length", whole("context_length"))
+        return {"rope_divisors": tuple(rotary.yarn(factor, head, theta, window).tolist()), "rope_attention": rotary.yarn_attention(factor)}
+
     width, heads = whole("embedding_length"), whole("attention.head_count")
     head = whole("attention.key_length", max(1, width // heads))
     if whole("rope.dimension_count", head) != head or whole("attention.value_length", head) != head:
         raise WrongFile(f"{file.path}: heads of {head} are turned in part, or have values of another width; this decoder turns whole heads")
+    theta = number("rope.freq_base", 10000.0)
     return {
         "symbols": file.entry("token_embd.weight").shape[0], "window": whole("context_length"), "layers": whole("block_count"), "heads": heads,
         "key_value_heads": whole("attention.head_count_kv", heads), "head_width": head, "width": width, "hidden": whole("feed_forward_length"),
-        "positions": "rotary", "theta": number("rope.freq_base", 10000.0), "norm": "rms", "eps": number("attention.layer_norm_rms_epsilon"),
-        "mlp": "swiglu", "bias": False, "tied": "output.weight" not in file.tensors, "start": "",
+        "positions": "rotary", "theta": theta, **scaling(theta), **sliding(), "norm": "rms", "eps": number("attention.layer_norm_rms_epsilon"),
+        "mlp": "swiglu", "bias": False, "query_key_value_bias": "blk.0.attn_q.bias" in file.tensors,
+        "query_key_norm": "blk.0.attn_q_norm.weight" in file.tensors, "tied": "output.weight" not in file.tensors, "start": "",
     }
 
 
@@ -112,6 +141,8 @@ def _check_shapes(file: gguf.File, c: TransformerConfig) -> None:
     q, kv, w = c.heads * c.head_width, c.key_value_heads * c.head_width, c.width
     block = {"attn_norm": (w,), "ffn_norm": (w,), "attn_q": (q, w), "attn_k": (kv, w), "attn_v": (kv, w), "attn_output": (w, q),
              "ffn_gate": (c.hidden, w), "ffn_up": (c.hidden, w), "ffn_down": (w, c.hidden)}
+    if c.query_key_norm:
+        block |= {"attn_q_norm": (c.head_width,), "attn_k_norm": (c.head_width,)}
     shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (c.symbols, w), "output_norm.weight": (w,)}
     if not c.tied:
         shapes["output.weight"] = (c.symbols, w)
@@ -121,7 +152,8 @@ def _check_shapes(file: gguf.File, c: TransformerConfig) -> None:
             raise WrongFile(f"{file.path}: tensor {name} has shape {file.entry(name).shape}; its settings imply {shape}")
     biases = {name.removesuffix("bias") + "weight" for name in file.tensors if name.endswith(".bias")}
     known = {f"blk.{i}.attn_{x}.weight" for i in range(c.layers) for x in "qkv"}
-    left = [n for n in file.tensors if n not in shapes and not (n.endswith(".bias") and n.removesuffix("bias") + "weight" in known)]
+    others = {"rope_freqs.weight", *(name.removesuffix("weight") + "bias" for name in known)}
+    left = [n for n in file.tensors if n not in shapes and n not in others]
     if left:
         raise WrongFile(f"{file.path}: has the tensor {left[0]}, which this decoder doesn't know")
     if biases and biases != known:
@@ -135,8 +167,8 @@ class FileLayers(Layers):
         self.file, self.config = file, c
         self.turned = _setting(file, "general.architecture", str) == "llama"  # rows of queries and keys lie in rotary pairs
 
-    def norm(self, name: str) -> Norm:
-        layer = RMSNorm(self.config.width, eps=self.config.eps)
+    def norm(self, name: str, head: bool = False) -> Norm:
+        layer = RMSNorm(self.config.head_width if head else self.config.width, eps=self.config.eps)
         layer.gain.data[...] = self.file.array(_tensors_of(name)[0])
         layer.gain.requires_grad = False
         return layer
@@ -209,7 +241,8 @@ def _tokenizer(file: gguf.File) -> BytePairTokenizer:
         tokens = {i: unprintable(name) for i, (name, t) in enumerate(zip(names, types.tolist())) if t not in (CONTROL, ADDED, BYTE)}
         ids = dict(zip(names, range(len(names))))
         pairs = [(ids[a], ids[b]) for a, b in [merge.split(" ") for merge in merges]]
-        return BytePairTokenizer(tokens, pairs, special, PRE_TOKENIZERS[cut], may_lack_bytes=True)  # as Hugging Face's library reads it
+        return BytePairTokenizer(tokens, pairs, special, PRE_TOKENIZERS[cut], whole=cut == "llama-bpe",
+                                 may_lack_bytes=True)  # as Hugging Face's library reads it
     except (KeyError, ValueError) as error:
         raise WrongFile(f"{file.path}: the vocabulary isn't one of byte-level pairs ({type(error).__name__}: {str(error)[:80]})") from error
 
@@ -240,36 +273,52 @@ def _template(file: gguf.File) -> chat.Template | None:
 
 
 def write_model(model: Transformer, path: PathLike, kind: str = "Q8_0", name: str = "zoo") -> None:
-    """Write a model of Llama's kind as GGUF, matrices as `kind`: F16, Q8_0, Q4_1 or F32; norms in F32.
+    """Write a Llama, Qwen2 or Qwen3 as GGUF, matrices as `kind`: F16, Q8_0, Q4_1 or F32; norms in F32.
 
-    Quantised layers are written as they are.  ValueError names a field of the configuration that Llama doesn't have.
+    Quantised layers are written as they are.  ValueError names a field of the configuration that these don't have.
     """
     c = model.config
-    wanted = {"positions": "rotary", "norm": "rms", "mlp": "swiglu", "bias": False}
+    wanted = {"positions": "rotary", "norm": "rms", "mlp": "swiglu", "bias": False, "rope_attention": 1.0, "sliding_layers": ()}
+    architecture = "qwen3" if c.query_key_norm else "qwen2" if c.query_key_value_bias else "llama"
+    if architecture != "llama":
+        wanted |= {"rope_divisors": (), "query_key_value_bias": architecture == "qwen2"}
     for field, value in wanted.items():
         if getattr(c, field) != value:
-            raise ValueError(f"write_model: {field} is {getattr(c, field)!r}; in a GGUF of Llama's kind it is {value!r}")
+            raise ValueError(f"write_model: {field} is {getattr(c, field)!r:.60}; in a GGUF of the kind {architecture!r} it is {value!r}")
     if not isinstance(model.tokenizer, BytePairTokenizer):
         raise ValueError(f"write_model: the tokenizer is {type(model.tokenizer).__name__}; GGUF holds byte-level pairs (BytePairTokenizer)")
-    settings: dict[str, Any] = {
-        "general.architecture": "llama", "general.name": name, "llama.block_count": c.layers, "llama.context_length": c.window,
-        "llama.embedding_length": c.width, "llama.feed_forward_length": c.hidden, "llama.attention.head_count": c.heads,
-        "llama.attention.head_count_kv": c.key_value_heads, "llama.attention.key_length": c.head_width,
-        "llama.attention.value_length": c.head_width, "llama.rope.freq_base": float(c.theta), "llama.rope.dimension_count": c.head_width,
-        "llama.attention.layer_norm_rms_epsilon": float(c.eps), "llama.vocab_size": c.symbols, **_vocabulary(model)}
+    sizes = {
+        "block_count": c.layers, "context_length": c.window, "embedding_length": c.width, "feed_forward_length": c.hidden,
+        "attention.head_count": c.heads, "attention.head_count_kv": c.key_value_heads, "attention.key_length": c.head_width,
+        "attention.value_length": c.head_width, "rope.freq_base": float(c.theta), "rope.dimension_count": c.head_width,
+        "attention.layer_norm_rms_epsilon": float(c.eps), "vocab_size": c.symbols}
+    settings: dict[str, Any] = {"general.architecture": architecture, "general.name": name,
+                                **{f"{architecture}.{field}": value for field, value in sizes.items()}, **_vocabulary(model)}
     tensors: dict[str, tuple[str, np.ndarray, tuple[int, ...]]] = {}
 
     def matrix(names: Sequence[str], layer: Any) -> None:
-        for tensor, (raw, stored, shape) in zip(names, _split(layer, names, kind, c)):
+        for tensor, (raw, stored, shape) in zip(names, _split(layer, names, kind, c, turned=architecture == "llama")):
             tensors[tensor] = stored, raw, shape
 
+    def numbers(tensor: str, values: np.ndarray) -> None:
+        tensors[tensor] = "F32", blocks.quantise(np.ascontiguousarray(values, np.float32), "F32"), values.shape
+
     def gain(tensor: str, layer: Any) -> None:
-        tensors[tensor] = "F32", blocks.quantise(layer.gain.data, "F32"), layer.gain.shape
+        numbers(tensor, layer.gain.data)
 
     matrix(["token_embd.weight"], model.embedding)
+    if c.rope_divisors:
+        numbers("rope_freqs.weight", np.array(c.rope_divisors))
+    q, kv = c.heads * c.head_width, c.key_value_heads * c.head_width
     for i, block in enumerate(model.blocks):
         gain(f"blk.{i}.attn_norm.weight", block.norm1)
         matrix([f"blk.{i}.attn_{x}.weight" for x in "qkv"], block.attention.query_key_value)
+        if (bias := block.attention.query_key_value.bias) is not None:
+            for x, values in zip("qkv", np.split(bias.data, [q, q + kv])):
+                numbers(f"blk.{i}.attn_{x}.bias", values)
+        if c.query_key_norm:
+            gain(f"blk.{i}.attn_q_norm.weight", block.attention.query_norm)
+            gain(f"blk.{i}.attn_k_norm.weight", block.attention.key_norm)
         matrix([f"blk.{i}.attn_output.weight"], block.attention.output)
         gain(f"blk.{i}.ffn_norm.weight", block.norm2)
         for part in ("gate", "up", "down"):
@@ -280,8 +329,8 @@ def write_model(model: Transformer, path: PathLike, kind: str = "Q8_0", name: st
     gguf.write(path, settings, tensors)
 
 
-def _split(layer: Any, names: Sequence[str], kind: str, c: TransformerConfig) -> list[tuple[np.ndarray, str, tuple[int, ...]]]:
-    """(bytes, type, shape) of each tensor that a layer becomes; rows of queries and keys in rotary pairs."""
+def _split(layer: Any, names: Sequence[str], kind: str, c: TransformerConfig, turned: bool) -> list[tuple[np.ndarray, str, tuple[int, ...]]]:
+    """(bytes, type, shape) of each tensor that a layer becomes; turned: rows of queries and keys in rotary pairs."""
     if isinstance(layer, (QuantisedLinear, QuantisedEmbedding)):
         rows = layer.symbols if isinstance(layer, QuantisedEmbedding) else layer.outputs
         raw, stored = as_in_a_file(layer.blocks, layer.quantisation, rows), layer.quantisation
@@ -296,7 +345,8 @@ def _split(layer: Any, names: Sequence[str], kind: str, c: TransformerConfig) ->
     q, kv = c.heads * c.head_width, c.key_value_heads * c.head_width
     pieces = np.split(raw, [q, q + kv])
     half = c.head_width // 2
-    pieces[:2] = [p.reshape(-1, 2, half, p.shape[1]).swapaxes(1, 2).reshape(p.shape) for p in pieces[:2]]
+    if turned:
+        pieces[:2] = [p.reshape(-1, 2, half, p.shape[1]).swapaxes(1, 2).reshape(p.shape) for p in pieces[:2]]
     return [(np.ascontiguousarray(p), stored, (len(p), inputs)) for p in pieces]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of others: folders in Hugging Face's layout for GPT-2 and Llama, read and written.
+"""Checkpoints of others: folders in Hugging Face's layout for GPT-2, Llama and its relatives, read and written.
 
     config.json        what the decoder looks like; a field that this one can't honour is a WrongFile that names it
     model.safetensors  the weights, or shards with model.safetensors.index.json; float32, float16 or bfloat16
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..language import rotary
 from ..language.tokenizer import BytePairTokenizer
 from ..language.tokenizer_files import text_before
 from ..model import Unfilled
@@ -36,7 +37,7 @@ def read_folder(folder: PathLike) -> Transformer:
     settings = read_json(path)
     kind = settings.get("model_type")
     if not isinstance(kind, str) or kind not in LAYOUTS:
-        raise WrongFile(f"{path}: model_type is {shorten(kind)}; can read {' and '.join(map(repr, LAYOUTS))}")
+        raise WrongFile(f"{path}: model_type is {shorten(kind)}; can read {', '.join(map(repr, LAYOUTS))}")
     configured, names_of = LAYOUTS[kind]
     tensors = open_tensors(folder)
     names_in_file = _plain_names(folder, tensors, kind)
@@ -101,13 +102,16 @@ from_hugging_face = read_folder  # what zoo.transformer called it until 0.1
 def write_folder(model: Transformer, folder: PathLike) -> None:
     """Write config.json and model.safetensors as `transformers` reads them, and tokenizer.json where the tokenizer is byte pairs.
 
-    A model that is neither a GPT-2 nor a Llama is a ValueError that names the field.
+    A model that is neither a GPT-2, a Llama, a Qwen2 nor a Qwen3 is a ValueError that names the field.
     """
     folder, c = Path(folder), model.config
-    kind = "gpt2" if c.positions == "learned" else "llama"
+    kind = "gpt2" if c.positions == "learned" else "qwen3" if c.query_key_norm else "qwen2" if c.query_key_value_bias and not c.bias else "llama"
     expected: dict[str, Any] = {"norm": "layer", "mlp": "gelu"} if kind == "gpt2" else {"norm": "rms", "mlp": "swiglu"}
     if kind == "gpt2":
         expected |= {"bias": True, "tied": True, "key_value_heads": c.heads, "head_width": c.width // c.heads}
+    expected |= {"rope_divisors": (), "rope_attention": 1.0, "sliding_layers": ()}
+    if kind == "qwen3":
+        expected |= {"bias": False, "query_key_value_bias": False}
     for field, value in expected.items():
         if getattr(c, field) != value:
             raise ValueError(f"write_folder: {field} is {getattr(c, field)!r}; a model with {c.positions} positions is a {kind}, "
@@ -214,38 +218,95 @@ def _gpt2_names(c: TransformerConfig) -> dict[str, Stored]:
 
 
 def _llama(f: _Fields) -> dict[str, Any]:
-    f.must("hidden_act", "silu", "swish")
-    f.must("pretraining_tp", 1)
     f.must("sliding_window", None)
-    f.must("partial_rotary_factor", 1)
     if f.flag("attention_bias") != f.flag("mlp_bias"):
         raise WrongFile(f"{f.path}: attention_bias is {f.flag('attention_bias')} and mlp_bias {f.flag('mlp_bias')}; "
                         "this decoder has biases in both or in neither")
+    return {**_decoder(f), "bias": f.flag("attention_bias")}
+
+
+def _mistral(f: _Fields) -> dict[str, Any]:
+    values = _decoder(f)
+    window = 0 if f.settings.get("sliding_window") is None else f.whole("sliding_window")
+    return {**values, "sliding_window": window, "sliding_layers": tuple(range(values["layers"])) if window else ()}
+
+
+def _qwen2(f: _Fields) -> dict[str, Any]:
+    return {**_decoder(f), "query_key_value_bias": True, **_sliding(f)}
+
+
+def _qwen3(f: _Fields) -> dict[str, Any]:
+    f.must("attention_bias", False)
+    return {**_decoder(f, head_width=128), "query_key_norm": True, **_sliding(f)}
+
+
+def _decoder(f: _Fields, head_width: int | None = None) -> dict[str, Any]:
+    """What Llama and its relatives share."""
+    f.must("hidden_act", "silu", "swish")
+    f.must("pretraining_tp", 1)
+    f.must("partial_rotary_factor", 1)
     width, heads = f.whole("hidden_size", 4096), f.whole("num_attention_heads", 32)
+    d = f.whole("head_dim", head_width or max(1, width // heads))
     return {
         "symbols": f.whole("vocab_size", 32000), "window": f.whole("max_position_embeddings", 2048), "start": "",
         "layers": f.whole("num_hidden_layers", 32), "heads": heads, "width": width, "hidden": f.whole("intermediate_size", 11008),
-        "key_value_heads": f.whole("num_key_value_heads", heads), "head_width": f.whole("head_dim", max(1, width // heads)),
-        "positions": "rotary", "theta": _theta(f), "norm": "rms", "eps": f.positive("rms_norm_eps", 1e-6), "mlp": "swiglu",
-        "bias": f.flag("attention_bias"), "tied": f.flag("tie_word_embeddings"),
+        "key_value_heads": f.whole("num_key_value_heads", heads), "head_width": d, "positions": "rotary", **_rope(f, d),
+        "norm": "rms", "eps": f.positive("rms_norm_eps", 1e-6), "mlp": "swiglu", "bias": False, "tied": f.flag("tie_word_embeddings"),
     }
 
 
-def _theta(f: _Fields) -> float:
-    """The base of the rotary wavelengths; a scaling of them is refused by its name."""
-    settings = dict(f.settings)
+def _sliding(f: _Fields) -> dict[str, Any]:
+    """Which layers look back a limited number of tokens: those that layer_types names, or those from max_window_layers on."""
+    layers, types = f.whole("num_hidden_layers", 32), f.settings.get("layer_types")
+    if types is None:
+        first = f.settings.get("max_window_layers", 28)
+        if isinstance(first, bool) or not isinstance(first, int):
+            raise WrongFile(f"{f.path}: max_window_layers is {shorten(first)}; it is a whole number")
+        types = ["sliding_attention" if i >= first and f.flag("use_sliding_window") else "full_attention" for i in range(min(layers, 10_000))]
+    if not isinstance(types, list) or len(types) != layers or not set(map(str, types)) <= {"full_attention", "sliding_attention"}:
+        raise WrongFile(f"{f.path}: layer_types is {shorten(types, 100)}; it names full_attention or sliding_attention for each of {layers} layers")
+    sliding = tuple(i for i, kind in enumerate(types) if kind == "sliding_attention")
+    return {"sliding_window": f.whole("sliding_window", 4096), "sliding_layers": sliding} if sliding else {}
+
+
+def _rope(f: _Fields, d: int) -> dict[str, Any]:
+    """The base of the rotary wavelengths and what divides them; a scaling that isn't known is refused by its name."""
+    settings: dict[str, Any] = {"rope_theta": f.settings.get("rope_theta", 10000.0)}
+    kind: Any = "default"
+    where = "rope_scaling"
     for name in ("rope_scaling", "rope_parameters"):  # the second is what transformers 5 calls the first
-        rope = settings.get(name)
-        if rope is None:
-            continue
-        if not isinstance(rope, dict):
+        rope = f.settings.get(name)
+        if rope is not None and not isinstance(rope, dict):
             raise WrongFile(f"{f.path}: {name} is {shorten(rope)}; it is an object, or null")
-        scaling = rope.get("rope_type", rope.get("type", "default"))
-        unknown = sorted(set(rope) - {"rope_type", "type", "rope_theta", "partial_rotary_factor"})
-        if scaling != "default" or unknown or rope.get("partial_rotary_factor", 1) != 1:
-            raise WrongFile(f"{f.path}: {name} is {shorten(rope, 100)}; this decoder can honour rope_type 'default', without a scaling")
-        settings |= {"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {}
-    return _Fields(f.path, settings).positive("rope_theta", 10000.0)
+        named = (rope or {}).get("rope_type", (rope or {}).get("type", "default"))
+        if rope and (named != "default" or kind == "default"):
+            kind, where = named, name
+        settings |= {field: value for field, value in (rope or {}).items() if field not in ("rope_type", "type")}
+    g = _Fields(f.path, settings)
+    known = {"default": (), "linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+             "yarn": ("factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow", "truncate")}
+    if not isinstance(kind, str) or kind not in known:
+        raise WrongFile(f"{f.path}: {where} is of the type {shorten(kind)}; this decoder can honour {', '.join(known)}")
+    unknown = sorted(name for name in settings if name not in ("rope_theta", "partial_rotary_factor", *known[kind]))
+    g.must("partial_rotary_factor", 1)
+    g.must("truncate", True)
+    if unknown:
+        raise WrongFile(f"{f.path}: {where} has {unknown[0]}, {shorten(settings[unknown[0]])}; this decoder can't honour it for the type {kind!r}")
+    theta = g.positive("rope_theta", 10000.0)
+    if kind == "default":
+        return {"theta": theta}
+    if "factor" not in settings:
+        raise WrongFile(f"{f.path}: {where}, of the type {kind!r}, has no factor")
+    factor, attention = g.positive("factor", 1.0), 1.0
+    window = g.whole("original_max_position_embeddings", f.whole("max_position_embeddings", 2048))
+    if kind == "linear":
+        divisors = rotary.linear(factor, d)
+    elif kind == "llama3":
+        divisors = rotary.llama3(factor, d, theta, window, g.positive("low_freq_factor", 1.0), g.positive("high_freq_factor", 4.0))
+    else:
+        divisors = rotary.yarn(factor, d, theta, window, g.positive("beta_slow", 1.0), g.positive("beta_fast", 32.0))
+        attention = g.positive("attention_factor", rotary.yarn_attention(factor))
+    return {"theta": theta, "rope_divisors": tuple(divisors.tolist()), "rope_attention": attention}
 
 
 def _llama_names(c: TransformerConfig) -> dict[str, Stored]:
@@ -255,6 +316,8 @@ def _llama_names(c: TransformerConfig) -> dict[str, Stored]:
         ours, theirs = f"blocks.{i}.", f"model.layers.{i}."
         names[ours + "norm1.gain"] = Stored((theirs + "input_layernorm.weight",))
         names[ours + "norm2.gain"] = Stored((theirs + "post_attention_layernorm.weight",))
+        names[ours + "attention.query_norm.gain"] = Stored((theirs + "self_attn.q_norm.weight",))
+        names[ours + "attention.key_norm.gain"] = Stored((theirs + "self_attn.k_norm.weight",))
         for end in ("weight", "bias"):
             packed = tuple(f"{theirs}self_attn.{x}_proj.{end}" for x in "qkv")
             names[f"{ours}attention.query_key_value.{end}"] = Stored(packed, transposed=True)
@@ -265,7 +328,8 @@ def _llama_names(c: TransformerConfig) -> dict[str, Stored]:
 
 
 Layout = tuple[Callable[[_Fields], dict[str, Any]], Callable[[TransformerConfig], dict[str, Stored]]]
-LAYOUTS: dict[str, Layout] = {"gpt2": (_gpt2, _gpt2_names), "llama": (_llama, _llama_names)}
+LAYOUTS: dict[str, Layout] = {"gpt2": (_gpt2, _gpt2_names), **{kind: (configured, _llama_names) for kind, configured in (
+    ("llama", _llama), ("mistral", _mistral), ("qwen2", _qwen2), ("qwen3", _qwen3))}}
 
 
 # --- what both share
@@ -306,8 +370,9 @@ def _settings(c: TransformerConfig, kind: str) -> dict[str, Any]:
             "n_positions": c.window, "n_ctx": c.window, "n_embd": c.width, "n_layer": c.layers, "n_head": c.heads, "n_inner": c.hidden,
             "layer_norm_epsilon": c.eps, "initializer_range": 0.02, "tie_word_embeddings": True, "torch_dtype": "float32"}
     return {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "vocab_size": c.symbols,
+        "architectures": [f"{kind.title()}ForCausalLM"], "model_type": kind, "hidden_act": "silu", "vocab_size": c.symbols,
         "max_position_embeddings": c.window, "hidden_size": c.width, "intermediate_size": c.hidden, "num_hidden_layers": c.layers,
         "num_attention_heads": c.heads, "num_key_value_heads": c.key_value_heads, "head_dim": c.head_width, "rms_norm_eps": c.eps,
         "rope_theta": c.theta, "rope_parameters": {"rope_type": "default", "rope_theta": c.theta},
-        "attention_bias": c.bias, "mlp_bias": c.bias, "tie_word_embeddings": c.tied, "initializer_range": 0.02, "torch_dtype": "float32"}
+        **({"attention_bias": c.bias, "mlp_bias": c.bias} if kind == "llama" else {}),
+        "tie_word_embeddings": c.tied, "initializer_range": 0.02, "torch_dtype": "float32"}
