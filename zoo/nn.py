@@ -26,6 +26,7 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor
+from .autograd.operations import quantised
 from .autograd.operations.linear import activate
 from .autograd.random import uniform
 from .autograd.runtime.tasks import address_of
@@ -41,6 +42,7 @@ class Module:
     """Base of layers and models.  A subclass sets its parts as attributes and defines `__call__`."""
 
     training: bool = True
+    quantised_numbers: int = 0  # how many numbers this module itself holds in blocks of 4 or 8 bits
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -71,13 +73,13 @@ class Module:
         return list(self.named_parameters().values())
 
     def named_buffers(self) -> dict[str, np.ndarray]:
-        """Floating arrays that belong to the model but have no gradient (running averages, codebooks), by dotted name."""
-        return {name: a for name, a in self._named(np.ndarray) if a.dtype.kind == "f"}
+        """Arrays that belong to the model but have no gradient (running averages, codebooks, blocks of quantised weights), by dotted name."""
+        return {name: a for name, a in self._named(np.ndarray) if a.dtype.kind == "f" or a.dtype == np.uint8}
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers all parameters hold, frozen ones too."""
-        return sum(p.size for p in self.parameters())
+        """How many numbers all parameters hold, frozen and quantised ones too."""
+        return sum(p.size for p in self.parameters()) + sum(module.quantised_numbers for _, module in self.modules())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every parameter and buffer as an array, by dotted name: what a file holds.  The arrays share memory with the model."""
@@ -89,6 +91,9 @@ class Module:
 
         targets = self.arrays()
         check_fit(arrays, {name: a.shape for name, a in targets.items()})
+        for name, target in targets.items():
+            if (target.dtype == np.uint8) != (arrays[name].dtype == np.uint8):
+                raise ValueError(f"{name} holds {arrays[name].dtype}; this model has {target.dtype} there")
         for name, target in targets.items():
             target[...] = arrays[name]
         for _, tensor in self._named(Tensor):
@@ -293,13 +298,25 @@ class QuantisedLinear(Module):
         self.bias, self.activation = bias, activation
 
     @property
+    def inputs(self) -> int:
+        return quantised.BLOCK * self.blocks.shape[1]
+
+    @property
+    def quantised_numbers(self) -> int:  # type: ignore[override]
+        return self.inputs * self.outputs
+
+    @property
     def weight(self) -> Tensor:
         """What the blocks stand for, computed at every call: (inputs, outputs) float32."""
         return Tensor(ops.dequantise(self.blocks, kind=self.quantisation, outputs=self.outputs).T)
 
-    def __call__(self, x):
+    def linear(self, x):
+        """x W^T + b, before the activation."""
         y = ops.quantised_linear(x, self.blocks, kind=self.quantisation, outputs=self.outputs)
-        return activate(y if self.bias is None else y + self.bias, self.activation)
+        return y if self.bias is None else y + self.bias
+
+    def __call__(self, x):
+        return activate(self.linear(x), self.activation)
 
 
 class QuantisedEmbedding(Module):
@@ -309,6 +326,10 @@ class QuantisedEmbedding(Module):
 
     def __init__(self, blocks: np.ndarray, kind: str, symbols: int):
         self.blocks, self.quantisation, self.symbols = blocks, kind, symbols
+
+    @property
+    def quantised_numbers(self) -> int:  # type: ignore[override]
+        return quantised.BLOCK * self.blocks.shape[1] * self.symbols
 
     @property
     def weight(self) -> Tensor:

@@ -1,6 +1,7 @@
 """What is in memory, and why: `print(zoo.memory_report())`.
 
     weights                      leaf tensors with requires_grad
+    quantised weights            blocks of 4 and 8 bits
     gradients                    their gradients
     optimiser                    the flat gradient, moments, and averages of the weights
     recorded by linear           what the graph keeps until backward: arguments, results, and what a kernel saved
@@ -20,7 +21,10 @@ from typing import Any
 import numpy as np
 
 from ..autograd.tensor import Node, Tensor
+from ..nn import QuantisedEmbedding, QuantisedLinear
 from ..optim import Average, Optimiser
+
+COUNTED = (Tensor, Node, Optimiser, Average, QuantisedLinear, QuantisedEmbedding)
 
 
 @dataclasses.dataclass
@@ -51,7 +55,7 @@ def memory_report() -> Memory:
     sizes: dict[str, int] = {}
     counts: dict[str, int] = {}
     objects = gc.get_objects()
-    for name, array in _held([o for o in objects if isinstance(o, (Tensor, Node, Optimiser, Average))]):
+    for name, array in _held([o for o in objects if isinstance(o, COUNTED)]):
         base = array
         while isinstance(base.base, np.ndarray):
             base = base.base
@@ -68,6 +72,7 @@ def _held(objects: list[Any]) -> Iterator[tuple[str, np.ndarray]]:
     tensors = [o for o in objects if isinstance(o, Tensor)]
     leaves = [t for t in tensors if t.node is None and t.requires_grad]
     yield from (("weights", t.data) for t in leaves)
+    yield from (("quantised weights", o.blocks) for o in objects if isinstance(o, (QuantisedLinear, QuantisedEmbedding)))
     yield from (("gradients", t.grad) for t in tensors if t.grad is not None)
     for o in objects:
         if isinstance(o, (Optimiser, Average)):

@@ -15,13 +15,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .prefixes import Prefixes, prefixes_of
 from .stopping import stop_texts, until_stop
+from .windows import IGNORED
 
 Message = Mapping[str, str]  # {"role": "user", "content": "..."}
 ROLES = ("system", "user", "assistant")
@@ -119,6 +120,16 @@ def _default_system(template: str) -> str | None:
     return spelled.group(1).replace("\\n", "\n") if spelled else None
 
 
+def from_dict(saved: Any) -> Template:
+    """The template whose fields these are; ValueError for anything else."""
+    fields = {f.name: f for f in dataclasses.fields(Template)}
+    good = isinstance(saved, Mapping) and set(saved) <= set(fields) and {"kind", "start", "between", "end", "after"} <= set(saved) and all(
+        isinstance(value, str) or (value is None and name == "system") for name, value in saved.items())
+    if not good or saved["kind"] not in (CHATML.kind, LLAMA3.kind, GEMMA.kind):
+        raise ValueError(f"template: is {saved!r:.80}; it has the fields {', '.join(fields)}, texts, and a kind that is known here")
+    return Template(**saved)
+
+
 def checked(messages: Sequence[Message]) -> list[Message]:
     """The messages, if a model can answer them: ValueError says which isn't one."""
     if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence) or not messages:
@@ -129,6 +140,29 @@ def checked(messages: Sequence[Message]) -> list[Message]:
         if m["role"] == "system" and i:
             raise ValueError(f"messages: number {i} is a system message; only the first may be one")
     return list(messages)
+
+
+def lessons(model: Any, conversations: Sequence[Sequence[Message]]) -> tuple[np.ndarray, np.ndarray]:
+    """A batch that teaches the last answer of each conversation: (inputs, targets), each (conversations, time) ids.
+
+    Targets are the tokens of the answer and the marker that ends it; elsewhere, and where a conversation is shorter than the longest, they
+    are -1, which doesn't count.  ValueError where a conversation doesn't end with the assistant's answer, or is longer than the window.
+    """
+    rows = []
+    for i, messages in enumerate(conversations):
+        if checked(messages)[-1]["role"] != "assistant" or len(messages) < 2:
+            raise ValueError(f"conversations: number {i} ends with a message of the {messages[-1]['role']}; it ends with an answer to another one")
+        asked, ids = model.template.ids(messages[:-1], model.tokenizer), model.template.ids(messages, model.tokenizer, answer=False)
+        end = len(ids) - ids[::-1].tolist().index(model.tokenizer.special[model.template.end])
+        if end - 1 > model.config.window:
+            raise ValueError(f"conversations: number {i} has {end} tokens; this model sees {model.config.window} at once")
+        rows.append((len(asked), ids[:end]))
+    time = max(len(ids) for _, ids in rows) - 1
+    inputs, targets = np.zeros((len(rows), time), np.int64), np.full((len(rows), time), IGNORED)
+    for row, (asked, ids) in enumerate(rows):
+        inputs[row, : len(ids) - 1] = ids[:-1]
+        targets[row, asked - 1 : len(ids) - 1] = ids[asked:]
+    return inputs, targets
 
 
 class AnswerToken(NamedTuple):
@@ -162,7 +196,7 @@ class Answer:
         self._stops, self._likeliest = stop_texts(stop), likeliest
         self._steps = model.steps(self.ids, min(n_tokens, window - len(self.ids)), prefixes=prefixes or prefixes_of(model), **settings)
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Generator[str]:
         with contextlib.closing(self._steps):
             for piece in until_stop("", self._texts(), self._stops):
                 self.text += piece

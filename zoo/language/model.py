@@ -143,7 +143,8 @@ class LanguageModel(Model):
     def extras(self) -> dict[str, Any]:
         ids = {name: list(value) if isinstance(value, tuple) else value for name in ("start_ids", "begin_id", "end_ids")
                if (value := getattr(self, name)) not in ((), None)}
-        return {**({} if self.tokenizer is None else {"tokenizer": self.tokenizer.to_dict()}), **ids}
+        template = {} if self.template is None else {"template": dataclasses.asdict(self.template)}
+        return {**({} if self.tokenizer is None else {"tokenizer": self.tokenizer.to_dict()}), **ids, **template}
 
     def restore_extras(self, card: dict[str, Any]) -> None:
         if "tokenizer" in card:
@@ -156,6 +157,7 @@ class LanguageModel(Model):
             if not all(type(i) is int and 0 <= i < self.config.symbols for i in ids) or (name == "begin_id" and isinstance(value, list)):
                 raise WrongFile(f"{name} is {shorten(value)}; ids go from 0 to {self.config.symbols - 1}")
             setattr(self, name, value if name == "begin_id" else tuple(ids))
+        self.template = chat.from_dict(card["template"]) if "template" in card else None
 
     # --- how good it is
 

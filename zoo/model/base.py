@@ -101,8 +101,8 @@ class Model(Module):
         for path, module in self.modules():
             direct = [p for name, p in module.named_parameters().items() if "." not in name and id(p) not in counted]
             counted |= {id(p) for p in direct}
-            if direct:
-                rows.append(Row(path, type(module).__name__, shapes.get(path), sum(p.size for p in direct)))
+            if direct or module.quantised_numbers:
+                rows.append(Row(path, type(module).__name__, shapes.get(path), sum(p.size for p in direct) + module.quantised_numbers))
         return Summary(repr(self)[1:-1], rows)
 
     def _renamed(self, named: dict[str, V]) -> dict[str, V]:
@@ -111,6 +111,11 @@ class Model(Module):
                 before, now = (f"{path}.{name}.".lstrip(".") for name in (old, new))
                 named = {now + name.removeprefix(before) if name.startswith(before) else name: value for name, value in named.items()}
         return named
+
+    @classmethod
+    def unfilled(cls: type[M], config: Any, shapes: Mapping[str, tuple[int, ...]]) -> M:
+        """A model whose arrays are yet to be filled with those of a file, which have these names and shapes."""
+        return cls(config, rng=Unfilled(config, shapes))  # type: ignore[arg-type]
 
     @classmethod
     def from_folder(cls: type[M], folder: str | Path) -> M:
@@ -125,7 +130,7 @@ class Model(Module):
             if not isinstance(settings, dict):
                 raise ValueError(f"configuration is {storage.shorten(settings)}; it is an object of fields")
             config = cls.Config.make(**settings)
-            model = cls(config, rng=Unfilled(config, storage.shapes_of(arrays)))  # type: ignore[arg-type]
+            model = cls.unfilled(config, storage.shapes_of(arrays))
             model.restore_extras(card)
             model.check_shapes(storage.shapes_of(arrays))
             model.load_arrays(dict(arrays))
