@@ -20,6 +20,7 @@ import numpy as np
 from ..autograd import no_grad
 from ..autograd.tracing import Seen, trace
 from ..language.model import Prompt
+from ..nn import Embedding, QuantisedEmbedding, QuantisedLinear
 
 HEADS = "blocks.{}.attention.scaled_dot_product_attention"  # (batch, heads, time, head_width)
 MLP = "blocks.{}.mlp.down.linear"  # (batch, time, width)
@@ -63,6 +64,13 @@ def read(model: Any, records: Iterable[Seen], positions: slice = slice(None)) ->
     parts = [streams[0], *parts]
     parts.append(streams[-1] - np.sum(parts, axis=0))
     return Activations(np.stack(attention), np.stack(streams), np.stack(parts))
+
+
+def traced_name(model: Any, name: str) -> str:
+    """The name that an operation has in a trace of this model: where weights are of 4 or 8 bits, it is another one."""
+    path, _, operation = name.rpartition(".")
+    layer = dict(model.modules()).get(path)
+    return f"{path}.{QUANTISED}{operation}" if isinstance(layer, (QuantisedLinear, QuantisedEmbedding)) else name
 
 
 def part_names(model: Any) -> list[str]:
@@ -163,10 +171,9 @@ def direct_logit_attribution(model: Any, prompt: Prompt, token: int | None = Non
     logits = lens(model, activations.streams[-1, -1]).astype(np.float64)
     token = int(logits.argmax()) if token is None else token
     model.check_ids(np.array([token] if against is None else [token, against]), "token")
-    matrix = output_matrix(model)
-    direction, logit = matrix[:, token].astype(np.float64), logits[token]
+    direction, logit = output_direction(model, token), logits[token]
     if against is not None:
-        direction, logit = direction - matrix[:, against], logit - logits[against]
+        direction, logit = direction - output_direction(model, against), logit - logits[against]
     values = contributions(model, activations.streams[-1, -1], activations.parts[:, -1], direction)
     return LogitAttribution(part_names(model), values, token, against, float(logit))
 
@@ -188,6 +195,15 @@ def contributions(model: Any, stream: np.ndarray, parts: np.ndarray, direction: 
     if getattr(norm, "bias", None) is not None:
         scaled[-1] += norm.bias.data
     return scaled @ direction
+
+
+def output_direction(model: Any, token: int) -> np.ndarray:
+    """The column of the output matrix that belongs to a token, (width,) float64."""
+    if model.output is not None:
+        return model.output.weight.data[:, token].astype(np.float64)
+    if isinstance(model.embedding, Embedding):
+        return model.embedding.weight.data[token].astype(np.float64)
+    return np.asarray(model.embedding(np.array(token))).astype(np.float64)  # of a quantised table, this row alone
 
 
 def output_matrix(model: Any) -> np.ndarray:

@@ -19,7 +19,7 @@ from ..autograd import no_grad
 from ..autograd.tracing import patch, trace
 from ..language.model import Prompt
 from . import circuits
-from .circuits import HEADS, MLP, part_names, stream_name, stream_titles
+from .circuits import HEADS, MLP, part_names, stream_name, stream_titles, traced_name
 
 Measure = Callable[[np.ndarray], float]  # of logits (time, symbols)
 Kind = Literal["streams", "heads", "mlps"]
@@ -58,6 +58,7 @@ def activation_patching(model: Any, prompt: Prompt, other: Prompt, measure: Meas
         raise ValueError("at is 'mlps', but this model has none")
     layers = c.layers + (at == "streams")
     names = [HEADS.format(i) if at == "heads" else MLP.format(i) if at == "mlps" else stream_name(model, i) for i in range(layers)]
+    names = [traced_name(model, name) for name in names]
     with no_grad(), trace(model, at=names) as seen:
         other_logits = np.asarray(model(other_ids[None]))[0]
     with no_grad():
@@ -128,7 +129,7 @@ def _patch_path(model: Any, ids: np.ndarray, run: circuits.Activations, other: c
             bias = block.attention.output.bias
             reads = before + change + (0 if bias is None else bias.data)
             output = np.asarray(block.mlp(block.norm2(reads[None].astype(np.float32))))
-            changes = {MLP.format(layer): lambda a: output}
+            changes = {traced_name(model, MLP.format(layer)): lambda a: output}
         else:
             head, reads = int(part.split(".")[1]), (run.streams[layer] + change)[None].astype(np.float32)
             rotation = None if model.position is not None else tuple(table[: len(ids)] for table in model.rotation(len(ids)))
