@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..denoising.samplers import ADAPTIVE, SAMPLERS
+from ..explain.circuits import traced_name
 from .music import NEW, beginnings, writes_chorales
 from .panels.latent import latent_map, latent_of
 
@@ -66,6 +67,8 @@ def controls_for(model: Any) -> list[Control]:
     digit = [Control("digit", "digit", "digit", min(3, classes - 1), 0, classes - 1)] if classes else []
     switch = [Control("patch", "switch off", "choice", "", options={"": "nothing", **switches(model)},
                       note="The output of this part is set to 0 while the model runs.")] if switches(model) else []
+    if getattr(model, "template", None) is not None:
+        return [*_of_chat(model), seed, *switch]
     if model.kind in ("transformer", "recurrent"):
         return [*_of_text(model), seed, *switch]
     if model.kind == "diffusion":
@@ -99,6 +102,21 @@ def _of_text(model: Any) -> list[Control]:
     ]
 
 
+def _of_chat(model: Any) -> list[Control]:
+    temperature = Control("temperature", "temperature", "slider", 0, 0, 2, 0.05, note="At 0 the most likely token is always taken.")
+    return [
+        Control("message", "message", "text", "What is the capital of France?", most=MAX_PROMPT, note="Press Enter to ask."),
+        Control("goes_on", "after", "choice", "", options={"": "nothing: a new conversation", "yes": "the conversation so far"}),
+        Control("system", "the model is told", "text", "", most=MAX_PROMPT, note="Before a new conversation; empty: what its file says."),
+        Control("begin", "the answer begins with", "text", "", most=MAX_PROMPT, note="Tokens that the model is made to have written."),
+        Control("show_layers", "layers shown", "text", "", most=200, note="Numbers, such as 0 15 29; empty: some from all over the depth."),
+        Control("n", "tokens", "slider", 60, 1, MAX_TOKENS), temperature,
+        Control("top_k", "top-k", "slider", None, 1, 100, off=100, note="Sample only from the k most likely tokens."),
+        Control("top_p", "top-p", "slider", None, 0.05, 1, 0.05, off=1,
+                note="Sample only from the most likely tokens whose probabilities add up to p."),
+    ]
+
+
 def _of_diffusion(model: Any, guided: bool) -> list[Control]:
     c = model.config
     names = [name for name in (*SAMPLERS, ADAPTIVE) if c.source == "normal" or name != "ddpm"]
@@ -117,7 +135,7 @@ def switches(model: Any) -> dict[str, str]:
         parts: dict[str, str] = {}
         for i in range(model.config.layers):
             parts |= {f"blocks.{i}.attention.softmax[{h}]:zero": f"blocks.{i}.head.{h}" for h in range(model.config.heads)}
-            parts[f"blocks.{i}.mlp.down.linear:zero"] = f"blocks.{i}.mlp"
+            parts[f"{traced_name(model, f'blocks.{i}.mlp.down.linear')}:zero"] = f"blocks.{i}.mlp"
         return parts
     if model.kind in ("vae", "autoencoder"):
         name = model.config.activation

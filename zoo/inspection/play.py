@@ -72,6 +72,7 @@ class Models:
             raise ValueError("play: this copy of zoo ships no models; name a folder")
         self.sources = sources  # name -> what `load` takes, or a model
         self.loaded: dict[str, Any] = {}
+        self.conversations: dict[str, list[Any]] = {}  # name -> the messages so far
         self.tools: dict[str, Any] = {}  # name -> description of its tool: a map of codes takes a second
 
     @classmethod
@@ -108,6 +109,11 @@ class Models:
         name = request.pop("model", None)
         model = self.get(name)
         settings = read_request(model, request)
+        if "message" in settings:
+            conversation = self.conversations.setdefault(name, [])
+            if not settings.pop("goes_on", ""):
+                conversation.clear()
+            settings["history"] = conversation
         command = command_for(self.sources[name] if not isinstance(self.sources[name], Model) else name, settings)
         change = settings.pop("patch", "")
         began, steps = time.perf_counter(), 0
@@ -122,12 +128,13 @@ def _name(given: Any) -> str:
 
 
 def command_for(source: Any, settings: dict[str, Any]) -> str:
-    """The command line that writes the same generation into a file; "" if it was steered by z or a mask, which no command line can say."""
-    if "z" in settings or "mask" in settings:
+    """The command line that writes the same generation into a file; "" if it was steered by z, a mask
+    or messages before, which no command line can say."""
+    if "z" in settings or "mask" in settings or settings.get("history"):
         return ""
     words = ["zoo", "inspect", str(source)]
     for name, value in settings.items():
-        if value != "":
+        if value != "" and name != "history":
             words += ["-n" if name == "n" else f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
 

@@ -24,7 +24,7 @@ from ..drawing.terminal import draw_value
 from ..language.model import TextStep
 from ..model import Step, moved
 from .changes import Changes
-from .panels import RECORDERS, TOOLS
+from .panels import RECORDERS, TOOLS, chat
 from .panels.arrays import in_image_shape, picture, unbatched
 from .panels.recording import Event, Panels, grow, packed, packed_part
 
@@ -37,8 +37,10 @@ RECORD = {"kind": "record", "title": "The record", "note": "every field of this 
 def _events(model: Any, changes: Changes | None, settings: dict[str, Any]) -> Iterator[Event]:
     if not hasattr(model, "steps"):
         raise ValueError(f"inspect: {type(model).__name__} has no steps(...), so there is nothing to play")
+    if "message" in settings and getattr(model, "template", None) is None:
+        raise ValueError(f"message: this model, of kind {model.kind!r}, wasn't trained on conversations; it takes a prompt")
     with patch(model, changes) if changes else nullcontext():
-        yield from RECORDERS.get(model.kind, plain)(model, **settings)
+        yield from (chat.answer if "message" in settings else RECORDERS.get(model.kind, plain))(model, **settings)
 
 
 def make_run(model: Any, *, title: str = "", changes: Changes | None = None, **settings: Any) -> Run:
@@ -100,7 +102,8 @@ def plain(model: Any, **settings: Any) -> Iterator[Event]:
 
 def describe(step: Step, model: Any) -> dict[str, Any]:
     """A record as the page shows it."""
-    fields = [describe_field(f.name, getattr(step, f.name), model) for f in dataclasses.fields(step)]
+    absent = [f.name for f in dataclasses.fields(step) if f.default is None and getattr(step, f.name) is None]
+    fields = [describe_field(f.name, getattr(step, f.name), model) for f in dataclasses.fields(step) if f.name not in absent]
     return {"label": label_of(step), "caption": caption_of(step), "fields": fields}
 
 

@@ -127,6 +127,7 @@ panels.contributions = (data, run) => {
 
 /** The text shaded by where one head looked when this token was chosen, and all heads as small strips. */
 panels.attention = (data, run) => {
+  const name = l => data.names?.[l] ?? `blocks.${l}`;  // a page may show some of the layers
   let offsets;  // of each step's weights among all
   const weights = (i, layer, head) => {
     const size = data.sizes[i], at = offsets[i] + (layer * data.heads + head) * size;
@@ -141,16 +142,16 @@ panels.attention = (data, run) => {
   chosen.head ??= 0;
   const option = (value, text) => el("option", {value}, text);
   const layers = el("select", {"aria-label": "layer", onchange: e => choose("layer", Number(e.target.value))},
-    option(-1, "mean of all"), ...Array.from({length: data.layers}, (_, l) => option(l, `blocks.${l}`)));
+    option(-1, "mean of all"), ...Array.from({length: data.layers}, (_, l) => option(l, name(l))));
   const heads = el("select", {"aria-label": "head", onchange: e => choose("head", Number(e.target.value))}, ...Array.from({length: data.heads}, (_, h) => option(h, `head.${h}`)));
   const spans = [], levels = [], text = el("div", {class: "text", role: "img", tabindex: "0", style: "max-height: 15rem"}), scroll = follow(text, spans);
   let drawnWith = "", line;
   const grid = el("div", {class: "heads", style: `grid-template-columns: auto repeat(${data.heads}, minmax(0, 1fr))`});
   const small = [];
   for (let l = 0; l < data.layers; l++) {
-    grid.append(el("span", {class: "note"}, `blocks.${l}`));
+    grid.append(el("span", {class: "note"}, name(l)));
     for (let h = 0; h < data.heads; h++) {
-      const canvas = el("canvas"), button = el("button", {"aria-label": `blocks.${l}.head.${h}`, onclick: () => { chosen.layer = l; choose("head", h); }}, canvas);
+      const canvas = el("canvas"), button = el("button", {"aria-label": `${name(l)}.head.${h}`, onclick: () => { chosen.layer = l; choose("head", h); }}, canvas);
       small.push({l, h, canvas, button});
       grid.append(button);
     }

@@ -28,14 +28,14 @@ FILTERS = ("temperature", "top_k", "top_p", "min_p")
 
 @recorder("transformer")
 def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) -> Iterator[Event]:
-    _check_length(n)
+    check_length(n)
     c = model.config
     music = writes_chorales(model)
     if music:
         prompt = beginnings().get(prompt or NEW, prompt)
-    stages = _stages(settings)
+    stages = stages_of(settings)
     tokens = [spell(model, t) for t in model.ids(prompt)]
-    text, candidates, curve = _text_panels(model, tokens, stages)
+    text, candidates, curve = text_panels(model, tokens, stages)
     parts = part_names(model)
     piece = heard(prompt) if music and isinstance(prompt, str) else ""
     size_of_prompt = len(tokens)
@@ -57,7 +57,7 @@ def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) 
     }
     with trace(model, at=WATCHED) as seen:
         for step, records in watch(model.steps(prompt, n, **settings), seen):
-            inner = _last(read(model, records, slice(-1, None)))
+            inner = last(read(model, records, slice(-1, None)))
             added = _contributions(model, step.token, inner)
             size = inner.attention.shape[-1]
             start = step.position - size
@@ -65,9 +65,9 @@ def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) 
             if music and step.text == END and step.position > size_of_prompt:
                 break
             gains = {
-                **_text_parts(model, step, tokens[-1], stages),
-                "why": {"sentences": _choice(model, step) + _inside_words(step, inner.attention, added, parts, tokens)},
-                "lens": _lens(model, step, inner),
+                **text_parts(model, step, tokens[-1], stages),
+                "why": {"sentences": choice(model, step) + inside_words(step, inner.attention, added, parts, tokens)},
+                "lens": lens_part(model, step, inner),
                 "contributions": {"values": added, "total": np.float32(step.logits[step.token] - step.logits.mean())},
                 "attention": {"tokens": tokens[-1], "starts": start, "positions": step.position, "sizes": size,
                               "values": inner.attention.ravel()},
@@ -78,12 +78,12 @@ def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) 
             yield step, gains
 
 
-def _check_length(n: int) -> None:
+def check_length(n: int) -> None:
     if n > MOST_TOKENS:
         raise ValueError(f"n is {n:,}; a page has room for {MOST_TOKENS:,} tokens")
 
 
-def _last(activations: Activations) -> Activations:
+def last(activations: Activations) -> Activations:
     """The pass at its last position, without the axis of positions."""
     return Activations(activations.attention[:, :, -1], activations.streams[:, -1], activations.parts[:, -1])
 
@@ -95,7 +95,7 @@ def _contributions(model: Any, token: int, inner: Activations) -> np.ndarray:
 
 
 
-def _lens(model: Any, step: Any, inner: Activations) -> dict[str, Any]:
+def lens_part(model: Any, step: Any, inner: Activations) -> dict[str, Any]:
     p = np.stack([softmax(row) for row in lens(model, inner.streams)])  # (layers + 1, symbols)
     top = np.argsort(-p, axis=1, kind="stable")[:, :LENS_TOKENS]
     return {"texts": [[spell(model, t) for t in row] for row in top], "probabilities": np.take_along_axis(p, top, 1), "chosen": p[:, step.token],
@@ -105,7 +105,7 @@ def _lens(model: Any, step: Any, inner: Activations) -> dict[str, Any]:
 # --- what all models of text have
 
 
-def _stages(settings: dict[str, Any]) -> dict[str, Sampling | None]:
+def stages_of(settings: dict[str, Any]) -> dict[str, Sampling | None]:
     """The filters between the model and the choice of a token, one by one, each with those before it."""
     names = {"top_k": "top-k", "top_p": "top-p", "min_p": "min-p"}
     active = [f for f in FILTERS if settings.get(f) not in (None, 1 if f in ("temperature", "top_p") else None)]
@@ -115,7 +115,7 @@ def _stages(settings: dict[str, Any]) -> dict[str, Sampling | None]:
     return stages
 
 
-def _text_panels(model: Any, tokens: list[str], stages: dict[str, Sampling | None]) -> list[dict[str, Any]]:
+def text_panels(model: Any, tokens: list[str], stages: dict[str, Sampling | None]) -> list[dict[str, Any]]:
     """The text, the candidates, and how certain the model was.  tokens: the prompt's."""
     return [
         {"kind": "text", "title": "The text", "stage": True, "tokens": list(tokens), "given": len(tokens), "probabilities": Rows()},
@@ -126,9 +126,9 @@ def _text_panels(model: Any, tokens: list[str], stages: dict[str, Sampling | Non
     ]
 
 
-def _text_parts(model: Any, step: Any, token: str, stages: dict[str, Sampling | None]) -> Panels:
+def text_parts(model: Any, step: Any, token: str, stages: dict[str, Sampling | None]) -> Panels:
     p = step.probabilities
-    ids = _candidates(step)
+    ids = candidates_of(step)
     values = {name: (p if sampling is None else sampling.choices(step.logits, p))[ids] for name, sampling in stages.items()}
     entropy = -(p * np.log(np.maximum(p, 1e-300))).sum()
     return {
@@ -146,7 +146,7 @@ def _intervals(step: Any) -> np.ndarray:
     return np.stack([ends - shares, ends], 1)
 
 
-def _candidates(step: Any) -> np.ndarray:
+def candidates_of(step: Any) -> np.ndarray:
     """The most likely ids, the chosen one among them."""
     ids = np.argsort(-step.probabilities, kind="stable")[:CANDIDATES]
     if step.token not in ids:
@@ -165,7 +165,7 @@ def shown(text: str) -> str:
     return "`" + (text.replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣").replace("`", "'") or "∅") + "`"
 
 
-def _choice(model: Any, step: Any) -> str:
+def choice(model: Any, step: Any) -> str:
     """How the token was chosen among the candidates, in words."""
     p, rank = step.probabilities[step.token], int((step.probabilities > step.probabilities[step.token]).sum())
     best = int(step.probabilities.argmax())
@@ -183,7 +183,7 @@ def _choice(model: Any, step: Any) -> str:
     return words + f"The random number **{step.draw:.4f}** lies between {begin:.4f} and {end:.4f}, the interval of {token}. "
 
 
-def _inside_words(step: Any, attention: np.ndarray, added: np.ndarray, parts: list[str], tokens: list[str]) -> str:
+def inside_words(step: Any, attention: np.ndarray, added: np.ndarray, parts: list[str], tokens: list[str]) -> str:
     """How heads and layers contributed.  attention (layers, heads, keys); added: what each of the parts added to the token's logit."""
     start = step.position - attention.shape[-1]
     skipped = int(attention.shape[-1] > 1)  # a head with nothing to look for puts its weight on the first token
@@ -205,20 +205,20 @@ def _ordinal(n: int) -> str:
 
 @recorder("recurrent")
 def recurrent(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) -> Iterator[Event]:
-    _check_length(n)
+    check_length(n)
     plays = model.config.inputs == "keys"
-    stages = _stages(settings)
+    stages = stages_of(settings)
     given = [] if plays else [spell(model, t) for t in model.ids(prompt)]
     gates = gate_panels(model)
     if plays:
         yield gates
     else:
-        text, candidates, curve = _text_panels(model, given, stages)
+        text, candidates, curve = text_panels(model, given, stages)
         why = {"kind": "why", "title": "Why this token", "wide": True, "lines": 2, "sentences": []}
         yield {"text": text, "why": why, "candidates": candidates, "curve": curve, **gates}
     with trace(model, at=("layers.*.sigmoid*", "layers.*.tanh*")) as seen:
         for step, met in watch(model.roll_steps(n_steps=n, **settings) if plays else model.steps(prompt, n, **settings), seen):
             parts = gate_parts(model, step, met)
             if not plays:
-                parts |= {**_text_parts(model, step, spell(model, step.token), stages), "why": {"sentences": _choice(model, step)}}
+                parts |= {**text_parts(model, step, spell(model, step.token), stages), "why": {"sentences": choice(model, step)}}
             yield step, parts
