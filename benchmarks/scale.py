@@ -19,8 +19,9 @@ import numpy as np
 import zoo
 from zoo import autograd as ops
 from zoo.autograd.operations.quantised import BLOCK, BYTES, GROUP, HEAD
+from zoo.language.layers import Layers
 from zoo.nn import Embedding, Linear, QuantisedEmbedding, QuantisedLinear
-from zoo.transformer import Layers, Transformer, TransformerConfig
+from zoo.transformer import Transformer, TransformerConfig
 
 SHARED = {"symbols": 49152, "window": 2048, "positions": "rotary", "norm": "rms", "mlp": "swiglu", "bias": False, "tied": True}
 SIZES = {

@@ -15,12 +15,13 @@ import numpy as np
 from ..autograd import side_by_side
 from ..autograd.operations.quantised import as_in_a_file
 from ..language import chat, rotary
+from ..language.layers import Layers, Norm
 from ..language.patterns import GPT2_PATTERN, KNOWN
 from ..language.tokenizer import BytePairTokenizer
 from ..language.tokenizer_files import unprintable
 from ..nn import Embedding, Linear, QuantisedEmbedding, QuantisedLinear, RMSNorm, parameter
 from ..storage import PathLike, WrongFile
-from ..transformer import Layers, Norm, Transformer, TransformerConfig
+from ..transformer import Transformer, TransformerConfig
 from . import blocks, gguf
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
