@@ -237,7 +237,7 @@ def changed(path, tmp_path, settings=None, tensors=None):
     ({"tokenizer.ggml.eos_token_id": 999}, {}, "eos_token_id is 999"),
     ({"tokenizer.ggml.merges": ["a"]}, {}, "isn't one of byte-level pairs"),
     ({}, {"blk.1.attn_q.weight": None}, "has no tensor 'blk.1.attn_q.weight'"),
-    ({}, {"blk.0.attn_q_norm.weight": ("F32", np.zeros(16, np.float32), (16,))}, "attn_k_norm"),
+    ({}, {"blk.0.attn_q_norm.weight": ("F32", np.zeros(16, np.float32), (16,))}, "attn_q_norm"),
     ({}, {"more": ("F32", np.zeros(16, np.float32), (16,))}, "the tensor more"),
 ])
 def test_a_model_that_this_decoder_does_not_know_is_refused_by_name(settings, tensors, says, path, tmp_path):

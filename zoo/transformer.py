@@ -281,7 +281,7 @@ class Transformer(LanguageModel):
         if kind.upper() not in quantised.BYTES:
             raise ValueError(f"quantise: kind is {kind!r}; it may be {', '.join(k.lower() for k in quantised.BYTES)}")
         model = Transformer(self.config, rng=np.random.default_rng(0), layers=QuantisedLayers(self, kind.upper()))
-        for name in ("tokenizer", "begin_id", "end_ids", "template"):
+        for name in ("tokenizer", "start_ids", "begin_id", "end_ids", "template"):
             setattr(model, name, getattr(self, name))
         return model.eval()  # type: ignore[return-value]
 

@@ -117,6 +117,8 @@ def _configuration(file: gguf.File) -> dict[str, Any]:
     head = whole("attention.key_length", max(1, width // heads))
     if whole("rope.dimension_count", head) != head or whole("attention.value_length", head) != head:
         raise WrongFile(f"{file.path}: heads of {head} are turned in part, or have values of another width; this decoder turns whole heads")
+    if architecture == "llama" and "blk.0.attn_q_norm.weight" in file.tensors:
+        raise WrongFile(f"{file.path}: has the tensor blk.0.attn_q_norm.weight, which this decoder doesn't know in a llama")
     theta = number("rope.freq_base", 10000.0)
     return {
         "symbols": file.entry("token_embd.weight").shape[0], "window": whole("context_length"), "layers": whole("block_count"), "heads": heads,
