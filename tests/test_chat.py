@@ -41,6 +41,17 @@ def test_llama_3_and_gemma_write_their_turns():
         "<start_of_turn>model\n")
 
 
+@pytest.mark.parametrize("template", [chat.CHATML, chat.recognise(SMOLLM), chat.LLAMA3, chat.GEMMA], ids=["chatml", "smollm", "llama3", "gemma"])
+def test_the_jinja_of_a_template_writes_the_same_conversations(template):
+    jinja2 = pytest.importorskip("jinja2")
+    assert chat.recognise(template.jinja()) == template
+    program = jinja2.Environment().from_string(template.jinja())
+    turns = [{"role": "user", "content": " It's\n\\n "}, {"role": "assistant", "content": "Yes. "}, *HELLO]
+    for messages in (turns, [{"role": "system", "content": "Be brief."}, *turns]):
+        for answer in (True, False):
+            assert program.render(messages=messages, add_generation_prompt=answer) == template.text(messages, answer=answer)
+
+
 @pytest.mark.parametrize("template,says", [("[INST] {{ x }} [/INST]", "Mistral"), ("<|user|>", "Phi-3"), ("{{ x }}", "unknown"), ("", "unknown")])
 def test_another_template_is_refused_by_name(template, says):
     with pytest.raises(ValueError, match=says):

@@ -20,6 +20,7 @@ from zoo.loading import get as fetching
 from zoo.loading import gguf
 from zoo.loading.blocks import dequantise, quantise
 from zoo.loading.gguf_models import read_model, write_model
+from zoo.loading.hugging_face import write_folder
 from zoo.nn import QuantisedLinear
 from zoo.storage import WrongFile
 from zoo.transformer import Transformer
@@ -41,10 +42,7 @@ def tiny(tied: bool = True) -> Transformer:
 
 @pytest.fixture
 def path(tmp_path):
-    write_model(tiny(), tmp_path / "tiny.gguf", "Q8_0")
-    settings = gguf.File(tmp_path / "tiny.gguf")
-    kept = {name: (e.kind, settings.raw(name).copy(), e.shape) for name, e in settings.tensors.items()}
-    gguf.write(tmp_path / "chat.gguf", {**settings.settings, "tokenizer.chat_template": "<|im_start|>{{ x }}<|im_end|>"}, kept)
+    write_model(tiny(), tmp_path / "chat.gguf", "Q8_0")
     return tmp_path / "chat.gguf"
 
 
@@ -75,6 +73,17 @@ def test_a_written_model_is_read_again(tied, kind, tmp_path):
     assert isinstance(again.blocks[0].mlp.up, QuantisedLinear) == kind.startswith("Q")
     write_model(again, tmp_path / "n.gguf", kind)
     assert np.array_equal(logits(zoo.load(tmp_path / "n.gguf"), ids), logits(again, ids))
+
+
+def test_a_folder_of_hugging_faces_holds_the_chat_template(tmp_path):
+    write_folder(tiny(), tmp_path)
+    assert zoo.load(tmp_path).chat(QUESTION, 5) == tiny().chat(QUESTION, 5)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "chat_template.jinja").write_text(settings["chat_template"])
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": "[INST]"}))
+    assert zoo.load(tmp_path).template == chat.CHATML
+    (tmp_path / "chat_template.jinja").unlink()
+    assert zoo.load(tmp_path).template is None
 
 
 @pytest.mark.parametrize("kind", ["q8_0", "q4_1"])

@@ -67,6 +67,24 @@ class Template:
         if answer:
             yield from self._turn(self.assistant)
 
+    def jinja(self) -> str:
+        """The program that writes such conversations, for files of others."""
+        start, end, after = _quoted(self.start), _quoted(self.end), _quoted(self.after)
+        between = _quoted(self.between + ("\n\n" if self.between.startswith("<") else ""))
+        content = "message['content']" if self.kind == "chatml" else "message['content'] | trim"
+        role = f"('{self.assistant}' if message['role'] == 'assistant' else message['role'])"
+        told = _quoted(f"{self.start}system{self.between}{self.system}{self.end}{self.after}")
+        first = f"{{% if loop.first and message['role'] != 'system' %}}{{{{ {told} }}}}{{% endif %}}"
+        turn = f"{{{{ {start} + {role} + {between} + ({content}) + {end} + {after} }}}}"
+        loop = "messages"
+        if self.kind == "gemma":  # the system message stands within the first turn
+            turn = (f"{{% set told = messages[0]['content'] + '\\n\\n' if loop.first and messages[0]['role'] == 'system' else '' %}}"
+                    f"{{{{ {start} + {role} + {between} + told + ({content}) + {end} + {after} }}}}")
+            loop = "(messages[1:] if messages[0]['role'] == 'system' else messages)"
+        begin = f"{{{{ {_quoted(self.begin)} }}}}" if self.begin else ""
+        return (f"{begin}{{% for message in {loop} %}}{first if self.system is not None else ''}{turn}{{% endfor %}}"
+                f"{{% if add_generation_prompt %}}{{{{ {start} + '{self.assistant}' + {between} }}}}{{% endif %}}")
+
     def _turn(self, role: str) -> Iterable[tuple[str, bool]]:
         yield self.start, True
         yield role, False
@@ -112,6 +130,11 @@ def recognise(template: str) -> Template:
     seems = next((name for marker, name in OTHERS.items() if marker in template), None)
     what = f"one of {seems}" if seems else f"unknown (it begins with {template[:40]!r})"
     raise ValueError(f"chat template: is {what}; can render ChatML, Llama 3 and Gemma")
+
+
+def _quoted(text: str) -> str:
+    """A string of Jinja."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
 
 
 def _default_system(template: str) -> str | None:

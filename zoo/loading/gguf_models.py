@@ -370,4 +370,6 @@ def _vocabulary(model: Transformer) -> dict[str, Any]:
         settings["tokenizer.ggml.bos_token_id"] = model.begin_id
     if model.end_ids:
         settings["tokenizer.ggml.eos_token_id"] = model.end_ids[0]
+    if model.template is not None:
+        settings["tokenizer.chat_template"] = model.template.jinja()
     return settings

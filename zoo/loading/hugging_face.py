@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..language import rotary
+from ..language import chat, rotary
 from ..language.tokenizer import BytePairTokenizer
 from ..language.tokenizer_files import text_before
 from ..model import Unfilled
@@ -24,6 +24,7 @@ from ..storage import Arrays, PathLike, Tensors, WrongFile, atomic_write, check_
 from ..transformer import Transformer, TransformerConfig
 
 START_IDS = "zoo_start_ids"  # in config.json: what an empty prompt stands for, where bos_token_id has no room for several
+MOST_TEMPLATE = 1 << 20  # characters
 GELU_TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 
 
@@ -88,12 +89,24 @@ def _read_text_settings(model: Transformer, folder: Path, settings: Mapping[str,
     tokenizer = model.tokenizer = BytePairTokenizer.read(folder)
     if tokenizer.plain_size > model.config.symbols:
         raise WrongFile(f"{folder}: the tokenizer has {tokenizer.plain_size} symbols, config.json's vocab_size is {model.config.symbols}")
+    model.template = _template(folder)
     before = text_before(folder, tokenizer.added)
     model.begin_id = None if before is None else tokenizer.added[before].id
     if model.begin_id is not None and model.begin_id >= model.config.symbols:
         raise WrongFile(f"{folder}: the tokenizer puts {shorten(before)} before a text, id {model.begin_id} of {model.config.symbols}")
     if not model.start_ids and model.begin_id is not None:
         model.start_ids = (model.begin_id,)
+
+
+def _template(folder: Path) -> chat.Template | None:
+    """How conversations are written, where a file says so and it is a way that is known here."""
+    try:
+        if (folder / "chat_template.jinja").exists():
+            return chat.recognise((folder / "chat_template.jinja").read_text(encoding="utf-8")[:MOST_TEMPLATE])
+        text = read_json(folder / "tokenizer_config.json").get("chat_template") if (folder / "tokenizer_config.json").exists() else None
+        return chat.recognise(text) if isinstance(text, str) else None
+    except ValueError:
+        return None  # the model writes all the same; `chat` says that it would need a template
 
 
 from_hugging_face = read_folder  # what zoo.transformer called it until 0.1
@@ -141,7 +154,8 @@ def write_folder(model: Transformer, folder: PathLike) -> None:
         model.tokenizer.write(folder / "tokenizer.json", begin)
         names = {"bos_token": texts.get(start[-1]) if start else None, "eos_token": texts.get(model.end_ids[0]) if model.end_ids else None}
         card = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": c.window, "clean_up_tokenization_spaces": False,
-                **{name: text for name, text in names.items() if text is not None}}
+                **{name: text for name, text in names.items() if text is not None},
+                **({} if model.template is None else {"chat_template": model.template.jinja()})}
         atomic_write(folder / "tokenizer_config.json", json.dumps(card, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
