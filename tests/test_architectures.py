@@ -99,15 +99,15 @@ def tiny(family, **fields):
     return model.eval()
 
 
-@pytest.mark.parametrize("kind,error", [("F32", 1e-4), ("Q8_0", 0.5)])
+@pytest.mark.parametrize("kind", ["F32", "Q8_0"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_relative_in_a_gguf_is_read_again(family, kind, error, tmp_path):
+def test_a_relative_in_a_gguf_is_read_again(family, kind, tmp_path):
     model = tiny(family)
     write_model(model, tmp_path / "m.gguf", kind)
     again = zoo.load(tmp_path / "m.gguf")
     assert gguf.File(tmp_path / "m.gguf").settings["general.architecture"] == family.split()[0]
     assert again.config.to_dict() == {**model.config.to_dict(), "start": ""}
-    assert np.abs(logits(again) - logits(model)).max() < error
+    assert np.abs(logits(again) - logits(model if kind == "F32" else model.quantise(kind))).max() < 1e-4
     steps = list(again.steps(IDS[:5], 6, temperature=0))
     whole = logits(again, np.array([*IDS[:5], *(s.token for s in steps[:-1])]))[4:]
     assert np.allclose([s.logits for s in steps], whole, atol=1e-4)

@@ -15,7 +15,7 @@ from zoo.gan import GAN
 from zoo.inspection.inspect import inspect
 from zoo.inspection.music import beginnings
 from zoo.inspection.page import pack, unpack
-from zoo.inspection.panels.text import WATCHED, _contributions, _last, read
+from zoo.inspection.panels.text import WATCHED, _contributions, last, read
 from zoo.language.tokenizer import CharTokenizer
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
@@ -261,7 +261,7 @@ def test_the_contributions_of_all_parts_add_up_to_the_logit(rng, fields):
         parameter.data += 0.3 * rng.standard_normal(parameter.shape).astype(np.float32)
     with trace(model, at=WATCHED) as seen:
         for step in model.steps(PROMPT, 6, seed=1):
-            pushes = _contributions(model, step.token, _last(read(model, seen.take(), slice(-1, None))))
+            pushes = _contributions(model, step.token, last(read(model, seen.take(), slice(-1, None))))
             assert np.isclose(pushes.sum(), step.logits[step.token] - step.logits.mean(), atol=1e-3)
 
 
