@@ -64,7 +64,7 @@ def test_in_zoo_play_a_conversation_goes_on(path):  # noqa: F811
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         def run(**settings):
-            status, _, content = asked(server, "POST", "run", {"model": "chat", "n": 5, **settings})
+            status, _, content = asked(server, "POST", "run", {"model": "chat", "n": 5, "temperature": 0, **settings})
             lines = [json.loads(line) for line in content.splitlines()]
             assert status == 200 and "end" in lines[-1], lines[-1]
             return lines[0]["run"], lines[0].get("command"), server.models.conversations["chat"]
