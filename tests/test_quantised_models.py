@@ -61,7 +61,7 @@ UP = "blocks.0.mlp.up.blocks"
 
 @pytest.mark.parametrize("change,says", [
     (lambda a, c: ({**a, UP: a[UP][:-1]}, c), f"{UP} has shape"), (lambda a, c: ({**a, UP: a[UP].astype(np.float32)}, c), "holds float32"),
-    (lambda a, c: ({**a, UP: a[UP][:, :, :100]}, c), f"{UP} has shape"), (lambda a, c: ({k: v for k, v in a.items() if k != UP}, c), "missing"),
+    (lambda a, c: ({**a, UP: a[UP][:, :20]}, c), f"{UP} has shape"), (lambda a, c: ({k: v for k, v in a.items() if k != UP}, c), "missing"),
     (lambda a, c: ({**a, "blocks.0.mlp.up.weight": np.zeros((64, 96), np.float32)}, c), "unexpected"),
     (lambda a, c: (a, {**c, "template": {"kind": "jinja"}}), "template: is"), (lambda a, c: (a, {**c, "template": 3}), "template: is 3"),
     (lambda a, c: ({**a, "norm.gain": (a["norm.gain"] * 0).astype(np.uint8)}, c), "holds uint8"),

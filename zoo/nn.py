@@ -73,8 +73,12 @@ class Module:
         return list(self.named_parameters().values())
 
     def named_buffers(self) -> dict[str, np.ndarray]:
-        """Arrays that belong to the model but have no gradient (running averages, codebooks, blocks of quantised weights), by dotted name."""
-        return {name: a for name, a in self._named(np.ndarray) if a.dtype.kind == "f" or a.dtype == np.uint8}
+        """Floating arrays that belong to the model but have no gradient (running averages, codebooks), by dotted name."""
+        return {name: a for name, a in self._named(np.ndarray) if a.dtype.kind == "f"}
+
+    def _quantised_layers(self) -> dict[str, QuantisedLinear | QuantisedEmbedding]:
+        """By the dotted names of their blocks."""
+        return {f"{path}.blocks".lstrip("."): m for path, m in self.modules() if isinstance(m, (QuantisedLinear, QuantisedEmbedding))}
 
     @property
     def num_parameters(self) -> int:
@@ -82,8 +86,12 @@ class Module:
         return sum(p.size for p in self.parameters()) + sum(module.quantised_numbers for _, module in self.modules())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Every parameter and buffer as an array, by dotted name: what a file holds.  The arrays share memory with the model."""
-        return {**{name: p.data for name, p in self.named_parameters().items()}, **self.named_buffers()}
+        """Every parameter and buffer as an array, by dotted name: what a file holds.  Floating arrays share memory with the model.
+
+        Blocks of quantised layers are copies, (rows, bytes) uint8, in the order of a GGUF file, whatever their order in memory.
+        """
+        blocks = {name: quantised.as_in_a_file(layer.blocks, layer.quantisation, layer.rows) for name, layer in self._quantised_layers().items()}
+        return {**{name: p.data for name, p in self.named_parameters().items()}, **self.named_buffers(), **blocks}
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
         """Copy values in.  Raises ValueError, and changes nothing, unless names and shapes are exactly those of `arrays()`."""
@@ -94,8 +102,12 @@ class Module:
         for name, target in targets.items():
             if (target.dtype == np.uint8) != (arrays[name].dtype == np.uint8):
                 raise ValueError(f"{name} holds {arrays[name].dtype}; this model has {target.dtype} there")
+        layers = self._quantised_layers()
         for name, target in targets.items():
-            target[...] = arrays[name]
+            if name in layers:
+                layers[name].blocks = ops.side_by_side(arrays[name], layers[name].quantisation)
+            else:
+                target[...] = arrays[name]
         for _, tensor in self._named(Tensor):
             tensor.mark_changed()
 
@@ -298,6 +310,10 @@ class QuantisedLinear(Module):
         self.bias, self.activation = bias, activation
 
     @property
+    def rows(self) -> int:
+        return self.outputs
+
+    @property
     def inputs(self) -> int:
         return quantised.BLOCK * self.blocks.shape[1]
 
@@ -326,6 +342,10 @@ class QuantisedEmbedding(Module):
 
     def __init__(self, blocks: np.ndarray, kind: str, symbols: int):
         self.blocks, self.quantisation, self.symbols = blocks, kind, symbols
+
+    @property
+    def rows(self) -> int:
+        return self.symbols
 
     @property
     def quantised_numbers(self) -> int:  # type: ignore[override]

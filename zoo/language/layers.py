@@ -82,12 +82,12 @@ class StoredLayers(Layers):
         shape = self.shapes.get(f"{name}.blocks")
         if shape is None:
             return None
-        wanted = {kind: (-(-outputs // quantised.GROUP), inputs // quantised.BLOCK, quantised.GROUP * size) for kind, size in quantised.BYTES.items()}
+        wanted = {kind: (outputs, inputs // quantised.BLOCK * size) for kind, size in quantised.BYTES.items()}
         kind = next((kind for kind, of_kind in wanted.items() if tuple(shape) == of_kind), None)
         if kind is None or inputs % quantised.BLOCK:
             allowed = " or ".join(map(str, wanted.values()))
             raise ValueError(f"{name}.blocks has shape {tuple(shape)}; for {outputs} x {inputs} weights it is {allowed}")
-        return np.zeros(shape, np.uint8), kind
+        return ops.side_by_side(np.zeros(shape, np.uint8), kind), kind
 
     def embedding(self, name: str, rows: int) -> Any:
         stored = self._blocks(name, self.config.width, rows)

@@ -115,7 +115,10 @@ def read_adapter(model: Any, path: PathLike) -> Any:
             if name not in places or down is None or up is None or down.ndim != 2 or not np.isfinite(scale := float(facts[f"scale of {name}"])):
                 raise ValueError("is not of a linear layer of this model")
             layer = LowRank(places[name][2], down.shape[1], scale, rng=np.random.default_rng(0))
-            layer.load_arrays({**layer.arrays(), "down": down, "up": up})
+            for tensor, stored in ((layer.down, down), (layer.up, up)):
+                if stored.shape != tensor.shape or stored.dtype.kind != "f" or not np.isfinite(stored).all():
+                    raise ValueError(f"{stored.dtype} of shape {stored.shape} where {tensor.shape} finite numbers belong")
+                tensor.data[...] = stored
         except (ValueError, KeyError) as e:
             raise WrongFile(f"{path}: {shorten(name)} does not fit ({e})") from e
         layers[name] = layer
