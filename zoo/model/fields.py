@@ -100,10 +100,16 @@ class TransformerFields(TypedDict, total=False):
     hidden: int
     positions: Literal["learned", "rotary"]
     theta: float
+    rope_divisors: float | Sequence[float]
+    rope_attention: float
+    sliding_window: int
+    sliding_layers: int | Sequence[int]
     norm: Literal["layer", "rms", "none"]
     eps: float
     mlp: Literal["gelu", "swiglu", "relu", "silu", "none"]
     bias: bool
+    query_key_value_bias: bool
+    query_key_norm: bool
     tied: bool
     dropout: float
 
