@@ -236,7 +236,8 @@ def _run(known: argparse.Namespace, rest: list[str], arguments: list[str]) -> in
 
         set_threads(known.threads or get_threads())  # what the environment says is looked at now, not in the middle of the work
         run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "watch": _watch, "chat": _chat,
-               "serve": _serve, "get": _get, "evaluate": _evaluate, "rerun": _rerun, "list": _list, "info": _info, "completion": _completion, "warm-up": _warm_up}
+               "serve": _serve, "get": _get, "evaluate": _evaluate, "rerun": _rerun, "list": _list, "info": _info,
+               "completion": _completion, "warm-up": _warm_up}
         return run[known.command](known, options, arguments) or 0
     except KeyboardInterrupt as e:
         if not _rank():

@@ -111,7 +111,7 @@ class Models:
         settings = read_request(model, request)
         if "message" in settings:
             conversation = self.conversations.setdefault(name, [])
-            if not settings.pop("goes_on", ""):
+            if not settings.get("goes_on"):
                 conversation.clear()
             settings["history"] = conversation
         command = command_for(self.sources[name] if not isinstance(self.sources[name], Model) else name, settings)

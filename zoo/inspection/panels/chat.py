@@ -37,11 +37,12 @@ def read_layers(text: str, layers: int) -> list[int]:
 
 
 def answer(model: Any, *, n: int = 100, message: str, system: str = "", history: Sequence[Message] = (), begin: str = "",
-           show_layers: str = "", **settings: Any) -> Iterator[Event]:
+           show_layers: str = "", goes_on: str = "", **settings: Any) -> Iterator[Event]:
     """The recorder: the records of an answer, without the marker that ends it.
 
     history: the messages before; where it is a list, the message and its answer are added to it once the answer has ended.
-    begin: what the model is made to have written first.  show_layers: see `read_layers`.
+    begin: what the model is made to have written first.  show_layers: see `read_layers`.  goes_on: a setting of the live page, which keeps
+    the conversation and passes it on as history; a page in a file has one question.
     """
     check_length(n)
     layers, messages = read_layers(show_layers, model.config.layers), [*history, {"role": "user", "content": message}]
