@@ -230,7 +230,7 @@ def test_wrong_words_are_one_line(capsys, tmp_path, arguments, message):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["-n", "0"], "n is 0; it is a whole number of at least 1"),
     (["--digit", "3"], "isn't conditional"),
-    (["--prompt", "hello"], "--prompt is for models of text"),
+    (["--prompt", "hello"], "--prompt is for models that read words"),
     (["--out", "x.txt"], "pictures go to a .png, .gif or .npz file"),
     (["--out", "nowhere/x.png"], "nowhere does not exist"),
     (["--evaluations", "3"], "--evaluations isn't an option here"),

@@ -123,18 +123,6 @@ class DiffusionConfig(Config):
                              f"{len(self.multipliers)} levels need a height and width that {lowest} divides")
 
 
-def make_network(c: DiffusionConfig, rng: Generator) -> UNet | DiT | Dense:
-    """(x_t, t, labels) -> the prediction, of x_t's shape."""
-    if c.network == "dense":
-        return Dense(c.image[0], c.channels, c.blocks, c.classes, c.norms, rng=rng)
-    height, width, colours = c.network_shape
-    if c.network == "transformer":
-        return DiT((height, width, colours), c.patch, c.channels, c.blocks, c.heads, c.classes, rng=rng)
-    return UNet(colours, c.channels, c.multipliers, c.blocks, c.heads, c.classes, rng=rng)
-
-
-
-
 class Diffusion(Model):
     """`Diffusion.new(classes=10, seed=0)`, or `zoo.load("diffusion")`."""
 
@@ -169,18 +157,37 @@ class Diffusion(Model):
         if self.latents is not None and config.image != self.latents.shape:
             raise ValueError(f"DiffusionConfig: image is {config.image}; the latents of {config.autoencoder!r} are {self.latents.shape}")
         self.path = make_path(config.schedule, config.T, config.beta_1, config.beta_T)
-        self.network = make_network(config, rng)
+        self.network = self.make_network(rng)
+
+    def make_network(self, rng: Generator) -> UNet | DiT | Dense:
+        """(x_t, t, labels) -> the prediction, of x_t's shape."""
+        c = self.config
+        if c.network == "dense":
+            return Dense(c.image[0], c.channels, c.blocks, c.classes, c.norms, rng=rng)
+        height, width, colours = c.network_shape
+        if c.network == "transformer":
+            return DiT((height, width, colours), c.patch, c.channels, c.blocks, c.heads, c.classes, rng=rng)
+        return UNet(colours, c.channels, c.multipliers, c.blocks, c.heads, c.classes, rng=rng)
 
     # --- the network's output, and what follows from it; arrays or tensors
 
     def predict(self, x_t, t: np.ndarray, labels: np.ndarray | None = None):
         """The network's output: x_t (n, *image), t (n,) in [0, 1], labels (n,) -> (n, *image)."""
         n = len(x_t)
-        if self.config.classes and labels is None:
+        if self.is_conditional and labels is None:
             labels = self._no_labels(n)
-        network_t = t if self.config.network == "dense" else self.config.T * t
-        y = self.network(x_t.reshape((n, *self.config.network_shape)), network_t, *([labels] if self.config.classes else []))
+        y = self._run_network(x_t.reshape((n, *self.config.network_shape)), t, labels)
         return y.reshape((n, *self.config.image))
+
+    def _run_network(self, x, t: np.ndarray, labels):
+        """x (n, *network_shape), t (n,) in [0, 1] -> the shape of x."""
+        network_t = t if self.config.network == "dense" else self.config.T * t
+        return self.network(x, network_t, *([labels] if self.is_conditional else []))
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether labels, or whatever stands in their place, say what to draw."""
+        return self.config.classes > 0
 
     def _no_labels(self, n: int) -> np.ndarray:
         """What stands for "no label" in a conditional network.  ValueError if it was never trained."""
@@ -226,10 +233,13 @@ class Diffusion(Model):
         x_0 = self.to_network_range(x, rng if c.dequantise else None)
         noise = batch.noise if isinstance(batch, Pairs) else self.draw_source(len(x_0), rng)
         t = self.draw_times(len(x_0), rng)
-        if c.classes:
-            labels = check_labels(labels, c.classes, len(x_0))
-            labels = np.where(rng.random(len(x_0)) < c.unlabelled, c.classes, labels)
-        return {"loss": ops.mse(self.predict(self.noised(x_0, noise, t), t, labels if c.classes else None), self.target(x_0, noise, t))}
+        labels = self._training_labels(labels, len(x_0), rng) if self.is_conditional else None
+        return {"loss": ops.mse(self.predict(self.noised(x_0, noise, t), t, labels), self.target(x_0, noise, t))}
+
+    def _training_labels(self, labels, n: int, rng: Generator) -> np.ndarray:
+        """The labels of a batch, of which a share is left out, for guidance."""
+        labels = check_labels(labels, self.config.classes, n)
+        return np.where(rng.random(n) < self.config.unlabelled, self.config.classes, labels)
 
     def draw_times(self, n: int, rng: Generator) -> np.ndarray:
         """(n,) float64, one from each of n equal parts, so that every batch has all kinds of t (Kingma et al. 2021, appendix I.1)."""
@@ -449,7 +459,7 @@ class Diffusion(Model):
 
     def check_guidance(self, guidance: float | None) -> float:
         """guidance, or the configuration's; ValueError if it is no number, or the model can't be guided."""
-        if self.config.classes:
+        if self.is_conditional:
             guidance = check_number("guidance", self.config.guidance if guidance is None else guidance, -100, 100)
             if guidance != 1 and self.config.unlabelled == 0:
                 raise ValueError(f"guidance: is {guidance:g}, but this model was trained with labels only (unlabelled is 0), so 1 is all it can have")

@@ -23,7 +23,8 @@ FIGURES = {  # names of figures on cards -> what they are called, and how they a
 KINDS = {  # what a model without a description on its card is
     "vae": "a variational autoencoder", "autoencoder": "an autoencoder", "vqvae": "a VQ-VAE with its prior",
     "gan": "a generative adversarial network", "diffusion": "a diffusion or flow model", "transformer": "a transformer language model",
-    "recurrent": "a recurrent network", "classifier": "a classifier of pictures",
+    "recurrent": "a recurrent network", "classifier": "a classifier of pictures", "words": "pictures from words",
+    "scene_judge": "a judge of scenes of captioned digits",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import io
 import sys
 from pathlib import Path
@@ -49,13 +50,17 @@ def write_samples(model: Any, request: Request, options: dict[str, str]) -> None
     if hasattr(model, "generate"):
         _write_text(model, request, options)
         return
-    if request.prompt is not None:
-        raise ValueError(f"--prompt is for models of text; {request.name} draws pictures")
     if not hasattr(model, "sample"):
         raise ValueError(f"{request.name} is of kind {model.kind!r}, which generates nothing")
+    reads_words = "prompt" in inspect.signature(model.sample).parameters
+    if request.prompt is not None and not reads_words:
+        raise ValueError(f"--prompt is for models that read words; {request.name} draws pictures without")
+    if request.digit is not None and reads_words:
+        raise ValueError(f"--digit is for models with classes; {request.name} draws what --prompt says")
     shape = getattr(model, "sample_shape", getattr(model.config, "image", ()))
     check_ending(request.out, "points" if len(shape) == 1 and getattr(model, "latents", None) is None else "pictures")
-    settings: dict[str, Any] = {"seed": request.seed, "digit": read_class(model, request.digit), **as_keywords(model.sample, options, model.steps)}
+    asked_for = {"prompt": request.prompt} if reads_words else {"digit": read_class(model, request.digit)}
+    settings: dict[str, Any] = {"seed": request.seed, **asked_for, **as_keywords(model.sample, options, model.steps)}
     if request.out and Path(request.out).suffix == ".gif":
         frames = moving(model, GIF_PICTURES if request.n is None else request.n, settings)
         _write_gif(Path(request.out), frames)

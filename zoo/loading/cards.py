@@ -26,6 +26,8 @@ KINDS = {  # kind -> where its class is; a model's card says its kind
     "transformer": ("zoo.transformer", "Transformer"),
     "recurrent": ("zoo.recurrent", "Recurrent"),
     "classifier": ("zoo.evaluation.classifier", "Classifier"),
+    "words": ("zoo.multimodal.words", "Words"),
+    "scene_judge": ("zoo.multimodal.scene_judge", "SceneJudge"),
 }
 
 

@@ -27,6 +27,8 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {  # kind -> presets, 
     "transformer": (("shakespeare", {"window": 16}), ("nanogpt-cpu", {"window": 16})),
     "recurrent": (("shakespeare", {"window": 16}), *(("names", {"cell": cell, "lines": False, "window": 16}) for cell in ("gru", "elman"))),
     "classifier": (("classifier", {}),),
+    "words": (("words", {}), ("words-dit", {})),
+    "scene_judge": (("scene_judge", {}),),
 }
 SHORT = {"epochs": 1, "steps": 2, "batch_size": 4}  # of training, where it has such a field
 
@@ -45,7 +47,8 @@ def run_briefly(recipe: Recipe, preset: str, changes: dict[str, Any]) -> None:
     """Two steps of training and a small sample."""
     short = {name: value for name, value in SHORT.items() if name in {f.name for f in fields(recipe.training)}}
     model_fields, training = recipe.settings(preset, **changes, **short)
-    data: Any = random_pictures() if recipe.default_data == "mnist" else Corpus("a few letters", "to be or not to be\n" * 40)
+    stand_ins = {"mnist": random_pictures, "captioned-digits": lambda: recipe.data(None)}
+    data: Any = stand_ins.get(recipe.default_data, lambda: Corpus("a few letters", "to be or not to be\n" * 40))()
     model = recipe.new(data, model_fields, 0)
     for _ in recipe.trainer(model, data, training):
         pass

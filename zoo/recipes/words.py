@@ -1,0 +1,69 @@
+"""How pictures from words are learned: settings of a run, presets, pictures with captions, the trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+
+from ..data import scenes
+from ..model import Config, Count, Decay, Natural, Positive
+from ..multimodal.words import Words
+from ..nn import Conv2d, Linear
+from ..optim import Adam, Average, Muon, cosine
+from ..training import Trainer
+from .recipe import Recipe
+
+SCENES = "captioned-digits"  # drawn on the spot
+
+
+@dataclasses.dataclass(frozen=True)
+class WordsTraining(Config):
+    steps: Count = 10_000
+    batch_size: Count = 128
+    optimiser: Literal["adam", "muon"] = "muon"  # muon: for matrices and kernels, except the first and the last, and the text encoder
+    lr: Positive = 1e-3
+    muon_lr: Positive = 0.02
+    warm_up: Natural = 500
+    clip: Positive | None = 1.0
+    average: Decay = 0.999
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "words": {"channels": 32, "multipliers": (1, 2, 2), "heads": 4, "sampler": "heun", "evaluations": 30, "guidance": 2.0},
+    "words-dit": {"network": "transformer", "patch": 4, "channels": 128, "blocks": 6, "heads": 4, "sampler": "heun", "evaluations": 30,
+                  "guidance": 2.0, "lr": 2e-3},
+}
+
+
+def make_trainer(model: Words, data: str, training: WordsTraining, *, seed: int = 0, folder=None, resume: bool = False, **options) -> Trainer:
+    """The training run of a preset or of your own settings; options go to `Trainer`."""
+    t = training
+
+    def batches(step: int, rng: np.random.Generator):
+        drawn = scenes.captioned_digits(t.batch_size, (seed, step, 0x5CE))
+        return drawn.pictures, model.ids(drawn.captions)
+
+    return Trainer(model, model.loss, batches, _optimiser(model, t), steps=t.steps, schedule=cosine(t.steps, warmup=min(t.warm_up, t.steps // 10)),
+                   seed=seed, average=Average(model.parameters(), t.average) if t.average else None, folder=folder, resume=resume, **options)
+
+
+def _optimiser(model: Words, t: WordsTraining) -> Adam:
+    parameters = model.parameters()
+    if t.optimiser == "adam":
+        return Adam(parameters, t.lr, clip=t.clip)
+    ends = [layer.weight for layer in model.network.ends]
+    matrices = [layer.weight for _, layer in model.network.modules()
+                if isinstance(layer, (Linear, Conv2d)) and not any(layer.weight is w for w in ends)]
+    return Muon(parameters, t.lr, matrices=matrices, muon_lr=t.muon_lr, clip=t.clip)
+
+
+def load_data(source: str | None) -> str:
+    """The name of what is drawn on the spot."""
+    if source not in (None, SCENES):
+        raise ValueError(f"data: is {source!r}; pictures from words learn from {SCENES!r}")
+    return SCENES
+
+
+RECIPE = Recipe(Words, WordsTraining, PRESETS, load_data, make_trainer, SCENES)
