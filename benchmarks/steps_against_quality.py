@@ -18,9 +18,9 @@ import numpy as np
 
 import zoo
 from zoo.data import Images, load_images
-from zoo.denoising.samplers import ADAPTIVE, SAMPLERS
 from zoo.diffusion import Diffusion
 from zoo.evaluation import Judge
+from zoo.parts.denoising.samplers import ADAPTIVE, SAMPLERS
 from zoo.storage import atomic_write
 from zoo.training import minibatches
 

@@ -27,13 +27,13 @@ import numpy as np
 import zoo
 from zoo.autoencoder import Autoencoder
 from zoo.autograd import no_grad
-from zoo.denoising.samplers import SAMPLERS, times
 from zoo.diffusion import Diffusion
 from zoo.gan import GAN
 from zoo.inspection.inspect import inspect
 from zoo.language.sampling import Sampling, drawn, softmax
 from zoo.language.tokenizer import CharTokenizer
 from zoo.model import last
+from zoo.parts.denoising.samplers import SAMPLERS, times
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
 from zoo.vae import VAE

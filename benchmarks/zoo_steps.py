@@ -10,10 +10,10 @@ from cases import SYMBOLS
 
 import zoo.autograd as ops
 from zoo.autograd import Tensor, no_grad
-from zoo.denoising.unet import UNet
 from zoo.gan import GAN
 from zoo.nn import Module
 from zoo.optim import Adam, AdamW
+from zoo.parts.denoising.unet import UNet
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
 from zoo.vae import VAE

@@ -37,11 +37,11 @@ WORK = ROOT / ".mutation"
 AREAS: dict[str, tuple[str, ...]] = {
     "engine": ("autograd/tensor.py", "autograd/operation.py", "autograd/operators.py", "autograd/random.py", "autograd/tracing.py", "autograd/operations/*.py"),
     "kernels": ("autograd/kernels/*.py", "autograd/kernels/winograd/*.py", "language/decoding.py"),
-    "denoising": ("diffusion.py", "denoising/*.py"),
+    "denoising": ("diffusion.py", "parts/denoising/*.py"),
     "optimisers": ("optim.py", "nn.py"),
     "text": ("language/*.py",),
     "training": ("training/*.py", "storage/*.py", "model/*.py", "recipes/*.py", "data/*.py"),
-    "models": ("vae.py", "vqvae.py", "autoencoder.py", "gan.py", "transformer.py", "recurrent.py", "adversarial/*.py", "evaluation/*.py"),
+    "models": ("vae.py", "vqvae.py", "autoencoder.py", "gan.py", "transformer.py", "recurrent.py", "parts/adversarial/*.py", "evaluation/*.py"),
 }
 NEVER = {"__repr__", "__str__", "_repr_html_", "describe", "say"}  # functions that only put words together
 PORTIONS = {"tasks", "batch", "chunk", "at_once", "optimize"}  # arguments that say how much is worked on at a time: only speed depends on them

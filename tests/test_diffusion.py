@@ -14,12 +14,12 @@ from zoo import autograd as ops
 from zoo.__main__ import main
 from zoo.data import Images
 from zoo.data.toys import TOYS, moons
-from zoo.denoising import dit, samplers, unet
-from zoo.denoising.paths import make_path
 from zoo.diffusion import Diffusion, DiffusionConfig, Pairs
 from zoo.evaluation import Classifier, squared_wasserstein
 from zoo.inspection import figures
 from zoo.model import great_circle
+from zoo.parts.denoising import dit, samplers, unet
+from zoo.parts.denoising.paths import make_path
 from zoo.recipes.diffusion import PRESETS, DiffusionTraining, make_trainer, optimal_pairs
 from zoo.storage import WrongFile, save_folder
 from zoo.vae import VAE

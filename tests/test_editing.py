@@ -12,12 +12,12 @@ import pytest
 from zoo.autograd.runtime import use_kernels
 from zoo.data import Images
 from zoo.data.toys import TOYS
-from zoo.denoising import dormand_prince, editing, evaluation, likelihood
-from zoo.denoising.samplers import SAMPLERS
 from zoo.diffusion import Diffusion
 from zoo.evaluation import Classifier
 from zoo.model import great_circle
 from zoo.optim import Adam, Muon, cosine
+from zoo.parts.denoising import dormand_prince, editing, evaluation, likelihood
+from zoo.parts.denoising.samplers import SAMPLERS
 from zoo.recipes.diffusion import DiffusionTraining, load_data, make_trainer
 from zoo.vae import VAE
 

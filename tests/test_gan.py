@@ -8,15 +8,15 @@ import pytest
 
 import zoo
 from zoo import autograd as ops
-from zoo.adversarial.clusters import k_means, nearest_centre
-from zoo.adversarial.losses import LOSSES, gradient_penalty, zero_centred_penalty
-from zoo.adversarial.networks import Spectral
 from zoo.autograd import Tensor
 from zoo.data import digits8x8
 from zoo.data.toys import TOYS, stacked_digits
 from zoo.explain.diagnosis import diagnose
 from zoo.gan import GAN, AdversarialStep
 from zoo.nn import Conv2d, Linear
+from zoo.parts.adversarial.clusters import k_means, nearest_centre
+from zoo.parts.adversarial.losses import LOSSES, gradient_penalty, zero_centred_penalty
+from zoo.parts.adversarial.networks import Spectral
 from zoo.recipes.gan import PRESETS, RECIPE, GANTraining, batches_of, make_trainer
 from zoo.training import TrainingFailed
 

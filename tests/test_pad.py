@@ -9,7 +9,6 @@ from test_page import ACCESS, browser, text_of  # noqa: F401
 from test_play import asked, run  # noqa: F401
 from test_start import until
 
-from zoo.denoising.editing import inpaint
 from zoo.diffusion import Diffusion
 from zoo.evaluation.classifier import Classifier
 from zoo.explain.gradients import class_logit, saliency
@@ -18,6 +17,7 @@ from zoo.gan import GAN
 from zoo.inspection import pad
 from zoo.inspection.page import unpack
 from zoo.inspection.play import Models, Server
+from zoo.parts.denoising.editing import inpaint
 from zoo.vae import VAE
 
 

@@ -18,12 +18,12 @@ from scipy.special import logit, ndtr
 import zoo
 from zoo import storage
 from zoo.autograd.runtime import use_kernels
-from zoo.denoising import dormand_prince, samplers
-from zoo.denoising.paths import make_path
-from zoo.denoising.samplers import Estimate
-from zoo.denoising.unet import GROUPS, Condition, sinusoids
 from zoo.diffusion import Diffusion, DiffusionConfig
 from zoo.model import great_circle, straight_line
+from zoo.parts.denoising import dormand_prince, samplers
+from zoo.parts.denoising.paths import make_path
+from zoo.parts.denoising.samplers import Estimate
+from zoo.parts.denoising.unet import GROUPS, Condition, sinusoids
 from zoo.recipes import recipe_of
 
 T = 1000

@@ -13,12 +13,12 @@ from zoo.autoencoder import Autoencoder
 from zoo.autograd import Tensor, no_grad
 from zoo.autograd.runtime import use_kernels
 from zoo.autograd.tensor import state
-from zoo.denoising.samplers import SAMPLERS
 from zoo.diffusion import Diffusion
 from zoo.gan import GAN
 from zoo.model import Config, Model, Step, replayable, stream
 from zoo.nn import Linear
 from zoo.optim import Adam
+from zoo.parts.denoising.samplers import SAMPLERS
 from zoo.recurrent import Recurrent
 from zoo.training import Trainer
 from zoo.transformer import Transformer

@@ -31,14 +31,15 @@ _WHERE = {  # public name -> the module it is imported from, when it is first us
 _MODULES = ("autograd", "nn", "optim", "training", "storage", "data", "language", "evaluation", "inspection", "explain", "recipes", "gan", "vae",
             "diffusion", "transformer", "recurrent")
 _MOVED = {  # modules under the names that they had until 0.1, which go on working for one release
-    "zoo.clusters": "zoo.adversarial.clusters", "zoo.corpus": "zoo.language.corpus", "zoo.decoding": "zoo.language.decoding",
-    "zoo.diffusion_training": "zoo.recipes.diffusion", "zoo.diffusion_uses": "zoo.denoising.editing", "zoo.dit": "zoo.denoising.dit",
-    "zoo.gan_diagnosis": "zoo.explain.diagnosis", "zoo.gan_losses": "zoo.adversarial.losses", "zoo.gan_networks": "zoo.adversarial.networks",
-    "zoo.gan_training": "zoo.recipes.gan", "zoo.hugging_face": "zoo.loading.hugging_face", "zoo.latents": "zoo.denoising.latents",
+    "zoo.clusters": "zoo.parts.adversarial.clusters", "zoo.corpus": "zoo.language.corpus", "zoo.decoding": "zoo.language.decoding",
+    "zoo.diffusion_training": "zoo.recipes.diffusion", "zoo.diffusion_uses": "zoo.parts.denoising.editing", "zoo.dit": "zoo.parts.denoising.dit",
+    "zoo.gan_diagnosis": "zoo.explain.diagnosis", "zoo.gan_losses": "zoo.parts.adversarial.losses",
+    "zoo.gan_networks": "zoo.parts.adversarial.networks",
+    "zoo.gan_training": "zoo.recipes.gan", "zoo.hugging_face": "zoo.loading.hugging_face", "zoo.latents": "zoo.parts.denoising.latents",
     "zoo.lora": "zoo.language.lora", "zoo.memory": "zoo.inspection.memory", "zoo.metrics": "zoo.evaluation",
     "zoo.evaluation.metrics": "zoo.evaluation",
-    "zoo.music": "zoo.data.music", "zoo.profiling": "zoo.inspection.profiling", "zoo.samplers": "zoo.denoising.samplers",
-    "zoo.tokenizer": "zoo.language.tokenizer", "zoo.toys": "zoo.data.toys", "zoo.unet": "zoo.denoising.unet",
+    "zoo.music": "zoo.data.music", "zoo.profiling": "zoo.inspection.profiling", "zoo.samplers": "zoo.parts.denoising.samplers",
+    "zoo.tokenizer": "zoo.language.tokenizer", "zoo.toys": "zoo.data.toys", "zoo.unet": "zoo.parts.denoising.unet",
     "zoo.warm_up": "zoo.recipes.warm_up", "zoo.inspection.notebook": "zoo.drawing.notebook", "zoo.inspection.pictures": "zoo.drawing.pictures",
     "zoo.inspection.terminal": "zoo.drawing.terminal",
 }

@@ -32,13 +32,6 @@ from . import autograd as ops
 from . import storage
 from .autograd import Tensor, no_grad
 from .data.toys import TOYS
-from .denoising import editing, evaluation, likelihood
-from .denoising.dit import DiT
-from .denoising.dormand_prince import adaptive_steps
-from .denoising.latents import Latents
-from .denoising.paths import make_path
-from .denoising.samplers import ADAPTIVE, SAMPLERS, DiffusionStep, Estimate, Sampling, check_number, check_sampler, deviation_of, times
-from .denoising.unet import Dense, UNet
 from .model import (
     Config,
     Count,
@@ -57,6 +50,23 @@ from .model import (
     stream,
 )
 from .nn import row_numbers
+from .parts.denoising import editing, evaluation, likelihood
+from .parts.denoising.dit import DiT
+from .parts.denoising.dormand_prince import adaptive_steps
+from .parts.denoising.latents import Latents
+from .parts.denoising.paths import make_path
+from .parts.denoising.samplers import (
+    ADAPTIVE,
+    SAMPLERS,
+    DiffusionStep,
+    Estimate,
+    Sampling,
+    check_number,
+    check_sampler,
+    deviation_of,
+    times,
+)
+from .parts.denoising.unet import Dense, UNet
 from .training import minibatches
 from .vae import VAE
 
@@ -64,7 +74,7 @@ if TYPE_CHECKING:
     from .data.images import Images
     from .model.fields import DiffusionFields
 
-__all__ = ["Diffusion", "DiffusionConfig", "Pairs", "load_latents", "make_network"]
+__all__ = ["Diffusion", "DiffusionConfig", "Pairs", "load_latents"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,9 +26,6 @@ import numpy as np
 from numpy.random import Generator as Rng
 
 from . import autograd as ops
-from .adversarial.clusters import k_means, nearest_centre
-from .adversarial.losses import LOSSES, gradient_penalty, zero_centred_penalty
-from .adversarial.networks import Discriminator, Generator
 from .autograd import Tensor, no_grad
 from .data.toys import sample_shape
 from .evaluation.judge import judged
@@ -54,6 +51,9 @@ from .model import (
 )
 from .nn import evaluating
 from .optim import Adam, Schedule, constant
+from .parts.adversarial.clusters import k_means, nearest_centre
+from .parts.adversarial.losses import LOSSES, gradient_penalty, zero_centred_penalty
+from .parts.adversarial.networks import Discriminator, Generator
 from .training import minibatches
 
 if TYPE_CHECKING:

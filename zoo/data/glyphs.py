@@ -87,7 +87,7 @@ def glyphs(pairs: str = "seen", styles: Iterable[str] = STYLES) -> Glyphs:
         wanted = {}
         for character, name in names[style].items():
             held_out = is_held_out(name) and bases[name.base] > 0 and marks[name.marks] > 0
-            if pairs == "all" or held_out == (pairs == "held out") and not (pairs == "seen" and is_held_out(name)):
+            if pairs == "all" or (held_out == (pairs == "held out") and not (pairs == "seen" and is_held_out(name))):
                 wanted[character] = name
         for character, picture in _drawn(_font_file(style), wanted):
             name = wanted[character]

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..denoising.samplers import ADAPTIVE, SAMPLERS
 from ..explain.circuits import traced_name
+from ..parts.denoising.samplers import ADAPTIVE, SAMPLERS
 from .music import NEW, beginnings, writes_chorales
 from .panels.latent import latent_map, latent_of
 

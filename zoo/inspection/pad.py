@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..denoising.editing import inpaint_steps
 from ..explain.gradients import class_logit, saliency
 from ..explain.latents import codes
 from ..loading.cards import load, shipped
+from ..parts.denoising.editing import inpaint_steps
 from .controls import read_bytes
 from .page import pack
 from .panels.latent import latent_map

@@ -134,3 +134,40 @@ class ClassifierFields(TypedDict, total=False):
     features: int
     dropout: float
     shift: int
+
+
+class WordsFields(TypedDict, total=False):
+    image: int | Sequence[int]
+    network: Literal["unet", "transformer", "dense"]
+    channels: int
+    multipliers: int | Sequence[int]
+    blocks: int
+    norms: bool
+    heads: int
+    patch: int
+    classes: int
+    schedule: Literal["linear", "cosine", "straight"]
+    prediction: Literal["noise", "x_0", "v"]
+    T: int
+    beta_1: float
+    beta_T: float
+    autoencoder: str | None
+    source: Literal["normal", "eight_gaussians"]
+    times: Literal["uniform", "logit-normal"]
+    unlabelled: float
+    dequantise: bool
+    sampler: str
+    evaluations: int
+    guidance: float
+    vocabulary: str | Sequence[str]
+    length: int
+    text_width: int
+    text_blocks: int
+    text_heads: int
+
+
+class SceneJudgeFields(TypedDict, total=False):
+    image: int | Sequence[int]
+    channels: int
+    features: int
+    dropout: float

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.random import Generator
 
 from .. import autograd as ops
-from ..denoising.dit import FREQUENCIES, modulated, patches, picture, positions
-from ..denoising.unet import GROUPS, Condition, Perceptron, UNet
 from ..nn import GroupNorm, Linear, Module
+from ..parts.denoising.dit import FREQUENCIES, modulated, patches, picture, positions
+from ..parts.denoising.unet import GROUPS, Condition, Perceptron, UNet
 from .text import pooled
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self, Unpack
 
 import numpy as np
 from numpy.random import Generator
@@ -20,6 +21,9 @@ from ..data.scenes import COLOURS, PLACES, SIZES, Scenes, Thing, asked_for
 from ..model import Config, Count, Decay, Model, check_images
 from ..nn import BatchNorm, Conv2d, Linear, dropout, evaluating
 from ..training import minibatches
+
+if TYPE_CHECKING:
+    from ..model.fields import SceneJudgeFields
 
 DIGITS = 10  # and one class more: no digit here
 PARTS = (DIGITS + 1, len(COLOURS), len(SIZES))  # logits of a place
@@ -39,6 +43,10 @@ class SceneJudge(Model):
     kind = "scene_judge"
     Config = SceneJudgeConfig
     config: SceneJudgeConfig
+
+    if TYPE_CHECKING:
+        @classmethod
+        def new(cls, *, seed: int = 0, **fields: Unpack[SceneJudgeFields]) -> Self: ...  # type: ignore[override]
 
     convolutions: list[Conv2d]
     norms: list[BatchNorm]

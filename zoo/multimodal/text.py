@@ -6,8 +6,8 @@ import numpy as np
 from numpy.random import Generator
 
 from .. import autograd as ops
-from ..denoising.unet import Perceptron
 from ..nn import Embedding, LayerNorm, Linear, Module
+from ..parts.denoising.unet import Perceptron
 from .prompts import FIRST, PADDING
 
 

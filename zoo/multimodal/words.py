@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import numpy as np
 from numpy.random import Generator
@@ -24,12 +24,15 @@ from numpy.random import Generator
 from ..autograd import no_grad
 from ..autograd.tracing import trace
 from ..data import scenes
-from ..denoising.samplers import DiffusionStep
 from ..diffusion import Diffusion, DiffusionConfig
 from ..model import Count, check_count
+from ..parts.denoising.samplers import DiffusionStep
 from . import prompts
 from .networks import MMDiT, TextUNet
 from .text import TextEncoder
+
+if TYPE_CHECKING:
+    from ..model.fields import WordsFields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +63,10 @@ class Words(Diffusion):
     kind = "words"
     Config = WordsConfig
     config: WordsConfig
+
+    if TYPE_CHECKING:
+        @classmethod
+        def new(cls, *, seed: int = 0, **fields: Unpack[WordsFields]) -> Self: ...  # type: ignore[override]
 
     network: TextUNet | MMDiT  # type: ignore[assignment]
     text: TextEncoder

@@ -6,8 +6,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from ...denoising import samplers
 from ...nn import Linear
+from ...parts.denoising import samplers
 
 ROOT = Path(__file__).parents[3]
 NOTE = "click a part: its value, its formula, its place in the code"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..model import replayable
+from ...model import replayable
 from .samplers import ADAPTIVE, DiffusionStep, Sampling
 
 _NODES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.random import Generator as Rng
 
-from .. import autograd as ops
-from ..nn import BatchNorm, Conv2d, ConvTranspose2d, Embedding, GroupNorm, Linear, Module
+from ... import autograd as ops
+from ...nn import BatchNorm, Conv2d, ConvTranspose2d, Embedding, GroupNorm, Linear, Module
 
 
 class Stage(NamedTuple):

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import no_grad
-from ..model import great_circle, last
+from ...autograd import no_grad
+from ...model import great_circle, last
 from .samplers import euler, heun, times
 
 

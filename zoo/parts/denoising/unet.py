@@ -15,8 +15,8 @@ import math
 import numpy as np
 from numpy.random import Generator
 
-from .. import autograd as ops
-from ..nn import Conv2d, Embedding, GroupNorm, LayerNorm, Linear, Module, Sequential
+from ... import autograd as ops
+from ...nn import Conv2d, Embedding, GroupNorm, LayerNorm, Linear, Module, Sequential
 
 GROUPS = 8
 

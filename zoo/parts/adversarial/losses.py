@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from .. import autograd as ops
-from ..autograd import Tensor
+from ... import autograd as ops
+from ...autograd import Tensor
 
 
 def minimax_d(real, fake, smoothing: float = 0.0):

@@ -17,9 +17,9 @@ import math
 
 import numpy as np
 
-from .. import autograd as ops
-from ..autograd import Tensor, enable_grad
-from ..training import minibatches
+from ... import autograd as ops
+from ...autograd import Tensor, enable_grad
+from ...training import minibatches
 from .dormand_prince import Velocity, integrate
 
 

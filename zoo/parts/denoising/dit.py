@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
-from .. import autograd as ops
-from ..nn import Linear, Module
+from ... import autograd as ops
+from ...nn import Linear, Module
 from .unet import Condition, Perceptron, sinusoids
 
 FREQUENCIES = 64  # of t, as sines and cosines

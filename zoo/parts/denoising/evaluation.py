@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..autograd import no_grad
-from ..evaluation.judge import judged
-from ..model import check_count
-from ..training import minibatches
+from ...autograd import no_grad
+from ...evaluation.judge import judged
+from ...model import check_count
+from ...training import minibatches
 
 if TYPE_CHECKING:
-    from ..data.images import Images
+    from ...data.images import Images
 
 
 def error_by_t(model, x, labels=None, *, at=None, seed: int = 0) -> dict[str, np.ndarray]:

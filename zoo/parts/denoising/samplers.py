@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..model import Step, check_count
+from ...model import Step, check_count
 from .paths import Path
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
-from ..evaluation.distances import squared_distances
-from ..training import minibatches
+from ...evaluation.distances import squared_distances
+from ...training import minibatches
 
 
 def nearest_centre(x: np.ndarray, centres: np.ndarray) -> np.ndarray:

@@ -12,10 +12,10 @@ import hashlib
 
 import numpy as np
 
-from ..autograd import no_grad
-from ..model import check_images
-from ..nn import Module
-from ..training import minibatches
+from ...autograd import no_grad
+from ...model import check_images
+from ...nn import Module
+from ...training import minibatches
 
 
 class Latents(Module):
