@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import sys
 
 import numpy as np
 
@@ -52,6 +53,10 @@ def softmax_or_zeros(scores):
 def causal_mask(queries: int, keys: int) -> np.ndarray:
     """(queries, keys) bool: which keys each query may look at."""
     queries, keys = checks.integer("causal_mask: queries", queries, 0), checks.integer("causal_mask: keys", keys, 0)
+    if builtins.max(queries, keys, queries * keys) > sys.maxsize:
+        raise ValueError(f"causal_mask: queries is {queries}, keys {keys}; an array has at most {sys.maxsize} entries")
+    if queries == 0:  # np.tri would make a row of all keys
+        return np.zeros((queries, keys), bool)
     return np.tri(queries, keys, keys - queries, dtype=bool)
 
 

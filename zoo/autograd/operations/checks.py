@@ -115,6 +115,19 @@ def layout(name: str, array: Any, of: str) -> tuple[int, ...]:
     return array.shape
 
 
+def array(name: str, value: Any) -> Any:
+    """value as an array of numbers, or the tensor that it is."""
+    if isinstance(value, (np.ndarray, Tensor)):
+        return value
+    try:
+        result = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        result = np.empty((), object)
+    if result.dtype.kind not in "fiub":
+        raise TypeError(f"{name} is {shown(value)}; it may be a tensor or an array of floats, integers or bools")
+    return result
+
+
 def indices(name: str, ids: Any, count: int, what: str) -> None:
     """Integers from 0 to count - 1."""
     ids = np.asarray(ids)

@@ -280,11 +280,12 @@ def _(x, *, offset, axis1, axis2):
 def diag(x, k=0):
     """The k-th diagonal of a matrix; or, of an array with one axis, the matrix that has it there and zeros elsewhere"""
     k = checks.integer("diag: k", k)
-    if np.ndim(x) == 1:
-        n = len(x) + builtins.abs(k)
+    shape = checks.array("diag: x", x).shape
+    if len(shape) == 1:
+        n = shape[0] + builtins.abs(k)
         return getitem_adjoint(x, index=_diagonal_places(n, n, k), shape=(n, n))
-    if np.ndim(x) != 2:
-        raise ValueError(f"diag: x has shape {np.shape(x)}; it has one axis or two")
+    if len(shape) != 2:
+        raise ValueError(f"diag: x has shape {shape}; it has one axis or two")
     return diagonal(x, offset=k)
 
 

@@ -100,12 +100,15 @@ def _several(name: str, arrays) -> list:
     arrays = list(arrays)
     if not arrays:
         raise ValueError(f"{name}: no arrays were given")
+    for a in arrays:
+        checks.array(f"{name}: one of the arrays", a)
     return arrays
 
 
 def split(x, sections, axis=0):
     """x cut along axis: into `sections` equal parts, or at the given indices; a list"""
-    n = np.shape(x)[checks.axis("split: axis", axis, np.ndim(x))]
+    shape = checks.array("split: x", x).shape
+    n = shape[checks.axis("split: axis", axis, len(shape))]
     if isinstance(sections, (int, np.integer)) and n % checks.integer("split: sections", sections, 1):
         raise ValueError(f"split: axis {axis} has length {n}, which can't be cut into {sections} equal parts")
     return array_split(x, sections, axis)
@@ -113,8 +116,9 @@ def split(x, sections, axis=0):
 
 def array_split(x, sections, axis=0):
     """As split, but where the parts can't be equal the first ones are longer by one"""
-    i = checks.axis("array_split: axis", axis, np.ndim(x))
-    n = np.shape(x)[i]
+    shape = checks.array("array_split: x", x).shape
+    i = checks.axis("array_split: axis", axis, len(shape))
+    n = shape[i]
     if isinstance(sections, (list, tuple)) or (isinstance(sections, (np.ndarray, Tensor)) and sections.ndim):
         bounds = [0, *(checks.integer("split: sections", s) for s in sections), n]
     else:
@@ -126,7 +130,7 @@ def array_split(x, sections, axis=0):
 
 def hsplit(x, sections):
     """x cut along its second axis, or the first where it has only one"""
-    return split(x, sections, 0 if np.ndim(x) == 1 else 1)
+    return split(x, sections, 0 if checks.array("hsplit: x", x).ndim == 1 else 1)
 
 
 def vsplit(x, sections):

@@ -8,7 +8,6 @@ import string
 import numpy as np
 
 from ..operation import composed, primitive
-from ..tensor import Tensor
 from . import checks
 from .arithmetic import broadcast_to, multiply
 from .indexing import diagonal
@@ -66,7 +65,7 @@ def einsum(subscripts, *operands):
     """
     if not isinstance(subscripts, str):
         subscripts, operands = _from_sublists(subscripts, *operands)
-    operands = tuple([o if isinstance(o, (np.ndarray, Tensor)) else np.asarray(o) for o in operands])
+    operands = tuple([checks.array("einsum: an operand", o) for o in operands])
     terms, output = _parse(subscripts, operands)
     lengths: dict[str, int] = {}
     for term, operand in zip(terms, operands):
@@ -125,9 +124,20 @@ def _parse(subscripts: str, operands: tuple) -> tuple[list[str], str]:
 
 def _from_sublists(*arguments) -> tuple[str, tuple]:
     """einsum(a, [0, 1], b, [1, 2], [0, 2]) as einsum("ab,bc->ac", a, b)."""
-    def term(sublist) -> str:
-        return "".join("..." if i is Ellipsis else string.ascii_letters[checks.integer("einsum: an axis of a sublist", i, 0)] for i in sublist)
+    def letter(i) -> str:
+        if i is Ellipsis:
+            return "..."
+        if checks.integer("einsum: an axis of a sublist", i, 0) >= len(string.ascii_letters):
+            raise ValueError(f"einsum: an axis of a sublist is {i}; it is at most {len(string.ascii_letters) - 1}")
+        return string.ascii_letters[i]
 
+    def term(sublist) -> str:
+        if not isinstance(sublist, (list, tuple)):
+            raise TypeError(f"einsum: a list of axes is {checks.shown(sublist)}; operands and lists of integers take turns")
+        return "".join(letter(i) for i in sublist)
+
+    if len(arguments) < 2:
+        raise TypeError(f"einsum: subscripts are {checks.shown(arguments[0])}; they are a text, or lists of axes after each operand")
     pairs, result = arguments[: len(arguments) // 2 * 2], arguments[len(arguments) // 2 * 2 :]
     inputs = ",".join(term(sublist) for sublist in pairs[1::2])
     return inputs + "".join("->" + term(sublist) for sublist in result), pairs[::2]
@@ -135,20 +145,25 @@ def _from_sublists(*arguments) -> tuple[str, tuple]:
 
 def tensordot(a, b, axes=2):
     """Products summed over axes: of the last `axes` of a with the first of b, or over (axes of a, axes of b)"""
+    a_shape, b_shape = checks.array("tensordot: a", a).shape, checks.array("tensordot: b", b).shape
+    if len(a_shape) + len(b_shape) > len(string.ascii_letters):
+        raise ValueError(f"tensordot: a has shape {a_shape}, b {b_shape}; they have at most {len(string.ascii_letters)} axes together")
     if isinstance(axes, (tuple, list)):
-        of_a, of_b = (checks.axes("tensordot: axes", i, np.ndim(x)) for i, x in zip(axes, (a, b), strict=True))
+        if len(axes) != 2:
+            raise ValueError(f"tensordot: axes is {checks.shown(axes)}; it is a number of axes, or those of a and those of b")
+        of_a, of_b = (checks.axes("tensordot: axes", i, len(shape)) for i, shape in zip(axes, (a_shape, b_shape)))
     else:
         count = checks.integer("tensordot: axes", axes, 0)
-        if count > builtins.min(np.ndim(a), np.ndim(b)):
-            raise ValueError(f"tensordot: axes is {checks.shown(axes)}; a has shape {np.shape(a)}, b {np.shape(b)}")
-        of_a, of_b = tuple(range(np.ndim(a) - count, np.ndim(a))), tuple(range(count))
-    lengths = [np.shape(a)[i] for i in of_a], [np.shape(b)[i] for i in of_b]
+        if count > builtins.min(len(a_shape), len(b_shape)):
+            raise ValueError(f"tensordot: axes is {checks.shown(axes)}; a has shape {a_shape}, b {b_shape}")
+        of_a, of_b = tuple(range(len(a_shape) - count, len(a_shape))), tuple(range(count))
+    lengths = [a_shape[i] for i in of_a], [b_shape[i] for i in of_b]
     if lengths[0] != lengths[1]:
         raise ValueError(f"tensordot: axes is {checks.shown(axes)}; they have the lengths {lengths[0]} in a and {lengths[1]} in b")
-    of_b_letters = list(string.ascii_letters[np.ndim(a) : np.ndim(a) + np.ndim(b)])
+    of_b_letters = list(string.ascii_letters[len(a_shape) : len(a_shape) + len(b_shape)])
     for i, j in zip(of_a, of_b):
         of_b_letters[j] = string.ascii_letters[i]
-    a_term, b_term = string.ascii_letters[: np.ndim(a)], "".join(of_b_letters)
+    a_term, b_term = string.ascii_letters[: len(a_shape)], "".join(of_b_letters)
     result = "".join(c for c in a_term if c not in b_term) + "".join(c for c in b_term if c not in a_term)
     return einsum(f"{a_term},{b_term}->{result}", a, b)
 
@@ -156,16 +171,19 @@ def tensordot(a, b, axes=2):
 @composed
 def dot(a, b):
     """As np.dot: numbers multiply, vectors give their inner product, of others a's last axis meets b's last but one"""
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
+    of_a, of_b = checks.array("dot: a", a).ndim, checks.array("dot: b", b).ndim
+    if of_a == 0 or of_b == 0:
         return multiply(a, b)
-    if np.ndim(a) <= 2 and np.ndim(b) <= 2:
+    if of_a <= 2 and of_b <= 2:
         return matmul(a, b)
-    return tensordot(a, b, axes=((-1,), (-2 if np.ndim(b) > 1 else -1,)))
+    return tensordot(a, b, axes=((-1,), (-2 if of_b > 1 else -1,)))
 
 
 def inner(a, b):
     """Products summed over the last axes of both"""
-    return multiply(a, b) if np.ndim(a) == 0 or np.ndim(b) == 0 else tensordot(a, b, axes=((-1,), (-1,)))
+    if checks.array("inner: a", a).ndim == 0 or checks.array("inner: b", b).ndim == 0:
+        return multiply(a, b)
+    return tensordot(a, b, axes=((-1,), (-1,)))
 
 
 def outer(a, b):
@@ -175,7 +193,8 @@ def outer(a, b):
 
 def kron(a, b):
     """Each entry of a times all of b, as blocks of one array"""
-    ndim = builtins.max(np.ndim(a), np.ndim(b))
-    shapes = [(1,) * (ndim - np.ndim(x)) + np.shape(x) for x in (a, b)]
+    shapes = [checks.array("kron: a", a).shape, checks.array("kron: b", b).shape]
+    ndim = builtins.max(map(len, shapes))
+    shapes = [(1,) * (ndim - len(shape)) + shape for shape in shapes]
     blocks = reshape(a, shape=tuple(m for n in shapes[0] for m in (n, 1))) * reshape(b, shape=tuple(m for n in shapes[1] for m in (1, n)))
     return reshape(blocks, shape=tuple(n * m for n, m in zip(*shapes)))

@@ -117,7 +117,7 @@ check_reduction(all, may_be_empty=True)
 
 def diff(x, n=1, axis=-1):
     """y_i = x_{i + 1} - x_i along axis, n times"""
-    i = checks.axis("diff: axis", axis, np.ndim(x))
+    i = checks.axis("diff: axis", axis, checks.array("diff: x", x).ndim)
     before = (slice(None),) * i
     for _ in range(checks.integer("diff: n", n, 0)):
         x = getitem(x, index=(*before, slice(1, None))) - getitem(x, index=(*before, slice(None, -1)))

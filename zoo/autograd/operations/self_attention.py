@@ -74,9 +74,9 @@ def rotate(x, cosine: np.ndarray, sine: np.ndarray):
 
     x (..., time, width); cosine, sine (time, width / 2).  The product of a query and a key then depends on their distance alone.
     """
-    fits = isinstance(x, (np.ndarray, Tensor)) and x.ndim > 1 and np.shape(cosine) == np.shape(sine) == (x.shape[-2], x.shape[-1] / 2)
-    if not fits:
-        raise ValueError(f"rotate: x has shape {np.shape(x)}, cosine {np.shape(cosine)}, sine {np.shape(sine)}; they are (..., time, width) "
+    of_x, *of_angles = (checks.array(f"rotate: {name}", a).shape for name, a in (("x", x), ("cosine", cosine), ("sine", sine)))
+    if not isinstance(x, (np.ndarray, Tensor)) or len(of_x) < 2 or of_angles != 2 * [(of_x[-2], of_x[-1] / 2)]:
+        raise ValueError(f"rotate: x has shape {of_x}, cosine {of_angles[0]}, sine {of_angles[1]}; they are (..., time, width) "
                          "and twice (time, width / 2), of an even width")
     if isinstance(cosine, Tensor) or isinstance(sine, Tensor):
         raise TypeError("rotate: cosine and sine are given as tensors; they are constant, two arrays")

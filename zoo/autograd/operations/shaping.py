@@ -46,11 +46,12 @@ swapaxes.derivatives(lambda g, _y, _x, *, axis1, axis2: swapaxes(g, axis1=axis1,
 
 def moveaxis(x, source, destination):
     """Axes moved to other places, the others in their order; a view"""
+    ndim = checks.array("moveaxis: x", x).ndim
     sources, places = (a if isinstance(a, (tuple, list)) else (a,) for a in (source, destination))
-    sources, places = checks.axes("moveaxis: source", sources, np.ndim(x)), checks.axes("moveaxis: destination", places, np.ndim(x))
+    sources, places = checks.axes("moveaxis: source", sources, ndim), checks.axes("moveaxis: destination", places, ndim)
     if len(sources) != len(places):
         raise ValueError(f"moveaxis: source is {source}, destination {destination}; they name as many axes")
-    order = [i for i in range(np.ndim(x)) if i not in sources]
+    order = [i for i in range(ndim) if i not in sources]
     for place, axis in sorted(zip(places, sources)):
         order.insert(place, axis)
     return transpose(x, axes=tuple(order))
@@ -64,15 +65,16 @@ def ravel(x):
 def expand_dims(x, axis):
     """A new axis of length 1, or several"""
     several = axis if isinstance(axis, (tuple, list)) else (axis,)
-    places = checks.axes("expand_dims: axis", several, np.ndim(x) + len(several))
-    lengths = iter(np.shape(x))
-    return reshape(x, shape=tuple(1 if i in places else next(lengths) for i in range(np.ndim(x) + len(several))))
+    shape = checks.array("expand_dims: x", x).shape
+    places = checks.axes("expand_dims: axis", several, len(shape) + len(several))
+    lengths = iter(shape)
+    return reshape(x, shape=tuple(1 if i in places else next(lengths) for i in range(len(shape) + len(several))))
 
 
 @composed
 def squeeze(x, axis=None):
     """x without axes of length 1 (all, or those named)"""
-    shape = np.shape(x)
+    shape = checks.array("squeeze: x", x).shape
     axes = [i for i, n in enumerate(shape) if n == 1] if axis is None else checks.axes("squeeze: axis", axis, len(shape))
     for i in axes:
         if shape[i] != 1:
@@ -116,7 +118,8 @@ def _(x, *, shift, axis):
 def tile(x, reps):
     """x repeated as a whole `reps` times along each axis"""
     counts = checks.shape("tile: reps", reps)
-    shape = (1,) * (len(counts) - np.ndim(x)) + np.shape(x)
+    shape = checks.array("tile: x", x).shape
+    shape = (1,) * (len(counts) - len(shape)) + shape
     counts = (1,) * (len(shape) - len(counts)) + counts
     apart = reshape(x, shape=tuple(n for length in shape for n in (1, length)))
     copies = broadcast_to(apart, shape=tuple(n for pair in zip(counts, shape) for n in pair))
