@@ -32,6 +32,7 @@ from operation_cases import CASES, LARGE, Case
 import zoo.autograd as ops
 from zoo.autograd import REGISTRY, Tensor, grad
 from zoo.autograd.runtime import use_kernels
+from zoo.autograd.runtime.compiling import Compiled
 
 A, B, V = (st.builds(lambda seed, shape=shape: np.random.default_rng(seed).standard_normal(shape), st.integers(0, 99)) for shape in ((3, 4), (4, 2), (3,)))
 FUNCTIONS = {  # made of operations, with right arguments of each
@@ -52,6 +53,7 @@ OPERATIONS = (sorted(name for name, op in REGISTRY.items() if op.__module__.star
               + [f"function {name}" for name in sorted(FUNCTIONS)])
 CLEAR = (ValueError, TypeError, IndexError)
 FENCE = 64
+LARGEST = 1 << 22  # entries of a result that is looked at
 FAR = {"conv2d", "conv2d_input", "conv2d_weight", "conv_transpose2d", "residual_conv2d"}  # Winograd's: one large entry reaches its neighbours
 
 
@@ -209,7 +211,7 @@ def run(call: Call, kernels: bool) -> Outcome:
             y = y[-1] if isinstance(y, (list, tuple)) else y
         except Exception as error:
             return Outcome(error, None, [])
-        if np.size(y) > 1 << 24:  # a view that repeats: to copy it would take all memory
+        if isinstance(y, (np.ndarray, Tensor)) and y.size > LARGEST:  # a view that repeats: to copy it would take all memory
             return Outcome(None, None, [])
         gradients = []
         if isinstance(y, Tensor) and y.requires_grad:
@@ -225,8 +227,6 @@ def run(call: Call, kernels: bool) -> Outcome:
 
 def unclear(error: Exception, name: str) -> str | None:
     """What is wrong with an error, or None."""
-    if isinstance(error, MemoryError):
-        return None
     if not isinstance(error, CLEAR):
         return f"{type(error).__name__}: {error}"
     if getattr(error, "__notes__", None):
@@ -266,13 +266,11 @@ def verdict(call: Call) -> tuple[str, str | None]:
         warnings.simplefilter("ignore")
         with fences() as broken:
             fast = run(call, True)
-        if type(fast.error).__name__ == "TypingError":  # it had to be compiled, for which np.empty has to be NumPy's
-            run(call, True)
-            with fences() as broken:
-                fast = run(call, True)
         defined = run(call, False)
     if broken():
         return "value", "a kernel wrote beyond an array"
+    if isinstance(fast.error, MemoryError) or isinstance(defined.error, MemoryError):
+        return "error", None  # the one may need more than the other
     for how, outcome in (("kernels", fast), ("definition", defined)):
         if outcome.error is not None and (wrong := unclear(outcome.error, call.name)):
             return "error", f"{how}: {wrong}"
@@ -331,9 +329,36 @@ def fences():
 
     np.empty = between
     try:
-        yield lambda: any((side != 0xA5).any() for pair in sides for side in pair)
+        with while_compiling(make):
+            yield lambda: any((side != 0xA5).any() for pair in sides for side in pair)
     finally:
         np.empty = make
+
+
+@contextlib.contextmanager
+def while_compiling(empty):
+    """np.empty is this one whenever a kernel is compiled: Numba knows no other."""
+    from numba.core.dispatcher import Dispatcher
+
+    def with_empty(compile):
+        @functools.wraps(compile)
+        def compile_with_it(*arguments, **named):
+            fenced_empty, np.empty = np.empty, empty
+            try:
+                return compile(*arguments, **named)
+            finally:
+                np.empty = fenced_empty
+        return compile_with_it
+
+    places = [(Compiled, "build"), (Dispatcher, "_compile_for_args")]
+    before = [getattr(owner, name) for owner, name in places]
+    for (owner, name), function in zip(places, before):
+        setattr(owner, name, with_empty(function))
+    try:
+        yield
+    finally:
+        for (owner, name), function in zip(places, before):
+            setattr(owner, name, function)
 
 
 def describe(call: Call) -> str:
@@ -344,11 +369,11 @@ def describe(call: Call) -> str:
     return f"{call.name}({', '.join(parts)}){' of tensors' if call.tensors else ''}"
 
 
-def fuzz(calls: range, seed: int, per_operation: int, progress=lambda i: None) -> tuple[collections.Counter, list[str]]:
+def fuzz(calls: range, seed: int, per_operation: int, progress=lambda i, counts, wrong: None) -> tuple[collections.Counter, list[str]]:
     """Counts of values, errors and what was wrong, and a line for each of the latter."""
     counts, wrong = collections.Counter(), []
     for i in calls:
-        progress(i)
+        progress(i, counts, wrong)
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             call = draw_call(np.random.default_rng((seed, i)), per_operation)
@@ -372,13 +397,15 @@ def work(first: int, last: int, seed: int, report: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
     place = report.with_suffix(".at")
     with place.open("w") as at:
-        def progress(i: int) -> None:
+        def progress(i: int, counts: collections.Counter, wrong: list[str]) -> None:
             at.seek(0)
             at.write(f"{i:12}")
             at.flush()
+            if i % 100 == 0:
+                report.write_text(json.dumps({"next": i, "counts": counts, "wrong": wrong}))
 
         counts, wrong = fuzz(range(first, last), seed, 40, progress)
-    report.write_text(json.dumps({"counts": counts, "wrong": wrong}))
+    report.write_text(json.dumps({"next": last, "counts": counts, "wrong": wrong}))
 
 
 def main() -> int:
@@ -397,29 +424,34 @@ def main() -> int:
     if options.worker:
         work(int(options.worker[0]), int(options.worker[1]), options.seed, Path(options.worker[2]))
         return 0
-    counts, wrong, first = collections.Counter(), [], 0
+    counts, wrong, first, crashed = collections.Counter(), [], 0, []
     if options.state and options.state.exists():
         before = json.loads(options.state.read_text())
         if before["seed"] != options.seed:
             parser.error(f"{options.state} is of seed {before['seed']}")
-        counts, wrong, first = collections.Counter(before["counts"]), before["wrong"], before["first"]
+        counts, wrong, first, crashed = collections.Counter(before["counts"]), before["wrong"], before["first"], before["crashed"]
     with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report")
         while first < options.calls:
-            last, report = min(first + options.chunk, options.calls), Path(folder, "report")
+            if first in crashed:
+                first += 1
+                continue
+            last = min(first + options.chunk, options.calls, *(i for i in crashed if i > first))
+            report.write_text(json.dumps({"next": first, "counts": {}, "wrong": []}))
             command = [sys.executable, __file__, "--seed", str(options.seed), "--worker", str(first), str(last), str(report)]
             code = subprocess.run(command, env={**os.environ}).returncode
-            if code == 0:
-                found = json.loads(report.read_text())
-                counts.update(found["counts"])
-                wrong += found["wrong"]
-                first = last
-            else:
+            done = json.loads(report.read_text())
+            counts.update(done["counts"])
+            wrong += done["wrong"]
+            first = done["next"]
+            if code:
                 i = int(report.with_suffix(".at").read_text())
+                crashed.append(i)  # the calls between the last report and this one are done again
                 counts["crashes"] += 1
                 wrong.append(f"call {i}: the process ended with {code}: {describe(draw_call(np.random.default_rng((options.seed, i)), 40))}")
-                first = i + 1  # what the calls before it in this chunk gave is lost, not counted
             if options.state:
-                options.state.write_text(json.dumps({"seed": options.seed, "first": first, "counts": counts, "wrong": wrong}))
+                state = {"seed": options.seed, "first": first, "counts": counts, "wrong": wrong, "crashed": crashed}
+                options.state.write_text(json.dumps(state))
             print(f"{first} calls: {dict(counts)}", flush=True)
     print("\n".join(wrong))
     print(f"{options.calls} calls of {len(OPERATIONS)} operations: {counts['value']} values, {counts['error']} errors, "
