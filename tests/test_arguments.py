@@ -335,7 +335,7 @@ def test_a_backward_kernel_returns_a_gradient_for_each_argument():
 
 @pytest.mark.parametrize("create_graph", [True, False])
 @pytest.mark.parametrize("index", [((0, 0),), ([0, 0],), (memoryview(np.array([0, 0])),), (range(1), (0,)), ((0, 0), slice(None)), (slice(None), (1, 1)),
-                                   ((0, 0), (1, 1)), ([True, False], (2, 2)), (Tensor([0, 0]),)], ids=str)
+                                   ((0, 0), (1, 1)), ([True, False], (2, 2)), (Tensor([0, 0]),)], ids=range(9))
 def test_whatever_may_repeat_in_an_index_accumulates(index, create_graph):
     x = leaf(np.arange(6.0).reshape(2, 3))
     plain = tuple(i.numpy() if isinstance(i, Tensor) else i for i in index)
