@@ -113,6 +113,8 @@ WRONG_SETTINGS = {  # and a part of what is said
     "batch_statistics: x is <class": lambda: zg.batch_statistics(np.float32),
     "causal_mask: queries is 0, keys": lambda: zg.causal_mask(0, 2**70),
     "causal_mask: queries is 1099511627776, keys": lambda: zg.causal_mask(2**40, 2**40),
+    "diag: k is 1180591620717411303424": lambda: zg.diag(GAIN, 2**70),
+    "split: sections is 1099511627776": lambda: zg.array_split(GAIN, 2**40),
     "side_by_side: raw is": lambda: zg.side_by_side(np.zeros((3, 7), np.uint8), "Q4_1"),
 }
 
@@ -265,6 +267,7 @@ REFUSED = {
     "einsum, lengths": (lambda: zg.einsum("ii->", np.ones((1, 3))), ValueError),
     "take_along_axis, half indices": (lambda: zg.take_along_axis(X, np.ones((2, 1)), axis=1), TypeError),
     "astype": (lambda: zg.astype(X, dtype=complex), TypeError),
+    "take, from nothing": (lambda: zg.take(np.zeros((0, 2, 0)), indices=[1], axis=-1), IndexError),
 }
 
 
@@ -288,6 +291,18 @@ def test_zero_axes_and_empty_axes_have_values():
     assert np.array_equal(zg.mean(X, axis=[0, 1]), zg.mean(X)) and Tensor(X).transpose(None).shape == (3, 2)
     assert zg.concatenate(np.ones((2, 3))).shape == (6,) and zg.stack(np.ones((2, 3))).shape == (2, 3)
     assert zg.upsample(np.arange(6.0).reshape(1, 3, 2, 1), scale=(2, 3)).shape == (1, 6, 6, 1)
+
+
+@BOTH
+def test_what_lies_far_beyond_an_array_is_empty_or_all_of_it(kernels):
+    x = f32(3, 3)
+    with use_kernels(kernels):
+        for far in (4, 2**31, 2**70):
+            assert zg.diagonal(x, offset=far).shape == zg.diagonal(x, offset=-far).shape == (0,) and zg.trace(x, far) == 0
+            assert np.array_equal(zg.tril(x, k=far), x) and np.array_equal(zg.triu(x, k=-far), x)
+            assert not zg.tril(x, k=-far).any() and not zg.triu(x, k=far).any()
+            assert zg.diff(x, far).shape == (3, 0)
+    assert [a.shape for a in zg.array_split(x, 5)] == [a.shape for a in np.array_split(x, 5)]
 
 
 # --- rules

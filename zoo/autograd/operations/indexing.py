@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import math
 import operator
+import sys
 
 import numpy as np
 
@@ -79,6 +80,8 @@ def _(g, _y, _x, *, indices, axis):
 def _(x, *, indices, axis):
     if axis is not None:
         checks.axis("take: axis", axis, x.ndim)
+    if (x.size if axis is None else x.shape[axis]) == 0 and _integers("take", indices).size:  # NumPy lets it pass where the result is empty
+        raise IndexError(f"take: x has shape {x.shape}, in which there is nothing to take along {'all axes' if axis is None else f'axis {axis}'}")
 
 
 def _integers(name: str, indices) -> np.ndarray:
@@ -267,7 +270,7 @@ def _diagonal_places(height: int, width: int, offset: int) -> tuple[np.ndarray, 
     """Row and column of each entry of a diagonal."""
     below, right = (-offset, 0) if offset < 0 else (0, offset)
     places = np.arange(builtins.max(0, builtins.min(height - below, width - right)))
-    return places + below, places + right
+    return (places + below, places + right) if len(places) else (places, places)
 
 
 @diagonal.check
@@ -283,6 +286,8 @@ def diag(x, k=0):
     shape = checks.array("diag: x", x).shape
     if len(shape) == 1:
         n = shape[0] + builtins.abs(k)
+        if n * n > sys.maxsize:
+            raise ValueError(f"diag: k is {k}; a matrix of {n} rows and columns has too many entries")
         return getitem_adjoint(x, index=_diagonal_places(n, n, k), shape=(n, n))
     if len(shape) != 2:
         raise ValueError(f"diag: x has shape {shape}; it has one axis or two")
@@ -309,7 +314,7 @@ def triu(x, *, k=0):
 
 def _below_diagonal(shape: tuple[int, ...], k: int) -> np.ndarray:
     """Of the last two axes: True up to the k-th diagonal."""
-    return np.tri(shape[-2], shape[-1], k, dtype=bool)
+    return np.tri(shape[-2], shape[-1], builtins.max(-shape[-2], builtins.min(k, shape[-1])), dtype=bool)
 
 
 def _check_triangle(operation):

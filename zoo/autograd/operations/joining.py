@@ -12,6 +12,8 @@ from . import checks
 from .indexing import getitem
 from .shaping import expand_dims, ravel, reshape
 
+MOST_PARTS = 1 << 20  # of a split: more than the axis is long are empty
+
 
 @primitive
 def concatenate(*arrays, axis=0):
@@ -123,8 +125,9 @@ def array_split(x, sections, axis=0):
         bounds = [0, *(checks.integer("split: sections", s) for s in sections), n]
     else:
         parts = checks.integer("split: sections", sections, 1)
-        lengths = [n // parts + (k < n % parts) for k in range(parts)]
-        bounds = [builtins.sum(lengths[:k]) for k in range(parts + 1)]
+        if parts > builtins.max(n, MOST_PARTS):
+            raise ValueError(f"split: sections is {parts}; axis {axis} has length {n}, and there are at most {MOST_PARTS} parts")
+        bounds = [k * (n // parts) + builtins.min(k, n % parts) for k in range(parts + 1)]
     return [getitem(x, index=(*(slice(None),) * i, slice(start, stop))) for start, stop in zip(bounds, bounds[1:])]
 
 
