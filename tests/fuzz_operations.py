@@ -53,6 +53,7 @@ OPERATIONS = (sorted(name for name, op in REGISTRY.items() if op.__module__.star
               + [f"function {name}" for name in sorted(FUNCTIONS)])
 CLEAR = (ValueError, TypeError, IndexError)
 FENCE = 64
+SECONDS = 120  # of processor time for one call: one that takes longer is ended, and counts as a crash
 LARGEST = 1 << 22  # entries of a result that is looked at
 FAR = {"conv2d", "conv2d_input", "conv2d_weight", "conv_transpose2d", "residual_conv2d"}  # Winograd's: one large entry reaches its neighbours
 
@@ -391,13 +392,17 @@ def fuzz(calls: range, seed: int, per_operation: int, progress=lambda i, counts,
 
 def work(first: int, last: int, seed: int, report: Path) -> None:
     faulthandler.enable()
-    with contextlib.suppress(ImportError, ValueError, OSError):
+    timer: Any = lambda: None
+    with contextlib.suppress(ImportError, ValueError, OSError, AttributeError):
         import resource
+        import signal
 
+        timer = functools.partial(signal.setitimer, signal.ITIMER_PROF, SECONDS)
         resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
     place = report.with_suffix(".at")
     with place.open("w") as at:
         def progress(i: int, counts: collections.Counter, wrong: list[str]) -> None:
+            timer()
             at.seek(0)
             at.write(f"{i:12}")
             at.flush()
