@@ -301,7 +301,7 @@ def test_what_lies_far_beyond_an_array_is_empty_or_all_of_it(kernels):
             assert zg.diagonal(x, offset=far).shape == zg.diagonal(x, offset=-far).shape == (0,) and zg.trace(x, far) == 0
             assert np.array_equal(zg.tril(x, k=far), x) and np.array_equal(zg.triu(x, k=-far), x)
             assert not zg.tril(x, k=-far).any() and not zg.triu(x, k=far).any()
-            assert zg.diff(x, far).shape == (3, 0)
+            assert zg.diff(x, far).shape == (3, 0) and zg.diff([], far).shape == (0,)
     assert [a.shape for a in zg.array_split(x, 5)] == [a.shape for a in np.array_split(x, 5)]
 
 

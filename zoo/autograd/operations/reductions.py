@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ..operation import fused, primitive
+from ..operation import fused, identity, primitive
 from . import checks
 from .arithmetic import abs, check_reduction, equal, max, min, reduced_axes, sqrt, sum, var, where
 from .indexing import getitem
@@ -122,4 +122,4 @@ def diff(x, n=1, axis=-1):
     before = (slice(None),) * i
     for _ in range(builtins.min(checks.integer("diff: n", n, 0), shape[i])):  # then nothing is left
         x = getitem(x, index=(*before, slice(1, None))) - getitem(x, index=(*before, slice(None, -1)))
-    return x
+    return identity(x)  # an array, also of a list that there was nothing to do with
