@@ -115,6 +115,10 @@ WRONG_SETTINGS = {  # and a part of what is said
     "causal_mask: queries is 1099511627776, keys": lambda: zg.causal_mask(2**40, 2**40),
     "diag: k is 1180591620717411303424": lambda: zg.diag(GAIN, 2**70),
     "split: sections is 1099511627776": lambda: zg.array_split(GAIN, 2**40),
+    "conv2d: stride is 1180591620717411303424": lambda: zg.conv2d(IMAGE, KERNEL, stride=2**70),
+    "upsample: scale is 1099511627776": lambda: zg.upsample(IMAGE, scale=2**40),
+    "cross_entropy: ignore_index is 1180591620717411303424": lambda: zg.cross_entropy(X, np.array([0, 1]), ignore_index=2**70),
+    "round: a number is too large": lambda: zg.round(X, decimals=2**70),
     "side_by_side: raw is": lambda: zg.side_by_side(np.zeros((3, 7), np.uint8), "Q4_1"),
 }
 

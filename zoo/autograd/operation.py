@@ -444,6 +444,7 @@ def _named(e: Exception, name: str, args: Sequence) -> Exception:
     kind = type(e) if type(e) in (ValueError, TypeError, IndexError, np.exceptions.AxisError) else \
         next((c for c in (TypeError, IndexError) if isinstance(e, c)), ValueError)
     shapes = ", ".join(str(a.shape) for a in args if isinstance(a, (np.ndarray, Tensor)))
+    e = ValueError(f"a number is too large ({e})") if isinstance(e, OverflowError) else e
     return kind(f"{name}: {e}" if "given shapes" in str(e) or not shapes else f"{name}: {e} (given shapes {shapes})")
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from ..tensor import Tensor
 
+MOST = 2**31 - 1  # strides, widths and lengths of two axes
+
 
 def shown(value: Any) -> str:
     """A value in a message: one line, cut short where it's long."""
@@ -19,12 +21,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def integer(name: str, value: Any, least: int | None = None) -> int:
-    """value as an int, at least `least`; name: the operation and the setting, "upsample: scale"."""
+def integer(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """value as an int, at least `least`, at most `most`; name: the operation and the setting, "upsample: scale"."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):  # not an array of one, which a kernel would take for its address
         raise TypeError(f"{name} is {shown(value)}; it is an integer")
     if least is not None and value < least:
         raise ValueError(f"{name} is {shown(value)}; it is at least {least}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} is {shown(value)}; it is at most {most}")
     return int(value)
 
 
@@ -45,13 +49,13 @@ def flag(name: str, value: Any) -> bool:
 
 
 def pair(value: Any, name: str, least: int | None = None) -> tuple[int, int]:
-    """An int or two ints as two ints."""
-    if type(value) is int and (least is None or value >= least):
+    """An int or two ints as two ints, of at most 32 bits, which a kernel multiplies without overflow."""
+    if type(value) is int and (least is None or value >= least) and value <= MOST:
         return value, value
     parts = tuple(value) if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim) else (value, value)
     if len(parts) != 2:
         raise ValueError(f"{name} is {shown(value)}; it is an int or two ints")
-    return integer(name, parts[0], least), integer(name, parts[1], least)
+    return integer(name, parts[0], least, MOST), integer(name, parts[1], least, MOST)
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:

@@ -155,7 +155,7 @@ def _(logits, targets, weight, *, ignore_index, reduction, label_smoothing):
     if weight is not None and weight.shape != (classes,):
         raise ValueError(f"{name}: weight has shape {weight.shape}; it has a number for each of the {classes} classes")
     if ignore_index is not None:
-        targets = targets[targets != checks.integer(f"{name}: ignore_index", ignore_index)]
+        targets = targets[targets != checks.integer(f"{name}: ignore_index", ignore_index, -(2**63), 2**63 - 1)]
     checks.indices(f"{name}: targets", targets, classes, f"there are {classes} classes")
 
 
