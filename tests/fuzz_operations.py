@@ -106,7 +106,7 @@ def wrong_array(a: Any, rng: np.random.Generator) -> tuple[Any, bool]:
     kind = rng.integers(19)
     if not isinstance(a, np.ndarray) or kind == 0:
         return NUMBERS[rng.integers(len(NUMBERS))], True
-    if kind == 1:
+    if kind == 1 and a.dtype.kind in "fiub":
         return a.astype(DTYPES[rng.integers(len(DTYPES))]), True
     if kind == 2:
         return rng.standard_normal(tuple(rng.integers(0, 5, rng.integers(0, 6)))).astype(np.float32), True

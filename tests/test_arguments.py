@@ -297,6 +297,14 @@ def test_zero_axes_and_empty_axes_have_values():
     assert zg.upsample(np.arange(6.0).reshape(1, 3, 2, 1), scale=(2, 3)).shape == (1, 6, 6, 1)
 
 
+def test_an_order_of_axes_may_be_an_int_or_an_array():
+    for shape, axes in (((3,), 0), ((3,), -1), ((2, 3), np.array([1, 0])), ((2, 3, 4), [-1, 0, 1]), ((), ())):
+        x, g = leaf(np.zeros(shape)), np.arange(math.prod(shape), dtype=np.float64)
+        dx = grad(zg.transpose(x, axes=axes), x, g.reshape(np.transpose(np.zeros(shape), axes).shape))
+        inverse = np.argsort(np.atleast_1d(axes) % max(len(shape), 1))
+        assert np.array_equal(dx.numpy(), np.transpose(g.reshape(np.transpose(np.zeros(shape), axes).shape), inverse))
+
+
 @BOTH
 def test_what_lies_far_beyond_an_array_is_empty_or_all_of_it(kernels):
     x = f32(3, 3)

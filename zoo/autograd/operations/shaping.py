@@ -31,7 +31,10 @@ transpose.derivatives(lambda g, _y, _x, *, axes: transpose(g, axes=_inverse_orde
 
 def _inverse_order(axes):
     """The order of axes that undoes this one."""
-    return None if axes is None else tuple(int(i) for i in np.argsort([a % len(axes) for a in axes]))
+    if axes is None:
+        return None
+    several = np.atleast_1d(axes)  # an int is the order of one axis
+    return tuple(int(i) for i in np.argsort(several % max(len(several), 1)))
 
 
 @primitive
