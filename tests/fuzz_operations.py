@@ -209,7 +209,7 @@ def run(call: Call, kernels: bool) -> Outcome:
     with use_kernels(kernels):
         try:
             y = called(call.name)(*arguments, **call.settings)
-            y = y[-1] if isinstance(y, (list, tuple)) else y
+            y = y[-1] if isinstance(y, (list, tuple)) and y else y
         except Exception as error:
             return Outcome(error, None, [])
         if isinstance(y, (np.ndarray, Tensor)) and y.size > LARGEST:  # a view that repeats: to copy it would take all memory

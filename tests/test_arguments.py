@@ -92,6 +92,7 @@ WRONG_SETTINGS = {  # and a part of what is said
     "merge_heads: y has shape": lambda: zg.merge_heads(X),
     "repeat_heads: heads is 3": lambda: zg.repeat_heads(f32(1, 2, 3, 4), 3),
     "unpack: packed has shape": lambda: zg.unpack(f32(1, 2, 7), 2, 1),
+    "side_by_side: raw is array([], ": lambda: zg.side_by_side(np.zeros((0, 20), np.uint8), "Q4_1"),
     "squeeze: x is <class": lambda: zg.squeeze(np.float32),
     "expand_dims: x is <class": lambda: zg.expand_dims(np.float32, 0),
     "moveaxis: x is 'x'": lambda: zg.moveaxis("x", 0, 0),

@@ -33,9 +33,9 @@ def side_by_side(raw: np.ndarray, kind: str) -> np.ndarray:
     Rows of zeros fill the last group.
     """
     checks.one_of("side_by_side: kind", kind, tuple(BYTES))
-    if not isinstance(raw, np.ndarray) or raw.dtype != np.uint8 or raw.ndim != 2 or raw.shape[1] % BYTES[kind]:
-        shape = checks.array("side_by_side: raw", raw).shape
-        raise ValueError(f"side_by_side: raw is {checks.shown(raw)} of shape {shape}; it is uint8 (outputs, blocks of {BYTES[kind]} bytes)")
+    if not isinstance(raw, np.ndarray) or raw.dtype != np.uint8 or raw.ndim != 2 or raw.shape[1] % BYTES[kind] or not raw.size:
+        size = checks.array("side_by_side: raw", raw).shape
+        raise ValueError(f"side_by_side: raw is {checks.shown(raw)} of shape {size}; it is uint8 (outputs, blocks of {BYTES[kind]} bytes), not empty")
     outputs, head = len(raw), 2 * HEAD[kind]
     groups = -(-outputs // GROUP)
     if outputs % GROUP:
