@@ -10,7 +10,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/zoo demo
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

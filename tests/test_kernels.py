@@ -475,4 +475,5 @@ def test_every_kernel_is_run_by_the_large_cases_of_an_operation(monkeypatch, rng
                 leaves = [a for a in arguments if isinstance(a, Tensor)]
                 ops.grad(y, leaves, np.ones(y.shape, np.float32), allow_unused=True)
     missing = {k.__name__ for k in kernels - ran}
-    assert missing == ELSEWHERE.keys(), f"{len(ran)} of {len(kernels)} kernels ran"
+    by_processor = {"_many_rows"}  # test_quantised.py: test_both_ways_of_multiplying_many_rows_are_the_definition
+    assert missing - by_processor == ELSEWHERE.keys(), f"{len(ran)} of {len(kernels)} kernels ran"

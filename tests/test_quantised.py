@@ -4,11 +4,13 @@ import ctypes
 import mmap
 import os
 import platform
+import types
 
 import numpy as np
 import pytest
 
 from zoo.autograd import dequantise, quantised_linear, set_threads, side_by_side
+from zoo.autograd.kernels import quantised as kernels
 from zoo.autograd.operations.quantised import as_in_a_file, quantise
 from zoo.autograd.runtime.threads import get_threads
 
@@ -70,3 +72,14 @@ class subnormals_as_zero:
 
     def __exit__(self, *error):
         self.write(ctypes.byref(self.before))
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0"])
+@pytest.mark.parametrize("by_blas", [False, True])
+def test_both_ways_of_multiplying_many_rows_are_the_definition(kind, by_blas, monkeypatch):
+    """In registers, or unpacked for BLAS: which one runs otherwise depends on the processor."""
+    monkeypatch.setattr(kernels, "_SUBNORMALS_ARE_FAST", types.SimpleNamespace(build=lambda: not by_blas))
+    blocks, x = weights(kind), np.random.default_rng(1).standard_normal((70, INPUTS)).astype(np.float32)
+    y = quantised_linear(x, blocks, kind=kind, outputs=OUTPUTS)
+    expected = x @ np.asarray(dequantise(blocks, kind=kind, outputs=OUTPUTS)).T
+    assert y.dtype == np.float32 and np.abs(y - expected).max() < 1e-5 * np.abs(expected).max()
