@@ -91,7 +91,7 @@ panels.lens = (data, run) => {
           const p = probabilities[layer * most + k], text = data.texts[i][layer][k];
           setText(cell.firstChild, visible(text));
           cell.title = percent(p);
-          cell.style.background = `color-mix(in srgb, var(--probability) ${Math.round(70 * p)}%, transparent)`;
+          cell.style.background = `color-mix(in srgb, var(--probability) ${Math.round(50 * p)}%, transparent)`;
           cell.classList.toggle("hit", text === data.tokens[i]);
         });
         setText(probability, percent(chosen[layer]));
@@ -177,8 +177,8 @@ panels.attention = (data, run) => {
         const w = k < start ? 0 : now[k - start] ?? 0;
         span.classList.toggle("later", k > data.positions[i]);
         span.classList.toggle("now", k === data.positions[i]);
-        const level = w > 0.004 ? Math.round(20 * Math.sqrt(w)) : 0;  // 20 levels, so that most spans don't change
-        if (levels[k] !== level) { span.style.background = level ? `rgb(${accent} / ${4 * level}%)` : ""; levels[k] = level; }
+        const level = w > 0.004 ? Math.round(20 * Math.sqrt(w)) : 0;  // 20 levels, so that most spans don't change; above 50% the text on them is hard to read
+        if (levels[k] !== level) { span.style.background = level ? `rgb(${accent} / ${2.5 * level}%)` : ""; levels[k] = level; }
       });
       scroll(data.positions[i]);
       let top = 0;
