@@ -111,5 +111,5 @@ def test_a_digit_is_judged_while_it_is_drawn_and_forgotten_when_it_is_gone(brows
     assert text_of(browser, "#digit") == "?"
     for width in (400, 1280):
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
-        assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        assert not browser.execute_script(ACCESS)
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

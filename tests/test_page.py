@@ -339,7 +339,7 @@ def test_a_chorale_is_a_roll_and_what_is_heard_is_what_was_written(browser, tmp_
     assert all(re.fullmatch(r"[A-G]#?\d|hold|rest|end", label) for label in labels), labels
 
 
-ACCESS = """
+ACCESS = r"""
     const seen = e => e.getClientRects().length > 0, faults = [], fault = (why, e) => faults.push(why + ": " + e.outerHTML.slice(0, 90));
     for (const e of document.querySelectorAll("body *")) {  // what scrolls can be scrolled without a mouse
         const s = getComputedStyle(e), scrolls = (/auto|scroll/.test(s.overflowX) && e.scrollWidth > e.clientWidth + 1) || (/auto|scroll/.test(s.overflowY) && e.scrollHeight > e.clientHeight + 1);
@@ -360,6 +360,31 @@ ACCESS = """
         if (seen(e) && names.has(name) && names.get(name).closest(".run") === e.closest(".run")) fault("two regions of one name", e);
         names.set(name, e);
     }
+    for (const name of ["main", "h1"]) if (document.querySelectorAll(name).length !== 1) fault(`not one ${name}`, document.body);
+    for (const e of document.querySelectorAll("button, select, input, textarea, a[href]"))
+        if (seen(e) && !e.getAttribute("aria-label") && !e.labels?.length && !(/BUTTON|^A$/.test(e.tagName) && e.textContent.trim())) fault("no name", e);
+    const light = c => { const [r, g, b] = c.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+    const rgb = text => {
+        const m = /^(rgba?|color)\((?:srgb )?([^)]*)\)$/.exec(text), n = m && m[2].split(/[,/ ]+/).map(Number);
+        return n && {colour: n.slice(0, 3).map(v => m[1] === "color" ? 255 * v : v), alpha: n[3] ?? 1};
+    };
+    const over = (top, alpha, below) => below.map((v, k) => alpha * top[k] + (1 - alpha) * v);
+    for (const e of document.querySelectorAll("body *")) {  // WCAG 1.4.3, where text stands on plain colours
+        if (!seen(e) || e.closest("svg, :disabled, option, script") || ![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+        const s = getComputedStyle(e), ink = rgb(s.color), size = parseFloat(s.fontSize), layers = [];
+        let opacity = 1;
+        for (let on = e; on; on = on.parentElement) {
+            const t = getComputedStyle(on), b = t.backgroundImage === "none" ? rgb(t.backgroundColor) : null;
+            layers.push(b);
+            if (!b || b.alpha === 1) break;
+            opacity *= t.opacity;
+        }
+        if (!ink || layers.some(b => !b) || layers.at(-1).alpha < 1) continue;
+        const paper = layers.reduceRight((below, b) => over(b.colour, b.alpha, below), layers.at(-1).colour);
+        const [low, high] = [light(over(ink.colour, ink.alpha * opacity, paper)), light(paper)].sort((a, b) => a - b), ratio = (high + 0.05) / (low + 0.05);
+        if (ratio < (size >= 24 || (size >= 18.66 && s.fontWeight >= 700) ? 3 : 4.5)) fault(`contrast ${ratio.toFixed(2)}`, e);
+    }
+    if (document.documentElement.scrollWidth > innerWidth) fault("scrolls sideways", document.body);
     return faults;"""
 
 
