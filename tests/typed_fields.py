@@ -33,15 +33,19 @@ def spelled(hint: typing.Any) -> str:
     return "None" if hint is type(None) else hint.__name__
 
 
-def fields_of(config: type) -> str:
+def fields_of(config: type, others: set[type]) -> str:
+    """The class for one configuration; where that extends another one, it has the further fields."""
+    base = next((other for other in config.__mro__[1:] if other in others), None)
+    known = {f.name for f in dataclasses.fields(base)} if base else set()
     hints = typing.get_type_hints(config)
-    lines = [f"    {f.name}: {spelled(hints[f.name])}" for f in dataclasses.fields(config)]
-    return "\n".join([f"class {config.__name__.removesuffix('Config')}Fields(TypedDict, total=False):", *lines])
+    lines = [f"    {f.name}: {spelled(hints[f.name])}" for f in dataclasses.fields(config) if f.name not in known]
+    name = lambda config: config.__name__.removesuffix("Config") + "Fields"
+    return "\n".join([f"class {name(config)}({name(base) if base else 'TypedDict'}, total=False):", *lines])
 
 
 def text() -> str:
     models = [getattr(importlib.import_module(module), name) for module, name in KINDS.values()]
-    return "\n\n\n".join([HEADER.rstrip(), *(fields_of(model.Config) for model in models)]) + "\n"
+    return "\n\n\n".join([HEADER.rstrip(), *(fields_of(model.Config, {other.Config for other in models}) for model in models)]) + "\n"
 
 
 if __name__ == "__main__":

@@ -136,29 +136,7 @@ class ClassifierFields(TypedDict, total=False):
     shift: int
 
 
-class WordsFields(TypedDict, total=False):
-    image: int | Sequence[int]
-    network: Literal["unet", "transformer", "dense"]
-    channels: int
-    multipliers: int | Sequence[int]
-    blocks: int
-    norms: bool
-    heads: int
-    patch: int
-    classes: int
-    schedule: Literal["linear", "cosine", "straight"]
-    prediction: Literal["noise", "x_0", "v"]
-    T: int
-    beta_1: float
-    beta_T: float
-    autoencoder: str | None
-    source: Literal["normal", "eight_gaussians"]
-    times: Literal["uniform", "logit-normal"]
-    unlabelled: float
-    dequantise: bool
-    sampler: str
-    evaluations: int
-    guidance: float
+class WordsFields(DiffusionFields, total=False):
     vocabulary: str | Sequence[str]
     length: int
     text_width: int
