@@ -133,6 +133,7 @@ def test_a_run_of_three_ranks_goes_on_with_two_and_with_one(tmp_path):
 
 
 @with_mpi
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the ranks by Linux's /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_ends_with_its_checkpoint_whole_and_one_line(number, tmp_path):
     command = [sys.executable, "-m", "zoo", "train", *FAMILIES["vae"], "--epochs", "100000", "--checkpoint-every", "0.1", "--quiet", "--ranks", "2",

@@ -15,7 +15,7 @@ from numpy.random import Generator
 
 from .. import autograd as ops
 from ..nn import GroupNorm, Linear, Module
-from ..parts.denoising.dit import FREQUENCIES, modulated, patches, picture, positions
+from ..parts.denoising.dit import FREQUENCIES, check_tokens, modulated, patches, picture, positions
 from ..parts.denoising.unet import GROUPS, Condition, Perceptron, UNet
 from .text import pooled
 
@@ -167,10 +167,7 @@ class MMDiT(Module):
 
     def __init__(self, image: tuple[int, int, int], patch: int, channels: int, blocks: int, heads: int, text_width: int, *, rng: Generator):
         height, width, colours = image
-        if patch < 1 or height % patch or width % patch:
-            raise ValueError(f"MMDiT: patch is {patch}; it must divide the picture's height and width, {height} and {width}")
-        if heads < 1 or channels % heads or channels % 4:
-            raise ValueError(f"MMDiT: heads is {heads} and channels {channels}; heads must divide the channels, and so must 4, for positions")
+        check_tokens("MMDiT", image, patch, channels, heads)
         self.patch = patch
         self.condition = Condition(FREQUENCIES, channels, 0, rng=rng)
         self.pooled = Linear(text_width, channels, rng=rng)

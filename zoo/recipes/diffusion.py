@@ -106,16 +106,18 @@ def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraini
     batches = _coupled(model, draw, t, seed) if t.coupling == "optimal" else lambda step, rng: draw(step, t.batch_size)
     average = Average(model.parameters(), t.average) if t.average else None
     schedule = constant if t.constant else cosine(t.steps, warmup=min(t.warm_up, t.steps // 10))
-    return Trainer(model, model.loss, batches, _optimiser(model, t), steps=t.steps, schedule=schedule, seed=seed, average=average,
+    return Trainer(model, model.loss, batches, optimiser_for(model, t), steps=t.steps, schedule=schedule, seed=seed, average=average,
                    folder=folder, resume=resume, **options)
 
 
-def _optimiser(model: Diffusion, t: DiffusionTraining) -> Adam:
+def optimiser_for(model: Diffusion, t: Any) -> Adam:
+    """Adam, or Muon for the network's matrices and kernels except the first and the last: t has optimiser, lr, muon_lr and clip."""
     parameters = model.parameters()
     if t.optimiser == "adam":
         return Adam(parameters, t.lr, clip=t.clip)
     ends = [layer.weight for layer in model.network.ends]
-    matrices = [layer.weight for _, layer in model.modules() if isinstance(layer, (Linear, Conv2d)) and not any(layer.weight is w for w in ends)]
+    matrices = [layer.weight for _, layer in model.network.modules()
+                if isinstance(layer, (Linear, Conv2d)) and not any(layer.weight is w for w in ends)]
     return Muon(parameters, t.lr, matrices=matrices, muon_lr=t.muon_lr, clip=t.clip)
 
 

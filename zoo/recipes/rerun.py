@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .. import storage
-from ..loading.cards import KINDS, load
+from ..loading.cards import KINDS, folder_of, load
 from . import recipe_of
 from .recipe import describe
 
@@ -127,7 +127,5 @@ def _watched(trainer: Any, steps: int, progress: bool) -> Any:
 
 
 def _is_halved(folder: str | Path) -> bool:
-    from ..loading.cards import folder_of
-
     arrays, _ = storage.load_folder(folder_of(folder))
     return any(arrays[name].dtype == np.float16 for name in arrays)

@@ -10,9 +10,9 @@ import numpy as np
 from ..data import scenes
 from ..model import Config, Count, Decay, Natural, Positive
 from ..multimodal.words import Words
-from ..nn import Conv2d, Linear
-from ..optim import Adam, Average, Muon, cosine
+from ..optim import Average, cosine
 from ..training import Trainer
+from .diffusion import optimiser_for
 from .recipe import Recipe
 
 SCENES = "captioned-digits"  # drawn on the spot
@@ -45,18 +45,8 @@ def make_trainer(model: Words, data: str, training: WordsTraining, *, seed: int 
         drawn = scenes.captioned_digits(t.batch_size, (seed, step, 0x5CE))
         return drawn.pictures, model.ids(drawn.captions)
 
-    return Trainer(model, model.loss, batches, _optimiser(model, t), steps=t.steps, schedule=cosine(t.steps, warmup=min(t.warm_up, t.steps // 10)),
+    return Trainer(model, model.loss, batches, optimiser_for(model, t), steps=t.steps, schedule=cosine(t.steps, warmup=min(t.warm_up, t.steps // 10)),
                    seed=seed, average=Average(model.parameters(), t.average) if t.average else None, folder=folder, resume=resume, **options)
-
-
-def _optimiser(model: Words, t: WordsTraining) -> Adam:
-    parameters = model.parameters()
-    if t.optimiser == "adam":
-        return Adam(parameters, t.lr, clip=t.clip)
-    ends = [layer.weight for layer in model.network.ends]
-    matrices = [layer.weight for _, layer in model.network.modules()
-                if isinstance(layer, (Linear, Conv2d)) and not any(layer.weight is w for w in ends)]
-    return Muon(parameters, t.lr, matrices=matrices, muon_lr=t.muon_lr, clip=t.clip)
 
 
 def load_data(source: str | None) -> str:

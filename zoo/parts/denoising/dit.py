@@ -70,10 +70,7 @@ class DiT(Module):
 
     def __init__(self, image: tuple[int, int, int], patch: int, channels: int, blocks: int, heads: int, classes: int, *, rng: Generator):
         height, width, colours = image
-        if patch < 1 or height % patch or width % patch:
-            raise ValueError(f"DiT: patch is {patch}; it must divide the picture's height and width, {height} and {width}")
-        if heads < 1 or channels % heads or channels % 4:
-            raise ValueError(f"DiT: heads is {heads} and channels {channels}; heads must divide the channels, and so must 4, for positions")
+        check_tokens("DiT", image, patch, channels, heads)
         self.patch = patch
         self.condition = Condition(FREQUENCIES, channels, classes, rng=rng)
         self.patch_embedding = Linear(patch * patch * colours, channels, rng=rng)
@@ -94,6 +91,15 @@ class DiT(Module):
             h = block(h, e)
         shift, scale = ops.split(self.modulation(e), 2, axis=-1)
         return picture(self.patch_output(modulated(h, shift, scale)), self.patch, x.shape)
+
+
+def check_tokens(network: str, image: tuple[int, int, int], patch: int, channels: int, heads: int) -> None:
+    """ValueError, which names the network, unless patches fill the picture and heads the channels."""
+    height, width, _ = image
+    if patch < 1 or height % patch or width % patch:
+        raise ValueError(f"{network}: patch is {patch}; it must divide the picture's height and width, {height} and {width}")
+    if heads < 1 or channels % heads or channels % 4:
+        raise ValueError(f"{network}: heads is {heads} and channels {channels}; heads must divide the channels, and so must 4, for positions")
 
 
 def modulated(x, shift, scale):
