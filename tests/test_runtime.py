@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -443,60 +444,82 @@ def test_no_two_functions_that_kernels_call_by_name_share_a_digest():
 
 
 class Machine:
-    """A clock, and the counters of a process that is watched."""
+    """A clock, and what a system counts of a process that is watched."""
 
-    def __init__(self):
-        self.now = self.seconds = self.switches = 0
+    def __init__(self, rate, least):
+        self.now = self.seconds = self.disturbed = 0
+        self.watch = contention.Watch([contention.Counter(lambda: (self.seconds, self.disturbed), rate, least)], lambda: self.now)
 
-    def run(self, watch, ms, threads, switches_per_second):
+    def run(self, ms, threads, disturbances_per_second):
         """Work of so many milliseconds, with a launch each; the time that the watch had all threads work."""
         parallel = 0
         for _ in range(ms):
-            count = 1 if watch() else threads
+            count = 1 if self.watch() else threads
             parallel += count > 1
             self.now += 1_000_000
             self.seconds += count / 1000
-            self.switches += switches_per_second * count / 1000
+            self.disturbed += disturbances_per_second * count / 1000
         return parallel
 
-    def watch(self):
-        return contention.Watch(lambda: self.now, lambda: (self.seconds, int(self.switches)))
+
+@pytest.fixture(params=contention.COUNTERS, ids=["seconds", "switches"])
+def machine(request):
+    return Machine(request.param.rate, request.param.least)
 
 
-def test_on_an_idle_machine_all_threads_work():
-    machine = Machine()
-    assert machine.run(machine.watch(), ms=10_000, threads=2, switches_per_second=15) == 10_000
+def test_on_an_idle_machine_all_threads_work(machine):
+    assert machine.run(10_000, threads=2, disturbances_per_second=machine.watch.counters[0].rate / 5) == 10_000
 
 
-def test_on_a_busy_machine_one_thread_works_and_all_are_tried_again_when_it_is_idle():
-    machine = Machine()
-    watch = machine.watch()
-    assert machine.run(watch, ms=10_000, threads=2, switches_per_second=250) < 300
-    assert machine.run(watch, ms=5_000, threads=2, switches_per_second=5) > 4_000
+def test_on_a_busy_machine_one_thread_works_and_all_are_tried_again_when_it_is_idle(machine):
+    rate = machine.watch.counters[0].rate
+    assert machine.run(10_000, threads=2, disturbances_per_second=3 * rate) < 300
+    assert machine.run(5_000, threads=2, disturbances_per_second=rate / 16) > 4_000
 
 
-def test_where_one_thread_is_undisturbed_and_two_are_not_trying_costs_little():
-    machine = Machine()
-    watch = machine.watch()
-    parallel = 0
-    for _ in range(10_000):
-        parallel += machine.run(watch, ms=1, threads=2, switches_per_second=0 if watch.is_crowded else 250)
+def test_where_one_thread_is_undisturbed_and_two_are_not_trying_costs_little(machine):
+    rate = machine.watch.counters[0].rate
+    parallel = sum(machine.run(1, threads=2, disturbances_per_second=0 if machine.watch.is_crowded else 3 * rate) for _ in range(10_000))
     assert parallel < 500
 
 
-def test_interruptions_that_are_short_are_no_reason_to_use_one_thread():
-    machine, waited = Machine(), [0.0]
+def test_disturbances_too_few_to_count_are_no_reason_to_use_one_thread(machine):
+    counter = machine.watch.counters[0]
+    machine.watch()
+    machine.now, machine.seconds, machine.disturbed = contention.LOOK_NS, 1e-9, 0.9 * counter.least  # a look after no work at all
+    assert not machine.watch()
 
-    def watch():
-        return contention.Watch(lambda: machine.now, lambda: (machine.seconds, int(machine.switches)), lambda: waited[0])
 
-    assert machine.run(watch(), ms=5_000, threads=2, switches_per_second=250) == 5_000
-    busy, parallel = watch(), 0
-    for _ in range(5_000):
-        parallel += machine.run(busy, ms=1, threads=2, switches_per_second=250)
-        waited[0] += 0.0015  # for 1 or 2 ms of work
-    assert parallel < 200
-    assert machine.run(busy, ms=2_000, threads=2, switches_per_second=250) > 1_000  # the others have gone
+def test_a_system_that_counts_nothing_lets_all_threads_work_and_is_not_asked_again():
+    asked = []
+    clock = iter(range(0, 10**12, contention.LOOK_NS * 1000))
+    watch = contention.Watch([contention.Counter(lambda: asked.append(1), 1, 1)] * 2, lambda: next(clock))
+    assert not any(watch() for _ in range(20)) and len(asked) == 2
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what Linux counts")
+def test_linux_counts_what_threads_compute_and_wait_for():
+    waited_for = contention.WaitedFor()
+    before = waited_for()
+    if before is None:
+        pytest.skip("this kernel counts no waiting")
+    listed = len(waited_for.files)
+    stop = threading.Event()
+    others = [threading.Thread(target=stop.wait, daemon=True) for _ in range(3)]
+    for thread in others:
+        thread.start()
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    waited_for.looks = 0  # as after some looks: threads are listed again
+    after = waited_for()
+    assert len(waited_for.files) == listed + 3
+    assert 0.04 < after[0] - before[0] < 5 and after[1] >= before[1]
+    stop.set()
+    for thread in others:
+        thread.join()
+    waited_for()  # those that have ended are left out
+    assert len(waited_for.files) == listed
 
 
 @pytest.mark.skipif(not kernels_enabled(), reason="about kernels")
