@@ -15,7 +15,7 @@ from . import quota
 from .messages import warn
 
 WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}  # by these a user decides how OpenMP's threads wait
-SPINS = "2000"                      # looks of GNU's OpenMP at a word: 10 to 100 microseconds
+SPINS = "10000"                     # looks of GNU's OpenMP at a word: 0.1 to 0.5 ms, longer than Python takes from one kernel to the next
 
 lock = threading.RLock()            # held while a kernel is compiled and while the pool starts
 one_at_a_time = None                # a lock where the pool can't be entered by two Python threads
