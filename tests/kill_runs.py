@@ -122,7 +122,11 @@ def start(arguments: list[str], work: Path, fresh: bool, at_call: Callable[[int]
     if fresh:
         with open(work / "said.txt", "ab") as said:
             return subprocess.Popen([sys.executable, "-m", "zoo", *arguments], cwd=work, stdout=said, stderr=said).pid
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     process = os.fork()
+    if not process:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # as while an interpreter starts
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if process:
         return process
     status = 70
@@ -135,6 +139,7 @@ def start(arguments: list[str], work: Path, fresh: bool, at_call: Callable[[int]
         if at_call is not None:
             count_calls(at_call)
         with use_kernels(False):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             status = zoo(arguments)
     except SystemExit as ended:
         status = int(ended.code or 0)

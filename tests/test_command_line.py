@@ -382,6 +382,15 @@ def test_ctrl_c_in_another_process_leaves_a_checkpoint_that_goes_on(tmp_path):
     assert (tmp_path / "run" / "checkpoint.safetensors").exists() and not (tmp_path / "run" / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize("place", ["make_parser", "_run", "_list"])
+def test_ctrl_c_is_one_line_wherever_it_comes(monkeypatch, capsys, place):
+    def pressed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"zoo.__main__.{place}", pressed)
+    assert main(["list"]) == 130 and capsys.readouterr().err == "zoo: stopped\n"
+
+
 def test_importing_zoo_imports_neither_numpy_nor_numba(tmp_path):
     code = "import sys, zoo; print(sorted({'numpy', 'numba', 'scipy', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -199,11 +199,16 @@ def _add_serving(command: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    known, rest = make_parser().parse_known_args(arguments or ["demo"])
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file name or a text may have what the terminal's encoding hasn't
-    with _ended_by_signals():
-        return _run(known, rest, arguments)
+    try:
+        with _ended_by_signals():
+            known, rest = make_parser().parse_known_args(arguments or ["demo"])
+            if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+                sys.stdout.reconfigure(errors="backslashreplace")  # a file name or a text may have what the terminal's encoding hasn't
+            return _run(known, rest, arguments)
+    except KeyboardInterrupt as e:
+        if not _rank():
+            _complain(str(e) or "stopped")
+        return 128 + getattr(e, "signal", 2)  # as a shell says it: 130 for Ctrl-C, 143 for SIGTERM
 
 
 @contextlib.contextmanager
@@ -239,10 +244,6 @@ def _run(known: argparse.Namespace, rest: list[str], arguments: list[str]) -> in
                "serve": _serve, "get": _get, "evaluate": _evaluate, "rerun": _rerun, "list": _list, "info": _info,
                "completion": _completion, "warm-up": _warm_up}
         return run[known.command](known, options, arguments) or 0
-    except KeyboardInterrupt as e:
-        if not _rank():
-            _complain(str(e) or "stopped")
-        return 128 + getattr(e, "signal", 2)  # as a shell says it: 130 for Ctrl-C, 143 for SIGTERM
     except BrokenPipeError:
         return 0
     except Exception as e:
