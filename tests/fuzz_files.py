@@ -113,7 +113,7 @@ def _idx(a: np.ndarray) -> bytes:
 def _idx_folder(folder: Path) -> None:
     labels = np.arange(12, dtype=np.uint8) % 3
     for part in ("train", "t10k"):
-        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(_idx(_pixels())))
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(_idx(_pixels()), mtime=0))
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(_idx(labels))
 
 
