@@ -604,8 +604,8 @@ def test_a_strip_has_two_rows_for_each_sample_and_a_gif_a_frame_for_each_step(tm
     assert ax.images[0].get_array().shape == (4 * 10 + 2, 4 * 10 + 2)
     for made, settings in ((model, {"evaluations": 5}), (latent[0], {"digit": 1, "evaluations": 5, "sampler": "ddim"})):
         figures.denoising_gif(tmp_path / "x.gif", made, made.steps(4, **settings), scale=3)
-        found = Image.open(tmp_path / "x.gif")
-        assert found.n_frames == 6 and found.size == (3 * 2 * 22, 3 * 22)
+        with Image.open(tmp_path / "x.gif") as gif:
+            assert gif.n_frames == 6 and gif.size == (3 * 2 * 22, 3 * 22)
     assert figures.frames(latent[0].steps(2, digit=1, evaluations=3, sampler="ddim"))[0].shape == (12, 22)
     bad("draws points", figures.denoising, points(Diffusion), points(Diffusion).steps(2, evaluations=2))
     bad("no record", figures.denoising, model, [])

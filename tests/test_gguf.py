@@ -2,6 +2,7 @@
 
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def whole(settings=((b"general.architecture", 8, struct.pack("<Q", 5) + b"llama"
 
 
 def test_the_file_that_the_damaged_ones_come_from_is_read():
-    open("a.gguf", "wb").write(whole())
+    Path("a.gguf").write_bytes(whole())
     assert files.File("a.gguf").array("w").shape == (2, 32)
 
 
@@ -115,7 +116,7 @@ FLAWS = {
 
 @pytest.mark.parametrize("says,content", FLAWS.items(), ids=FLAWS)
 def test_a_damaged_file_ends_in_one_line_that_names_it(says, content):
-    open("a.gguf", "wb").write(content)
+    Path("a.gguf").write_bytes(content)
     with pytest.raises(WrongFile) as e:
         files.File("a.gguf")
     assert "a.gguf" in str(e.value) and says in str(e.value) and len(str(e.value)) < 250 and "\n" not in str(e.value)
@@ -126,7 +127,7 @@ def test_no_mutated_file_gives_any_other_error(data):
     content = bytearray(whole(settings=((b"general.architecture", 8, struct.pack("<Q", 5) + b"llama"), (b"l", 9, struct.pack("<IQ", 8, 2) + 2 * (struct.pack("<Q", 1) + b"x")))))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    open("a.gguf", "wb").write(content[: data.draw(st.integers(0, len(content)))])
+    Path("a.gguf").write_bytes(content[: data.draw(st.integers(0, len(content)))])
     try:
         read = files.File("a.gguf")
         with np.errstate(all="ignore"):

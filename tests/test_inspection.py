@@ -241,8 +241,8 @@ def test_a_gif_has_a_frame_for_each_picture(vae, tmp_path):
 
     model = Diffusion.new(channels=8, multipliers=(1,), blocks=1)
     figures.gif(tmp_path / "x.gif", model.steps(2, evaluations=4), scale=2)
-    image = Image.open(tmp_path / "x.gif")
-    assert image.n_frames == 4 and image.size == (2 * (2 * 30 + 2), 2 * 32)
+    with Image.open(tmp_path / "x.gif") as image:
+        assert image.n_frames == 4 and image.size == (2 * (2 * 30 + 2), 2 * 32)
     writer = Recurrent.new(symbols=5, width=4).eval()
     with pytest.raises(ValueError, match="no record of this stream has a picture called 'x'"):
         figures.gif(tmp_path / "y.gif", writer.steps([1], 2), field="x")
@@ -256,7 +256,8 @@ def test_a_gif_of_any_stream_has_a_frame_for_each_record(family, tmp_path):
 
     steps = list(STREAMS[family]()(every=3))
     figures.gif(tmp_path / "x.gif", steps)
-    assert 1 < Image.open(tmp_path / "x.gif").n_frames <= len(steps)  # of two frames that are alike GIF keeps one, for twice the time
+    with Image.open(tmp_path / "x.gif") as gif:
+        assert 1 < gif.n_frames <= len(steps)  # of two frames that are alike GIF keeps one, for twice the time
 
 
 def test_settings_and_changes_are_read():

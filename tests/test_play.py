@@ -91,7 +91,8 @@ def test_the_page_comes_with_a_policy_that_lets_nothing_else_in(server):
     assert "unsafe" not in policy and b"://" not in content.replace(b"http://www.w3.org/2000/svg", b"")
     assert headers["Cache-Control"] == "no-store" and headers["Referrer-Policy"] == "no-referrer" and headers["X-Frame-Options"] == "DENY"
     assert server.server_address[0] == "127.0.0.1" and len(server.token) >= 32
-    assert Server(server.models).token != server.token
+    with Server(server.models) as other:
+        assert other.token != server.token
 
 
 @pytest.mark.parametrize("wrong", [
@@ -114,7 +115,9 @@ def test_the_servers_own_origin_and_both_names_are_let_in(server):
     for host in server.hosts:
         connection.putheader("Host", host)
     connection.endheaders()
-    assert connection.getresponse().status == 403  # two hosts are none
+    with connection.getresponse() as response:
+        assert response.status == 403  # two hosts are none
+    connection.close()
 
 
 def test_there_are_no_files(server):
@@ -384,12 +387,13 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path):
         host, _, path = process.stdout.readline().strip().removeprefix("http://").partition("/")
         connection = http.client.HTTPConnection(host, timeout=30)
         connection.request("GET", f"/{path}")
-        assert connection.getresponse().status == 200
+        with connection.getresponse() as response:
+            assert response.status == 200
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0 and process.stderr.read() == ""
+        assert process.communicate(timeout=30)[1] == "" and process.returncode == 0
+        connection.close()
     finally:
         process.kill()
-        process.wait()
 
 
 # --- in a browser

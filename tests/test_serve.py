@@ -144,8 +144,9 @@ def test_requests_of_web_pages_and_broken_ones_are_refused_in_openais_form(clien
     for name, value in headers.items():
         connection.putheader(name, value)
     connection.endheaders(body)
-    response = connection.getresponse()
-    assert response.status == status and set(json.loads(response.read())["error"]) == {"message", "type", "param", "code"}
+    with connection.getresponse() as response:
+        assert response.status == status and set(json.loads(response.read())["error"]) == {"message", "type", "param", "code"}
+    connection.close()
 
 
 def test_a_client_that_leaves_ends_its_answer(client):

@@ -156,7 +156,10 @@ def test_a_second_visitor_gets_the_same_lines(server):
     def lines():
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         connection.request("POST", f"/{server.token}/tiles", "{}", {"Content-Type": "application/json"})
-        return [json.loads(line) for line in connection.getresponse().read().splitlines()]
+        with connection.getresponse() as response:
+            answer = response.read()
+        connection.close()
+        return [json.loads(line) for line in answer.splitlines()]
 
     first, second = lines(), lines()
     assert first == second and [m["tile"] for m in first if "seconds" in m or "error" in m] == [tile.name for tile in start.TILES]

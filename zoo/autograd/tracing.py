@@ -72,7 +72,8 @@ class Seen:
         if v.size == 0:
             return Statistics()
         v = v.astype(np.float64) if v.dtype.kind != "f" else v
-        return Statistics({"mean": float(v.mean()), "std": float(v.std()), "min": float(v.min()), "max": float(v.max())})
+        with np.errstate(invalid="ignore", over="ignore"):  # a mask's -inf have a mean, -inf, and no deviation
+            return Statistics({"mean": float(v.mean()), "std": float(v.std()), "min": float(v.min()), "max": float(v.max())})
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{k} {v:.4g}" for k, v in self.statistics.items())

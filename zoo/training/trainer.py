@@ -21,7 +21,6 @@ import contextlib
 import copy
 import dataclasses
 import math
-import os
 import signal
 import sys
 import threading
@@ -477,20 +476,20 @@ class _Forgiving:
     """A stream whose reader may go away, such as a terminal that is closed: what can't be written is dropped, and training goes on."""
 
     def __init__(self, stream: Any):
-        self.stream = stream or open(os.devnull, "w")
-        self.encoding = getattr(self.stream, "encoding", None)
+        self.stream = stream  # None where the process was started without one
+        self.encoding = getattr(stream, "encoding", None)
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
             return self.stream.write(text)
         return 0
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
             self.stream.flush()
 
     def isatty(self) -> bool:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
             return self.stream.isatty()
         return False
 
