@@ -71,12 +71,14 @@ def is_held_out(digit: int, colour: str) -> bool:
 
 
 def captioned_digits(n: int, seed: int | tuple[int, ...] = 0, *, pairs: Literal["seen", "held out", "all"] = "seen",
-                     digits: Literal["train", "test"] = "train") -> Scenes:
+                     digits: Literal["train", "test"] = "train", wording: Literal["free", "full"] = "free") -> Scenes:
     """n scenes with their captions, the same for the same arguments.
 
     pairs: of digit and colour.  "seen": those that may be trained on; "held out": at least one of those that may not; "all": any.
     digits: from which of MNIST's two sets of handwriting the digits are taken.
-    Raises ValueError for n below 1 or another value of pairs or digits.
+    wording: "free": words may be left out, and one scene has several sentences; "full": all is said, in the order in which one reads, so
+        that a picture has a single sentence.
+    Raises ValueError for n below 1 or another value of pairs, digits or wording.
     """
     if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
         raise ValueError(f"captioned_digits: n is {n!r}; it is a whole number of at least 1")
@@ -84,13 +86,17 @@ def captioned_digits(n: int, seed: int | tuple[int, ...] = 0, *, pairs: Literal[
         raise ValueError(f"captioned_digits: pairs is {pairs!r}; it may be 'seen', 'held out' or 'all'")
     if digits not in ("train", "test"):
         raise ValueError(f"captioned_digits: digits is {digits!r}; it may be 'train' or 'test'")
+    if wording not in ("free", "full"):
+        raise ValueError(f"captioned_digits: wording is {wording!r}; it may be 'free' or 'full'")
     rng = np.random.default_rng(seed)
     attributes, captions = [], []
     for _ in range(n):
         things, relation = _arrange(rng)
         things = _choose_pairs(things, pairs, rng)
+        if wording == "full":
+            things, relation = in_reading_order(things, relation)
         attributes.append(things)
-        captions.append(describe(things, relation, rng))
+        captions.append(describe(things, relation, rng if wording == "free" else None))
     return Scenes(draw(attributes, rng, digits=digits), tuple(captions), tuple(attributes))
 
 
@@ -130,17 +136,27 @@ def _choose_pairs(things: tuple[Thing, ...], pairs: str, rng: Generator) -> tupl
     return tuple(changed)
 
 
-def describe(things: tuple[Thing, ...], relation: str | None, rng: Generator) -> str:
-    """A sentence that is true of the scene.  Each size is named in half of the sentences; a colour is left out in a tenth, a lone place
-    in a third."""
+def in_reading_order(things: tuple[Thing, ...], relation: str | None) -> tuple[tuple[Thing, ...], str | None]:
+    """The same scene, told from its top left."""
+    inverse = {"below": "above", "right of": "left of"}
+    ordered = tuple(sorted(things, key=lambda t: PLACES[t.place]))
+    return ordered, relation if relation is None else inverse.get(relation, relation)
+
+
+def describe(things: tuple[Thing, ...], relation: str | None, rng: Generator | None = None) -> str:
+    """A sentence that is true of the scene, and says all of it.
+
+    With rng each size is named in half of the sentences; a colour is left out in a tenth, a lone place in a third.
+    """
+    chance = (lambda: 0.0) if rng is None else rng.random
     named = []
     for t in things:
-        words = [*([t.size] if rng.random() < 0.5 else []), *([t.colour] if rng.random() < 0.9 else []), DIGITS[t.digit]]
+        words = [*([t.size] if chance() < 0.5 else []), *([t.colour] if chance() < 0.9 else []), DIGITS[t.digit]]
         named.append(" ".join(["an" if words[0][0] in "aeiou" else "a", *words]))
     if relation is not None:
         return f"{named[0]} {relation if ' ' not in relation else f'to the {relation}'} {named[1]}"
     if len(things) == 1:
-        return named[0] if rng.random() < 1 / 3 else f"{named[0]} {_at(things[0].place)}"
+        return named[0] if rng is not None and rng.random() < 1 / 3 else f"{named[0]} {_at(things[0].place)}"
     placed = [f"{name} {_at(t.place)}" for name, t in zip(named, things)]
     return f"{', '.join(placed[:-1])} and {placed[-1]}"
 
@@ -215,6 +231,19 @@ def draw(attributes: list[tuple[Thing, ...]], rng: Generator, *, digits: str = "
             row, column = (min(max(0, first), SIDE - side) for first in (row, column))
             part = picture[row : row + side, column : column + side]
             np.maximum(part, ink[:, :, None] * colour, out=part)
+    return pictures
+
+
+def as_scenes(digits: np.ndarray) -> np.ndarray:
+    """MNIST's pictures (n, 28, 28) in [0, 1] as scenes of one large white digit in the middle: (n, 32, 32, 3) float32."""
+    digits = np.asarray(digits, np.float32)
+    if digits.ndim != 3 or digits.shape[1:] != (28, 28):
+        raise ValueError(f"digits: shape is {digits.shape}; it is (n, 28, 28), as MNIST has them")
+    side = SIZES["large"]
+    weights = _area_weights(20, side)
+    pictures = np.zeros((len(digits), SIDE, SIDE, 3), np.float32)
+    first = SIDE // 2 - side // 2
+    pictures[:, first : first + side, first : first + side] = np.minimum(1, 1.15 * (weights @ digits[:, 4:24, 4:24] @ weights.T))[..., None]
     return pictures
 
 

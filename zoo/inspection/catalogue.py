@@ -25,6 +25,8 @@ KINDS = {  # what a model without a description on its card is
     "gan": "a generative adversarial network", "diffusion": "a diffusion or flow model", "transformer": "a transformer language model",
     "recurrent": "a recurrent network", "classifier": "a classifier of pictures", "words": "pictures from words",
     "scene_judge": "a judge of scenes of captioned digits",
+    "captions": "a captioner: says in words what is in a picture",
+    "contrastive": "pictures and sentences in one space",
 }
 
 

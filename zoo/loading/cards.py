@@ -28,6 +28,8 @@ KINDS = {  # kind -> where its class is; a model's card says its kind
     "classifier": ("zoo.evaluation.classifier", "Classifier"),
     "words": ("zoo.multimodal.words", "Words"),
     "scene_judge": ("zoo.multimodal.scene_judge", "SceneJudge"),
+    "captions": ("zoo.multimodal.captions", "Captions"),
+    "contrastive": ("zoo.multimodal.contrastive", "Contrastive"),
 }
 
 

@@ -137,6 +137,7 @@ class ClassifierFields(TypedDict, total=False):
 
 
 class WordsFields(DiffusionFields, total=False):
+    unshuffle: int
     vocabulary: str | Sequence[str]
     length: int
     text_width: int
@@ -149,3 +150,24 @@ class SceneJudgeFields(TypedDict, total=False):
     channels: int
     features: int
     dropout: float
+
+
+class CaptionsFields(TypedDict, total=False):
+    image: int | Sequence[int]
+    channels: int
+    width: int
+    blocks: int
+    heads: int
+    vocabulary: str | Sequence[str]
+    length: int
+
+
+class ContrastiveFields(TypedDict, total=False):
+    image: int | Sequence[int]
+    channels: int
+    width: int
+    vocabulary: str | Sequence[str]
+    length: int
+    text_width: int
+    text_blocks: int
+    text_heads: int

@@ -65,6 +65,7 @@ class TextUNet(UNet):
     """x (n, height, width, colours), t (n,), text (n, length, width) with its mask and weights -> the shape of x.
 
     The U-Net of `denoising.unet`, which looks at the words at every resolution but the highest; their mean is added to the time.
+    unshuffle: squares of so many pixels a side become one pixel with all their colours, and at the end pixels again.
     """
 
     pooled: Linear
@@ -72,9 +73,10 @@ class TextUNet(UNet):
     look_middle: CrossAttention
     look_up: list[CrossAttention]
 
-    def __init__(self, colours: int, channels: int, multipliers: tuple[int, ...], blocks: int, heads: int, text_width: int, text_heads: int, *,
-                 rng: Generator):
-        super().__init__(colours, channels, multipliers, blocks, heads, 0, rng=rng)
+    def __init__(self, colours: int, channels: int, multipliers: tuple[int, ...], blocks: int, heads: int, text_width: int, text_heads: int,
+                 unshuffle: int = 1, *, rng: Generator):
+        self.unshuffle = unshuffle
+        super().__init__(colours * unshuffle**2, channels, multipliers, blocks, heads, 0, rng=rng)
         widths = [channels * m for m in multipliers]
         self.pooled = Linear(text_width, 4 * channels, rng=rng)
         self.look_down, self.look_up = ([CrossAttention(c, text_width, text_heads, rng=rng) for c in order]
@@ -83,6 +85,7 @@ class TextUNet(UNet):
 
     def __call__(self, x, t, text, mask, weight=None):  # type: ignore[override]
         e = self.condition(t) + self.pooled(pooled(text, mask))
+        shape, x = x.shape, pixel_unshuffle(x, self.unshuffle)
         h = self.conv_in(x)
         skips = []
         for i, (level, downsample) in enumerate(zip(self.down, self.downsample)):
@@ -99,7 +102,19 @@ class TextUNet(UNet):
             h = level(ops.join_upsampled(h, skips.pop()), e)
             if i < len(self.look_up):
                 h = self.look_up[i](h, text, mask, weight)
-        return self.conv_out(self.norm(h))
+        return pixel_shuffle(self.conv_out(self.norm(h)), self.unshuffle, shape)
+
+
+def pixel_unshuffle(x, side: int):
+    """(n, h, w, c) -> (n, h / side, w / side, side^2 c)."""
+    n, h, w, _ = x.shape
+    return x if side == 1 else patches(x, side).reshape((n, h // side, w // side, -1))
+
+
+def pixel_shuffle(x, side: int, shape: tuple[int, ...]):
+    """What `pixel_unshuffle` undoes: shape is that of the result."""
+    n, h, w, c = x.shape
+    return x if side == 1 else picture(x.reshape((n, h * w, c)), side, shape)
 
 
 class Stream(Module):

@@ -9,6 +9,7 @@ argument.  Each stage is a sentence with the t down to which it holds, from 1, t
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,6 +45,12 @@ def ids_of(vocabulary: Sequence[str], length: int, text: str, name: str = "promp
             hint = f"the nearest it knows: {', '.join(near)}" if near else f"it knows {len(vocabulary)}, such as {', '.join(vocabulary[:8])}"
             raise ValueError(f"{name}: this model doesn't know the word {word!r}; {hint}") from None
     return ids
+
+
+def text_of(vocabulary: Sequence[str], ids: np.ndarray) -> str:
+    """What `ids_of` was given, up to the first PADDING."""
+    words = [vocabulary[i - FIRST] for i in itertools.takewhile(lambda i: i != PADDING, ids[1:].tolist()) if i >= FIRST]
+    return " ".join(words).replace(" ,", ",")
 
 
 def empty(n: int, length: int, stages: int = 1) -> np.ndarray:

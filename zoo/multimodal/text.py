@@ -12,7 +12,7 @@ from .prompts import FIRST, PADDING
 
 
 class Attention(Module):
-    """Every word looks at every word; nothing looks at padding: x (n, length, width), mask (n, length) -> the shape of x."""
+    """Each word looks at those that mask allows: x (n, length, width), mask (n or 1, 1, length, length) or what broadcasts to it."""
 
     query_key_value: Linear
     output: Linear
@@ -26,7 +26,7 @@ class Attention(Module):
 
     def __call__(self, x, mask):
         q, k, v = ops.unpack(self.query_key_value(x), self.heads, self.heads)  # each (n, heads, length, width / heads)
-        return self.output(ops.merge_heads(ops.scaled_dot_product_attention(q, k, v, mask[:, None, None, :])))
+        return self.output(ops.merge_heads(ops.scaled_dot_product_attention(q, k, v, mask)))
 
 
 class Block(Module):
@@ -64,7 +64,7 @@ class TextEncoder(Module):
         mask = ids != PADDING
         x = self.embedding(ids) + self.position.weight[: ids.shape[1]]
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, mask[:, None, None, :])  # every word looks at every word, and none at padding
         return self.norm(x), mask
 
 

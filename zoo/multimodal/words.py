@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 class WordsConfig(DiffusionConfig):
     image: tuple[Count, ...] = (32, 32, 3)
     multipliers: tuple[Count, ...] = (1, 2, 2)
+    unshuffle: Count = 1  # the side of the squares whose pixels the U-Net takes as the channels of one (Hoogeboom et al. 2023, section 3.4)
     schedule: Literal["linear", "cosine", "straight"] = "straight"
     vocabulary: tuple[str, ...] = ()  # the words that prompts may have
     length: Count = 40  # words of the longest prompt, and one more
@@ -55,6 +56,12 @@ class WordsConfig(DiffusionConfig):
         if self.network == "dense" or self.autoencoder:
             raise ValueError(f"WordsConfig: network is {self.network!r} and autoencoder {self.autoencoder!r}; "
                              "pictures are drawn by 'unet' or 'transformer', without an autoencoder")
+        lowest = self.unshuffle * 2 ** len(self.multipliers)
+        if self.network == "unet" and (self.image[0] % lowest or self.image[1] % lowest):
+            raise ValueError(f"WordsConfig: image is {self.image}; with unshuffle {self.unshuffle} and {len(self.multipliers)} levels its height and "
+                             f"width must be multiples of {lowest}")
+        if self.network == "transformer" and self.unshuffle > 1:
+            raise ValueError(f"WordsConfig: unshuffle is {self.unshuffle}; it is for 'unet', where 'transformer' has patch")
 
 
 class Words(Diffusion):
@@ -87,7 +94,7 @@ class Words(Diffusion):
         height, width, colours = c.network_shape
         if c.network == "transformer":
             return MMDiT((height, width, colours), c.patch, c.channels, c.blocks, c.heads, c.text_width, rng=rng)
-        return TextUNet(colours, c.channels, c.multipliers, c.blocks, c.heads, c.text_width, c.text_heads, rng=rng)
+        return TextUNet(colours, c.channels, c.multipliers, c.blocks, c.heads, c.text_width, c.text_heads, c.unshuffle, rng=rng)
 
     # --- prompts in the place of labels
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .recipe import Recipe
 
-KINDS = ("vae", "autoencoder", "vqvae", "gan", "diffusion", "transformer", "recurrent", "classifier", "words", "scene_judge")
+KINDS = ("vae", "autoencoder", "vqvae", "gan", "diffusion", "transformer", "recurrent", "classifier", "words", "scene_judge", "captions",
+         "contrastive")
 
 
 def recipe_of(kind: str) -> Recipe:

@@ -29,6 +29,8 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {  # kind -> presets, 
     "classifier": (("classifier", {}),),
     "words": (("words", {}), ("words-dit", {})),
     "scene_judge": (("scene_judge", {}),),
+    "captions": (("captions", {}),),
+    "contrastive": (("contrastive", {}),),
 }
 SHORT = {"epochs": 1, "steps": 2, "batch_size": 4}  # of training, where it has such a field
 

@@ -31,7 +31,8 @@ class WordsTraining(Config):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "words": {"channels": 32, "multipliers": (1, 2, 2), "heads": 4, "sampler": "heun", "evaluations": 30, "guidance": 2.0},
+    "words": {"channels": 48, "multipliers": (1, 2), "unshuffle": 2, "heads": 4, "sampler": "heun", "evaluations": 30, "guidance": 2.0,
+              "batch_size": 64},
     "words-dit": {"network": "transformer", "patch": 4, "channels": 128, "blocks": 6, "heads": 4, "sampler": "heun", "evaluations": 30,
                   "guidance": 2.0, "lr": 2e-3},
 }

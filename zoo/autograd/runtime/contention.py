@@ -66,14 +66,14 @@ class Watch:
 
     def _is_disturbed(self) -> bool:
         """Whether the threads were disturbed since the last look."""
-        while self.counters and (counts := self.counters[0].read()) is None:
-            del self.counters[0]
-            self.seen = None
-        if not self.counters:
-            return False
-        before, self.seen = self.seen or counts, counts
-        used, disturbed = counts[0] - before[0], counts[1] - before[1]
-        return disturbed >= self.counters[0].least and disturbed > self.counters[0].rate * used
+        while self.counters:
+            counter, counts = self.counters[0], self.counters[0].read()
+            if counts is not None:
+                before, self.seen = self.seen or counts, counts
+                used, disturbed = counts[0] - before[0], counts[1] - before[1]
+                return disturbed >= counter.least and disturbed > counter.rate * used
+            self.counters, self.seen = self.counters[1:], None  # it can't tell: the next one
+        return False
 
 
 class WaitedFor:
@@ -126,4 +126,4 @@ COUNTERS = [
     Counter(WaitedFor(), rate=0.2, least=0.001),  # two threads, which stand still together, lose a third of their time then
     Counter(_switches, rate=80, least=2),  # a scheduler's slice is 3 to 6 ms
 ]
-is_crowded = Watch(list(COUNTERS))
+is_crowded = Watch(COUNTERS)
