@@ -5,6 +5,7 @@ loops, on the thread that calls it.
 """
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import sys
@@ -153,6 +154,37 @@ def _hold_blas():
     of_scipy = [x for x in libraries if "scipy" in pathlib.Path(x.filepath).parent.name]
     for library in of_scipy or libraries:
         library.set_num_threads(1)
+    _touch_memory_of_blas()
+
+
+def _touch_memory_of_blas():
+    """Let each thread's first product in BLAS be one that fills its memory.
+
+    OpenBLAS maps 32 MB for each caller and copies a matrix to their beginning; its loops fetch ahead beyond that. A fetch from a page that
+    nothing has been written to yet finds no memory and is repeated each time: small products took three times as long in a process that had
+    made no large one (OpenBLAS 0.3.30, a virtual machine on Zen 1). More rows than OpenBLAS takes at a time fill enough.
+    """
+    from numba.extending import get_cython_function_address
+
+    sgemm = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(get_cython_function_address("scipy.linalg.cython_blas", "sgemm"))
+    m, n, k = 1024, 64, 256             # column by column
+    zeros = (ctypes.c_float * (m * k))()
+    letter, one = ctypes.c_char(b"N"), ctypes.c_float(1)
+    sizes = [ctypes.c_int(size) for size in (m, n, k)]
+    callers = available_threads()
+    together = threading.Barrier(callers)    # BLAS gives memory by how many are calling
+
+    def call():
+        result = (ctypes.c_float * (m * n))()
+        arguments: typing.Any = letter, letter, *sizes, one, zeros, sizes[0], zeros, sizes[2], one, result, sizes[0]
+        together.wait()
+        sgemm(*map(ctypes.addressof, arguments))
+
+    team = [threading.Thread(target=call) for _ in range(callers)]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join()
 
 
 # --- forks
