@@ -4,15 +4,13 @@ import ctypes
 import mmap
 import os
 import platform
-import types
 
 import numpy as np
 import pytest
 
 from zoo.autograd import dequantise, quantised_linear, set_threads, side_by_side
-from zoo.autograd.kernels import quantised as kernels
 from zoo.autograd.operations.quantised import as_in_a_file, quantise
-from zoo.autograd.runtime.threads import get_threads
+from zoo.autograd.runtime.threads import available_threads, get_threads
 
 OUTPUTS, INPUTS = 40, 96
 
@@ -75,11 +73,17 @@ class subnormals_as_zero:
 
 
 @pytest.mark.parametrize("kind", ["Q4_1", "Q8_0"])
-@pytest.mark.parametrize("by_blas", [False, True])
-def test_both_ways_of_multiplying_many_rows_are_the_definition(kind, by_blas, monkeypatch):
-    """In registers, or unpacked for BLAS: which one runs otherwise depends on the processor."""
-    monkeypatch.setattr(kernels, "_SUBNORMALS_ARE_FAST", types.SimpleNamespace(build=lambda: not by_blas))
-    blocks, x = weights(kind), np.random.default_rng(1).standard_normal((70, INPUTS)).astype(np.float32)
-    y = quantised_linear(x, blocks, kind=kind, outputs=OUTPUTS)
-    expected = x @ np.asarray(dequantise(blocks, kind=kind, outputs=OUTPUTS)).T
-    assert y.dtype == np.float32 and np.abs(y - expected).max() < 1e-5 * np.abs(expected).max()
+@pytest.mark.parametrize("rows", [2, 4, 5, 15, 16, 17, 70])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_each_way_of_multiplying_rows_is_the_definition(kind, rows, threads):
+    """Unpacked in registers or into memory; with rows, and outputs, left over from tiles or without."""
+    before = get_threads()
+    set_threads(min(threads, available_threads()))
+    try:
+        for outputs in (OUTPUTS, 32):
+            blocks, x = weights(kind)[: -(-outputs // 16)], np.random.default_rng(1).standard_normal((rows, INPUTS)).astype(np.float32)
+            y = quantised_linear(x, blocks, kind=kind, outputs=outputs)
+            expected = x @ np.asarray(dequantise(blocks, kind=kind, outputs=outputs)).T
+            assert y.dtype == np.float32 and np.abs(y - expected).max() < 1e-5 * np.abs(expected).max()
+    finally:
+        set_threads(before)

@@ -1,7 +1,7 @@
 """Kernels of products with weights of 4 and 8 bits.
 
-Weights become floats in registers, sixteen outputs and up to four rows of x at a time.  Where that takes conversions and rows are many (a
-prompt, training), a panel of outputs becomes floats in memory that fits into a cache, and BLAS multiplies it with all rows.
+Of few rows of x, weights become floats in registers, sixteen outputs and up to four rows at a time.  Where rows are many (a prompt,
+training), sixteen outputs become floats in memory that fits into a cache, and are multiplied with a tile of rows after the other.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _blocks = "zoo.autograd.runtime.native.blocks"
 _products_q4_1, _products_q8_0 = Native("products_q4_1", _blocks), Native("products_q8_0", _blocks)
 _rows_q4_1, _rows_q8_0 = Native("products_of_rows_q4_1", _blocks), Native("products_of_rows_q8_0", _blocks)
 _weights_q4_1, _weights_q8_0 = Native("weights_q4_1", _blocks), Native("weights_q8_0", _blocks)
+_tile = Native("tile_of_rows_and_group", _blocks)
+TILE_ROWS: Any = Native("TILE_ROWS", _blocks)
 _UNIT: Any = Native("UNIT", _blocks)
 _POWERS_4: Any = Native("POWERS_4", _blocks)
 _POWERS_8: Any = Native("POWERS_8", _blocks)
-_SUBNORMALS_ARE_FAST = Native("SUBNORMALS_ARE_FAST", _blocks)
 _read_subnormals, _restore_control = Native("read_subnormals", _blocks), Native("restore_control", _blocks)
 
 f32 = np.float32
-MANY_ROWS = 32  # of x, from which on weights are unpacked into memory where that takes conversions
-ROWS_IN_CACHE = 128  # of x, prepared at a time
+MANY_ROWS = 16  # of x, from which on unpacking weights into memory is worth it
 ROWS_AT_ONCE = 4  # as in runtime/native/blocks.py
-PANEL = 256  # outputs that are unpacked at a time for many rows
+PANEL = 256  # outputs that are unpacked at a time for the gradient
 
 
 @separate("void(intp, intp, intp, intp, intp)")
@@ -61,6 +61,11 @@ def weights_of_4_bits(blocks, weights, target, row_bytes):
 @separate("void(intp, intp, intp, intp)")
 def weights_of_8_bits(blocks, weights, target, row_bytes):
     _weights_q8_0(blocks, weights, target, row_bytes)
+
+
+@separate("void(intp, intp, intp, intp, intp, intp)")
+def tile(columns, panel, x, x_row, y, y_row):
+    _tile(columns, panel, x, x_row, y, y_row)
 
 
 @inner
@@ -104,16 +109,13 @@ def multiply_groups(weights, group_bytes, blocks, four, scaled, sums, y, first, 
 
 
 @task
-def _in_registers(t, tasks, x, weights, y, rows, blocks, group_bytes, groups, outputs, four):
-    inputs, most = BLOCK * blocks, min(rows, ROWS_IN_CACHE)
-    scaled, sums = np.empty(most * inputs, np.float32), np.empty(most * blocks, np.float32)
+def _few_rows(t, tasks, x, weights, y, rows, blocks, group_bytes, groups, outputs, four):
+    inputs = BLOCK * blocks
+    scaled, sums = np.empty(rows * inputs, np.float32), np.empty(rows * blocks, np.float32)
+    for r in range(rows):
+        prepare_row(row_address(x, r, inputs), blocks, four, row_address(address(scaled), r, inputs), row_address(address(sums), r, blocks))
     first, last = part(t, tasks, groups, 1), part(t + 1, tasks, groups, 1)
-    for begin in range(0, rows, ROWS_IN_CACHE):
-        count = min(ROWS_IN_CACHE, rows - begin)
-        for r in range(count):
-            prepare_row(row_address(x, begin + r, inputs), blocks, four, row_address(address(scaled), r, inputs),
-                        row_address(address(sums), r, blocks))  # fmt: skip
-        multiply_rows(weights, group_bytes, blocks, four, address(scaled), address(sums), row_address(y, begin, outputs), count, first, last, outputs)
+    multiply_rows(weights, group_bytes, blocks, four, address(scaled), address(sums), y, rows, first, last, outputs)
     keep_alive(scaled)
     keep_alive(sums)
 
@@ -145,26 +147,38 @@ def several_rows(blocks, four, weights, scaled, sums, y, outputs):
 
 
 @inner
-def unpack_panel(weights, group_bytes, blocks, four, first, last, panel):
-    """panel (32 blocks, PANEL) = the weights of groups first to last - 1, a column for each output."""
-    for i in range(first, last):
-        target = at(panel, GROUP * (i - first))
-        if four:
-            weights_of_4_bits(blocks, weights + i * group_bytes, target, row_address(0, 1, PANEL))
-        else:
-            weights_of_8_bits(blocks, weights + i * group_bytes, target, row_address(0, 1, PANEL))
+def unpack_group(weights, blocks, four, target, pitch):
+    """target[c, :16] = column c of a group's weights; a row of the target is `pitch` floats behind the one before."""
+    if four:
+        weights_of_4_bits(blocks, weights, target, row_address(0, 1, pitch))
+    else:
+        weights_of_8_bits(blocks, weights, target, row_address(0, 1, pitch))
 
 
 @task
 def _many_rows(t, tasks, x, weights, y, rows, blocks, group_bytes, groups, outputs, four):
-    inputs, wide = BLOCK * blocks, PANEL // GROUP
-    panel = np.empty(inputs * PANEL, np.float32)
-    for p in range(t, (groups + wide - 1) // wide, tasks):
-        first, last = p * wide, min(groups, (p + 1) * wide)
-        unpack_panel(weights, group_bytes, blocks, four, first, last, address(panel))
-        columns = min(outputs, GROUP * last) - GROUP * first
-        gemm(False, False, rows, columns, inputs, f32(1), x, inputs, address(panel), PANEL, f32(0), at(y, GROUP * first), outputs)
+    inputs = BLOCK * blocks
+    panel, last_group = np.empty(inputs * GROUP, np.float32), np.empty(rows * GROUP, np.float32)
+    for i in range(part(t, tasks, groups, 1), part(t + 1, tasks, groups, 1)):
+        unpack_group(weights + i * group_bytes, blocks, four, address(panel), GROUP)
+        if GROUP * (i + 1) <= outputs:
+            multiply_panel(address(panel), x, rows, inputs, at(y, GROUP * i), outputs)
+        else:
+            multiply_panel(address(panel), x, rows, inputs, address(last_group), GROUP)
+            for r in range(rows):
+                source, target = row(address(last_group), r, GROUP), floats(at(row_address(y, r, outputs), GROUP * i), outputs - GROUP * i)
+                for j in range(target.size):
+                    target[j] = source[j]
     keep_alive(panel)
+    keep_alive(last_group)
+
+
+@inner
+def multiply_panel(panel, x, rows, inputs, y, pitch):
+    """y[r, :16] = x[r] panel for a panel (inputs, 16) and rows of x, TILE_ROWS or more; a row of y is `pitch` floats behind the one before."""
+    for r in range(0, rows, TILE_ROWS):
+        begin = min(r, rows - TILE_ROWS)  # the last tile may begin within the one before, and computes the same again
+        tile(inputs, panel, row_address(x, begin, inputs), row_address(0, 1, inputs), row_address(y, begin, pitch), row_address(0, 1, pitch))
 
 
 @task
@@ -176,7 +190,8 @@ def _input_gradient(t, tasks, g, weights, dx, rows, blocks, group_bytes, groups,
         panel = np.empty(inputs * PANEL, np.float32)
         for p in range((groups + wide - 1) // wide):
             first, last = p * wide, min(groups, (p + 1) * wide)
-            unpack_panel(weights, group_bytes, blocks, four, first, last, address(panel))
+            for i in range(first, last):
+                unpack_group(weights + i * group_bytes, blocks, four, at(address(panel), GROUP * (i - first)), PANEL)
             columns = min(outputs, GROUP * last) - GROUP * first
             gemm(False, True, end - begin, inputs, columns, f32(1), at(row_address(g, begin, outputs), GROUP * first), outputs,
                  address(panel), PANEL, f32(0) if p == 0 else f32(1), row_address(dx, begin, inputs), inputs)  # fmt: skip
@@ -190,7 +205,7 @@ def _(x, blocks, *, kind, outputs):
     groups, count, size = blocks.shape
     rows = x.size // x.shape[-1]
     y = np.empty((*x.shape[:-1], int(outputs)), f32)
-    run = _in_registers if rows < MANY_ROWS or _SUBNORMALS_ARE_FAST.build() else _many_rows
+    run = _few_rows if rows < MANY_ROWS else _many_rows
     threads = min(get_threads(), groups) if x.size * outputs > 1 << 17 else 1
     run(x, blocks, y, rows, count, count * size, groups, int(outputs), kind == "Q4_1", tasks=threads)
     return y, True

@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .vectors import FLOAT, word
+from .vectors import FLOAT, REGISTERS, WIDTH, word
 
 LANES = 16
 BITS = {"Q4_1": 4, "Q8_0": 8}  # of a number
@@ -36,6 +36,8 @@ _FLOATS, _HALVES = ir.VectorType(FLOAT, LANES), ir.VectorType(ir.HalfType(), LAN
 _INTS, _CONTROL = ir.VectorType(ir.IntType(32), LANES), ir.IntType(32)
 _CHAINS = 3  # sums that don't wait for each other
 ROWS_AT_ONCE = 4
+TILE_ROWS = min(14, (REGISTERS - 4) * WIDTH // LANES)  # rows of sums that stay in registers, besides a column of weights and a number
+UNROLLED = 4  # columns for each step of a tile's loop
 _SUBNORMALS_ARE_ZERO = 1 << 6  # a bit of the floating-point unit's control word
 
 
@@ -189,6 +191,33 @@ products_q4_1, products_q8_0 = _products("Q4_1"), _products("Q8_0")
 # The same for ROWS_AT_ONCE rows of x, by which numbers are unpacked once: (blocks, weights, x, bytes of a row, sums, bytes, y, bytes)
 products_of_rows_q4_1, products_of_rows_q8_0 = _products_of_rows("Q4_1"), _products_of_rows("Q8_0")
 weights_q4_1, weights_q8_0 = _weights("Q4_1"), _weights("Q8_0")  # (blocks, weights, target, bytes of a row): target[column, :16] = w
+
+
+@intrinsic
+def tile_of_rows_and_group(typing_context, columns, panel, x, x_row, y, y_row):
+    """y[r, :16] = sum over c < columns, which UNROLLED divides, of x[r, c] panel[c, :16], for r < TILE_ROWS; x_row and y_row are bytes."""
+
+    def generate(context, builder, signature, args):
+        columns, panel, x, x_row, y, y_row = args
+        totals = [cgutils.alloca_once(builder, _FLOATS) for _ in range(TILE_ROWS)]
+        for total in totals:
+            builder.store(ir.Constant(_FLOATS, None), total)
+        rows = [builder.add(x, builder.mul(x_row, word(r))) for r in range(TILE_ROWS)]
+        with cgutils.for_range(builder, builder.udiv(columns, word(UNROLLED))) as step:
+            weights = builder.add(panel, builder.mul(step.index, word(4 * LANES * UNROLLED)))
+            begin = builder.mul(step.index, word(4 * UNROLLED))
+            places = [builder.add(row, begin) for row in rows]
+            for c in range(UNROLLED):
+                w = _vector(builder, builder.add(weights, word(4 * LANES * c)), _FLOATS, 4)
+                for place, total in zip(places, totals, strict=True):
+                    number = _number(builder, builder.add(place, word(4 * c)))
+                    builder.store(_added(builder, builder.load(total), number, w), total)
+        for r, total in enumerate(totals):
+            place = builder.add(y, builder.mul(y_row, word(r)))
+            builder.store(builder.load(total), builder.inttoptr(place, _FLOATS.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6), generate
 
 
 def _control_word(builder, name, place):
