@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .drawing.words import counted
 from .recipes import KINDS, recipe_of
 
 
@@ -316,7 +317,7 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
                              settings={"training": settings.to_dict(), "data": describe(data)}, ranks=ranks, accumulate=known.accumulate)
     where = f", {trainer.step:,} of them done" if trainer.step else "; nothing to resume yet" if known.resume else ""
     how = Path(known.config).name if card else preset
-    _say(known, f"{kind} ({how}), {model.num_parameters:,} parameters, {trainer.steps:,} steps{where}; {out}/")
+    _say(known, f"{kind} ({how}), {counted(model.num_parameters, 'parameter')}, {counted(trainer.steps, 'step')}{where}; {out}/")
     if hasattr(data, "summary"):
         for line in (data.summary(), *data.notes):
             _say(known, line)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..drawing.terminal import terminal_width
+from ..drawing.words import counted
 from ..loading.cards import card_of, folder_of, shipped
 from ..loading.get import DOWNLOADS, downloaded
 from ..storage import CARD, WrongFile
@@ -92,7 +93,7 @@ def _described(name_or_folder: str | Path, card: dict[str, Any]) -> str:
             ("size on disk", f"{sum(p.stat().st_size for p in files) / 1e6:.1f} MB")]
     rows += figures_of(card)
     if isinstance(card.get("minutes"), (int, float)):
-        rows.append(("trained in", f"{card['minutes']:.1f} minutes, {card.get('steps', 0):,} steps, seed {card.get('seed', 0)}"))
+        rows.append(("trained in", f"{card['minutes']:.1f} minutes, {counted(card.get('steps', 0), 'step')}, seed {card.get('seed', 0)}"))
     rows += [(label, str(card[key])) for label, key in (("trained by", "command"), ("data", "data"), ("figures by", "evaluation")) if card.get(key)]
     if name in shipped():
         rows.append(("licence", f"{card.get('licence')}: NOTICE says why"))

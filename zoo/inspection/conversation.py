@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from ..drawing.words import counted
 from ..explain.circuits import lens, look
 from ..language.chat import Answer, AnswerToken, Message
 
@@ -69,7 +70,7 @@ class Conversation:
             where = f"the stream says so from layer {knew} of {len(best) - 1} on" if knew is not None else "the stream says something else to its end"
             yield f"{spelled([written.token])!r} {_percent(written.log_probability)}   {where}   or {others}"
         if len(self.tokens) > len(shown):
-            yield f"... and {len(self.tokens) - len(shown)} tokens more"
+            yield f"... and {counted(len(self.tokens) - len(shown), 'token')} more"
 
 
 def _percent(log_probability: float) -> str:

@@ -15,6 +15,7 @@ from .. import storage
 from ..autograd import no_grad
 from ..autograd.tracing import trace
 from ..drawing.summary import Row, Summary
+from ..drawing.words import counted
 from ..nn import Module
 from .config import Config
 from .steps import last
@@ -79,7 +80,7 @@ class Model(Module):
         """The class, its size, and the fields that differ from their defaults."""
         fields = [f"{f.name}={getattr(self.config, f.name)!r}" for f in dataclasses.fields(self.config)
                   if getattr(self.config, f.name) != f.default]
-        return f"<{type(self).__name__}: {self.num_parameters:,} parameters{''.join(f', {field}' for field in fields)}>"
+        return f"<{type(self).__name__}: {counted(self.num_parameters, 'parameter')}{''.join(f', {field}' for field in fields)}>"
 
     def summary(self, run: Callable[[], Any] | None = None) -> Summary:
         """Every module with parameters: its type, the shape of its output, how many parameters it has.

@@ -14,6 +14,8 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..drawing.words import counted
+
 if TYPE_CHECKING:
     from .recipe import Recipe
 
@@ -43,7 +45,7 @@ class History:
 
     def __str__(self) -> str:
         numbers = lambda values: ", ".join(f"{name} {v:.4g}" if isinstance(v, float) else f"{name} {v}" for name, v in values.items())
-        return "\n".join([self.command, f"data {self.data}, seed {self.seed}, {self.steps:,} steps, {self.minutes:g} minutes",
+        return "\n".join([self.command, f"data {self.data}, seed {self.seed}, {counted(self.steps, 'step')}, {self.minutes:g} minutes",
                           f"settings: {numbers(self.settings)}", *([self.evaluation] if self.evaluation else []),
                           f"figures: {numbers(self.figures)}"])
 

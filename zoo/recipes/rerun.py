@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .. import storage
+from ..drawing.words import counted
 from ..loading.cards import KINDS, folder_of, load
 from . import recipe_of
 from .recipe import describe
@@ -41,7 +42,7 @@ class Rerun:
         return not self.differences
 
     def __str__(self) -> str:
-        lines = [f"{self.folder}: {self.steps:,} steps again"]
+        lines = [f"{self.folder}: {counted(self.steps, 'step')} again"]
         if self.is_same:
             lines.append(f"all {self.arrays} arrays are equal bit for bit")
         else:

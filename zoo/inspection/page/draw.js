@@ -4,14 +4,15 @@ const page = JSON.parse(document.getElementById("page").textContent);
 
 // --- arrays
 
-const KINDS = {float32: Float32Array, uint8: Uint8Array, unit8: Uint8Array, int32: Int32Array, float16: Uint16Array};
+const KINDS = {float32: Float32Array, uint8: Uint8Array, unit8: Uint8Array, signed8: Uint8Array, int32: Int32Array, float16: Uint16Array};
 
 /** The values of a packed array {dtype, shape, base64}: decoded at first use, then stored. */
 function values(packed) {
   if (packed.values) return packed.values;
   const bytes = Uint8Array.from(atob(packed.base64), c => c.charCodeAt(0));
   const raw = new KINDS[packed.dtype](bytes.buffer);
-  packed.values = packed.dtype === "float16" ? Float32Array.from(raw, half) : packed.dtype === "unit8" ? Float32Array.from(raw, v => v / 255) : raw;
+  packed.values = packed.dtype === "float16" ? Float32Array.from(raw, half) : packed.dtype === "unit8" ? Float32Array.from(raw, v => v / 255)
+    : packed.dtype === "signed8" ? Float32Array.from(raw, v => v ? (v - 128) / 127 * packed.range : NaN) : raw;
   packed.base64 = "";
   return packed.values;
 }
@@ -56,6 +57,9 @@ function number(x) {
   if (size >= 1e5 || size < 1e-4) return x.toExponential(2).replace("e+", "e");
   return String(Number(x.toPrecision(4)));
 }
+
+/** "1 step", "2,000 steps". */
+const counted = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 
 const percent = p => p >= 0.9995 ? "100%" : p >= 0.0995 ? (100 * p).toFixed(0) + "%" : p >= 0.00095 ? (100 * p).toFixed(1) + "%" : p > 0 ? "<0.1%" : "0%";
 

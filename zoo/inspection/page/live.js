@@ -85,7 +85,7 @@ function receive(message) {
     for (const data of message.panels) place(live.run, data);
   } else if (message.end) {
     const {seconds, steps} = message.end, s = seconds < 0.1 ? `${(1000 * seconds).toFixed(0)} ms` : `${seconds.toFixed(1)} s`;
-    live.summary = `${steps} steps in ${s}` + (steps > 20 ? `, ${(steps / seconds).toFixed(0)} per second` : "");
+    live.summary = `${counted(steps, "step")} in ${s}` + (steps > 20 ? `, ${(steps / seconds).toFixed(0)} per second` : "");
   } else if (message.error) throw new Error(message.error);
 }
 
@@ -131,7 +131,7 @@ function drawArrived() {
   else player.go(player.step);
   player.arriving = false;
   live.drawn = n;
-  status(live.fields.n ? `${n} of ${live.fields.n.value()}` : `${n} steps`);
+  status(live.fields.n ? `${n} of ${live.fields.n.value()}` : counted(n, "step"));
 }
 
 /** The run is complete: bring every panel up to date. */

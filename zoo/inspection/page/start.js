@@ -170,7 +170,7 @@ stages.denoise = (data, state) => {
       const [, , height, width] = data.pictures.shape, size = height * width;
       paint(canvas, row(data.pictures, frame).subarray(digit * size, (digit + 1) * size), height, width);
       canvas.setAttribute("aria-label", `noise that becomes a ${digit}`);
-      setText(caption, frame === 0 ? "only noise" : frame === n - 1 && state.complete ? `a ${digit}` : `after ${frame} steps`);
+      setText(caption, frame === 0 ? "only noise" : frame === n - 1 && state.complete ? `a ${digit}` : `after ${counted(frame, "step")}`);
     },
     redraw() { shown = ""; },
   };

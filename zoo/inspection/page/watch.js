@@ -15,7 +15,7 @@ watched.pictures = panel => {
 
 watched.points = panel => {
   const points = values(panel.points), W = 320, reach = panel.reach ?? 1.08 * Math.max(1e-6, ...points.map(Math.abs)), at = v => (v / reach + 1) * W / 2;
-  const svg = el("svg:svg", {viewBox: `0 0 ${W} ${W}`, role: "img", "aria-label": `${panel.title}: ${points.length / 2} points`, class: "plane"});
+  const svg = el("svg:svg", {viewBox: `0 0 ${W} ${W}`, role: "img", "aria-label": `${panel.title}: ${counted(points.length / 2, "point")}`, class: "plane"});
   const dot = (p, i, r, fill) => el("svg:circle", {cx: at(p[2 * i]).toFixed(1), cy: at(-p[2 * i + 1]).toFixed(1), r, fill, "fill-opacity": 0.75});
   if (panel.real) svg.append(...Array.from({length: panel.real.shape[0]}, (_, i) => dot(values(panel.real), i, 2, "var(--muted)")));
   svg.append(...Array.from({length: points.length / 2}, (_, i) => dot(points, i, 2.4, panel.labels.length ? DIGIT_HUES[panel.labels[i] % 10] : "var(--ink)")));
@@ -100,11 +100,11 @@ function drawSnapshots() {
   const boxes = watch.runs.flatMap((run, k) => {
     const snapshot = run.snapshots[Math.min(at, run.snapshots.length - 1)];
     return (snapshot?.panels ?? []).map(panel => el("section", {class: "card snapshot", "aria-label": one ? panel.title : `${run.name}: ${panel.title}`},
-      el("header", {}, el("h2", {}, one ? null : el("i", {class: `dot run-${k}`}), panel.title), el("p", {class: "note"}, `after ${snapshot.step.toLocaleString("en")} steps`)), watched[panel.kind](panel)));
+      el("header", {}, el("h2", {}, one ? null : el("i", {class: `dot run-${k}`}), panel.title), el("p", {class: "note"}, `after ${counted(snapshot.step, "step")}`)), watched[panel.kind](panel)));
   });
   watch.place.replaceChildren(...boxes);
   const first = watch.runs.find(r => r.snapshots.length), snapshot = first?.snapshots[Math.min(at, first.snapshots.length - 1)];
-  setText(watch.where, snapshot ? `after ${snapshot.step.toLocaleString("en")} steps` + (watch.at === null ? " (the newest)" : "") : "");
+  setText(watch.where, snapshot ? `after ${counted(snapshot.step, "step")}` + (watch.at === null ? " (the newest)" : "") : "");
   watch.slider.setAttribute("aria-valuetext", watch.where.textContent);
 }
 
