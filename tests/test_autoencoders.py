@@ -289,7 +289,7 @@ def test_a_traversal_goes_from_minus_to_plus_three_deviations():
 def test_the_steps_of_two_layers_are_named_and_given_in_the_order_of_the_model():
     model = VAE.new(image=(4, 4), latent=(3, 2), hidden=(6, 5), activation="relu")
     steps = list(model.steps(2, seed=6))
-    assert [s.name for s in steps] == ["z2", "z1.layers.0", "z1.layers.1", "z1", "x.layers.0", "x.layers.1", "logits", "pixels"]
+    assert [s.name for s in steps] == ["z2", "decoders.0.layers.0", "decoders.0.layers.1", "z1", "layers.0", "layers.1", "logits", "pixels"]
     assert [s.draw is not None for s in steps] == [True, False, False, True] + [False] * 4
     rng = np.random.default_rng(6)
     z2, noise = rng.standard_normal((2, 2), np.float32), rng.standard_normal((2, 3), np.float32)
@@ -390,7 +390,7 @@ def test_an_autoencoder_draws_codes_with_the_mean_and_covariance_of_training():
     np.testing.assert_array_equal(first.draw, draw)
     np.testing.assert_allclose(first.value, model.mean + draw @ root, rtol=1e-5)
     names = [s.name for s in model.steps(1)]
-    assert names == ["z", "x.layers.0", "logits", "pixels"] and [s.name for s in model.steps(z=np.zeros((1, 2)))] == names[1:]
+    assert names == ["z", "layers.0", "logits", "pixels"] and [s.name for s in model.steps(z=np.zeros((1, 2)))] == names[1:]
     with pytest.raises(ValueError, match="isn't conditional"):
         list(model.steps(1, digit=3))
 

@@ -129,7 +129,7 @@ class Autoencoder(Model):
         z = np.asarray(z, np.float32)
         if z.ndim != 2 or z.shape[1] != self.config.latent:
             raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent})")
-        for name in [*(f"x.layers.{j}" for j in range(len(self.layers))), "logits", "pixels"]:
+        for name in [*(f"layers.{j}" for j in range(len(self.layers))), "logits", "pixels"]:
             step = self._step(name, z)
             z = step.value
             yield step

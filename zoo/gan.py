@@ -271,7 +271,7 @@ class AdversarialStep:
 class GANStep(Step):
     """One step from z to the verdict: `value` is what `name` computed from `given`."""
 
-    name: str  # "z", "layer 0", ..., "picture" or "points", "pixels", "verdict"
+    name: str  # "z", "generator.project", ..., "picture" or "points", "pixels", "verdict": of a layer its path, as in a trace
     formula: str
     given: np.ndarray
     value: np.ndarray  # of "verdict": the probability that D gives to "real", (n,)
@@ -400,7 +400,7 @@ class GAN(Model):
         stage = self.generator.stages()[i]
         with no_grad(), evaluating(self.generator):
             value = stage.run(Tensor(given))
-        return GANStep(stage.name, stage.formula, given, value.data)
+        return GANStep(stage.name if stage.name in ("picture", "points") else f"generator.{stage.name}", stage.formula, given, value.data)
 
     @replayable
     def _pixels(self, given: np.ndarray) -> GANStep:

@@ -131,7 +131,7 @@ class ConvolutionalDecoder(Module):
 class VAEStep(Step):
     """One step from z to pixels: `value` is computed by `formula` from `given`, and from `draw` where something is drawn."""
 
-    name: str  # "z2", "z1.layers.0", "z1", "x.layers.0", ..., "logits", "pixels"
+    name: str  # "z2", "decoders.0.layers.0", ..., "z1", "layers.0", ..., "logits", "pixels": of a layer its path, as in a trace
     formula: str
     given: np.ndarray  # (n, ...)
     draw: np.ndarray | None  # (n, latent) standard normal, for a z
@@ -333,7 +333,7 @@ class VAE(Model):
             yield step
             for i in range(top - 2, -1, -1):
                 for j in range(len(self.decoders[i].layers)):
-                    step = self._step(f"z{i + 1}.layers.{j}", step.value)
+                    step = self._step(f"decoders.{i}.layers.{j}", step.value)
                     yield step
                 step = self._step(f"z{i + 1}", step.value, draw=rng.standard_normal((n, self.config.latent[i]), np.float32))
                 yield step
@@ -344,7 +344,7 @@ class VAE(Model):
                 raise ValueError(f"steps: z has shape {z.shape}; it is (n, {self.config.latent[0]})")
         h = np.asarray(self.with_labels(z, labels))
         for j in range(len(self.layers)):
-            step = self._step(f"x.layers.{j}", h)
+            step = self._step(f"layers.{j}", h)
             h = step.value
             yield step
         step = self._step("logits", h)
@@ -353,10 +353,10 @@ class VAE(Model):
 
     @replayable
     def _step(self, name: str, given: np.ndarray, draw: np.ndarray | None = None) -> VAEStep:
-        block, _, rest = name.partition(".")
-        if rest:
-            layers = self.layers if block == "x" else self.decoders[int(block[1:]) - 1].layers
-            formula, value = f"h = {self.config.activation}(W h + b)", layers[int(rest.split(".")[1])](given)
+        *inside, layers, j = name.split(".") if "." in name else ("", "")
+        if layers:
+            block = self.decoders[int(inside[1])] if inside else self
+            formula, value = f"h = {self.config.activation}(W h + b)", block.layers[int(j)](given)
         elif name == "logits":
             formula, value = "l = W h + b", self.output(given)
         elif name == "pixels":

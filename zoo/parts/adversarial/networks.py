@@ -19,7 +19,7 @@ from ...nn import BatchNorm, Conv2d, ConvTranspose2d, Embedding, GroupNorm, Line
 class Stage(NamedTuple):
     """One layer, as the network runs it and as its steps show it."""
 
-    name: str
+    name: str  # the layer's path in the generator, or what the network gives out: "picture", "points"
     formula: str
     run: Callable
 
@@ -67,8 +67,9 @@ class Generator(Module):
     def stages(self) -> list[Stage]:
         """The layers in order."""
         layers: Sequence[Callable] = [self._first_maps, *self.upsample] if self.convolutional else self.layers
-        stages = [Stage(f"layer {i}", _FORMULAS[self.convolutional and i > 0, norm is not None], _activated(layer, norm))
-                  for i, (layer, norm) in enumerate(zip(layers, self.norms))]
+        names = ["project", *(f"upsample.{i}" for i in range(len(layers)))] if self.convolutional else [f"layers.{i}" for i in range(len(layers))]
+        stages = [Stage(name, _FORMULAS[self.convolutional and i > 0, norm is not None], _activated(layer, norm))
+                  for i, (name, layer, norm) in enumerate(zip(names, layers, self.norms))]
         last = Stage("picture", "x = tanh(W h + b)", self._picture) if self.pictures else Stage("points", "x = W h + b", self.output)
         return [*stages, last]
 
