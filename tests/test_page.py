@@ -79,6 +79,9 @@ def test_packed_arrays_come_back(rng):
     for dtype in ("float32", "float16", "int32", "uint8"):
         a = (rng.standard_normal((3, 4, 5)) * 50).astype(dtype)
         assert np.array_equal(unpack(pack(a, dtype)), a) and unpack(pack(a, dtype)).dtype == a.dtype
+    a = rng.standard_normal((5, 6)) * 3
+    a[2, 3] = np.nan
+    assert np.allclose(unpack(pack(a, "signed8")), a, atol=np.nanmax(np.abs(a)) / 250, equal_nan=True)
     a = rng.random((7, 9))
     assert np.abs(unpack(pack(a, "unit8")) - a).max() <= 0.5 / 255 + 1e-7
 

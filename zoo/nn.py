@@ -205,7 +205,8 @@ class Linear(Module):
 
 
 class Conv2d(Module):
-    """x (batch, height, width, inputs) -> (batch, (height + 2 padding - (kernel - 1) dilation - 1) / stride + 1, ..., outputs), channels last.
+    """y = activation(W * x + b), a convolution: channels last, x (batch, height, width, inputs) -> (batch, ..., outputs), where a side becomes
+    (side + 2 padding - (kernel - 1) dilation - 1) / stride + 1.
 
     groups: channels are cut into that many groups, each with weights of its own.  Initially W ~ N(0, scale^2 / n) over n = kernel^2
     inputs / groups products, and b = 0.
@@ -232,8 +233,8 @@ class Conv2d(Module):
 
 
 class ConvTranspose2d(Module):
-    """The adjoint of a convolution: x (batch, height, width, inputs) -> (batch, (height - 1) stride - 2 padding + (kernel - 1) dilation + 1
-    + output_padding, ..., outputs)."""
+    """The adjoint of a convolution: x (batch, height, width, inputs) -> (batch, ..., outputs), where a side becomes
+    (side - 1) stride - 2 padding + (kernel - 1) dilation + 1 + output_padding."""
 
     weight: Tensor  # (kernel, kernel, inputs, outputs / groups)
     bias: Tensor | None
@@ -365,7 +366,7 @@ class QuantisedEmbedding(Module):
 
 
 class LayerNorm(Module):
-    """Mean 0 and variance 1 over the last axis, then gain and bias (Ba et al. 2016, eq. 4)."""
+    """y = gain (x - mean) / sqrt(variance + eps) + bias: mean 0 and variance 1 over the last axis, then gain and bias (Ba et al. 2016, eq. 4)."""
 
     gain: Tensor
     bias: Tensor | None
@@ -380,7 +381,7 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """Root mean square 1 over the last axis, then gain (Zhang & Sennrich 2019, eq. 4)."""
+    """y = gain x / sqrt(mean(x^2) + eps): root mean square 1 over the last axis, then gain (Zhang & Sennrich 2019, eq. 4)."""
 
     gain: Tensor
 
@@ -393,7 +394,7 @@ class RMSNorm(Module):
 
 
 class GroupNorm(Module):
-    """Mean 0 and variance 1 in each image and group of channels, then gain and bias for each channel (Wu & He 2018, section 3.1)."""
+    """y = gain (x - mean) / sqrt(variance + eps) + bias: mean 0 and variance 1 in each image and group of channels (Wu & He 2018, section 3.1)."""
 
     gain: Tensor
     bias: Tensor
@@ -407,7 +408,7 @@ class GroupNorm(Module):
 
 
 class BatchNorm(Module):
-    """Mean 0 and variance 1 of each channel, then gain and bias (Ioffe & Szegedy 2015, algorithms 1 and 2).
+    """y = gain (x - mean) / sqrt(variance + eps) + bias: mean 0 and variance 1 of each channel (Ioffe & Szegedy 2015, algorithms 1 and 2).
 
     In training the statistics are those of the batch, which also move running averages: r = r + momentum (statistic - r), with the
     unbiased variance.  In evaluation they are the running averages.

@@ -147,7 +147,7 @@ class Attention(Module):
 
 
 class MLP(Module):
-    """down(activation(up(x))), or with swiglu down(silu(gate(x)) up(x)) (Shazeer 2020)."""
+    """y = down(activation(up(x))): two layers; with swiglu y = down(silu(gate(x)) up(x)) (Shazeer 2020)."""
 
     gate: Linear | None
     up: Linear
@@ -164,7 +164,7 @@ class MLP(Module):
 
 
 class Block(Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)): norms before each part (Radford et al. 2019, section 2.3)."""
+    """h = x + attention(norm1(x)), y = h + mlp(norm2(h)): norms before each part (Radford et al. 2019, section 2.3)."""
 
     norm1: Norm
     attention: Attention

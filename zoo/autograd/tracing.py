@@ -83,6 +83,8 @@ class Seen:
 class Watcher:
     """Sees every operation while it is on; `see` may return another value than the one that was computed."""
 
+    opens_operations = True  # a fused one runs its definition, so that its parts are seen
+
     def __init__(self, model: Any = None):
         self.model = model
         self.paths = {} if model is None else {id(module): path for path, module in model.modules()}
@@ -109,13 +111,26 @@ class Watcher:
             if w.root == id(module):
                 w.round, w.counts = w.round + 1, {}
         state.scope = (path, "")
+        for w in state.watchers:
+            w.enter(path)
         try:
-            return call(module, *args, **kwargs)
+            y = call(module, *args, **kwargs)
         finally:
             state.scope = before
+        for w in state.watchers:
+            w.leave(path, y)
+        return y
+
+    def enter(self, path: str) -> None:
+        """A module's __call__ begins."""
+
+    def leave(self, path: str, y: Any) -> None:
+        """It has returned y."""
 
     def run_watched(self, operation: Operation, args: Any, settings: dict) -> Any:
         """Run an operation, opened into its definition, and show the result to all traces and patches that are on."""
+        if not any(w.opens_operations for w in state.watchers):
+            return operation.apply(args, settings)
         before = state.scope
         module, fused = before or ("", "")
         path = ".".join(filter(None, (module, fused, operation.__name__)))
@@ -129,7 +144,8 @@ class Watcher:
         seconds = time.perf_counter() - began
         short = f"{module}.{operation.__name__}" if module else operation.__name__
         for w in state.watchers:
-            y = w.number(path, short, operation, y, seconds, settings)
+            if w.opens_operations:
+                y = w.number(path, short, operation, y, seconds, settings)
         return y
 
     def number(self, path: str, short: str, operation: Operation, y: Any, seconds: float, settings: dict) -> Any:
@@ -214,6 +230,31 @@ class Trace(Watcher, Mapping[str, Seen]):
             rows.append((r.name, str(r.shape), *numbers, f"{r.seconds * 1e6:.0f}"))
         widths = [max(len(row[i]) for row in rows) for i in range(7)]
         return "\n".join("  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) for row in rows)
+
+
+class ModuleTrace(Watcher):
+    """What each module of a model computed, without its operations: these run their kernels, so the numbers are those that come when nobody
+    looks, bit for bit."""
+
+    opens_operations = False
+
+    def __init__(self, model: Any):
+        super().__init__(model)
+        self._known = set(self.paths.values())
+        self._ran: dict[str, Any] = {}
+
+    def enter(self, path: str) -> None:
+        if path in self._known:
+            self._ran.setdefault(path, None)
+
+    def leave(self, path: str, y: Any) -> None:
+        if path in self._known and self._ran.get(path) is None:
+            self._ran[path] = y
+
+    def take(self) -> dict[str, Any]:
+        """The modules that ran since the last call, by path and in the order in which they began, each with what it returned first."""
+        ran, self._ran = self._ran, {}
+        return ran
 
 
 class Patch(Watcher):

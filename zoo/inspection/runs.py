@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, closing
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from ..model import Step, moved
 from .changes import Changes
 from .panels import RECORDERS, TOOLS, chat
 from .panels.arrays import in_image_shape, picture, unbatched
+from .panels.diagram import PANEL, Diagram
 from .panels.recording import Event, Panels, grow, packed, packed_part
 
 Run = dict[str, Any]
@@ -39,8 +40,20 @@ def _events(model: Any, changes: Changes | None, settings: dict[str, Any]) -> It
         raise ValueError(f"inspect: {type(model).__name__} has no steps(...), so there is nothing to play")
     if "message" in settings and getattr(model, "template", None) is None:
         raise ValueError(f"message: this model, of kind {model.kind!r}, wasn't trained on conversations; it takes a prompt")
-    with patch(model, changes) if changes else nullcontext():
-        yield from (chat.answer if "message" in settings else RECORDERS.get(model.kind, plain))(model, **settings)
+    diagram = Diagram(model)
+    with ExitStack() as stack:
+        if changes:
+            stack.enter_context(patch(model, changes))
+        stack.enter_context(diagram.seen)
+        began = False
+        events: Any = (chat.answer if "message" in settings else RECORDERS.get(model.kind, plain))(model, **settings)
+        for event in stack.enter_context(closing(events)):
+            if isinstance(event, tuple):
+                step, parts = event
+                yield step, {**parts, "diagram": {"steps": diagram.part(step)}}
+            else:
+                yield event if began else {**event, "diagram": {**PANEL, "steps": []}}
+                began = True
 
 
 def make_run(model: Any, *, title: str = "", changes: Changes | None = None, **settings: Any) -> Run:
@@ -80,8 +93,9 @@ def stream_run(model: Any, *, title: str = "", changes: Changes | None = None, *
 
 
 def in_order(panels: Panels) -> list[dict[str, Any]]:
-    """Panels as the page lists them: the sentence first, then what can be moved by hand, the record last."""
-    ordered = sorted({**panels, "record": RECORD}.items(), key=lambda item: {"why": 0, "latent": 1, "record": 3}.get(item[1]["kind"], 2))
+    """Panels as the page lists them: the sentence first, then what can be moved by hand and the network, the record last."""
+    ranks = {"why": 0, "latent": 1, "diagram": 2, "record": 4}
+    ordered = sorted({**panels, "record": RECORD}.items(), key=lambda item: ranks.get(item[1]["kind"], 3))
     return [{"name": name, **packed(panel)} for name, panel in ordered]
 
 

@@ -4,7 +4,8 @@ The data is one JSON object.  Arrays in it are their bytes in base64, which the 
 
     {"dtype": "float32", "shape": [28, 28], "base64": "..."}
 
-dtype float16 takes half the space where three digits are enough; `unit8` stores numbers in [0, 1] in 256 levels, such as pictures.
+dtype float16 takes half the space where three digits are enough; `unit8` stores numbers in [0, 1] in 256 levels, such as pictures;
+`signed8` stores numbers in [-range, range] in 255 levels, and NaN.
 """
 
 from __future__ import annotations
@@ -29,11 +30,15 @@ STYLES = ("page.css", "start.css", "pad.css", "watch.css", "story.css")
 Packed = dict[str, Any]
 
 
-def pack(array: Any, dtype: Literal["float32", "float16", "unit8", "uint8", "int32"] = "float32", **properties: Any) -> Packed:
+def pack(array: Any, dtype: Literal["float32", "float16", "unit8", "signed8", "uint8", "int32"] = "float32", **properties: Any) -> Packed:
     """An array as the page reads it, with further properties of it (scale="signed", range=3.0)."""
     a = np.asarray(array)
     if dtype == "unit8":
         data = (np.nan_to_num(np.clip(a, 0, 1)) * 255 + 0.5).astype(np.uint8)
+    elif dtype == "signed8":
+        reach = float(np.fmax.reduce(np.abs(a), axis=None, initial=0)) or 1.0
+        properties["range"] = float(f"{1.0005 * reach:.4g}")  # never less than the greatest
+        data = np.where(np.isnan(a), 0, np.rint(np.nan_to_num(a) / properties["range"] * 127) + 128).astype(np.uint8)
     else:
         data = a.astype(np.dtype(dtype).newbyteorder("<"))
     return {"dtype": dtype, "shape": list(a.shape), "base64": base64.b64encode(np.ascontiguousarray(data).tobytes()).decode(), **properties}
@@ -41,8 +46,10 @@ def pack(array: Any, dtype: Literal["float32", "float16", "unit8", "uint8", "int
 
 def unpack(packed: Packed) -> np.ndarray:
     """The array from the result of `pack`."""
-    stored = np.uint8 if packed["dtype"] == "unit8" else packed["dtype"]
+    stored = np.uint8 if packed["dtype"] in ("unit8", "signed8") else packed["dtype"]
     a = np.frombuffer(base64.b64decode(packed["base64"]), stored).reshape(packed["shape"])
+    if packed["dtype"] == "signed8":
+        return np.where(a == 0, np.nan, (a - 128.0) / 127 * packed["range"]).astype(np.float32)
     return a.astype(np.float32) / 255 if packed["dtype"] == "unit8" else a
 
 

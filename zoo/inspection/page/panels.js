@@ -15,6 +15,10 @@ panels.picture = (data, run) => {
       caption.replaceChildren(step.caption && step.fields.some(f => f.name === "formula") ? formula(step.caption) : step.caption);
       caption.classList.toggle("hidden", !step.caption);
     },
+    mini(canvas, i) {
+      const packed = data.pictures[i];
+      if (packed) draw(canvas, packed, packed.scale, "", packed.range ?? null);
+    },
   };
 };
 
@@ -63,7 +67,7 @@ panels.strip = (data, run) => {
       r.canvas.style.height = size + "px";
       r.canvas.style.width = size * wide / h + "px";
       r.canvas.setAttribute("role", "img");
-      r.canvas.setAttribute("aria-label", `${r.title}, ${n} steps side by side`);
+      r.canvas.setAttribute("aria-label", `${r.title}, ${counted(n, "step")} side by side`);
     }
   }
   const strip = el("div", {class: "strip"}, ...rows.map(r =>
@@ -107,7 +111,7 @@ panels.curve = (data, run) => {
       if (high === low) high = low + 1;
       x = i => left + (n > 1 ? i / (n - 1) : 0) * (W - left - 6);
       y = v => 6 + (1 - (v - low) / (high - low)) * (H - 6 - bottom);
-      svg.setAttribute("aria-label", `${data.title}, from ${number(low)} to ${number(high)} over ${n} steps`);
+      svg.setAttribute("aria-label", `${data.title}, from ${number(low)} to ${number(high)} over ${counted(n, "step")}`);
       svg.replaceChildren(el("svg:line", {x1: left, x2: W, y1: y(low), y2: y(low), stroke: "var(--line)"}),
         el("svg:text", {x: left - 6, y: y(high) + 9, "text-anchor": "end"}, number(high)), el("svg:text", {x: left - 6, y: y(low), "text-anchor": "end"}, number(low)),
         el("svg:text", {x: left, y: H - 4}, "1"), el("svg:text", {x: W - 4, y: H - 4, "text-anchor": "end"}, String(n)),
@@ -154,9 +158,9 @@ panels.bars = (data, run) => {
   };
 };
 
-/** Named arrays, such as the layers of a network: the first sizes[i] of them at step i. */
+/** Named arrays, such as the layers of a network: the first sizes[i] of them at step i.  steps: each is a step's, to which a click leads. */
 panels.arrays = (data, run) => {
-  const element = el("div", {class: "flow"}), detail = el("div", {class: "detail"});
+  const element = el("div", {class: "flow"});
   const figures = new Map();
   return {
     element,
@@ -164,20 +168,15 @@ panels.arrays = (data, run) => {
       const now = data.arrays.slice(0, data.sizes[i]).map(({name, array}) => {
         if (!figures.has(name)) {
           const canvas = el("canvas"), go = () => { player.play(false); player.go([...figures.keys()].indexOf(name)); };
-          figures.set(name, el("figure", {}, data.details ? el("button", {type: "button", "aria-label": `go to ${name}`, onclick: go}, canvas) : canvas, el("figcaption")));
+          figures.set(name, el("figure", {}, data.steps ? el("button", {type: "button", "aria-label": `go to ${name}`, onclick: go}, canvas) : canvas, el("figcaption")));
         }
         const figure = figures.get(name);
         draw(figure.querySelector("canvas"), array, array.scale, `${name}, ${array.shape.join(" × ")}`, array.range ?? null);
         setText(figure.lastChild, name);
         return figure;
       });
-      const last = data.details ? [detail] : [];
-      if (now.length + last.length !== element.children.length || now.some((f, k) => f !== element.children[k])) element.replaceChildren(...now, ...last);
-      if (data.details) {
-        now.forEach((f, k) => f.classList.toggle("now", k === i));
-        const {formula: text, code} = data.details[i];
-        detail.replaceChildren(formula(text), el("span", {class: "note"}, code ? `in the code: ${code}` : ""));
-      }
+      if (now.length !== element.children.length || now.some((f, k) => f !== element.children[k])) element.replaceChildren(...now);
+      if (data.steps) now.forEach((f, k) => f.classList.toggle("now", k === i));
     },
   };
 };
@@ -191,11 +190,17 @@ panels.points = (data, run) => {
     grow() {
       const n = data.points.shape[1] ?? 0;
       while (dots.length < n) { dots.push(el("svg:circle", {r: 1.8, fill: "var(--accent)", "fill-opacity": 0.6})); element.append(dots.at(-1)); }
-      element.setAttribute("aria-label", `${data.title}: ${n} points`);
+      element.setAttribute("aria-label", `${data.title}: ${counted(n, "point")}`);
     },
     show(i) {
       const now = row(data.points, i);
       dots.forEach((dot, k) => { dot.setAttribute("cx", scale(now[2 * k]).toFixed(1)); dot.setAttribute("cy", scale(-now[2 * k + 1]).toFixed(1)); });
+    },
+    mini(canvas, i) {
+      const now = row(data.points, i), context = canvas.getContext("2d");
+      canvas.width = canvas.height = W;
+      context.fillStyle = `rgb(${colour("accent").join(" ")})`;
+      for (let k = 0; k < now.length; k += 2) context.fillRect(scale(now[k]) - 2, scale(-now[k + 1]) - 2, 4, 4);
     },
   };
 };
@@ -225,7 +230,7 @@ panels.timeline = (data, run) => {
       for (let t = 0; t < n; t++) for (let u = 0; u < units; u++) turned[u * n + t] = all[t * units + u];
       paint(r.canvas, turned, units, n, r.data.scale, r.data.range ?? 1);
       r.canvas.setAttribute("role", "img");
-      r.canvas.setAttribute("aria-label", `${r.title}: ${units} numbers over ${n} steps`);
+      r.canvas.setAttribute("aria-label", `${r.title}: ${counted(units, "number")} over ${counted(n, "step")}`);
     }
   }
   return {
@@ -238,5 +243,11 @@ panels.timeline = (data, run) => {
         setText(r.reading, "mean " + number(now.reduce((a, b) => a + b, 0) / now.length));
       }
     },
+    /** The first row's last columns up to this step. */
+    mini: data.stage ? (canvas, i) => {
+      const {values: packed, scale, range} = rows[0].data, units = packed.shape[1], from = Math.max(0, i - 63), columns = i + 1 - from, part = new Float32Array(units * columns);
+      for (let t = 0; t < columns; t++) row(packed, from + t).forEach((v, u) => { part[u * columns + t] = v; });
+      paint(canvas, part, units, columns, scale, range ?? 1);
+    } : null,
   };
 };

@@ -58,6 +58,25 @@ panels.roll = data => {
   const legend = el("div", {class: "legend"}, ...["soprano", "alto", "tenor", "bass"].map((name, v) => el("span", {}, el("i", {style: `background:${VOICES[v]}`}), name)));
   const cell = {width: 6, height: 7};
   let low = 36, high = 84;
+
+  /** The notes of these tokens in columns of a sixteenth each, from one on; returns all notes. */
+  function drawNotes(canvas, tokens, from, columns, ratio) {
+    const notes = notesOf(tokens), width = columns * cell.width, height = (high - low + 1) * cell.height;
+    canvas.width = width * ratio; canvas.height = height * ratio;
+    const context = canvas.getContext("2d"), rgb = name => `rgb(${colour(name).join(" ")})`;
+    context.scale(ratio, ratio);
+    context.fillStyle = rgb("blank");
+    context.fillRect(0, 0, width, height);
+    context.translate(-from * cell.width, 0);
+    context.fillStyle = rgb("line");
+    for (let c = 0; c <= from + columns; c += 16) context.fillRect(c * cell.width, 0, 1, height);  // bar lines
+    for (const {voice, pitch, start, length} of notes) {
+      context.globalAlpha = 4 * start + voice < data.given ? 0.45 : 1;
+      context.fillStyle = VOICES[voice];
+      context.fillRect(start * cell.width + 0.5, (high - pitch) * cell.height, length * cell.width - 1, cell.height - 1);
+    }
+    return notes;
+  }
   return {
     element: el("div", {}, box, el("div", {class: "controls"}, button, legend)),
     grow() {
@@ -65,26 +84,17 @@ panels.roll = data => {
       if (pitches.length) { low = Math.min(...pitches) - 1; high = Math.max(...pitches) + 1; }
     },
     show(i) {
-      const tokens = data.tokens.slice(0, data.given + i + 1), notes = notesOf(tokens), columns = Math.max(64, Math.ceil(data.tokens.length / 4));
-      const ratio = Math.min(2, devicePixelRatio || 1), width = columns * cell.width, height = (high - low + 1) * cell.height;
-      canvas.width = width * ratio; canvas.height = height * ratio;
-      canvas.style.width = width + "px"; canvas.style.height = height + "px";
-      const context = canvas.getContext("2d"), rgb = name => `rgb(${colour(name).join(" ")})`;
-      context.scale(ratio, ratio);
-      context.fillStyle = rgb("blank");
-      context.fillRect(0, 0, width, height);
-      context.fillStyle = rgb("line");
-      for (let c = 0; c <= columns; c += 16) context.fillRect(c * cell.width, 0, 1, height);  // bar lines
-      for (const {voice, pitch, start, length} of notes) {
-        context.globalAlpha = 4 * start + voice < data.given ? 0.45 : 1;
-        context.fillStyle = VOICES[voice];
-        context.fillRect(start * cell.width + 0.5, (high - pitch) * cell.height, length * cell.width - 1, cell.height - 1);
-      }
-      context.globalAlpha = 1;
+      const tokens = data.tokens.slice(0, data.given + i + 1), columns = Math.max(64, Math.ceil(data.tokens.length / 4));
+      const ratio = Math.min(2, devicePixelRatio || 1), height = (high - low + 1) * cell.height, notes = drawNotes(canvas, tokens, 0, columns, ratio);
+      canvas.style.width = columns * cell.width + "px"; canvas.style.height = height + "px";
       const now = Math.floor((tokens.length - 1) / 4) * cell.width;
       if (now < box.scrollLeft || now > box.scrollLeft + box.clientWidth - 20) box.scrollLeft = now - box.clientWidth / 2;
       canvas.dataset.notes = notes.length;
-      canvas.setAttribute("aria-label", `piano roll of four voices: ${notes.length} notes in ${Math.ceil(tokens.length / 4)} sixteenths`);
+      canvas.setAttribute("aria-label", `piano roll of four voices: ${counted(notes.length, "note")} in ${counted(Math.ceil(tokens.length / 4), "sixteenth")}`);
+    },
+    mini(canvas, i) {
+      const tokens = data.tokens.slice(0, data.given + i + 1), now = Math.ceil(tokens.length / 4);
+      drawNotes(canvas, tokens, Math.max(0, now - 32), 32, 2);
     },
   };
 };

@@ -6,7 +6,7 @@ const GREEK = {alpha: "α", beta: "β", gamma: "γ", epsilon: "ε", eta: "η", m
 
 /** "x = 1 / (1 + exp(-l))" as MathML.  Precedence as usual; words side by side are multiplied; a_b is a subscript. */
 function mathOf(text) {
-  const tokens = text.match(/[A-Za-z]+(?:_[A-Za-z0-9]+)?|\d+(?:\.\d+)?|\S/g) ?? [];
+  const tokens = text.match(/[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)?|\d+(?:\.\d+)?|\S/g) ?? [];
   let k = 0;
   const escape = t => t.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const operator = t => `<mo>${escape({"-": "−", "*": "·", "~": "∼"}[t] ?? t)}</mo>`, word = t => GREEK[t] ?? t;
@@ -94,31 +94,94 @@ function explained(text) {
   });
 }
 
-// --- a diagram of what runs in a step
+// --- the network: its parts light up in the order in which they ran
 
+/** data.steps: for each step the nodes that are new and [number, value] of what ran, in order.  A click on a part shows its value; until one
+ *  was clicked, the last part that ran is shown. */
 panels.diagram = (data, run) => {
-  let chosen = data.nodes.length - 1, at = 0;
-  const canvas = el("canvas"), value = el("p", {}), where = el("p", {class: "note"}), title = el("b"), set = el("div");
-  const buttons = data.nodes.map((node, k) => el("button", {type: "button", class: "part", onclick: () => { chosen = k; show(at); }},
-    el("span", {class: "symbol"}, /^[a-z]+(_.)?$/i.test(node.symbol) && node.symbol.length < 8 ? formula(node.symbol) : node.symbol), el("span", {class: "note"}, node.title)));
-  function show(i) {
-    at = i;
-    const node = data.nodes[chosen], field = run.steps[i]?.fields.find(f => f.name === node.field);
-    const lens = node.layer === undefined ? null : run.panels.find(p => p.kind === "lens") ?? run.views.find(v => v.name === "lens")?.data;
-    buttons.forEach((b, k) => b.setAttribute("aria-pressed", String(k === chosen)));
-    setText(title, node.title);
-    set.replaceChildren(...(node.formula ? node.formula.split(" ; ").map(formula) : []));
-    setText(value, field ? [field.text, field.statistics ? `mean ${number(field.statistics[0])}, standard deviation ${number(field.statistics[1])}` : ""].filter(Boolean).join(" · ")
-      : lens?.texts[i] ? `if the answer were read here: ${lens.texts[i][node.layer].slice(0, 3).map(visible).join("  ")}` : "");
-    setText(where, node.code ? `in the code: ${node.code}` : "");
-    canvas.classList.toggle("hidden", !field?.picture);
-    if (field?.picture) draw(canvas, field.picture, field.picture.scale, `${node.title}, as a picture`);
+  const nodes = [], buttons = [], top = el("div", {class: "parts", role: "group", "aria-label": "the parts of the network"}), inner = el("div", {class: "parts inner", role: "group", "aria-label": "inside this part"});
+  const canvas = el("canvas"), value = el("p", {}), title = el("b"), says = el("p", {class: "note"}), set = el("div"), where = el("p", {class: "note"});
+  let taken = 0, clicked = null, at = -1, timer = null;
+
+  function take() {
+    for (; taken < data.steps.length; taken++) for (const node of data.steps[taken].nodes) {
+      const k = nodes.push({...node, parts: []}) - 1;
+      buttons.push(el("button", {type: "button", class: "part", "data-part": node.name, onclick: () => { clicked = k; describe(); }},
+        symbolOf(node.name), el("span", {class: "note"})));
+      if (node.inside !== null) nodes[node.inside].parts.push(k);
+    }
+    const outer = nodes.flatMap((n, k) => n.inside === null ? [k] : []), again = data.steps.length > 1 && data.steps.slice(-2).every(s => s.ran.length && s.ran[0][0] === data.steps.at(-1).ran[0][0]);
+    top.replaceChildren(...line(outer), ...(again ? [el("span", {class: "arrow", "aria-hidden": "true", title: "and again"}, "↩")] : []));
   }
-  const arrows = buttons.flatMap((b, k) => k ? [el("span", {class: "arrow", "aria-hidden": "true"}, "→"), b] : [b]);
+  /** x_t as a formula; of a path the part that tells it apart from its neighbours stands out. */
+  function symbolOf(name) {
+    if (/^[a-z](_[a-z0-9])?$/i.test(name)) return formula(name);
+    const [, path, last] = /^((?:.*\.)?)([a-z].*)$/i.exec(name) ?? [null, "", name];
+    return el("span", {class: "symbol"}, path ? el("span", {class: "path"}, path) : null, last);
+  }
+  const line = numbers => numbers.flatMap((k, j) => j ? [el("span", {class: "arrow", "aria-hidden": "true"}, "→"), buttons[k]] : [buttons[k]]);
+  const sides = shape => shape.length ? shape.join(" × ") : "a number";
+
+  /** The last step up to this one in which a part ran, and its value then. */
+  function lastOf(k) {
+    for (let i = at; i >= 0; i--) for (const [n, v] of data.steps[i].ran) if (n === k) return {i, value: v};
+    return null;
+  }
+
+  function light() {
+    clearInterval(timer);
+    const order = data.steps[at].ran.map(([k]) => k), seconds = player.playing ? 0.8 / player.speed : 0.9;
+    const mark = now => {
+      const done = new Set(order.slice(0, now + 1));
+      buttons.forEach((b, k) => { b.classList.toggle("ran", done.has(k)); b.classList.toggle("lit", k === order[now] || k === nodes[order[now]]?.inside); });
+    };
+    if (1000 * seconds / order.length < 12 || player.arriving || matchMedia("(prefers-reduced-motion: reduce)").matches) return mark(order.length - 1);
+    let now = 0;
+    mark(0);
+    timer = setInterval(() => { if (++now < order.length) mark(now); else clearInterval(timer); }, 1000 * seconds / order.length);
+  }
+
+  function describe() {
+    const ran = data.steps[at].ran, outer = ran.filter(([k]) => nodes[k].inside === null);
+    const chosen = clicked ?? outer.at(-1)?.[0];
+    if (chosen === undefined) return;
+    const node = nodes[chosen], last = lastOf(chosen), field = node.field && last && run.steps[last.i]?.fields.find(f => f.name === node.field);
+    const lens = run.panels.find(p => p.kind === "lens") ?? run.views.find(v => v.name === "lens")?.data, read = lens ? lens.rows.indexOf(node.name) : -1;
+    const family = node.parts.length || node.inside === null ? chosen : node.inside;
+    inner.replaceChildren(...(nodes[family].parts.length ? [el("span", {class: "note"}, `inside ${nodes[family].name}:`), ...line(nodes[family].parts)] : []));
+    buttons.forEach((b, k) => {
+      b.setAttribute("aria-pressed", String(k === chosen));
+      const v = lastOf(k)?.value, f = nodes[k].field && run.steps[lastOf(k)?.i]?.fields.find(f => f.name === nodes[k].field);
+      setText(b.lastChild, v?.shape ? sides(v.shape) : f?.statistics ? f.text.replace(/^\w+ (1 × )?/, "") : f && f.text.length < 9 ? f.text : "");
+    });
+    setText(title, node.name);
+    setText(says, node.says + (node.parameters ? `${node.says ? " · " : ""}${counted(node.parameters, "parameter")}` : ""));
+    set.replaceChildren(...(node.formula ? [formula(node.formula)] : []));
+    const {shape, mean, std, picture, of} = field ? {picture: field.picture, mean: field.statistics?.[0], std: field.statistics?.[1]} : last?.value ?? {};
+    const words = [field ? field.text : shape ? `${sides(shape)} numbers` : "", mean === undefined ? "" : `mean ${number(mean)}, standard deviation ${number(std)}`,
+      of ? `shown: ${of}` : "", read >= 0 && lens.texts[at] ? `if the answer were read here: ${lens.texts[at][read].slice(0, 3).map(visible).join("  ")}` : ""];
+    if (!last) words.push("runs in a later step");
+    else if (last.i < at) words.push(`as of ${run.steps[last.i].label}`);
+    setText(value, words.filter(Boolean).join(" · "));
+    setText(where, node.code ? `in the code: ${node.code}` : "");
+    canvas.classList.toggle("hidden", !picture);
+    if (picture) draw(canvas, picture, picture.scale, `${node.name}, as a picture`, picture.range ?? null);
+  }
+
   return {
-    element: el("div", {}, el("div", {class: "parts", role: "group", "aria-label": data.title}, ...arrows, data.loops ? el("span", {class: "arrow", "aria-hidden": "true", title: "and again"}, "↩") : null),
-      el("div", {class: "part-value"}, canvas, el("div", {}, title, set, value, where))),
-    show,
+    element: el("div", {}, top, el("div", {class: "part-value"}, canvas, el("div", {}, title, says, set, value, where)), inner),
+    grow(restarted) {
+      if (restarted) { taken = nodes.length = buttons.length = 0; clicked = null; at = -1; }
+      take();
+    },
+    show(i) {
+      const moved = i !== at;
+      at = i;
+      describe();
+      if (moved) light();
+      const lit = buttons[data.steps[i].ran.find(([k]) => nodes[k].inside === null)?.[0]];
+      if (lit && top.scrollWidth > top.clientWidth) top.scrollLeft = lit.offsetLeft - top.offsetLeft - 20;
+    },
   };
 };
 
@@ -136,11 +199,12 @@ function buildMini() {
 /** Copy what the stage shows at step i into the strip at the top. */
 function showMini(run, i) {
   if (!mini.element || getComputedStyle(mini.element).position !== "sticky" || run !== page.runs.at(-1)) return;
-  const data = run.views.find(v => ["picture", "text"].includes(v.name))?.data;
-  mini.element.classList.toggle("hidden", !data?.pictures && !data?.tokens);
-  if (data?.pictures?.[i]) draw(mini.canvas, data.pictures[i], data.pictures[i].scale, "", data.pictures[i].range ?? null);
-  mini.canvas.classList.toggle("hidden", !data?.pictures);
-  setText(mini.text, data?.tokens ? data.tokens.slice(0, i + 1 + data.given).join("").slice(-150) : run.steps[i]?.label ?? "");
+  const view = run.views.find(v => v.mini || v.name === "text"), text = view?.name === "text" ? view.data : null;
+  mini.element.classList.toggle("hidden", !view);
+  view?.mini?.(mini.canvas, i);
+  mini.canvas.classList.toggle("hidden", !view?.mini);
+  setText(mini.text, text ? text.tokens.slice(0, i + 1 + text.given).join("").slice(-150) : run.steps[i]?.label ?? "");
+  mini.text.scrollTop = mini.text.scrollHeight;
 }
 
 /** In a guided page the result stands for a moment; then the steps that led to it play. */

@@ -11,7 +11,6 @@ from ...explain.latents import codes, plane
 from ...nn import ConvTranspose2d, Linear
 from ..page import pack
 from .arrays import in_image_shape, picture, unbatched
-from .diagram import place
 from .recording import Event, Panels, recorder, tool
 
 LIVE_LIMIT = 2_500_000  # weights; a larger decoder doesn't go into a page
@@ -24,14 +23,12 @@ def autoencoder(model: Any, **settings: Any) -> Iterator[Event]:
         "picture": {"kind": "picture", "title": "Current value", "stage": True, "pictures": []},
         "why": {"kind": "why", "title": "This step", "wide": True, "sentences": []},
         "arrays": {"kind": "arrays", "title": "From z to pixels, so far", "wide": True, "note": "orange above 0, blue below", "arrays": [],
-                   "sizes": [], "details": []},
+                   "sizes": [], "steps": True},
     }
-    code = place(type(model)._step)
     for i, step in enumerate(model.steps(**{"n": 1, **settings})):
         value = in_image_shape(unbatched(step.value), model)
         yield step, {"picture": {"pictures": picture(value)}, "why": {"sentences": sentence(step)},
-                     "arrays": {"arrays": {"name": step.name, "array": picture(value, "float16")}, "sizes": i + 1,
-                                "details": {"formula": step.formula, "code": code}}}
+                     "arrays": {"arrays": {"name": step.name, "array": picture(value, "float16")}, "sizes": i + 1}}
 
 
 @tool("vae", "autoencoder")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ..page import pack
-from .diagram import diffusion_diagram
 from .recording import Event, Panels, Rows, recorder
 
 MOST_STEPS = 200  # on a page; of a longer run it has every second, third, ... record
@@ -40,7 +39,6 @@ def _pictures(model: Any, steps: Iterator, stride: int) -> Iterator[Event]:
         "why": {"kind": "why", "title": "This step", "wide": True, "sentences": []},
         "strip": {"kind": "strip", "title": "From noise to a picture", "wide": True, "note": "click a column to go to that step", "columns": [],
                   "rows": {"x_t": _row("ink"), "noise predicted": _row("signed"), "x_0 predicted": _row("ink")}},
-        "diagram": diffusion_diagram(model),
         "curve": {"kind": "curve", "title": "Time t", "from": 0, "series": {"t": []}},
     }
     if model.latents is not None:

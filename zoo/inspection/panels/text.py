@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ...autograd.tracing import trace
+from ...drawing.words import counted
 from ...explain.circuits import WATCHED, Activations, contributions, lens, output_matrix, part_names, read, stream_titles
 from ...language.sampling import Sampling, softmax
 from ..music import END, NEW, beginnings, event_name, heard, writes_chorales
-from .diagram import text_diagram
 from .gates import gate_panels, gate_parts
 from .recording import Event, Panels, Rows, recorder, watch
 
@@ -43,7 +43,6 @@ def transformer(model: Any, *, n: int = 100, prompt: str = "", **settings: Any) 
         **({"roll": {"kind": "roll", "title": "The music", "stage": True, "tokens": list(piece), "given": len(piece),
                      "note": "a column is a sixteenth, a line a semitone"}} if music else {"text": text}),
         "why": {"kind": "why", "title": "Why this token", "wide": True, "lines": 4, "sentences": []},
-        "diagram": text_diagram(model, c.layers),
         "candidates": candidates,
         "curve": curve,
         "lens": {"kind": "lens", "title": "What each layer would predict",
@@ -178,7 +177,7 @@ def choice(model: Any, step: Any) -> str:
     left = int((step.choices > 0).sum())
     share = step.choices[step.token]
     if abs(share - p) > 5e-4 or left < len(step.choices):
-        words += f"The filters leave {left:,} candidate{'s' * (left != 1)} and" if left < len(step.choices) else "The temperature"
+        words += f"The filters leave {counted(left, 'candidate')} and" if left < len(step.choices) else "The temperature"
         words += f" change{'' if left < len(step.choices) else 's'} its probability to **{share:.1%}**. "
     return words + f"The random number **{step.draw:.4f}** lies between {begin:.4f} and {end:.4f}, the interval of {token}. "
 
@@ -194,7 +193,7 @@ def inside_words(step: Any, attention: np.ndarray, added: np.ndarray, parts: lis
     back = int(step.position - start - key)
     return (f"`{parts[most]}` raised its logit most (**{added[most]:+.2f}** of {added.sum():+.2f}). "
             f"The most focused head was `blocks.{layer}.head.{head}`: **{attention[layer, head, key]:.0%}** of its attention went to "
-            f"{shown(tokens[start + key])}, {back} token{'s' * (back != 1)} back.")
+            f"{shown(tokens[start + key])}, {counted(back, 'token')} back.")
 
 
 def _ordinal(n: int) -> str:

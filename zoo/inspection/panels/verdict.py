@@ -10,7 +10,6 @@ import numpy as np
 
 from ...drawing.pictures import mosaic
 from .arrays import picture, unbatched
-from .diagram import place
 from .recording import Event, Panels, Rows, recorder
 
 
@@ -23,7 +22,7 @@ def gan(model: Any, **settings: Any) -> Iterator[Event]:
         "picture": {"kind": "picture", "title": "Current value", "stage": True, "pictures": []},
         "why": {"kind": "why", "title": "This step", "wide": True, "sentences": []},
         "arrays": {"kind": "arrays", "title": "From z to pixels, so far", "wide": True,
-                   "note": "orange above 0, blue below; one tile per channel", "arrays": [], "sizes": [], "details": []},
+                   "note": "orange above 0, blue below; one tile per channel", "arrays": [], "sizes": [], "steps": True},
     }
     if model.pictures:
         panels["looks"] = {"kind": "arrays", "title": "What the discriminator looks at", "arrays": [], "sizes": [],
@@ -31,16 +30,14 @@ def gan(model: Any, **settings: Any) -> Iterator[Event]:
         panels["verdict"] = {"kind": "bars", "title": "The discriminator's verdict", "labels": ["real", "generated"], "percent": True,
                              "values": Rows()}
     yield panels
-    codes = {name: place(getattr(type(model), f"_{name}")) for name in ("z", "layer", "pixels", "verdict")}
     pixels = None  # stays on the stage while the discriminator judges it
     for i, step in enumerate(model.steps(**settings)):
         shown = _shown(step, unbatched(step.value[:1]))
         pixels = shown if step.name == "pixels" else pixels
         layer = {"name": "d logit / dx" if step.name == "verdict" else step.name, "array": shown}
         on_stage = pixels if step.name == "verdict" and pixels is not None else shown
-        details = {"formula": step.formula, "code": codes.get(step.name, codes["layer"])}
         parts: Panels = {"picture": {"pictures": on_stage}, "why": {"sentences": _sentence(step)},
-                         "arrays": {"arrays": layer, "sizes": i + 1, "details": details}}
+                         "arrays": {"arrays": layer, "sizes": i + 1}}
         if model.pictures:
             real = float(step.value[0]) if step.name == "verdict" else math.nan
             parts["verdict"] = {"values": np.array([real, 1 - real], np.float32)}

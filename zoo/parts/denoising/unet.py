@@ -54,7 +54,7 @@ class Pointwise(Linear):
 
 
 class Residual(Module):
-    """skip(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time(e)))): x (n, h, w, inputs) -> (n, h, w, outputs)."""
+    """y = skip(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time(e)))): x (n, h, w, inputs) -> (n, h, w, outputs)."""
 
     norm1: GroupNorm
     conv1: Conv2d
