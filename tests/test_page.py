@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from zoo.autoencoder import Autoencoder
 from zoo.autograd.tracing import trace
 from zoo.data import music
 from zoo.diffusion import Diffusion
+from zoo.drawing.words import counted
 from zoo.gan import GAN
 from zoo.inspection.inspect import inspect
 from zoo.inspection.music import beginnings
@@ -22,6 +24,7 @@ from zoo.transformer import Transformer
 from zoo.vae import VAE
 from zoo.vqvae import VQVAE
 
+ROOT = Path(__file__).resolve().parent.parent
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n"
 PROMPT = "First"
 
@@ -73,6 +76,19 @@ def record_on(browser):
     return browser.execute_script("""
         const rows = [...document.querySelectorAll(".record tbody tr")];
         return Object.fromEntries(rows.map(r => [r.dataset.field, [...r.cells].map(c => c.textContent)]))""")
+
+
+def test_one_step_is_one_step(browser, tmp_path):
+    path = tmp_path / "page.html"
+    inspect(VAE.new(latent=(4,), hidden=(16,)), path)
+    opened(browser, path)
+    for n, said in ((0, "0 steps"), (1, "1 step"), (2, "2 steps"), (2000, "2,000 steps")):
+        assert counted(n, "step") == browser.execute_script("return counted(arguments[0], 'step')", n) == said
+    nouns = "steps|tokens|notes|points|sixteenths|parameters|units|candidates|numbers"
+    for folder, suffix in (("zoo/inspection", "js"), ("zoo/inspection", "py"), ("zoo/recipes", "py"), ("zoo/drawing", "py")):
+        for file in (ROOT / folder).rglob(f"*.{suffix}"):  # errors apart: what they count is too many, or too few
+            lines = [line for line in file.read_text("utf-8").splitlines() if re.search(rf"\}} ({nouns})\b", line) and not re.search("raise |Error|per second|sides|join", line)]
+            assert not lines, (file.name, lines)
 
 
 def test_packed_arrays_come_back(rng):

@@ -11,6 +11,7 @@ import numpy as np
 
 from .pictures import grid, png
 from .terminal import draw_value, is_picture
+from .words import counted
 
 
 def image_html(images, scale: int = 3) -> str:
@@ -27,7 +28,7 @@ def vector_html(values: np.ndarray, height: int = 14) -> str:
     """Numbers side by side as a picture: the larger the magnitude, the darker."""
     top = float(np.abs(values).max()) or 1.0
     content = base64.b64encode(png(np.nan_to_num(1 - np.abs(values) / top)[None])).decode()
-    return (f'<img alt="{len(values)} numbers" style="image-rendering:pixelated;width:{min(480, 4 * len(values))}px;height:{height}px" '
+    return (f'<img alt="{counted(len(values), 'number')}" style="image-rendering:pixelated;width:{min(480, 4 * len(values))}px;height:{height}px" '
             f'src="data:image/png;base64,{content}">')
 
 

@@ -49,7 +49,7 @@ def figures_of(card: dict[str, Any]) -> list[tuple[str, str]]:
 def facts_of(model: Any) -> str:
     """A line about a model: kind, size, and figures from its card."""
     card = getattr(model, "card", {}) or {}
-    facts = [model.kind, f"{model.num_parameters:,} parameters"]
+    facts = [model.kind, counted(model.num_parameters, "parameter")]
     minutes = card.get("minutes")
     if isinstance(minutes, (int, float)):
         facts.append(f"trained in {minutes:.0f} minutes" if minutes >= 1.5 else f"trained in {60 * minutes:.0f} seconds")

@@ -24,7 +24,7 @@ def gate_panels(model: Any) -> Panels:
         panels["roll"] = {"kind": "timeline", "title": "Piano roll", "stage": True, "note": "high notes at the top, time to the right", "rows": {
             "pressed": {"values": Rows("unit8"), "scale": "ink", "range": 1}, "probability": {"values": Rows("unit8"), "scale": "heat", "range": 1}}}
     width, cell = model.config.width, model.config.cell
-    units = counted(width, "unit") if _stride(model) == 1 else f"every {_stride(model)}th of {width} units"
+    units = counted(width, "unit") if _stride(model) == 1 else f"every {_stride(model)}th of {counted(width, 'unit')}"
     for i, _ in enumerate(model.layers):
         rows = {name: {"values": Rows("unit8" if operation == "sigmoid" else "float16"), "scale": "heat" if operation == "sigmoid" else "signed",
                        "range": 1} for operation, names in GATES[cell].items() for name in names}
