@@ -42,6 +42,8 @@ from zoo.diffusion import Diffusion
 from zoo.evaluation.classifier import Classifier
 from zoo.gan import GAN
 from zoo.inspection.catalogue import info
+from zoo.inspection.sharing import read_shared
+from zoo.inspection.watching import Watcher, read_run
 from zoo.language.corpus import read_corpus
 from zoo.language.tokenizer import BytePairTokenizer
 from zoo.loading.gguf_models import write_model
@@ -69,6 +71,7 @@ def _text_model(kind: str, folder: Path) -> None:
     model = Transformer.new(seed=1, **fields)
     model.tokenizer, model.begin_id, model.end_ids = tokenizer, tokenizer.special["<|begin|>"], (tokenizer.special["<|end|>"],)
     write_folder(model, folder)
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}")
 
 
 def _shards(folder: Path) -> None:
@@ -151,6 +154,13 @@ def _run(folder: Path) -> None:
     trainer.checkpoint()
 
 
+def _watched(folder: Path) -> None:
+    trainer = _trainer(folder)
+    trainer.on_step = Watcher(trainer)
+    trainer.run(progress=False)
+    (folder / "checkpoint.safetensors").unlink()
+
+
 def _encoded(tokenizer: BytePairTokenizer) -> Any:
     return tokenizer.decode(tokenizer.encode(TEXT)), tokenizer.encode("a<|end|>" * 9, special=True)
 
@@ -180,6 +190,9 @@ CASES = {
     "npz": Case(_npz, lambda f: load_images(f / "x.npz")),
     "pictures": Case(_pictures, load_images),
     "jsb": Case(_jsb, lambda f: read_corpus(f / "x.json")),
+    "settings of a page": Case(lambda f: (f / "x.json").write_text(json.dumps({"zoo": "play", "version": 1, "model": "vae", "runs": [{"seed": 3}]})),
+                               lambda f: read_shared(f / "x.json")),
+    "watched run": Case(_watched, read_run),
     "text": Case(lambda f: (f / "x.txt").write_text(TEXT, encoding="utf-8"), lambda f: load_text(f / "x.txt")),
 }
 
@@ -275,7 +288,7 @@ def verdict(case: Case, folder: Path) -> str | None:
             fault = f"no file name: {type(error).__name__}: {text[:150]}"
         elif len(text.partition(": ")[2]) > 200:
             fault = f"{len(text)} characters: {text[:150]}"
-    except Exception as error:
+    except (Exception, TooLong) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         fault = f"{type(error).__name__} ({str(error)[:60]}) in {Path(last.filename).name}:{last.lineno}"
     seconds, megabytes = time.process_time() - began, (_peak() - before - size) / 1e6
@@ -286,8 +299,8 @@ def verdict(case: Case, folder: Path) -> str | None:
     return fault
 
 
-class TooLong(Exception):
-    """Reading didn't come to an end."""
+class TooLong(BaseException):
+    """Reading didn't come to an end.  No reader catches it."""
 
 
 @contextlib.contextmanager
@@ -298,11 +311,11 @@ def _in_time() -> Iterator[None]:
         raise TooLong(f"more than {PATIENCE_SECONDS} s")
 
     previous = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(PATIENCE_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS, PATIENCE_SECONDS)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
 
 

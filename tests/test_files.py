@@ -1,18 +1,21 @@
 """Hostile and damaged files: one line that names the file, in bounded time and memory; `python tests/fuzz_files.py` runs many more."""
 
+import errno
+import io
 import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from fuzz_files import run
+from fuzz_files import CASES, run, verdict
 
 import zoo
 from zoo.data import load_text
 from zoo.inspection.catalogue import facts_of, info
 from zoo.language.tokenizer import BytePairTokenizer
-from zoo.storage import WrongFile, read_tensors
+from zoo.storage import WrongFile, open_regular, read_tensors
 from zoo.vae import VAE
 
 
@@ -108,9 +111,38 @@ def test_a_card_is_described_or_its_fault_is_named(model, entry):
     assert facts_of(zoo.load(model))
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="a file that can be opened and not be read")
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "x.safetensors").symlink_to("/proc/self/mem")
+@pytest.mark.skipif(sys.platform == "win32", reason="devices and pipes of POSIX")
+@pytest.mark.parametrize("name", CASES)
+def test_no_reader_waits_for_what_has_no_end(name, tmp_path):
+    """Whatever file of a folder is a pipe, a device, or of /proc, where files say that they are empty and may wait for ever."""
+    CASES[name].write(tmp_path)
+    for path in [p for p in tmp_path.rglob("*") if p.is_file()]:
+        content = path.read_bytes()
+        for strange in ("a pipe", "/dev/zero", "/proc/self/environ"):
+            path.unlink()
+            os.mkfifo(path) if strange == "a pipe" else path.symlink_to(strange)
+            assert verdict(CASES[name], tmp_path) is None, f"{path.name} is {strange}"
+        path.unlink()
+        path.write_bytes(content)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="a file that says it is empty and isn't")
+def test_what_says_that_it_is_empty_is_read_as_empty(tmp_path):
+    (tmp_path / "x.safetensors").symlink_to("/proc/self/environ")
+    assert Path("/proc/self/environ").read_bytes()
+    with open_regular(tmp_path / "x.safetensors") as file:
+        assert file.read() == b""
+    with pytest.raises(WrongFile, match=r"x\.safetensors: .* empty"):
+        read_tensors(tmp_path / "x.safetensors")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    class BadSector(io.FileIO):
+        def readinto(self, buffer):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (tmp_path / "x.safetensors").write_bytes(b"x")
+    monkeypatch.setattr(io, "FileIO", BadSector)
     with pytest.raises(OSError, match=r"x\.safetensors: cannot be read"):
         read_tensors(tmp_path / "x.safetensors")
 

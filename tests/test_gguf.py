@@ -141,7 +141,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     for path, error in (("missing.gguf", FileNotFoundError), (tmp_path, IsADirectoryError)):
         with pytest.raises(error, match=str(path).replace("\\", "\\\\")):
             files.File(path)
-    with pytest.raises(WrongFile, match="not a regular file"):
+    with pytest.raises(WrongFile, match="expects a regular file"):
         files.File("fifo")
 
 

@@ -9,12 +9,11 @@ written in full, so reading them gives the same ones.
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from ..loading.cards import load
-from ..storage import WrongFile
+from ..storage import WrongFile, read_json
 from .catalogue import facts_of
 from .changes import read_change
 from .controls import read_request
@@ -39,13 +38,10 @@ def is_shared(name: str | Path) -> bool:
 def read_shared(path: str | Path) -> Shared:
     """Raises WrongFile for what isn't such a file; the settings themselves are read when they are used."""
     path = Path(path)
-    if path.stat().st_size > MAX_BYTES:
+    if path.exists() and path.stat().st_size > MAX_BYTES:
         raise WrongFile(f"{path}: has {path.stat().st_size:,} bytes; a file of settings has at most {MAX_BYTES:,}")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as e:
-        raise WrongFile(f"{path}: isn't JSON in UTF-8") from e
-    if not isinstance(content, dict) or content.get("zoo") != "play":
+    content = read_json(path)
+    if content.get("zoo") != "play":
         raise WrongFile(f"{path}: isn't a file that a page of zoo play saved")
     if content.get("version") != VERSION:
         raise WrongFile(f"{path}: has version {str(content.get('version'))[:20]}; this zoo reads version {VERSION}")

@@ -50,7 +50,7 @@ class Watcher:
         self._write_due = self._snapshot_due = 0.0
         self._first_step, self._first_seconds = trainer.step, trainer.seconds
         if trainer.step and self.path.exists():
-            self.snapshots = [s for s in _read(self.path).get("snapshots", []) if s["step"] <= trainer.step]
+            self.snapshots = [s for s in _rows(_read(self.path), "snapshots", self.path) if s["step"] <= trainer.step]
 
     def __call__(self, trainer: Trainer, record: TrainingStep) -> None:
         began, last = time.perf_counter(), record.step == trainer.steps
@@ -112,7 +112,8 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         state = _read(watch)
         if state.get("zoo") != "watch" or state.get("version") != VERSION:
             raise WrongFile(f"{watch}: isn't a file of zoo watch, version {VERSION}")
-        run |= {name: state[name] for name in run if name in state}
+        run |= {name: _rows(state, name, watch) if name in ("rows", "evaluations", "snapshots") else _number(state, name, watch)
+                for name in run if name in state}
     if log.exists():
         rows, evaluations = (_rows(_read(log), name, log) for name in ("steps", "evaluations"))
         if rows and rows[-1]["step"] > run["step"]:
@@ -131,10 +132,7 @@ def newest_run(folder: str | Path = "runs") -> list[Path]:
 def _read(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_BYTES:
         raise WrongFile(f"{path}: has {path.stat().st_size:,} bytes; a run's has at most {MAX_BYTES:,}")
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise WrongFile(f"{path}: isn't a JSON object")
-    return content
+    return read_json(path)
 
 
 def _rows(content: dict[str, Any], name: str, path: Path) -> list[dict[str, float]]:
@@ -142,6 +140,12 @@ def _rows(content: dict[str, Any], name: str, path: Path) -> list[dict[str, floa
     if not isinstance(rows, list) or not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
         raise WrongFile(f"{path}: {name} isn't a list of rows with a step each")
     return rows
+
+
+def _number(content: dict[str, Any], name: str, path: Path) -> float | None:
+    if not isinstance(content[name], (int, float, type(None))) or (content[name] is None and name == "step"):
+        raise WrongFile(f"{path}: {name} is no number")
+    return content[name]
 
 
 # --- what a page shows of each kind of model, {kind: (model, data, trainer) -> panels}

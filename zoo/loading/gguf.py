@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import os
-import stat
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..storage import PathLike, WrongFile, atomic_write, looks_like
+from ..storage import PathLike, WrongFile, atomic_write, looks_like, open_regular
 from .blocks import NAMES, TYPES, dequantise
 
 MAGIC, VERSIONS, ALIGNMENT = b"GGUF", (2, 3), 32
@@ -55,15 +53,11 @@ class File:
     def __init__(self, path: PathLike):
         self.path = Path(path)
         try:
-            if not self.path.is_dir() and self.path.exists() and not stat.S_ISREG(os.stat(self.path).st_mode):
-                raise WrongFile(f"{self.path}: is not a regular file")  # to open a FIFO would wait for whoever writes it
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 start = file.read(32)
                 if start[:4] != MAGIC or len(start) < 24:
                     raise WrongFile(f"{self.path}: is not a GGUF file: it is {looks_like(start) if start[:4] != MAGIC else 'truncated'}")
                 self.memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{self.path}: does not exist") from error
         except IsADirectoryError as error:
             raise IsADirectoryError(f"{self.path}: is a folder; expects a .gguf file") from error
         try:

@@ -20,11 +20,23 @@ from ..language import chat, rotary
 from ..language.tokenizer import BytePairTokenizer
 from ..language.tokenizer_files import text_before
 from ..model import Unfilled
-from ..storage import Arrays, PathLike, Tensors, WrongFile, atomic_write, check_shapes, open_tensors, read_json, shorten, write_tensors
+from ..storage import (
+    Arrays,
+    PathLike,
+    Tensors,
+    WrongFile,
+    atomic_write,
+    check_shapes,
+    open_regular,
+    open_tensors,
+    read_json,
+    shorten,
+    write_tensors,
+)
 from ..transformer import Transformer, TransformerConfig
 
 START_IDS = "zoo_start_ids"  # in config.json: what an empty prompt stands for, where bos_token_id has no room for several
-MOST_TEMPLATE = 1 << 20  # characters
+MOST_TEMPLATE = 1 << 20  # bytes
 GELU_TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 
 
@@ -102,7 +114,8 @@ def _template(folder: Path) -> chat.Template | None:
     """How conversations are written, where a file says so and it is a way that is known here."""
     try:
         if (folder / "chat_template.jinja").exists():
-            return chat.recognise((folder / "chat_template.jinja").read_text(encoding="utf-8")[:MOST_TEMPLATE])
+            with open_regular(folder / "chat_template.jinja") as file:
+                return chat.recognise(file.read(MOST_TEMPLATE).decode())
         text = read_json(folder / "tokenizer_config.json").get("chat_template") if (folder / "tokenizer_config.json").exists() else None
         return chat.recognise(text) if isinstance(text, str) else None
     except ValueError:

@@ -57,12 +57,14 @@ class _Named(io.BufferedReader):
 
 
 def open_regular(path: PathLike) -> BinaryIO:
-    """The file, open for reading. Raises WrongFile for a device, a pipe or a socket, which may have no end; else as `open`, in one line."""
+    """The file, open for reading. Raises WrongFile for a device, a pipe or a socket, which may have no end; else as `open`, in one line.
+
+    A file that says it is empty is read as such: those of Linux's /proc say so, and reading some of them never ends."""
     try:
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
             raise WrongFile(f"{path}: is a device, a pipe or a socket; expects a regular file")
-        return _Named(io.FileIO(path))
+        return _Named(io.FileIO(os.devnull if stat.S_ISREG(status.st_mode) and not status.st_size else path))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{in_one_line(path)}: does not exist") from error
     except IsADirectoryError as error:
