@@ -199,7 +199,7 @@ def test_every_family_is_one_that_can_be_loaded():
 @pytest.mark.parametrize(("arguments", "message"), [
     (["paint"], "invalid choice: 'paint'"),
     (["train", "vea"], "invalid choice: 'vea'"),
-    (["train", "vae", "--seed", "one"], "invalid int value: 'one'"),
+    (["train", "vae", "--seed", "one"], "argument --seed: 'one' isn't a whole number of at least 0"),
     (["train", "vae", "--latnet", "3"], "--latnet isn't an option here; did you mean --latent?"),
     (["train", "vae", "--latent"], "--latent needs a value"),
     (["train", "vae", "--latent", "3", "4"], "'4' is neither an option"),
@@ -216,7 +216,8 @@ def test_every_family_is_one_that_can_be_loaded():
     (["train", "vae", "--data", "digits8x8", "--minutes", "-1"], "minutes is -1.0"),
     (["train", "vae", "--data", "digits8x8", "--image", "28,28"], "this model takes (n, 28, 28)"),
     (["train", "vae", "--threads", "1000", "--data", "digits8x8"], "'1000' isn't a number from 1 to"),
-    (["train", "vae", "--seed", "-1", "--data", "digits8x8"], "--seed is -1; it is a whole number of at least 0"),
+    *[([*command, "--seed", "-1"], "argument --seed: '-1' isn't a whole number of at least 0")
+      for command in (["train", "vae"], ["sample", "vae"], ["inspect", "vae"], ["evaluate", "vae"], ["chat", "x"])],
     (["train", "vae", "--from", "nowhere", "--data", "digits8x8"], "'nowhere' is neither a folder nor one of the models that ship"),
     (["sample", "nowhere"], "'nowhere' is neither a folder nor one of the models that ship"),
     (["evaluate", "nowhere"], "'nowhere' is neither a folder nor one of the models that ship"),

@@ -48,6 +48,12 @@ def _threads(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number of at least 0")
+    return int(text)
+
+
 class HelpOfTrain(argparse.Action):
     """`zoo train --help`; after a kind of model, `zoo train vae --help`, its presets and fields too."""
 
@@ -75,7 +81,7 @@ def make_parser() -> Parser:
     parser = Parser(prog="zoo", description="Generative models in NumPy: train them, sample them, watch every step.")
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Command)
-    seed: dict[str, Any] = {"type": int, "default": 0, "help": "seed of all random numbers: the same seed, the same result (default: %(default)s)"}
+    seed: dict[str, Any] = {"type": _seed, "default": 0, "help": "seed of all random numbers: the same seed, the same result (default: %(default)s)"}
     digit: dict[str, Any] = {"metavar": "CLASS", "help": "the class to generate, a number or a name; for conditional models (default: each in turn)"}
 
     demo = commands.add_parser("demo", help="the start page: five models at work (what zoo without a command does)",
@@ -151,7 +157,7 @@ def make_parser() -> Parser:
                                            "`zoo get smollm2` fetches a model to talk to.")
     chat.add_argument("model", help="a fetched model, or a GGUF file")
     chat.add_argument("--temperature", type=float, default=0.0, help="0 always takes the most likely token (default: 0)")
-    chat.add_argument("--seed", type=int, default=0, help="of the random draws (default: 0)")
+    chat.add_argument("--seed", type=_seed, default=0, help="of the random draws (default: 0)")
     chat.add_argument("-n", "--n", type=int, default=256, help="the most tokens of an answer (default: 256)")
 
     serve = commands.add_parser("serve", help="a chat model behind OpenAI's interface, for other programs on this machine",
