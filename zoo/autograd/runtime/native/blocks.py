@@ -34,6 +34,7 @@ UNIT = 2.0**-61 if SUBNORMALS_ARE_FAST else 1.0
 X_FACTOR = UNIT * 2.0**149 if SUBNORMALS_ARE_FAST else 1.0
 _FLOATS, _HALVES = ir.VectorType(FLOAT, LANES), ir.VectorType(ir.HalfType(), LANES)
 _INTS, _CONTROL = ir.VectorType(ir.IntType(32), LANES), ir.IntType(32)
+_CACHE_LINE = 64  # bytes
 _CHAINS = 3  # sums that don't wait for each other
 ROWS_AT_ONCE = 4
 TILE_ROWS = min(14, (REGISTERS - 4) * WIDTH // LANES)  # rows of sums that stay in registers, besides a column of weights and a number
@@ -105,16 +106,27 @@ def _with_scales(builder, kind, block, total, product, x_sum):
     return _added(builder, total, _scales(builder, builder.add(block, word(2 * LANES))), x_sum) if kind == "Q4_1" else total
 
 
+def _fetch_ahead(builder, place, count):
+    """Let `count` bytes from an address on come into the nearest cache meanwhile."""
+    byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+    fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    to_read, to_stay, data = (ir.Constant(flag, value) for value in (0, 3, 1))
+    for line in range(0, count, _CACHE_LINE):
+        builder.call(fetch, [builder.inttoptr(builder.add(place, word(line)), byte), to_read, to_stay, data])
+
+
 def _products(kind):
     @intrinsic
-    def products(typing_context, count, weights, x, sums, y):
+    def products(typing_context, count, weights, ahead, x, sums, y):
         def generate(context, builder, signature, args):
-            count, weights, x, sums, y = args
+            count, weights, ahead, x, sums, y = args
             total = cgutils.alloca_once(builder, _FLOATS)
             builder.store(ir.Constant(_FLOATS, None), total)
             with cgutils.for_range(builder, count) as step:
                 block = builder.add(weights, builder.mul(step.index, word(GROUP_BYTES[kind])))
                 row = builder.add(x, builder.mul(step.index, word(4 * 32)))
+                _fetch_ahead(builder, builder.add(block, ahead), GROUP_BYTES[kind])
                 chains = [ir.Constant(_FLOATS, None)] * _CHAINS
                 for i, (column, _, words) in enumerate(_columns(builder, kind, block)):
                     number = _number(builder, builder.add(row, word(4 * column)))
@@ -127,7 +139,7 @@ def _products(kind):
             builder.store(result, builder.inttoptr(y, _FLOATS.as_pointer()), align=4)
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 5), generate
+        return types.void(*[types.intp] * 6), generate
 
     return products
 
@@ -186,7 +198,7 @@ def _weights(kind):
     return weights
 
 
-# (blocks, weights, x times its powers, sums of x by block in UNITs, y): y[:16] = W x
+# (blocks, weights, bytes from there to weights that come next, x times its powers, sums of x by block in UNITs, y): y[:16] = W x
 products_q4_1, products_q8_0 = _products("Q4_1"), _products("Q8_0")
 # The same for ROWS_AT_ONCE rows of x, by which numbers are unpacked once: (blocks, weights, x, bytes of a row, sums, bytes, y, bytes)
 products_of_rows_q4_1, products_of_rows_q8_0 = _products_of_rows("Q4_1"), _products_of_rows("Q8_0")
