@@ -28,7 +28,8 @@ def vector_html(values: np.ndarray, height: int = 14) -> str:
     """Numbers side by side as a picture: the larger the magnitude, the darker."""
     top = float(np.abs(values).max()) or 1.0
     content = base64.b64encode(png(np.nan_to_num(1 - np.abs(values) / top)[None])).decode()
-    return (f'<img alt="{counted(len(values), 'number')}" style="image-rendering:pixelated;width:{min(480, 4 * len(values))}px;height:{height}px" '
+    says = counted(len(values), "number")
+    return (f'<img alt="{says}" style="image-rendering:pixelated;width:{min(480, 4 * len(values))}px;height:{height}px" '
             f'src="data:image/png;base64,{content}">')
 
 
