@@ -40,7 +40,7 @@ def fields_of(config: type, others: set[type]) -> str:
     hints = typing.get_type_hints(config)
     lines = [f"    {f.name}: {spelled(hints[f.name])}" for f in dataclasses.fields(config) if f.name not in known]
     name = lambda config: config.__name__.removesuffix("Config") + "Fields"
-    return "\n".join([f"class {name(config)}({name(base) if base else 'TypedDict'}, total=False):", *lines])
+    return "\n".join([f"class {name(config)}({name(base) if base else 'TypedDict'}, total=False):", *(lines or ["    pass"])])
 
 
 def text() -> str:

@@ -113,17 +113,18 @@ def make_parser() -> Parser:
     _add_serving(train)
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
-    sample = commands.add_parser("sample", help="generate pictures, text or music",
+    sample = commands.add_parser("sample", help="generate pictures, text, music or speech",
                                  description="Generate samples. Any setting of the model's sampler is an option too; an unknown one is answered "
                                              "with a list of them. Diffusion: --sampler ddim --evaluations 30 --guidance 2 --eta 0.5. "
                                              "GAN: --truncation 0.7. Text: --temperature 1 (default: 0.8) --top-k 20 --top-p 0.9.")
     sample.add_argument("model", metavar="MODEL", help="a shipped model's name, or the folder of your own")
+    sample.add_argument("pictures", metavar="PICTURE", nargs="*", help="for a model that writes captions: files of pictures")
     sample.add_argument("-n", "--n", type=int, help="number of pictures (default: 64), or of tokens of text (default: 500)")
     sample.add_argument("--digit", **digit)
-    sample.add_argument("--prompt", help="text that the model continues")
+    sample.add_argument("--prompt", help="text that the model continues, or words for what it is to draw or say")
     sample.add_argument("--seed", **seed)
     sample.add_argument("--out", help="the file to write: .png, .gif or .npz for pictures, .txt or .npz for text, .mid, .wav, .png, .gif, .txt or "
-                             ".npz for music")
+                             ".npz for music, .wav, .png or .npz for speech")
     sample.add_argument("--steps", action="store_true", help="print the record of every step")
 
     inspect = commands.add_parser("inspect", help="write a page that plays one generation back, step by step",
@@ -386,7 +387,7 @@ def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[
     from .inspection.samples import Request, write_samples
     from .loading.cards import load
 
-    request = Request(known.model, known.n, known.digit, known.prompt, known.seed, known.out, known.steps)
+    request = Request(known.model, known.n, known.digit, known.prompt, known.seed, known.out, known.steps, known.pictures)
     write_samples(load(known.model), request, options)
 
 

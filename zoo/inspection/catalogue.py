@@ -28,6 +28,8 @@ KINDS = {  # what a model without a description on its card is
     "scene_judge": "a judge of scenes of captioned digits",
     "captions": "a captioner: says in words what is in a picture",
     "contrastive": "pictures and sentences in one space",
+    "speech": "speech from words: says a digit or a letter, by a man or a woman",
+    "speech_judge": "a recogniser of spoken digits and letters",
 }
 
 

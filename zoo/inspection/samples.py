@@ -1,4 +1,4 @@
-"""`zoo sample`: pictures, text or music from a model, in the terminal and in a file."""
+"""`zoo sample`: pictures, text, music or speech from a model, in the terminal and in a file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..data.picture_folders import read_picture
+from ..data.sound import write_wav
 from ..drawing.gif import gif
 from ..drawing.pictures import grid, save_grid
 from ..drawing.terminal import draw_images, draw_step
@@ -18,7 +20,8 @@ from ..recipes.options import as_keywords, read_class
 from ..storage import atomic_write
 from . import music
 
-ENDINGS = {"pictures": (".png", ".gif", ".npz"), "points": (".npz", ".png"), "text": (".txt", ".npz"), "music": music.ENDINGS}
+ENDINGS = {"pictures": (".png", ".gif", ".npz"), "points": (".npz", ".png"), "text": (".txt", ".npz"), "music": music.ENDINGS,
+           "captions": (".txt", ".npz"), "speech": (".wav", ".png", ".npz")}
 GIF_PICTURES = 16  # in a moving picture, unless -n says otherwise
 GIF_PIXELS = 6_000_000  # of all frames together, at most: its size, and seconds to write it
 WALK = 8  # frames from one sample to the next
@@ -28,7 +31,7 @@ def check_ending(out: str | None, made: str) -> None:
     """Raise ValueError for a file that can't hold what a model makes: pictures, points, text or music."""
     endings = ENDINGS[made]
     if out and Path(out).suffix not in endings:
-        raise ValueError(f"--out is {out}; {made} {'goes' if made in ('text', 'music') else 'go'} to a "
+        raise ValueError(f"--out is {out}; {made} {'goes' if made in ('text', 'music', 'speech') else 'go'} to a "
                          f"{', '.join(endings[:-1])} or {endings[-1]} file")
 
 
@@ -43,10 +46,16 @@ class Request:
     seed: int
     out: str | None
     steps: bool  # print every step as well
+    pictures: list[str] = dataclasses.field(default_factory=list)  # files, for a model that writes captions
 
 
 def write_samples(model: Any, request: Request, options: dict[str, str]) -> None:
     """Samples of a model, printed and written to a file; options are settings of its sampler. Raises ValueError where they don't fit the model."""
+    if hasattr(model, "caption"):
+        _write_captions(model, request, options)
+        return
+    if request.pictures:
+        raise ValueError(f"PICTURE is {request.pictures[0]}; {request.name} reads no pictures")
     if hasattr(model, "generate"):
         _write_text(model, request, options)
         return
@@ -57,6 +66,9 @@ def write_samples(model: Any, request: Request, options: dict[str, str]) -> None
         raise ValueError(f"--prompt is for models that read words; {request.name} draws pictures without")
     if request.digit is not None and reads_words:
         raise ValueError(f"--digit is for models with classes; {request.name} draws what --prompt says")
+    if hasattr(model, "sound"):
+        _write_speech(model, request, options)
+        return
     shape = getattr(model, "sample_shape", getattr(model.config, "image", ()))
     check_ending(request.out, "points" if len(shape) == 1 and getattr(model, "latents", None) is None else "pictures")
     asked_for = {"prompt": request.prompt} if reads_words else {"digit": read_class(model, request.digit)}
@@ -78,6 +90,60 @@ def write_samples(model: Any, request: Request, options: dict[str, str]) -> None
             print("classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(names)))
         out = f"{Path(request.name).name}.png"
     _write_images(Path(out), images)
+    print(out)
+
+
+def _write_captions(model: Any, request: Request, options: dict[str, str]) -> None:
+    """A line for each picture."""
+    if request.digit is not None or request.prompt is not None or request.n is not None:
+        raise ValueError(f"--digit, --prompt and -n are for models that draw; {request.name} says what is in pictures")
+    if not request.pictures:
+        raise ValueError(f"PICTURE is missing; {request.name} says what is in pictures: zoo sample {request.name} picture.png")
+    check_ending(request.out, "captions")
+    images = np.stack([_picture_for(model, Path(path)) for path in request.pictures])
+    settings = {"seed": request.seed, **as_keywords(model.caption, options, model.steps)}
+    if request.steps:
+        for step in model.steps(images, **settings):
+            print(step)
+    captions = model.caption(images, **settings)
+    if request.out is None:
+        print("\n".join(captions))
+        return
+    if Path(request.out).suffix == ".npz":
+        _write_arrays(request.out, captions=np.array(captions))
+    else:
+        atomic_write(request.out, "".join(f"{caption}\n" for caption in captions).encode())
+    print(request.out)
+
+
+def _picture_for(model: Any, path: Path) -> np.ndarray:
+    """The picture of a file as a model takes it, (height, width, colours) in [0, 1].  ValueError names a file of another size."""
+    height, width, colours = model.config.image
+    picture = read_picture(path)
+    if picture.shape[:2] != (height, width):
+        raise ValueError(f"{path}: is {picture.shape[1]} x {picture.shape[0]} pixels; {type(model).__name__} reads {width} x {height}")
+    values = picture.astype(np.float32) / 255 if picture.dtype == np.uint8 else picture
+    return values.reshape(height, width, -1).repeat(colours if values.ndim == 2 else 1, axis=2)
+
+
+def _write_speech(model: Any, request: Request, options: dict[str, str]) -> None:
+    """Words one after the other in one file that can be heard, or their spectrograms."""
+    check_ending(request.out, "speech")
+    n = 1 if request.n is None else request.n
+    settings = {"seed": request.seed, "prompt": request.prompt, **as_keywords(model.spectrograms, options, model.steps)}
+    if request.steps:
+        for step in model.steps(n, **settings):
+            print(step)
+    pictures = model.spectrograms(n, **settings)
+    out = Path(request.out or f"{Path(request.name).name}.wav")
+    if request.out is None:
+        print(draw_images(pictures[:8]))
+    if out.suffix == ".png":
+        save_grid(out, pictures)
+    elif out.suffix == ".npz":
+        _write_arrays(out, spectrograms=pictures, waveforms=model.sound(pictures))
+    else:
+        write_wav(out, model.sound(pictures).reshape(-1))
     print(out)
 
 

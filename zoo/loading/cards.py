@@ -30,6 +30,8 @@ KINDS = {  # kind -> where its class is; a model's card says its kind
     "scene_judge": ("zoo.multimodal.scene_judge", "SceneJudge"),
     "captions": ("zoo.multimodal.captions", "Captions"),
     "contrastive": ("zoo.multimodal.contrastive", "Contrastive"),
+    "speech": ("zoo.multimodal.speech", "Speech"),
+    "speech_judge": ("zoo.multimodal.speech", "SpeechJudge"),
 }
 
 

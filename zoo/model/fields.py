@@ -171,3 +171,15 @@ class ContrastiveFields(TypedDict, total=False):
     text_width: int
     text_blocks: int
     text_heads: int
+
+
+class SpeechFields(WordsFields, total=False):
+    pass
+
+
+class SpeechJudgeFields(TypedDict, total=False):
+    image: int | Sequence[int]
+    words: str | Sequence[str]
+    channels: int
+    features: int
+    dropout: float

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..data.images import Images
+from ..data.scenes import DIGITS
+from ..data.sound import SAMPLES
 from ..language.corpus import Corpus
 from ..vae import VAE
 from . import recipe_of
 from .recipe import Recipe
+from .speech import SpokenWords
 
 RUNS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {  # kind -> presets, and what differs from each
     "vae": (("vae", {}), ("iwae5", {}), ("two-layers", {}), ("convolutional", {})),
@@ -31,6 +34,8 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {  # kind -> presets, 
     "scene_judge": (("scene_judge", {}),),
     "captions": (("captions", {}),),
     "contrastive": (("contrastive", {}),),
+    "speech": (("speech", {}),),
+    "speech_judge": (("speech_judge", {}),),
 }
 SHORT = {"epochs": 1, "steps": 2, "batch_size": 4}  # of training, where it has such a field
 
@@ -49,7 +54,7 @@ def run_briefly(recipe: Recipe, preset: str, changes: dict[str, Any]) -> None:
     """Two steps of training and a small sample."""
     short = {name: value for name, value in SHORT.items() if name in {f.name for f in fields(recipe.training)}}
     model_fields, training = recipe.settings(preset, **changes, **short)
-    stand_ins = {"mnist": random_pictures, "captioned-digits": lambda: recipe.data(None)}
+    stand_ins = {"mnist": random_pictures, "captioned-digits": lambda: recipe.data(None), "spoken-words": random_words}
     data: Any = stand_ins.get(recipe.default_data, lambda: Corpus("a few letters", "to be or not to be\n" * 40))()
     model = recipe.new(data, model_fields, 0)
     for _ in recipe.trainer(model, data, training):
@@ -61,6 +66,12 @@ def run_briefly(recipe: Recipe, preset: str, changes: dict[str, Any]) -> None:
         model.generate("", 4)
     elif hasattr(model, "sample"):
         model.sample(2)
+
+
+def random_words() -> SpokenWords:
+    """Eight digits that nobody would understand."""
+    x = np.random.default_rng(0).uniform(-1, 1, (8, SAMPLES)).astype(np.float32)
+    return SpokenWords("random", x, DIGITS[:8], x[:2], DIGITS[:2])
 
 
 def random_pictures() -> Images:
