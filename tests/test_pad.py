@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from test_access import axe, check  # noqa: F401
 from test_page import ACCESS, browser, text_of  # noqa: F401
 from test_play import asked, run  # noqa: F401
 from test_start import until
@@ -81,7 +82,7 @@ def test_what_is_no_drawing_is_answered_by_a_line(server, path, body, name):
     assert status == 400 and name in content.decode() and content.count(b"\n") == 1
 
 
-def test_a_digit_is_judged_while_it_is_drawn_and_forgotten_when_it_is_gone(browser, server, models):  # noqa: F811
+def test_a_digit_is_judged_while_it_is_drawn_and_forgotten_when_it_is_gone(browser, server, models, axe):  # noqa: F811
     from selenium.webdriver import ActionChains
 
     browser.get(server.address + "draw")
@@ -109,6 +110,12 @@ def test_a_digit_is_judged_while_it_is_drawn_and_forgotten_when_it_is_gone(brows
     browser.execute_script("[...document.querySelectorAll('button')].find(b => b.textContent === 'clear').click()")
     until(browser, "!pad.waiting")
     assert text_of(browser, "#digit") == "?"
+
+    def show(theme):
+        if browser.execute_script("return document.documentElement.dataset.theme") != theme:
+            browser.execute_script("document.getElementById('theme').click()")
+
+    check(browser, axe, show)
     for width in (400, 1280):
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
         assert not browser.execute_script(ACCESS)

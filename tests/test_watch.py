@@ -1,11 +1,13 @@
 """Watching a training changes nothing in it, and the page shows what the run wrote."""
 
+import functools
 import json
 import os
 import threading
 
 import numpy as np
 import pytest
+from test_access import axe, check  # noqa: F401
 from test_page import ACCESS, browser, text_model, text_of  # noqa: F401
 from test_play import asked
 from test_start import until
@@ -139,6 +141,18 @@ def server(tmp_path, rng):
     for one in servers:
         one.shutdown()
         one.stop()
+
+
+def test_axe_has_nothing_against_the_page(browser, server, axe):  # noqa: F811
+    def show(theme, one):
+        browser.get("about:blank")
+        browser.get(f"{one.address}#theme={theme}")
+        until(browser, "document.querySelector('.charts polyline') && document.querySelector('.snapshot')")
+
+    for one in server:
+        check(browser, axe, functools.partial(show, one=one))
+    browser.get("about:blank")  # nothing asks any more when the servers stop
+    browser.get_log("browser")
 
 
 def test_the_page_draws_two_runs_and_goes_back_in_time(browser, server, tmp_path):  # noqa: F811
