@@ -76,8 +76,7 @@ def run_torch(model: Any, trainer: Any, corpus: Any) -> Iterator[dict[str, float
     optimiser = torch.optim.AdamW([{"params": matrices, "weight_decay": t.weight_decay}, {"params": gains, "weight_decay": 0.0}],
                                   t.lr, betas=t.betas, fused=True)
     for step in range(trainer.steps):
-        rng = np.random.default_rng((trainer.seed, step))
-        inputs, targets = (torch.from_numpy(np.ascontiguousarray(a)) for a in trainer.batches(step, rng))
+        inputs, targets = (torch.from_numpy(np.ascontiguousarray(a)) for a in trainer.batches(step, trainer.generator(step)))
         for group in optimiser.param_groups:
             group["lr"] = t.lr * trainer.schedule(step)
         loss = F.cross_entropy(gpt(inputs).reshape(-1, c.symbols), targets.reshape(-1))

@@ -121,14 +121,16 @@ def start(arguments: list[str], work: Path, fresh: bool, at_call: Callable[[int]
     """The number of a process that runs the command; what it says goes to a file."""
     if fresh:
         with open(work / "said.txt", "ab") as said:
-            return subprocess.Popen([sys.executable, "-m", "zoo", *arguments], cwd=work, stdout=said, stderr=said).pid
+            process = subprocess.Popen([sys.executable, "-m", "zoo", *arguments], cwd=work, stdout=said, stderr=said)
+        process.returncode = 0  # `wait` waits for it by its number
+        return process.pid
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    process = os.fork()
-    if not process:
+    child = os.fork()
+    if not child:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # as while an interpreter starts
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    if process:
-        return process
+    if child:
+        return child
     status = 70
     try:
         os.chdir(work)

@@ -103,6 +103,18 @@ def test_the_same_seed_is_the_same_run_and_another_is_not():
     assert losses(5) == losses(5) != losses(6)
 
 
+@pytest.mark.parametrize("seed", [0, 7, 2**32])
+def test_no_step_draws_the_numbers_that_made_the_weights_or_those_of_another_step(seed):
+    """For NumPy (seed, 0) is seed: the first step would draw what the weights were drawn from."""
+    trainer = made(seed=seed)[1]
+    draws = [np.random.default_rng(seed).random(4).tobytes(), *(trainer.generator(step).random(4).tobytes() for step in range(50))]
+    assert len(set(draws)) == len(draws)
+    used = []
+    trainer.batches, trainer.update = (lambda step, rng: used.append(rng.random(4).tobytes())), (lambda batch, rng: {"loss": 0.0})
+    stopped = next(iter(trainer))
+    assert stopped.step == 1 and used == draws[1:2]
+
+
 def test_a_loss_that_is_nan_stops_with_its_step_and_keeps_the_checkpoint(tmp_path):
     model, trainer = made(tmp_path)
     good = trainer.objective
@@ -487,7 +499,7 @@ def test_a_run_needs_nobody_who_reads_what_it_says(tmp_path, monkeypatch, stream
 
 def test_the_log_holds_every_step_and_is_csv_and_json_alike(tmp_path):
     made(tmp_path)[1].run(progress=False)
-    rows = list(csv.DictReader((tmp_path / "log.csv").open(newline="")))
+    rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
     assert list(rows[0]) == ["step", "loss", "kl", "reconstruction", "lr", "grad_norm", "seconds"]
     steps = json.loads((tmp_path / "log.json").read_text())["steps"]

@@ -5,7 +5,7 @@
         record.step, record.losses, record.grad_norm
 
 Why a resumed run equals one that was never stopped, bit for bit: step i is a function of the weights, the optimiser's state and i
-alone.  Its random numbers come from a new generator seeded with (seed, i), the order of an epoch's rows from (seed, epoch), and the
+alone.  Its random numbers come from a new generator seeded with seed and i, the order of an epoch's rows from seed and epoch, and the
 schedule from i.  So a checkpoint needs no state of a generator or iterator.  It holds the number of steps done, the weights and
 buffers, the state of every optimiser, the averaged weights, the log, and the settings that all this came from: to resume with others
 would be another run, so it is refused unless one asks for it, and then it is written down.
@@ -195,7 +195,7 @@ class Trainer:
 
     def _step(self) -> dict[str, float]:
         """One update of the weights and their average.  Raises TrainingFailed where a loss or a gradient isn't finite."""
-        rng = np.random.default_rng((self.seed, self.step))
+        rng = self.generator(self.step)
         try:
             batch = self.batches(self.step, rng)
             losses = self.update(batch, rng) if self.ranks.size == 1 else self._update_with_others(batch, rng)
@@ -208,6 +208,11 @@ class Trainer:
             self.average.update()
         self.step += 1
         return losses
+
+    def generator(self, step: int) -> Generator:
+        """The random numbers of a step, 0 for the first.  The third number keeps them apart from those of `seed` alone, which drew the
+        weights: NumPy takes (seed, 0) for seed."""
+        return np.random.default_rng((self.seed, step, 0x57E9))
 
     def _update_with_others(self, batch: Any, rng: Generator) -> dict[str, float]:
         """The update of the whole batch, of which each rank computes its rows."""
