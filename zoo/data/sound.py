@@ -150,8 +150,8 @@ def read_wav(path: PathLike) -> np.ndarray:
         raise WrongFile(f"{path}: holds no samples")
     kind = np.dtype({1: "u1", 2: "<i2", 4: "<i4"}[width])
     x = np.frombuffer(content, kind).astype(np.float32)
-    x = (x - 128) / 128 if width == 1 else x / 2.0 ** (8 * width - 1)
-    return resampled(x.reshape(-1, channels).mean(1), rate)
+    x -= 128 * (width == 1)  # bytes are unsigned
+    return resampled((x / np.float32(2 ** (8 * width - 1))).reshape(-1, channels).mean(1), rate)
 
 
 def resampled(x: np.ndarray, rate: int) -> np.ndarray:
