@@ -51,6 +51,28 @@ def test_links_of_a_page_lead_somewhere(page):
     assert not missing
 
 
+def anchors_of(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings} | set(re.findall(r"^\(([\w-]+)\)=$", text, re.M))
+
+
+def test_links_into_a_page_lead_to_a_heading_of_it():
+    more = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs" / "reference").glob("*.md"))]
+    missing = []
+    for page in [*PAGES, *BOOK, *more]:
+        for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text(encoding="utf-8")):
+            if "://" in target or "gallery/" in target or not re.fullmatch(r"[\w./-]*", target):
+                continue
+            file = page.parent / target if target else page
+            if not file.exists() and page in more:
+                missing.append((page.name, target))
+            if anchor and file.suffix == ".md" and anchor not in anchors_of(file):
+                missing.append((page.name, f"{target}#{anchor}"))
+    assert not missing
+
+
 def test_no_file_of_the_project_holds_an_absolute_path():
     texts = [p for pattern in ("*.py", "*.md", "*.toml", "Makefile", "*.html", "*.js", "*.css", "*.json") for p in ROOT.rglob(pattern)
              if not {".venv", "runs", "build", ".git", "gallery", "notebooks"} & set(p.relative_to(ROOT).parts)]

@@ -221,7 +221,7 @@ class Diffusion(Model):
         alpha, sigma = self._per_sample(self.path.alpha(t)), self._per_sample(self.path.sigma(t))
         if self.config.prediction == "v":
             m, n = (self._per_sample(weight) for weight in self.path.v_weights(t))
-            return n * x_t - sigma * prediction, alpha * prediction - m * x_t
+            return n * x_t - sigma * prediction, alpha * prediction - m * x_t  # as alpha n - sigma m = 1
         if self.config.prediction == "noise":
             return (x_t - sigma * prediction) / alpha, prediction
         return prediction, (x_t - alpha * prediction) / sigma
@@ -259,7 +259,7 @@ class Diffusion(Model):
             from scipy.special import expit, ndtri
 
             u = expit(ndtri(np.clip(u, 1e-6, 1 - 1e-6)))
-        return self.path.t_min + (1 - self.path.t_min) * u
+        return self.path.t_min + (1 - self.path.t_min) * u  # below t_min nothing is trained
 
     def draw_source(self, n: int, rng: Generator) -> np.ndarray:
         """x at t = 1: standard normal, or the points that the configuration names."""
@@ -344,7 +344,7 @@ class Diffusion(Model):
 
     # --- generation
 
-    @stream(DiffusionStep)
+    @stream(DiffusionStep)  # without gradients; adds every= and keep=
     def steps(self, n: int = 1, *, seed: int | tuple[int, ...] = 0, digit=None, sampler: str | None = None, evaluations: int | None = None,
               guidance: float | None = None, eta: float = 0.0, spacing: float = 1.0, tolerance: float = 1e-4,
               x_1: np.ndarray | None = None, start: float = 1.0, known: np.ndarray | None = None, mask: np.ndarray | None = None,
@@ -391,7 +391,7 @@ class Diffusion(Model):
                 assert step.x_0_predicted is not None
                 x, previous = step.x_previous, (t, step.x_0_predicted)
 
-    @replayable
+    @replayable  # step.replay() computes it again from these arguments
     def _step(self, settings: Sampling, t: float, s: float, x_t: np.ndarray, draw: np.ndarray | None = None, *,
               draw_known: np.ndarray | None = None, previous: tuple[float, np.ndarray] | None = None) -> DiffusionStep:
         """From t to s.  previous: (t, x_0) of the step before, for samplers that look back."""

@@ -365,7 +365,7 @@ class GAN(Model):
 
     # --- generation
 
-    @stream(GANStep)
+    @stream(GANStep)  # without gradients; adds every= and keep=
     def steps(self, n: int = 1, *, seed: int | tuple[int, ...] = 0, digit=None, truncation: float | None = None,
               z: np.ndarray | None = None) -> Iterator[GANStep]:
         """From z through each layer to the picture, and the discriminator's verdict on it.
@@ -391,7 +391,7 @@ class GAN(Model):
         if len(h) % self.config.packing == 0:
             yield self._verdict(h, labels)
 
-    @replayable
+    @replayable  # step.replay() computes it again from these arguments
     def _z(self, z: np.ndarray) -> GANStep:
         return GANStep("z", "z ~ N(0, 1)", np.zeros((len(z), 0), np.float32), z)
 

@@ -288,19 +288,21 @@ class Transformer(LanguageModel):
     # --- generation
 
     def begin(self, ids: np.ndarray, room: int = 0, earlier: DecodingState | None = None) -> tuple[np.ndarray, DecodingState]:
-        """Of a prompt longer than the window, the last `window` tokens are read.
+        """The logits (symbols,) after ids, and the state there.  Of a prompt longer than the window, the last `window` tokens are read.
 
+        room: how many tokens will follow, so that the cache needn't grow.
         earlier: a state that has read another text; what both begin with is copied from it, and the rest is read.
         """
         ids = ids[-self.config.window:]
-        size, read = min(self.config.window, len(ids) + room), 0 if earlier is None else common(earlier, ids)
+        size, read = min(self.config.window, len(ids) + room), 0 if earlier is None else common(earlier, ids)  # one id at least is left to read
         cache = Cache.empty(self.config, size) if earlier is None else earlier.cache.resized(read, size)
-        decoder = decoding.decoder(self, cache)
+        decoder = decoding.decoder(self, cache)  # None where there is no kernel for a model of these parts, or a trace is on
         if decoder is not None and len(ids) == read + 1:
             return self.advance(int(ids[-1]), DecodingState(cache, read, decoder))
         return self._last_logits(ids[read:], cache, read), DecodingState(cache, len(ids), decoder)
 
     def advance(self, token: int, state: DecodingState) -> tuple[np.ndarray, DecodingState]:
+        """The logits after one more token, and the state there.  It shares the old one's cache, whose first tokens stay as they are."""
         cache, n, decoder = state
         if n == self.config.window:  # full: read the later half again, and this token after it
             return self.begin(np.append(cache.ids[n - n // 2:], token) if n > 1 else np.array([token]), room=n)
@@ -319,6 +321,7 @@ class Transformer(LanguageModel):
             return _array(self(ids[None], cache=cache, start=start))[0, -1]
 
     def fork(self, state: DecodingState) -> DecodingState:
+        """The same state with a cache of its own."""
         return self._resized(state, state.cache.room)
 
     def _resized(self, state: DecodingState, room: int) -> DecodingState:

@@ -86,7 +86,11 @@ class Unread:
 
 
 class Node:
-    """One operation that ran: `inputs[i]` is where `args[i]` came from, or None where no gradient is needed."""
+    """One operation that ran: `inputs[i]` is where `args[i]` came from, or None where no gradient is needed.
+
+    y: its result, where the derivative reads it.  saved: what its kernel saved for the kernel of the derivative, () for nothing; None where
+    the rules give the gradients.
+    """
 
     __slots__ = ("args", "birth", "changed", "dtype", "inputs", "kept_grad", "op", "saved", "settings", "shape", "y")
 

@@ -70,7 +70,9 @@ def draw_bars(values, labels=None, width: int = 40) -> str:
 
 def draw_value(value: Any) -> str:
     """A field of a record in one line: a text or number, up to 8 numbers, or the shape and statistics of a larger array."""
-    if value is None or isinstance(value, (str, int, float, bool)):
+    if isinstance(value, str):
+        return value if value.strip() == value != "" else repr(value)  # a space is seen
+    if value is None or isinstance(value, (int, float, bool)):
         return str(value)
     a = np.asarray(value)
     if a.size == 0:

@@ -47,7 +47,7 @@ def _scaled(normal, gain, bias):
 def batch_norm(x, gain=None, bias=None, *, eps=1e-5, activation=None, moments=None):
     """y = gain (x - mean) / sqrt(var + eps) + bias over all axes but the last (Ioffe & Szegedy 2015): x (batch, ..., channels)
 
-    activation: None, "relu" or "leaky_relu", which comes next in a convolutional network
+    activation: None, "relu" or "leaky_relu" (slope 0.2), which comes next in a convolutional network
     moments: x's mean and variance from `batch_statistics`, where they are known already, so that a kernel needn't take them again
 
     >>> batch_norm([[1.0, 0.0], [3.0, 8.0]])
