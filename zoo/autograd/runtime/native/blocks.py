@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .vectors import FLOAT, REGISTERS, WIDTH, word
+from .vectors import FLOAT, REGISTERS, WIDTH, fetch_ahead, word
 
 LANES = 16
 BITS = {"Q4_1": 4, "Q8_0": 8}  # of a number
@@ -106,16 +106,6 @@ def _with_scales(builder, kind, block, total, product, x_sum):
     return _added(builder, total, _scales(builder, builder.add(block, word(2 * LANES))), x_sum) if kind == "Q4_1" else total
 
 
-def _fetch_ahead(builder, place, count):
-    """Let `count` bytes from an address on come into the nearest cache meanwhile."""
-    byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
-    fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    to_read, to_stay, data = (ir.Constant(flag, value) for value in (0, 3, 1))
-    for line in range(0, count, _CACHE_LINE):
-        builder.call(fetch, [builder.inttoptr(builder.add(place, word(line)), byte), to_read, to_stay, data])
-
-
 def _products(kind):
     @intrinsic
     def products(typing_context, count, weights, ahead, x, sums, y):
@@ -126,7 +116,8 @@ def _products(kind):
             with cgutils.for_range(builder, count) as step:
                 block = builder.add(weights, builder.mul(step.index, word(GROUP_BYTES[kind])))
                 row = builder.add(x, builder.mul(step.index, word(4 * 32)))
-                _fetch_ahead(builder, builder.add(block, ahead), GROUP_BYTES[kind])
+                for line in range(0, GROUP_BYTES[kind], _CACHE_LINE):
+                    fetch_ahead(builder, builder.add(builder.add(block, ahead), word(line)))
                 chains = [ir.Constant(_FLOATS, None)] * _CHAINS
                 for i, (column, _, words) in enumerate(_columns(builder, kind, block)):
                     number = _number(builder, builder.add(row, word(4 * column)))

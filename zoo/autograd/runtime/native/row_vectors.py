@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 
 from .decorators import intrinsic
-from .vectors import FLOAT, FLOAT_BYTES, VECTOR, WIDTH, WORD, at, broadcast, load, store, word, zeros
+from .vectors import FLOAT, FLOAT_BYTES, VECTOR, WIDTH, WORD, at, broadcast, fetch_ahead, load, store, word, zeros
 
 GROUP = 8  # rows that are read at a time: as many sums that don't wait for each other
 FAR_GROUP = 4  # of a matrix in a far cache: more rows at a time are read more slowly
@@ -100,6 +100,8 @@ def add_row_times_matrix(typing_context, x, matrix, pitch, n, m, y):
                 place, target = builder.add(begin, offset), builder.add(y, offset)
                 total = load(builder, target, lanes)
                 for factor in factors:
+                    if many > 1:
+                        fetch_ahead(builder, builder.add(place, builder.mul(pitch_bytes, word(many))))  # of the next group
                     total = _add_product(builder, total, factor, load(builder, place, lanes))
                     place = builder.add(place, pitch_bytes)
                 store(builder, total, target, lanes)

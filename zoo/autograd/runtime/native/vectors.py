@@ -70,6 +70,15 @@ def store(builder, value, place, lanes=None):
     builder.call(masked, [value, pointer, _ALIGN, lanes])
 
 
+def fetch_ahead(builder, place):
+    """Let what lies at an address come into the nearest cache meanwhile; nothing happens where there is no memory."""
+    byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+    fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    to_read, to_stay, data = (ir.Constant(flag, value) for value in (0, 3, 1))
+    builder.call(fetch, [builder.inttoptr(place, byte), to_read, to_stay, data])
+
+
 def broadcast(builder, place):
     """The float at an address, in every lane."""
     value = builder.load(builder.inttoptr(place, FLOAT.as_pointer()))
