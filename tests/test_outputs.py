@@ -10,8 +10,11 @@ from zoo.__main__ import main
 from zoo.data import music
 from zoo.diffusion import Diffusion
 from zoo.drawing.gif import gif
+from zoo.drawing.pictures import png
 from zoo.inspection.music import COLOURS, roll
 from zoo.inspection.samples import ENDINGS, moving
+from zoo.multimodal.captions import Captions
+from zoo.multimodal.speech import Speech
 from zoo.vae import VAE
 
 Image = pytest.importorskip("PIL.Image")
@@ -66,6 +69,9 @@ def saved(tmp_path, composer):  # noqa: F811
     for name, model in models.items():
         model.save(tmp_path / name)
     composer.save(tmp_path / "music", data="chorales")
+    Captions.for_data("captioned-digits", image=(8, 8, 3), channels=4, width=8, blocks=1, heads=2, length=5).save(tmp_path / "captions")
+    Speech.for_data(None, channels=8, multipliers=(1, 1), unshuffle=4, text_width=8, text_heads=2, evaluations=2).save(tmp_path / "speech")
+    (tmp_path / "picture.png").write_bytes(png(np.zeros((8, 8, 3), np.uint8)))
     return tmp_path
 
 
@@ -73,12 +79,14 @@ def saved(tmp_path, composer):  # noqa: F811
 def test_every_ending_that_suits_is_written_and_others_are_refused_with_those_that_do(saved, capsys, made):
     for ending in ENDINGS[made]:
         out = saved / f"x{ending}"
-        assert main(["sample", str(saved / made), "-n", "40" if made in ("text", "music") else "2", "--out", str(out), "--seed", "1"]) == 0, capsys.readouterr()
+        asked = [str(saved / "picture.png")] if made == "captions" else ["-n", "40" if made in ("text", "music") else "2"]
+        assert main(["sample", str(saved / made), *asked, "--out", str(out), "--seed", "1"]) == 0, capsys.readouterr()
         content = out.read_bytes()
         signature = {".png": b"\x89PNG", ".gif": b"GIF89a", ".mid": b"MThd", ".wav": b"RIFF", ".npz": b"PK", ".txt": b""}[ending]
         assert content.startswith(signature) and content
     capsys.readouterr()
-    assert main(["sample", str(saved / made), "--out", str(saved / "x.jpg")]) == 2
+    asked = [str(saved / "picture.png")] if made == "captions" else []
+    assert main(["sample", str(saved / made), *asked, "--out", str(saved / "x.jpg")]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and all(ending in error for ending in ENDINGS[made]) and not (saved / "x.jpg").exists()
 

@@ -126,6 +126,13 @@ def make_parser() -> Parser:
     sample.add_argument("--out", help="the file to write: .png, .gif or .npz for pictures, .txt or .npz for text, .mid, .wav, .png, .gif, .txt or "
                              ".npz for music, .wav, .png or .npz for speech")
     sample.add_argument("--steps", action="store_true", help="print the record of every step")
+    sample.add_argument("--no-origin", action="store_true", help="don't write into the file which model, seed and command made it")
+
+    origin = commands.add_parser("origin", help="say which model and command made a file, make it again and compare",
+                                 description="Read what `zoo sample` wrote into a file: model, weights, seed, version and command. Then give the "
+                                             "command again and compare both files byte by byte.")
+    origin.add_argument("file", metavar="FILE", help="what zoo sample wrote: .png, .gif, .npz, .wav, .mid or .txt")
+    origin.add_argument("--read-only", action="store_true", help="only say what the file says")
 
     inspect = commands.add_parser("inspect", help="write a page that plays one generation back, step by step",
                                   description="Write a page that plays one generation back, step by step. "
@@ -249,7 +256,7 @@ def _run(known: argparse.Namespace, rest: list[str], arguments: list[str]) -> in
 
         set_threads(known.threads or get_threads())  # what the environment says is looked at now, not in the middle of the work
         run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "watch": _watch, "chat": _chat,
-               "serve": _serve, "get": _get, "evaluate": _evaluate, "rerun": _rerun, "list": _list, "info": _info,
+               "serve": _serve, "get": _get, "evaluate": _evaluate, "rerun": _rerun, "origin": _origin, "list": _list, "info": _info,
                "completion": _completion, "warm-up": _warm_up}
         return run[known.command](known, options, arguments) or 0
     except BrokenPipeError:
@@ -384,10 +391,12 @@ def _say(known: argparse.Namespace, line: str) -> None:
 
 
 def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .inspection.origin import origin_of
     from .inspection.samples import Request, write_samples
     from .loading.cards import load
 
-    request = Request(known.model, known.n, known.digit, known.prompt, known.seed, known.out, known.steps, known.pictures)
+    origin = None if known.no_origin else origin_of(arguments, known.model, known.seed)
+    request = Request(known.model, known.n, known.digit, known.prompt, known.seed, known.out, known.steps, known.pictures, origin)
     write_samples(load(known.model), request, options)
 
 
@@ -473,6 +482,19 @@ def _rerun(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     report = rerun(known.model, out=known.out, progress=not known.quiet)
     print(report)
     return 0 if report.is_same else 1
+
+
+def _origin(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> int:
+    from .inspection.origin import make_again, read_origin
+
+    origin = read_origin(known.file)
+    print(origin)
+    if known.read_only:
+        return 0
+    with contextlib.redirect_stdout(io.StringIO()):
+        result = make_again(known.file, origin, main)
+    print(result)
+    return 0 if result.startswith("equal") else 1
 
 
 def _demo(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

@@ -19,6 +19,7 @@ from ..drawing.terminal import draw_images, draw_step
 from ..recipes.options import as_keywords, read_class
 from ..storage import atomic_write
 from . import music
+from .origin import Origin, deliver
 
 ENDINGS = {"pictures": (".png", ".gif", ".npz"), "points": (".npz", ".png"), "text": (".txt", ".npz"), "music": music.ENDINGS,
            "captions": (".txt", ".npz"), "speech": (".wav", ".png", ".npz")}
@@ -47,6 +48,7 @@ class Request:
     out: str | None
     steps: bool  # print every step as well
     pictures: list[str] = dataclasses.field(default_factory=list)  # files, for a model that writes captions
+    origin: Origin | None = None  # what is written into the file
 
 
 def write_samples(model: Any, request: Request, options: dict[str, str]) -> None:
@@ -75,7 +77,7 @@ def write_samples(model: Any, request: Request, options: dict[str, str]) -> None
     settings: dict[str, Any] = {"seed": request.seed, **asked_for, **as_keywords(model.sample, options, model.steps)}
     if request.out and Path(request.out).suffix == ".gif":
         frames = moving(model, GIF_PICTURES if request.n is None else request.n, settings)
-        _write_gif(Path(request.out), frames)
+        deliver(request.out, lambda path: _write_gif(path, frames), request.origin)
         print(request.out)
         return
     n = 64 if request.n is None else request.n
@@ -89,7 +91,7 @@ def write_samples(model: Any, request: Request, options: dict[str, str]) -> None
         if names := model.card.get("class_names"):
             print("classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(names)))
         out = f"{Path(request.name).name}.png"
-    _write_images(Path(out), images)
+    deliver(out, lambda path: _write_images(path, images), request.origin)
     print(out)
 
 
@@ -109,10 +111,9 @@ def _write_captions(model: Any, request: Request, options: dict[str, str]) -> No
     if request.out is None:
         print("\n".join(captions))
         return
-    if Path(request.out).suffix == ".npz":
-        _write_arrays(request.out, captions=np.array(captions))
-    else:
-        atomic_write(request.out, "".join(f"{caption}\n" for caption in captions).encode())
+    content = "".join(f"{caption}\n" for caption in captions).encode()
+    is_text = Path(request.out).suffix == ".txt"
+    deliver(request.out, lambda path: atomic_write(path, content) if is_text else _write_arrays(path, captions=np.array(captions)), request.origin)
     print(request.out)
 
 
@@ -138,12 +139,9 @@ def _write_speech(model: Any, request: Request, options: dict[str, str]) -> None
     out = Path(request.out or f"{Path(request.name).name}.wav")
     if request.out is None:
         print(draw_images(pictures[:8]))
-    if out.suffix == ".png":
-        save_grid(out, pictures)
-    elif out.suffix == ".npz":
-        _write_arrays(out, spectrograms=pictures, waveforms=model.sound(pictures))
-    else:
-        write_wav(out, model.sound(pictures).reshape(-1))
+    writers = {".png": lambda path: save_grid(path, pictures), ".wav": lambda path: write_wav(path, model.sound(pictures).reshape(-1)),
+               ".npz": lambda path: _write_arrays(path, spectrograms=pictures, waveforms=model.sound(pictures))}
+    deliver(out, writers[out.suffix], request.origin)
     print(out)
 
 
@@ -199,7 +197,8 @@ def _write_text(model: Any, request: Request, options: dict[str, str]) -> None:
         return
     if request.out and Path(request.out).suffix == ".npz":
         steps = list(model.steps(request.prompt or "", n, seed=request.seed, **as_keywords(model.steps, options)))
-        _write_arrays(request.out, tokens=np.array([step.token for step in steps]), log_probabilities=np.array([s.log_probability for s in steps]))
+        arrays = {"tokens": np.array([step.token for step in steps]), "log_probabilities": np.array([s.log_probability for s in steps])}
+        deliver(request.out, lambda path: _write_arrays(path, **arrays), request.origin)
         print(request.out)
         return
     pieces = model.generate(request.prompt or "", n, seed=request.seed, stream=True, **as_keywords(model.generate, options))
@@ -212,7 +211,8 @@ def _write_text(model: Any, request: Request, options: dict[str, str]) -> None:
         if blank:
             print("zoo: the text is blank; give it a beginning with --prompt, or raise --temperature", file=sys.stderr)
     else:
-        atomic_write(request.out, "".join(pieces).encode())
+        text = "".join(pieces).encode()
+        deliver(request.out, lambda path: atomic_write(path, text), request.origin)
         print(request.out)
 
 
@@ -225,5 +225,5 @@ def _write_music(model: Any, request: Request, options: dict[str, str]) -> None:
     if out is None:
         print(music.draw(piece))
         out = f"{Path(request.name).name}.mid"
-    music.write(out, piece)
+    deliver(out, lambda path: music.write(path, piece), request.origin)
     print(out)
