@@ -33,6 +33,14 @@ exclude_patterns = ["_build", "notebooks", "**.ipynb_checkpoints", "gallery/*.py
                     "sg_execution_times.rst"]
 suppress_warnings = ["config.cache"]  # sphinx-gallery's own settings can't be pickled
 
+nitpicky = True  # a reference to a class or function that isn't there is an error, but for
+nitpick_ignore_regex = [
+    ("py:class", r"(numpy|np|collections|os|pathlib|contextlib)\..*|Axes|DTypeLike|inf|TypeAliasForwardRef"),  # others' (nothing is fetched),
+    ("py:class", r"zoo\..*\.[A-Z]|zoo\.recipes\.History"),  # type variables and aliases,
+    ("py:class", r"(zoo\..*\.|\w+\.|)(Prefixes|Corpus|Trace|Patch|Node|_Entry|UNet|Dense|Latents|DiT|State|Decoder|Cache|Summary|Rows)"),
+    # and our own that no page of the reference describes
+]
+
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"  # what a page shows was computed by the code that is documented
@@ -54,7 +62,7 @@ sphinx_gallery_conf = {
     "ignore_pattern": "__never__",
     "image_scrapers": (gallery.scrape,),
     "reset_argv": gallery.Arguments(),
-    "reset_modules": (),
+    "reset_modules": (gallery.forget_operations,),
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,

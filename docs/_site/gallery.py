@@ -19,16 +19,33 @@ RUN = {  # example -> its arguments here; where there are any, they make it a ma
     "explain_digit": [],
     "explain_text": [],
     "explain_vae": [],
+    "finetune_text": ["../../README.md", "--steps", "20"],
     "generate_digits": [],
+    "generate_music": [],
+    "generate_text": [],
     "look_at_flow": ["400"],
     "look_inside_a_digit": [],
     "look_inside_a_sentence": [],
+    "train_diffusion": ["0.4"],
+    "train_gan": ["60"],
+    "train_transformer": ["--steps", "60"],
+    "train_vae": ["1"],
+    "watch_a_gan": ["ring", "--steps", "300", "--frames", "12"],
+    "your_own_operation": [],
 }
 DREW = {  # example that isn't run -> what it drew when it was run as it is, in docs/pictures
     "grokking": ("grokking.png",),
     "induction": ("induction.png",),
     "explain_chat": ("chat_induction.png", "chat_lens.png", "chat_attribution.png"),
 }
+
+
+def forget_operations(gallery_conf, file) -> None:
+    """Before and after each example: operations that it defined are no part of the engine that the site describes.  sphinx-gallery's hook."""
+    from zoo.autograd.operation import REGISTRY
+
+    for name in [name for name, operation in REGISTRY.items() if not operation.definition.__module__.startswith("zoo.")]:
+        del REGISTRY[name]
 
 
 class Arguments:
