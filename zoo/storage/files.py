@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import stat
-from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 PathLike = str | os.PathLike[str]
@@ -41,19 +39,19 @@ class _Named(io.BufferedReader):
     """A file whose errors of reading, such as a bad sector's, name it."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        with self._named():
+        try:
             return super().read(size)
+        except OSError as error:
+            raise self._named(error) from error
 
     def readinto(self, buffer: Any, /) -> int:
-        with self._named():
-            return super().readinto(buffer)
-
-    @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
         try:
-            yield
+            return super().readinto(buffer)
         except OSError as error:
-            raise OSError(f"{in_one_line(self.raw.name)}: cannot be read ({error.strerror or error})") from error  # type: ignore[attr-defined]
+            raise self._named(error) from error
+
+    def _named(self, error: OSError) -> OSError:
+        return OSError(f"{in_one_line(self.raw.name)}: cannot be read ({error.strerror or error})")  # type: ignore[attr-defined]
 
 
 def open_regular(path: PathLike) -> BinaryIO:

@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", 
           "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
 NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
 READABLE = {**DTYPES, "BF16": "<u2"}  # bfloat16 is the upper half of a float32
+ITEM_BYTES = {name: np.dtype(code).itemsize for name, code in READABLE.items()}
 
 
 def write_tensors(path: PathLike, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
@@ -80,7 +81,20 @@ class Tensors(Mapping[str, np.ndarray]):
         self.shapes = {name: entry.shape for name, entry in entries.items()}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return _read_entry(name, self._entries[name])
+        entry = self._entries[name]
+        with open_regular(entry.path) as file:
+            return _read_entry(name, entry, file)
+
+    def read(self) -> Arrays:
+        """All of them; each file is opened once."""
+        names_in: dict[Path, list[str]] = {}
+        for name, entry in self._entries.items():
+            names_in.setdefault(entry.path, []).append(name)
+        arrays: Arrays = {}
+        for path, names in names_in.items():
+            with open_regular(path) as file:
+                arrays |= {name: _read_entry(name, self._entries[name], file) for name in names}
+        return {name: arrays[name] for name in self._entries}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -99,7 +113,7 @@ def read_tensors(path: PathLike) -> Arrays:
 
     bfloat16 is converted to float32; every other dtype is that of the file. The arrays are aligned and writable.
     Raises WrongFile or OSError, in one line."""
-    return dict(open_tensors(path))
+    return open_tensors(path).read()
 
 
 def open_tensors(path: PathLike) -> Tensors:
@@ -138,7 +152,7 @@ def _open_shards(folder: Path) -> Tensors:
 def read_safetensors(path: PathLike) -> tuple[Arrays, dict[str, str]]:
     """(arrays, metadata) of one safetensors file. The arrays are aligned and writable."""
     entries, metadata = _read_header(Path(path))
-    return dict(Tensors(entries)), metadata
+    return Tensors(entries).read(), metadata
 
 
 def _read_header(path: Path) -> tuple[dict[str, _Entry], dict[str, str]]:
@@ -158,21 +172,22 @@ def _read_header(path: Path) -> tuple[dict[str, _Entry], dict[str, str]]:
         metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("expects an object of tensors, and metadata of strings alone")
-        tensors = {name: _checked_entry(path, name, tensor) for name, tensor in header.items()}
+        tensors = [(name, _checked_entry(path, name, tensor, 8 + length)) for name, tensor in header.items()]
     except (ValueError, RecursionError) as error:
         if isinstance(error, WrongFile):
             raise
         raise WrongFile(f"{path}: has a damaged safetensors header ({type(error).__name__}: {error})") from error
-    end, entries = 0, {}
-    for name, entry in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].size)):
+    tensors.sort(key=lambda item: item[1][3:])  # by offset and size
+    end = start_of_data = 8 + length
+    for name, entry in tensors:
         if entry.offset != end:
-            raise WrongFile(f"{path}: has a damaged safetensors header (tensor {shorten(name)} begins at byte {entry.offset}, expected {end})")
+            raise WrongFile(f"{path}: has a damaged safetensors header (tensor {shorten(name)} begins at byte "
+                            f"{entry.offset - start_of_data}, expected {end - start_of_data})")
         end += entry.size
-        entries[name] = entry._replace(offset=8 + length + entry.offset)
-    if size != 8 + length + end:
-        state = "is truncated" if size < 8 + length + end else "has bytes after its end"
-        raise WrongFile(f"{path}: {state}: it has {size:,} bytes, its header asks for {8 + length + end:,}")
-    return entries, metadata
+    if size != end:
+        state = "is truncated" if size < end else "has bytes after its end"
+        raise WrongFile(f"{path}: {state}: it has {size:,} bytes, its header asks for {end:,}")
+    return dict(tensors), metadata
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -182,38 +197,42 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _checked_entry(path: Path, name: str, tensor: Any) -> _Entry:
-    """One tensor of a header, its offset counted from the header's end. Every number is checked before any is multiplied."""
-    kind: Any
-    shape: Any
-    offsets: Any
-    kind, shape, offsets = (tensor.get(field) if isinstance(tensor, dict) else tensor for field in ("dtype", "shape", "data_offsets"))
+def _checked_entry(path: Path, name: str, tensor: Any, start_of_data: int) -> _Entry:
+    """One tensor of a header, of which there may be a hundred thousand. Every number is checked before any is multiplied."""
+    kind = shape = offsets = tensor
+    if isinstance(tensor, dict):
+        kind, shape, offsets = tensor.get("dtype"), tensor.get("shape"), tensor.get("data_offsets")
     if not (isinstance(kind, str) and _are_counts(shape) and _are_counts(offsets) and len(offsets) == 2):
         raise WrongFile(f"{path}: has a damaged safetensors header (tensor {shorten(name)}: dtype {shorten(kind)}, shape {shorten(shape)}, "
                         f"data_offsets {shorten(offsets)})")
     if kind not in READABLE:
         raise WrongFile(f"{path}: tensor {shorten(name)} has dtype {shorten(kind)}; can read {', '.join(READABLE)}")
     first, last = offsets
-    addressable = math.prod(max(n, 1) for n in shape) < 2**59  # by NumPy, even where the array is empty
-    if not addressable or last - first != math.prod(shape) * np.dtype(READABLE[kind]).itemsize:
+    extent = math.prod(n or 1 for n in shape) if 0 in shape else math.prod(shape)
+    if extent >= 2**59 or last - first != math.prod(shape) * ITEM_BYTES[kind]:  # NumPy addresses no more, even where the array is empty
         raise WrongFile(f"{path}: has a damaged safetensors header (tensor {shorten(name)}: shape {shorten(shape)} of {kind} in bytes "
                         f"{first} to {last})")
-    return _Entry(path, kind, tuple(shape), first, last - first)
+    return _Entry(path, kind, tuple(shape), start_of_data + first, last - first)
 
 
 def _are_counts(value: Any) -> bool:
     """True for a list of at most 32 whole numbers from 0 to 2^62, as JSON's parser gives them."""
-    return isinstance(value, list) and len(value) <= 32 and all(type(n) is int and 0 <= n < 2**62 for n in value)
+    if not isinstance(value, list) or len(value) > 32:
+        return False
+    for n in value:  # a generator for each shape would take twice the time
+        if type(n) is not int or not 0 <= n < 2**62:
+            return False
+    return True
 
 
-def _read_entry(name: str, entry: _Entry) -> np.ndarray:
+def _read_entry(name: str, entry: _Entry, file: BinaryIO) -> np.ndarray:
     try:
         array = np.empty(entry.shape, READABLE[entry.dtype])
         if entry.size:
-            with open_regular(entry.path) as file:
+            if file.tell() != entry.offset:
                 file.seek(entry.offset)
-                if file.readinto(array.reshape(-1).view(np.uint8).data) != entry.size:  # type: ignore[attr-defined]
-                    raise WrongFile(f"{entry.path}: was changed while it was read")
+            if file.readinto(array.reshape(-1).view(np.uint8).data) != entry.size:  # type: ignore[attr-defined]
+                raise WrongFile(f"{entry.path}: was changed while it was read")
         if entry.dtype == "BF16":
             return np.asarray(array.astype(np.uint32) << 16).view(np.float32)
         if entry.dtype == "BOOL":
