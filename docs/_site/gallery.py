@@ -99,6 +99,12 @@ def scrape(block, block_vars, gallery_conf) -> str:
     pictures = sorted((p for p in folder.rglob("*") if p.suffix in PICTURES), key=lambda p: p.stat().st_mtime)
     names = []
     for picture, target in zip(pictures, paths):
+        if picture.suffix == ".gif":  # the thumbnail is made of a PNG
+            from PIL import Image
+
+            with Image.open(picture) as film:
+                film.seek(film.n_frames - 1)
+                film.convert("RGB").save(target)
         target = Path(target).with_suffix(picture.suffix)
         shutil.move(picture, target)
         names.append(str(target))
