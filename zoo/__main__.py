@@ -128,9 +128,19 @@ def make_parser() -> Parser:
     sample.add_argument("--steps", action="store_true", help="print the record of every step")
     sample.add_argument("--no-origin", action="store_true", help="don't write into the file which model, seed and command made it")
 
+    audit = commands.add_parser("audit", help="say what a model gives away of its training data, on a page",
+                                description="Look for copies of training data among samples, tell members of the training data by their loss, "
+                                            "compare shares of classes; write a page for somebody who must decide whether to publish the model.")
+    audit.add_argument("model", metavar="MODEL", help="a shipped model's name, or the folder of your own")
+    audit.add_argument("-n", "--n", type=int, default=1000, help="samples; of text, four times as many tokens (default: %(default)s)")
+    audit.add_argument("--data", help="what it was trained on (default: what its card says)")
+    audit.add_argument("--seed", **seed)
+    audit.add_argument("--out", help="the page (default: MODEL-audit.html)")
+    audit.add_argument("--card", action="store_true", help="write the figures onto the model's card too")
+
     origin = commands.add_parser("origin", help="say which model and command made a file, make it again and compare",
-                                 description="Read what `zoo sample` wrote into a file: model, weights, seed, version and command. Then give the "
-                                             "command again and compare both files byte by byte.")
+                                 description="Read what `zoo sample` wrote into a file: model, weights, seed, version and command. Then give "
+                                             "the command again and compare both files byte by byte.")
     origin.add_argument("file", metavar="FILE", help="what zoo sample wrote: .png, .gif, .npz, .wav, .mid or .txt")
     origin.add_argument("--read-only", action="store_true", help="only say what the file says")
 
@@ -256,7 +266,7 @@ def _run(known: argparse.Namespace, rest: list[str], arguments: list[str]) -> in
 
         set_threads(known.threads or get_threads())  # what the environment says is looked at now, not in the middle of the work
         run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "watch": _watch, "chat": _chat,
-               "serve": _serve, "get": _get, "evaluate": _evaluate, "rerun": _rerun, "origin": _origin, "list": _list, "info": _info,
+               "serve": _serve, "get": _get, "evaluate": _evaluate, "rerun": _rerun, "origin": _origin, "audit": _audit, "list": _list, "info": _info,
                "completion": _completion, "warm-up": _warm_up}
         return run[known.command](known, options, arguments) or 0
     except BrokenPipeError:
@@ -495,6 +505,18 @@ def _origin(known: argparse.Namespace, options: dict[str, str], arguments: list[
         result = make_again(known.file, origin, main)
     print(result)
     return 0 if result.startswith("equal") else 1
+
+
+def _audit(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .inspection.audit import audit
+
+    report = audit(known.model, known.n, known.seed, data=known.data)
+    print(report)
+    out = known.out or f"{Path(known.model).name}-audit.html"
+    report.write(out)
+    if known.card:
+        report.write_on_card()
+    print(out)
 
 
 def _demo(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

@@ -1,0 +1,143 @@
+"""The audit: copies that were planted are found, what is new isn't called a copy, and its page says what was found."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import zoo
+from zoo.__main__ import main
+from zoo.evaluation.copies import COPY, NEIGHBOURS, longest_passages, picture_copies, rolling_hashes, seen_share
+from zoo.evaluation.membership import auc, auc_deviation, true_positives
+from zoo.inspection import audit as auditing
+from zoo.inspection.audit import audit
+
+TEXTS = st.text(alphabet="abc ", max_size=60)
+
+
+def test_a_copy_is_told_from_a_neighbour(rng):
+    train = rng.random((200, 6, 6), np.float32)
+    samples = rng.random((20, 6, 6), np.float32)
+    samples[3] = train[50] + 0.01 * rng.standard_normal((6, 6), np.float32)
+    found = picture_copies(samples, train)
+    assert found.nearest[3] == 50 and (found.ratio < COPY).tolist() == [i == 3 for i in range(20)] and found.share == 0.05
+    distances = np.sort(np.sqrt(((samples[:, None] - train[None]) ** 2).sum((2, 3))), axis=1)
+    assert np.allclose(found.distance, distances[:, 0], rtol=1e-4)
+    assert np.allclose(found.ratio, distances[:, 0] / distances[:, :NEIGHBOURS].mean(1), rtol=1e-3)
+    assert np.allclose(picture_copies(samples, train, chunk=7).ratio, found.ratio, rtol=1e-4)
+    with pytest.raises(ValueError, match="train has 50 pictures; more than 50"):
+        picture_copies(samples, train[:50])
+
+
+def test_constants_of_the_paper():
+    assert NEIGHBOURS == 50 and COPY == 0.5  # Carlini et al. 2023, section 5.1
+
+
+@given(TEXTS, TEXTS)
+@settings(max_examples=100)
+def test_the_longest_passage_is_the_longest(text, train):
+    passages = longest_passages(text, train)
+    longest = max((j - i for i in range(len(text)) for j in range(i + 1, len(text) + 1) if text[i:j] in train), default=0)
+    assert (len(passages[0].text) if passages else 0) == longest
+    spans = sorted((p.at, p.at + len(p.text)) for p in passages)
+    assert all(text[p.at : p.at + len(p.text)] == p.text == train[p.source : p.source + len(p.text)] for p in passages)
+    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:])) and [len(p.text) for p in passages] == sorted((len(p.text) for p in passages), reverse=True)
+
+
+@given(st.text(max_size=40), st.integers(1, 12))
+@settings(max_examples=60)
+def test_equal_pieces_have_equal_hashes_and_others_differ(text, length):
+    hashes = rolling_hashes(text, length)
+    pieces = [text[i : i + length] for i in range(len(text) - length + 1)]
+    assert len(hashes) == len(pieces)
+    for i, a in enumerate(pieces):
+        for j, b in enumerate(pieces):
+            assert (hashes[i] == hashes[j]) == (a == b)
+
+
+def test_pieces_of_words_are_counted():
+    train = "a b c d e f g h i j"
+    assert seen_share("a b c d e f g h", train) == 1 and seen_share("x a b c d e f g h", train) == 0.5
+    assert seen_share("b c d", train, 3) == 1 and seen_share("b d c", train, 3) == 0 and np.isnan(seen_share("a b", train))
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.lists(st.integers(0, 5), min_size=1, max_size=12))
+@settings(max_examples=60)
+def test_the_area_is_how_often_a_members_loss_is_lower(members, others):
+    wanted = np.mean([1.0 if a < b else 0.5 if a == b else 0.0 for a in members for b in others])
+    assert np.isclose(auc(np.array(members, float), np.array(others, float)), wanted)
+
+
+def test_the_spread_of_the_area_is_that_of_many_draws():
+    rng = np.random.default_rng(0)
+    areas = [auc(rng.normal(0, 1, 80), rng.normal(0.7, 1, 60)) for _ in range(600)]
+    assert np.isclose(np.std(areas), auc_deviation(float(np.mean(areas)), 80, 60), rtol=0.15)  # five standard errors of a deviation
+    with pytest.raises(ValueError, match="there are 0 members"):
+        auc(np.zeros(0), np.zeros(3))
+
+
+def test_members_are_found_while_few_others_are_accused():
+    others = np.arange(1000.0)
+    assert true_positives(np.array([-1.0, 0.5, 0.9, 50.0]), others) == 0.75  # one of the others, 0, is below the threshold of 1
+    assert true_positives(np.array([-1.0, 0.5]), others[:100]) == 0.5  # none may be
+    assert true_positives(others, others) <= 0.001
+
+
+# --- models
+
+
+def test_a_picture_model_that_ships(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(auditing, "MEMBERS", 20)
+    assert main(["audit", "vae", "-n", "60", "--out", "page.html"]) == 0
+    printed, text = capsys.readouterr().out, (tmp_path / "page.html").read_text("utf-8")
+    report = audit("vae", 60)
+    assert str(report) in printed
+    for name, value in report.figures.items():
+        assert f"<th scope=row>{name}</th><td>{value:.4g}</td>" in text
+    assert all(section.title in text for section in report.sections) and "What was not tested" in text
+    assert {s.title for s in report.sections} == {"Copies", "Membership", "Balance"}
+    assert text.count("<img") == 16 and not re.search(r"(src|href)=.?(http|//)", text) and "<script" not in text
+
+
+def test_a_text_model_and_its_card(tmp_path, monkeypatch):
+    monkeypatch.setattr(auditing, "MEMBERS", 10)
+    model = zoo.load("names")
+    model.save(tmp_path / "m", **{**model.card, "data": "names"})
+    before = json.loads((tmp_path / "m" / "card.json").read_text("utf-8"))
+    report = audit(tmp_path / "m", 20)
+    report.write_on_card()
+    after = json.loads((tmp_path / "m" / "card.json").read_text("utf-8"))
+    assert {k: v for k, v in after.items() if k != "audit"} == before
+    assert after["audit"]["samples"] == 20 and set(report.figures) < set(after["audit"])
+    assert zoo.load(tmp_path / "m").card["audit"] == after["audit"]
+
+
+def test_a_running_text(monkeypatch):
+    monkeypatch.setattr(auditing, "MEMBERS", 4)
+    report = audit("transformer", 20)
+    (copies, membership) = report.sections
+    assert copies.figures["verbatim, longest, characters"] == len(copies.passages[0][1]) and not copies.is_concern
+    assert 0 <= membership.figures["membership, AUC"] <= 1
+
+
+def test_a_model_that_recites_is_a_concern():
+    train = "it was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, " * 3
+    reciting = auditing._passages(train[10:200], {"train": train, "test": "call me ishmael. some years ago, never mind how long precisely, having little"})
+    assert reciting.is_concern and "That is reciting" in reciting.answer
+    assert auditing._membership(np.zeros(50), np.ones(50)).is_concern and not auditing._membership(np.arange(50.0), np.arange(50.0)).is_concern
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["classifier"], "is of kind 'classifier'; pictures and text are looked at"), (["vae", "-n", "0"], "n is 0"), (["nobody"], "nobody"),
+    (["vae", "--data", "nowhere"], "nowhere")])
+def test_what_cannot_be_audited_is_said_in_a_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["audit", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not list(tmp_path.iterdir())

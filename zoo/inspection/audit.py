@@ -1,0 +1,326 @@
+"""`zoo audit MODEL`: what a model gives away of its training data, in sentences for somebody who must decide whether to publish it.
+
+    report = audit("transformer")
+    print(report); report.write("audit.html")
+
+Copies (Carlini et al. 2023), membership by a threshold of the loss (Yeom et al. 2018), and balance.  Beside each figure stands that of data
+which was never trained on.  Nothing here proves that a model is harmless: `NOT_TESTED` says what wasn't looked at.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import autograd as ops
+from ..autograd import no_grad
+from ..drawing.pictures import png
+from ..evaluation import Judge
+from ..evaluation.classifier import Classifier
+from ..evaluation.copies import COPY, NEIGHBOURS, longest_passages, picture_copies, seen_share
+from ..evaluation.membership import auc, auc_deviation, true_positives
+from ..language.corpus import Corpus
+from ..language.windows import line_table
+from ..loading.cards import folder_of, load
+from ..model import check_count
+from ..nn import evaluating
+from ..recipes import recipe_of
+from ..storage import CARD, VERSION, PathLike, atomic_write, read_json, shorten
+
+DRAWS = 8  # of noise, over which the loss of one example is averaged
+MEMBERS = 400  # examples that were trained on, and as many others
+GRAM = 8  # words
+NOT_TESTED = (
+    "Attacks that train other models to compare with (LiRA), which find more than a threshold of the loss does.",
+    "Beam search or other ways to make a model say what it rarely says by chance; planted secrets.",
+    "What the data itself holds: whether its people agreed, whom it leaves out, what it says of groups.",
+    "What somebody could make the model do with further training.",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One question, what was found, and what it means."""
+
+    title: str
+    question: str
+    answer: str  # in a sentence or two
+    is_concern: bool
+    figures: dict[str, float]
+    pairs: tuple[tuple[str, np.ndarray, np.ndarray], ...] = ()  # what is said of two pictures, the generated and the nearest one
+    passages: tuple[tuple[str, str], ...] = ()  # what is said of a passage, and the passage
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """All sections; printed, it is a few lines; `write` makes a page of it."""
+
+    model: str
+    kind: str
+    data: str
+    n: int
+    seed: int
+    sections: tuple[Section, ...]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {name: value for section in self.sections for name, value in section.figures.items()}
+
+    def __str__(self) -> str:
+        lines = [f"{self.model} ({self.kind}, trained on {self.data}): {self.n:,} samples, seed {self.seed}"]
+        for section in self.sections:
+            lines += [f"{'!' if section.is_concern else ' '} {section.title}: {section.answer}"]
+            lines += [f"      {name}: {value:.4g}" for name, value in section.figures.items()]
+        return "\n".join(lines)
+
+    def write(self, path: PathLike) -> None:
+        """One HTML file that loads nothing. Written atomically."""
+        atomic_write(path, page(self).encode())
+
+    def write_on_card(self) -> None:
+        """The figures as the entry "audit" of the model's card; all else of the card stays as it is."""
+        path = folder_of(self.model) / CARD
+        card = {**read_json(path), "audit": {**{name: round(value, 6) for name, value in self.figures.items()}, "samples": self.n, "seed": self.seed}}
+        atomic_write(path, (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
+
+
+def audit(name_or_folder: str | Path, n: int = 1000, seed: int = 0, *, data: str | None = None) -> Audit:
+    """n samples of a model, and up to 400 examples each of what it was trained on and what not.
+
+    data: what it was trained on, by name or path; by default what its card says.
+    Raises ValueError for a kind of model that generates nothing, or data that isn't known.
+    """
+    n, model = check_count(n), load(name_or_folder)
+    card = getattr(model, "card", {}) or {}
+    source = data or card.get("data")
+    if not isinstance(source, str):
+        raise ValueError(f"data: the card of {name_or_folder} doesn't say what it was trained on; give its name or path")
+    if not (hasattr(model, "sample") or hasattr(model, "generate")) or model.kind not in ("vae", "autoencoder", "vqvae", "gan", "diffusion",
+                                                                                         "transformer", "recurrent"):
+        raise ValueError(f"audit: {name_or_folder} is of kind {model.kind!r}; pictures and text are looked at")
+    examples = recipe_of(model.kind).data(source)
+    if isinstance(examples, str):
+        raise ValueError(f"audit: {name_or_folder} draws points of {source!r}, a formula that has no training data to give away")
+    with evaluating(model):
+        sections = _of_text(model, examples, n, seed) if isinstance(examples, Corpus) else _of_pictures(model, examples, n, seed)
+    return Audit(str(name_or_folder), model.kind, source, n, seed, tuple(sections))
+
+
+# --- pictures
+
+
+def _of_pictures(model: Any, images: Any, n: int, seed: int) -> Iterable[Section]:
+    samples = model.sample(n, seed=seed)
+    copies, test = picture_copies(samples, images.train), picture_copies(images.test[:n], images.train)
+    worst = np.argsort(copies.ratio)[:8]
+    nearer = copies.share > test.share + 3 * np.sqrt(max(test.share, 1 / len(test.ratio)) / n)
+    yield Section(
+        "Copies", "Does it draw pictures that it was trained on?",
+        f"{copies.share:.1%} of {n:,} samples count as copies; of pictures that were never trained on, {test.share:.1%} would. "
+        f"The nearest training picture lies at {np.median(copies.ratio):.2f} of the distance to the {NEIGHBOURS} nearest, that of a new picture at "
+        f"{np.median(test.ratio):.2f}. " + ("That is more than chance." if nearer else "So nothing says that it copies."),
+        bool(nearer),
+        {"copies, share of samples": copies.share, "copies, share of new pictures": test.share, "copies, median ratio": float(np.median(copies.ratio)),
+         "copies, median ratio of new pictures": float(np.median(test.ratio)), "copies, least ratio": float(copies.ratio.min())},
+        pairs=tuple((f"ratio {copies.ratio[i]:.2f}", samples[i], images.train[copies.nearest[i]]) for i in worst))
+    losses = _picture_losses(model, seed)
+    rng = np.random.default_rng((seed, 0xA0D))
+    chosen, others = rng.permutation(len(images.train))[:MEMBERS], rng.permutation(len(images.test))[:MEMBERS]
+    label = lambda labels, rows: None if labels is None else labels[rows]
+    members = losses(images.train[chosen], label(images.train_labels, chosen))
+    yield _membership(members, losses(images.test[others], label(images.test_labels, others)))
+    if balance := _balance_of_pictures(model, images, samples):
+        yield balance
+
+
+def _picture_losses(model: Any, seed: int) -> Callable[[np.ndarray, Any], np.ndarray]:
+    """A function that gives each picture's training loss, the noise being the same for all."""
+    conditional = bool(getattr(model.config, "classes", 0))
+
+    def one(x: np.ndarray, label: Any) -> float:
+        if model.kind == "gan":  # which has no loss of an example: the discriminator's doubt takes its place
+            x = np.asarray(model.to_network_range(x[None]), np.float32)
+            return -float(np.asarray(model.discriminator(x, np.array([label]) if conditional else None)).mean())
+        batch = np.repeat(x[None], DRAWS, axis=0)
+        drawn = model.loss((batch, np.full(DRAWS, label)) if conditional else batch, np.random.default_rng(seed))
+        return float(drawn["loss"].item())
+
+    def losses(x: np.ndarray, labels: Any) -> np.ndarray:
+        with no_grad():
+            return np.array([one(picture, None if labels is None else int(labels[i])) for i, picture in enumerate(x)])
+
+    return losses
+
+
+def _balance_of_pictures(model: Any, images: Any, samples: np.ndarray) -> Section | None:
+    """How often each class comes, by the classifier that ships; None for pictures that it doesn't know."""
+    classes = getattr(model.config, "classes", 0)
+    if images.train_labels is None or classes:
+        return None
+    try:
+        judge = Judge.of_zoo(images).classifier
+    except ValueError:
+        return None
+    return balance(judge, images, samples)
+
+
+def balance(judge: Classifier, images: Any, samples: np.ndarray) -> Section:
+    """Shares of the classes among samples beside those among training pictures."""
+    n, count = len(samples), int(images.train_labels.max()) + 1
+    found = np.bincount(judge.classify(samples), minlength=count) / n
+    there = np.bincount(images.train_labels, minlength=count) / len(images.train_labels)
+    deviation = np.sqrt(there * (1 - there) / n)
+    off = np.abs(found - there) / np.maximum(deviation, 1e-9)
+    worst = int(off.argmax())
+    return Section(
+        "Balance", "Does it draw each class as often as the data has it?",
+        f"Class {worst} differs most: {found[worst]:.1%} of the samples, {there[worst]:.1%} of the data, where chance would explain "
+        f"{2 * deviation[worst]:.1%} more or less. In all, {0.5 * np.abs(found - there).sum():.1%} of the samples would have to be of another class.",
+        bool(off.max() > 5), {"balance, share to be moved": float(0.5 * np.abs(found - there).sum()), "balance, least share": float(found.min()),
+                              "balance, greatest share": float(found.max())})
+
+
+# --- text
+
+
+def _of_text(model: Any, corpus: Corpus, n: int, seed: int) -> Iterable[Section]:
+    if model.reads_rolls:
+        raise ValueError(f"audit: {corpus.name} is read as piano rolls; text and pictures are looked at")
+    parts = corpus.split(model.config.lines)
+    text = model.generate("", 4 * n, seed=seed, temperature=1.0)
+    yield _lines(text, parts) if model.config.lines else _passages(text, parts)
+    rng = np.random.default_rng((seed, 0xA0D))
+    yield _membership(*(_text_losses(model, parts[part], rng) for part in ("train", "test")))
+    if model.config.lines:
+        yield _first_letters(text, parts["train"])
+
+
+def _passages(text: str, parts: dict[str, str]) -> Section:
+    train, test = parts["train"], parts["test"][: len(text)]
+    passages = longest_passages(text, train)
+    ordinary = longest_passages(test, train, 1)
+    longest, usual = (len(p[0].text) if p else 0 for p in (passages, ordinary))
+    seen, seen_usual = seen_share(text, train, GRAM), seen_share(test, train, GRAM)
+    concern = longest > 3 * max(usual, 20) or seen > max(0.02, 5 * seen_usual)
+    figures = {"verbatim, longest, characters": float(longest), "verbatim, longest of new text": float(usual)}
+    if np.isfinite(seen) and np.isfinite(seen_usual):
+        figures |= {f"verbatim, share of {GRAM} words": seen, f"verbatim, share of {GRAM} words of new text": seen_usual}
+    return Section(
+        "Copies", "Does it recite what it was trained on?",
+        f"Of {len(text):,} characters, the longest passage that stands in the training text has {longest}; in as much text of the same author that "
+        f"was held out, {usual}. " + ("That is reciting." if concern else "So it doesn't recite."), bool(concern), figures,
+        passages=tuple((f"{len(p.text)} characters", p.text) for p in passages))
+
+
+def _lines(text: str, parts: dict[str, str]) -> Section:
+    lines, train = text.splitlines()[:-1], set(parts["train"].splitlines())  # the last one may be cut
+    held_out = parts["test"].splitlines()
+    copied, usual = (float(np.mean([line in train for line in some])) if some else 0.0 for some in (lines, held_out))
+    common = Counter(line for line in lines if line in train).most_common(3)
+    return Section(
+        "Copies", "Does it write lines that it was trained on?",
+        f"{copied:.1%} of {len(lines):,} lines stand in the data, word for word; of lines that were held out, {usual:.1%} do. Short lines are met by "
+        "chance too.",
+        copied > 0.5, {"copied lines, share": copied, "copied lines, share of held-out lines": usual},
+        passages=tuple((f"{count} times", line) for line, count in common))
+
+
+def _text_losses(model: Any, text: str, rng: np.random.Generator) -> np.ndarray:
+    """Nats per token of up to MEMBERS lines or windows of a text."""
+    if model.config.lines:
+        inputs, targets = line_table(text, model.tokenizer, model.start_id, model.context)
+    else:
+        ids, time = model.tokenizer.encode(text), model.context or 256
+        count = (len(ids) - 1) // time
+        inputs, targets = ids[: count * time].reshape(count, time), ids[1 : count * time + 1].reshape(count, time)
+    rows = rng.permutation(len(inputs))[:MEMBERS]
+    with no_grad():
+        return np.concatenate([
+            np.asarray(ops.cross_entropy(model(inputs[part]), targets[part], ignore_index=-1, reduction="none")).sum(1)
+            / np.maximum((targets[part] != -1).sum(1), 1) for part in np.array_split(rows, max(1, len(rows) // 16))])
+
+
+def _first_letters(text: str, train: str) -> Section:
+    letters, there = (Counter(line[0] for line in t.splitlines() if line) for t in (text, train))
+    n, m = sum(letters.values()), sum(there.values())
+    moved = 0.5 * sum(abs(letters[c] / n - there[c] / m) for c in letters.keys() | there.keys())
+    worst = max(there, key=lambda c: abs(letters[c] / n - there[c] / m))
+    return Section(
+        "Balance", "Does it begin lines as often with each letter as the data?",
+        f"{worst!r} differs most: {letters[worst] / n:.1%} of the lines, {there[worst] / m:.1%} of the data. In all, {moved:.1%} would have to begin "
+        "otherwise.",
+        moved > 0.2, {"balance, share to be moved": moved})
+
+
+def _membership(members: np.ndarray, others: np.ndarray) -> Section:
+    area, rare = auc(members, others), true_positives(members, others)
+    spread = auc_deviation(area, len(members), len(others))
+    concern = area - 2 * spread > 0.6
+    return Section(
+        "Membership", "Can one tell from its losses whether an example was in its training data?",
+        f"Given one example of each, an attacker who guesses by the loss is right {area:.1%} of the time (± {spread:.1%}); tossing a coin is right "
+        f"half of the time. While accusing at most one in 1,000 others, {rare:.1%} of the members are found."
+        + (" So membership shows." if concern else ""),
+        bool(concern), {"membership, AUC": area, "membership, deviation of the AUC": spread, "membership, found at 0.1% false": rare})
+
+
+# --- the page
+
+
+def page(report: Audit) -> str:
+    """One HTML file; sentences first, figures below, and what wasn't tested."""
+    escape = html.escape
+    concerns = [section.title.lower() for section in report.sections if section.is_concern]
+    summary = f"Look at: {', '.join(concerns)}." if concerns else "Nothing that was tested speaks against publishing it."
+    body = [f"<h1>Audit of {escape(report.model)}</h1>",
+            f"<p>A model of kind <b>{escape(report.kind)}</b>, trained on <b>{escape(report.data)}</b>. {report.n:,} samples, seed {report.seed}, "
+            f"zoo {VERSION}.</p>",
+            f'<p class="summary">{escape(summary)}</p>']
+    for section in report.sections:
+        mark = "concern" if section.is_concern else "no concern"
+        body.append(f'<section><h2>{escape(section.title)} <span class="{mark.split()[0]}">{mark}</span></h2><p><i>{escape(section.question)}</i></p>'
+                    f"<p>{escape(section.answer)}</p>")
+        if section.pairs:
+            body.append(f'<p>The {len(section.pairs)} samples nearest to a training picture, each beside that picture (right). A ratio below {COPY} '
+                        f'counts as a copy; it compares with the {NEIGHBOURS} nearest.</p><div class="pairs">' + "".join(
+                            f"<figure>{_image(a, 'sample')}{_image(b, 'training picture')}<figcaption>{escape(said)}</figcaption></figure>"
+                            for said, a, b in section.pairs) + "</div>")
+        for said, passage in section.passages:
+            body.append(f"<p>{escape(said)}</p><pre>{escape(shorten(passage, 2000) if len(passage) > 2000 else passage)}</pre>")
+        rows = "".join(f"<tr><th scope=row>{escape(name)}</th><td>{value:.4g}</td></tr>" for name, value in section.figures.items())
+        body.append(f"<table><caption>Figures</caption>{rows}</table></section>")
+    body.append("<section><h2>What was not tested</h2><ul>" + "".join(f"<li>{escape(item)}</li>" for item in NOT_TESTED) + "</ul></section>")
+    return _PAGE.replace("TITLE", f"Audit of {escape(report.model)}").replace("BODY", "\n".join(body))
+
+
+def _image(picture: np.ndarray, what: str) -> str:
+    content = png(np.asarray(picture).repeat(3, 0).repeat(3, 1))
+    return f'<img alt="{what}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>TITLE</title>
+<style>
+:root { color-scheme: light dark; --line: #8886; }
+body { font: 17px/1.55 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+h2 span { font-size: .8rem; font-weight: 600; border: 1px solid currentColor; border-radius: 1em; padding: .1em .7em; margin-left: .4em; }
+.summary { font-size: 1.15rem; border-left: 4px solid currentColor; padding-left: .8rem; }
+.pairs { display: flex; flex-wrap: wrap; gap: .8rem; } figure { margin: 0; } figure img { margin-right: 3px; vertical-align: top; }
+figcaption { font-size: .85rem; } pre { white-space: pre-wrap; border: 1px solid var(--line); padding: .6rem; overflow-wrap: anywhere; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; } caption { text-align: left; font-weight: 600; padding: .4rem 0; }
+th, td { border-top: 1px solid var(--line); padding: .25rem .5rem; text-align: left; font-weight: 400; } td { text-align: right; }
+</style></head><body><main>
+BODY
+</main></body></html>
+"""
