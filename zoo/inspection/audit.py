@@ -129,7 +129,8 @@ def _of_pictures(model: Any, images: Any, n: int, seed: int) -> Iterable[Section
         f"{np.median(test.ratio):.2f}. " + ("That is more than chance." if nearer else "So nothing says that it copies."),
         bool(nearer),
         {"copies, share of samples": copies.share, "copies, share of new pictures": test.share,
-         "copies, median ratio": float(np.median(copies.ratio)), "copies, median ratio of new pictures": float(np.median(test.ratio)), "copies, least ratio": float(copies.ratio.min())},
+         "copies, median ratio": float(np.median(copies.ratio)),
+         "copies, median ratio of new pictures": float(np.median(test.ratio)), "copies, least ratio": float(copies.ratio.min())},
         pairs=tuple((f"ratio {copies.ratio[i]:.2f}", samples[i], images.train[copies.nearest[i]]) for i in worst))
     losses = _picture_losses(model, seed)
     rng = np.random.default_rng((seed, 0xA0D))
