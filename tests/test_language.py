@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zoo.autograd import get_threads, set_threads
+from zoo.autograd.runtime.threads import available_threads
 from zoo.language.corpus import Corpus
 from zoo.language.evaluation import bigram_loss
 from zoo.language.model import LanguageModel
@@ -474,3 +476,21 @@ def test_random_windows_begin_at_every_multiple_of_the_stride_that_fits(stride):
     assert inputs.shape == targets.shape == (2000, 4) and np.array_equal(targets, inputs + 1)
     assert np.array_equal(inputs, inputs[:, :1] + np.arange(4))
     assert sorted(set(inputs[:, 0].tolist())) == list(range(0, 16, stride or 1))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-3, 0.3, 1.0, 2.5]))
+def test_probabilities_of_many_symbols_are_those_of_the_definition(seed, temperature):
+    """The kernel's exponential, from the largest to those that are subnormal or 0, and of symbols that a grammar leaves out."""
+    rng = np.random.default_rng(seed)
+    logits = np.concatenate([5 * rng.standard_normal(8000), rng.uniform(-800, 0, 1500), np.full(500, -np.inf)]).astype(np.float32)
+    rng.shuffle(logits)
+    z = (logits.astype(np.float64) - float(logits.max())) / temperature
+    expected = np.exp(z) / np.exp(z).sum()
+    for threads in {1, available_threads()}:
+        before = get_threads()
+        set_threads(threads)
+        try:
+            p = softmax(logits, temperature)
+        finally:
+            set_threads(before)
+        assert p.dtype == np.float64 and np.allclose(p, expected, rtol=1e-12, atol=1e-320) and (p[np.isneginf(logits)] == 0).all()

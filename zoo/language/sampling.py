@@ -7,6 +7,14 @@ import math
 
 import numpy as np
 
+from ..autograd.runtime.native import exp, reals
+from ..autograd.runtime.switch import kernels_enabled
+from ..autograd.runtime.tasks import part, span, task, word_at
+
+float64 = np.float64
+MANY_SYMBOLS = 1 << 13  # from which on probabilities are computed by a kernel
+CHUNK = 1 << 10  # symbols whose exponentials are added up first
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
@@ -109,17 +117,50 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
     Raises FloatingPointError where the largest logit isn't finite.
     """
-    z = logits.astype(np.float64)
-    top = z[z.argmax()]  # NaN where there is one; for rows this short argmax takes a third of the time of max
+    top = float(logits[logits.argmax()])  # NaN where there is one; for rows this short argmax takes a third of the time of max
     if not math.isfinite(top):
-        unfit = np.count_nonzero(~np.isfinite(z))
-        raise FloatingPointError(f"logits: {unfit} of {len(z)} aren't finite; the model's weights are damaged, or its activations overflow")
+        unfit = np.count_nonzero(~np.isfinite(logits))
+        raise FloatingPointError(f"logits: {unfit} of {len(logits)} aren't finite; the model's weights are damaged, or its activations overflow")
+    temperature = max(temperature, 1e-200)  # divides after the subtraction: the largest is 0, and nothing overflows
+    if len(logits) >= MANY_SYMBOLS and logits.dtype == np.float32 and logits.flags.c_contiguous and kernels_enabled():
+        return _softmax_of_many(logits, top, temperature)
+    z = logits.astype(np.float64)
     z -= top
     if temperature != 1:
-        z /= max(temperature, 1e-200)  # after the subtraction: the largest is 0, and nothing overflows
+        z /= temperature
     np.exp(z, out=z)
     z /= np.add.reduce(z)
     return z
+
+
+def _softmax_of_many(logits: np.ndarray, top: float, temperature: float) -> np.ndarray:
+    """NumPy's exponential of float64 takes 5 ns a number on a processor without AVX-512: a twentieth of a token's time."""
+    n = len(logits)
+    p, sums = np.empty(n), np.empty(-(-n // CHUNK))
+    _exponentials(logits, p, sums, n, top, 1 / temperature)
+    _divide(p, n, float(np.add.reduce(sums)))
+    return p
+
+
+@task
+def _exponentials(t, tasks, x, y, sums, n, top: float, factor: float):
+    """y = e^((x - top) factor), x float32, y float64; sums of the chunks of y, which don't depend on the number of tasks."""
+    for c in range(part(t, tasks, n, CHUNK) // CHUNK, (part(t + 1, tasks, n, CHUNK) + CHUNK - 1) // CHUNK):
+        first, last = c * CHUNK, min(n, (c + 1) * CHUNK)
+        source, target, total = span(x, first, last), reals(word_at(y, first), last - first), 0.0
+        for i in range(source.size):
+            target[i] = exp((float64(source[i]) - top) * factor)
+        for i in range(target.size):
+            total += target[i]
+        reals(word_at(sums, c), 1)[0] = total
+
+
+@task
+def _divide(t, tasks, y, n, by: float):
+    first, last = part(t, tasks, n, CHUNK), part(t + 1, tasks, n, CHUNK)
+    target, factor = reals(word_at(y, first), last - first), 1 / by
+    for i in range(target.size):
+        target[i] *= factor
 
 
 def drawn(probabilities: np.ndarray, draw: float) -> int:

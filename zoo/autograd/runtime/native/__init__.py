@@ -17,6 +17,7 @@ address, keep_alive, copy_floats, clear_floats = _names("memory", "address", "ke
 floats, reals, integers, booleans = _names("memory", "floats", "reals", "integers", "booleans")
 gemm, matmul, matmul_transposed_a, matmul_transposed_b = _names("blas", "gemm", "matmul", "matmul_transposed_a", "matmul_transposed_b")
 expf, tanhf, sigmoidf, logf, erff, minus_in_order = _names("mathematics", "expf", "tanhf", "sigmoidf", "logf", "erff", "minus_in_order")
+(exp,) = _names("mathematics", "exp")
 random_bits, uniform = _names("random", "random_bits", "uniform")
 # A register holds WIDTH floats, a tile of sums ROWS x COLUMNS; `tiles` says what the two products of tiles compute.
 WIDTH, ROWS, COLUMNS, tile_of_rows, tile_of_columns = _names("vectors", "WIDTH", "ROWS", "COLUMNS", "tile_of_rows", "tile_of_columns")
