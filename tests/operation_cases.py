@@ -612,6 +612,10 @@ large("batch_norm", (7, 9, 11, 33), (33,), (33,), activation="leaky_relu")
 large("group_norm", (5, 9, 7, 48), (48,), (48,), groups=8)
 large("group_norm", (5, 9, 7, 48), (48,), (48,), groups=3, activation="silu")
 large("matmul", (131, 67), (67, 35))
+for _shapes in (((67,), (67,)), ((67,), (67, 35)), ((67,), (3, 67, 35)), ((131, 67), (67,)), ((3, 33, 67), (67,))):  # vectors, on either side
+    large("matmul", *_shapes)
+for _name, _shapes in (("softmax", [(2053,)]), ("layer_norm", [(257,), (257,), (257,)]), ("rms_norm", [(257,), (257,)]), ("linear", [(67,), (67, 35), (35,)])):
+    large(_name, *_shapes)  # one row is no row of many
 large("matmul", (3, 5, 33, 67), (3, 5, 67, 17))
 for _activation in ACTIVATIONS:
     large("linear", (133, 19), (19, 35), (35,), activation=_activation)
