@@ -145,6 +145,9 @@ def watch(pairs: int, clock: Callable[[], float] = time.perf_counter, seconds: f
                     watcher(trainer, record)
                 steps += 1
             speeds[kind].append(steps / (clock() - began))
+            if kind == "not watched":  # the watcher's pauses are counted in the time that it watches
+                watcher._snapshot_due += seconds
+                watcher._write_due += seconds
     ratios = [n / w for w, n in zip(speeds["watched"], speeds["not watched"])]
     report = {"cost": statistics.median(ratios) - 1, "least": min(ratios) - 1, "greatest": max(ratios) - 1}
     print(f"watching costs {report['cost']:.1%} of a VAE's training (median of {pairs} pairs; {report['least']:.1%} to {report['greatest']:.1%})")

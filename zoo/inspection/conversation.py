@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from ..drawing.words import counted
-from ..explain.circuits import lens, look
+from ..explain.circuits import lens, look, stream_titles
 from ..language.chat import Answer, AnswerToken, Message
 
 MOST_EXPLAINED = 12  # tokens of an answer that /why shows
@@ -64,10 +64,11 @@ class Conversation:
         ids = np.concatenate([self.asked, [t.token for t in shown[:-1]]]).astype(np.int64)
         streams = look(self.model, ids).streams[:, len(self.asked) - 1 :]
         best = lens(self.model, streams).argmax(-1)  # (layers + 1, tokens)
+        names = stream_titles(self.model)  # as on the pages: "embedding", "blocks.0", ...
         for i, written in enumerate(shown):
             others = "  ".join(f"{spelled([t])!r} {_percent(log_p)}" for t, log_p in written.likeliest if t != written.token)
             knew = _first_layer(best[:, i] == written.token)
-            where = f"the stream says so from layer {knew} of {len(best) - 1} on" if knew is not None else "the stream says something else to its end"
+            where = "the stream says something else to its end" if knew is None else f"the stream says so from {names[knew]} on"
             yield f"{spelled([written.token])!r} {_percent(written.log_probability)}   {where}   or {others}"
         if len(self.tokens) > len(shown):
             yield f"... and {counted(len(self.tokens) - len(shown), 'token')} more"

@@ -4,7 +4,7 @@
     trainer.run()
 
 The file is written anew every second or two.  Pictures, text and maps are of the averaged weights, and their random numbers have a
-generator of their own: a run that is watched gives the same weights bit for bit.  They are taken so rarely that they cost a fortieth of the time.
+generator of their own: a run that is watched gives the same weights bit for bit.  They are taken so rarely that they cost a sixtieth of the time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .page import pack, to_json
 FILE = "watch.json"
 VERSION = 1
 EVERY_SECONDS = 2.0  # at least, between two snapshots; the curves are written twice as often
-SHARE = 0.025  # of the training's time that watching may take
+SHARE = 1 / 60  # of the training's time that snapshots may take; writing takes a quarter of that
 MOST_SNAPSHOTS = 40  # of a run; when there are more, every second one is dropped
 MOST_ROWS = 600  # of the log, on a page
 MAX_BYTES = 64 * 2**20  # of a file that is read
