@@ -3,8 +3,9 @@
     python benchmarks/scale.py [--tokens 24] [--threads 2] [--sizes 135M 360M 1.7B]
 
 Weights are random: speed doesn't depend on them.  Writing a token reads every weight once, except the embedding's other rows, and the keys
-and values of all tokens before it.  So the model of the time is bytes / bandwidth, with the bandwidth at which this machine reads a
-matrix of 8 bits much larger than its caches.  What it leaves out: norms, attention and activations, and 2 barriers a layer.
+and values of all tokens before it.  So the model of the time is bytes / speed for each kind of weights, with the speed at which this machine
+multiplies a row with a matrix of that kind much larger than its caches: of 8 bits it is that of memory, of 4 bits that of unpacking.
+What it leaves out: norms, attention and activations, and 2 barriers a layer.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import zoo
 from zoo import autograd as ops
 from zoo.autograd.operations.quantised import BLOCK, BYTES, GROUP, HEAD
 from zoo.language.layers import Layers
-from zoo.nn import Embedding, Linear, QuantisedEmbedding, QuantisedLinear
+from zoo.nn import QuantisedEmbedding, QuantisedLinear
 from zoo.transformer import Transformer, TransformerConfig
 
 SHARED = {"symbols": 49152, "window": 2048, "positions": "rotary", "norm": "rms", "mlp": "swiglu", "bias": False, "tied": True}
@@ -56,29 +57,28 @@ class RandomLayers(Layers):
 
 def model_of(size: str, bits: str) -> Transformer:
     config = TransformerConfig.make(**SHARED, **SIZES[size])
-    layers = Layers(config, np.random.default_rng(0)) if bits == "32" else RandomLayers(config, {"4": "Q4_1", "8": "Q8_0"}[bits])
-    return Transformer(config, rng=np.random.default_rng(0), layers=layers).eval()
+    return Transformer(config, rng=np.random.default_rng(0), layers=RandomLayers(config, {"4": "Q4_1", "8": "Q8_0"}[bits])).eval()
 
 
-def bytes_of_token(model: Transformer, before: int) -> tuple[int, int]:
-    """(bytes of all weights, bytes that writing a token reads) with `before` tokens in the cache."""
-    c, weights = model.config, 0
+def bytes_of_token(model: Transformer, before: int) -> dict[str, int]:
+    """Bytes that writing a token reads, by kind: of all weights (the embedding is the output matrix), and of `before` keys and values."""
+    c = model.config
+    read = {"Q4_1": 0, "Q8_0": 0, "cache": 2 * 4 * c.layers * c.key_value_heads * c.head_width * before}
     for _, layer in model.modules():
         if isinstance(layer, (QuantisedLinear, QuantisedEmbedding)):
-            weights += layer.blocks.nbytes
-        elif isinstance(layer, (Linear, Embedding)):
-            weights += layer.weight.data.nbytes
-    return weights, weights + 2 * 4 * c.layers * c.key_value_heads * c.head_width * before  # tied: the embedding is read as the output matrix
+            read[layer.quantisation] += layer.blocks.nbytes
+    return read
 
 
-def bandwidth() -> float:
-    """Bytes a second at which a product of one row with a matrix of 8 bits reads it; 400 MB, the best of five."""
-    blocks = random_blocks(196_608, 2048, "Q8_0", np.random.default_rng(0))
-    x = np.random.default_rng(1).standard_normal((1, 2048)).astype(np.float32)
+def speed_of(kind: str) -> float:
+    """Bytes a second of a product of one row with a matrix of a kind, of 427 MB or 251; the best of five."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 2048)).astype(np.float32)
+    blocks = random_blocks(196_608, 2048, kind, rng)
     times = []
     for _ in range(6):
         began = time.perf_counter()
-        ops.quantised_linear(x, blocks, kind="Q8_0", outputs=196_608)
+        ops.quantised_linear(x, blocks, kind=kind, outputs=196_608)
         times.append(time.perf_counter() - began)
     return blocks.nbytes / min(times[1:])
 
@@ -88,12 +88,14 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--threads", type=int, default=zoo.get_threads())
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--bits", nargs="+", default=["4", "8"], choices=["4", "8", "32"])
+    parser.add_argument("--bits", nargs="+", default=["4", "8"], choices=["4", "8"])
     options = parser.parse_args()
     zoo.set_threads(options.threads)
-    speed = bandwidth()
-    print(f"{platform.processor() or platform.machine()}, {options.threads} threads, {speed / 1e9:.1f} GB/s of 8-bit weights")
-    print(f"{'model':>6} {'bits':>4} {'parameters':>13} {'weights, MB':>12} {'read per token':>15} {'tokens/s':>9} {'bytes/bandwidth':>16} share")
+    speeds = {kind: speed_of(kind) for kind in BYTES}
+    speeds["cache"] = speeds["Q8_0"]
+    told = ", ".join(f"{kind} {speeds[kind] / 1e9:.1f}" for kind in BYTES)
+    print(f"{platform.processor() or platform.machine()}, {options.threads} threads; GB/s of weights: {told}")
+    print(f"{'model':>6} {'bits':>4} {'parameters':>13} {'weights, MB':>12} {'read per token':>15} {'tokens/s':>9} {'predicted':>10} share")
     for size in options.sizes:
         for bits in options.bits:
             model = model_of(size, bits)
@@ -102,10 +104,11 @@ def main() -> None:
                 if i > 3:
                     times.append(time.perf_counter() - began)
                 began = time.perf_counter()
-            weights, read = bytes_of_token(model, options.tokens // 2)
-            measured, predicted = 1 / float(np.median(times)), speed / read
-            print(f"{size:>6} {bits:>4} {model.num_parameters:>13,} {weights / 1e6:>12.1f} {read / 1e6:>12.1f} MB {measured:>9.1f} "
-                  f"{predicted:>16.1f} {measured / predicted:>5.0%}", flush=True)
+            read = bytes_of_token(model, options.tokens // 2)
+            measured, predicted = 1 / float(np.median(times)), 1 / sum(size / speeds[kind] for kind, size in read.items())
+            total = sum(read.values())
+            print(f"{size:>6} {bits:>4} {model.num_parameters:>13,} {(total - read['cache']) / 1e6:>12.1f} {total / 1e6:>12.1f} MB {measured:>9.1f} "
+                  f"{predicted:>10.1f} {measured / predicted:>5.0%}", flush=True)
             del model
     print(f"most memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:,.0f} MB")
 
