@@ -100,6 +100,16 @@ def test_a_quantised_model_is_what_its_file_would_be(kind, tmp_path):
             wrong()
 
 
+def test_a_trace_of_a_quantised_model_holds_values_not_its_weights(path):
+    model = zoo.load(path)
+    *_, step = model.steps("Hello", 2, temperature=0)
+    with zoo.trace(model) as seen:
+        assert np.abs(step.replay().logits - step.logits).max() < 1e-4
+    products = [name for name in seen if name.endswith("mlp.down.quantised_linear")]
+    assert products == [f"blocks.{i}.mlp.down.quantised_linear" for i in range(2)]
+    assert max(seen[name].value.size for name in seen if "quantised_linear" in name) == SHAPE["symbols"]
+
+
 def test_chat_answers_in_one_call(path):
     model = read_model(path)
     answer = model.chat(QUESTION, n_tokens=6)

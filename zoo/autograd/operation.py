@@ -65,6 +65,7 @@ class Operation:
         self.kernel_forward: Callable | None = None
         self.kernel_backward: Callable | None = None
         self.strided = False  # the forward kernel takes views as they are
+        self.opened = True  # a trace shows what a fused one's definition computes inside
         self.reads_y = False  # a rule or the backward kernel does
         self.part_read: Callable | None = None
         if self.__name__ in REGISTRY:

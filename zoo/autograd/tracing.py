@@ -138,7 +138,7 @@ class Watcher:
         if isinstance(operation, Fused):
             state.scope = (module, f"{fused}.{operation.__name__}" if fused else operation.__name__)
         try:
-            y = operation.apply(args, settings, by_definition=isinstance(operation, Fused))
+            y = operation.apply(args, settings, by_definition=isinstance(operation, Fused) and operation.opened)
         finally:
             state.scope = before
         seconds = time.perf_counter() - began

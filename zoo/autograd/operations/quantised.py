@@ -124,6 +124,9 @@ def quantised_linear(x, blocks, *, kind, outputs):
     return matmul(x, swapaxes(dequantise(blocks, kind=kind, outputs=outputs)))
 
 
+quantised_linear.opened = False  # inside is the whole matrix: of each token, a trace of SmolLM2 would take 170 tokens' time and 540 MB for it
+
+
 @fused
 def quantised_embedding(blocks, ids, *, kind, outputs):
     """y = W[ids], W (outputs, inputs) as blocks of 4 or 8 bits: ids integers (...) -> (..., inputs) float32"""
