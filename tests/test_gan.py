@@ -533,6 +533,7 @@ def test_average_holds_running_averages_too():
     np.testing.assert_array_equal(before, model.generator.norms[0].running_mean)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, where definitions meet a NaN
 def test_nan_stops_training_with_the_step_and_keeps_the_checkpoint(tmp_path):
     model = GAN.new(**SMALL, discriminator_norm="none")
     images = zoo.data.Images(pictures(64), None, pictures(8, 1), None, "random")

@@ -461,6 +461,7 @@ ELSEWHERE = {  # kernels that no operation runs, and the law that does
 }
 
 
+@use_kernels(True)
 def test_every_kernel_is_run_by_the_large_cases_of_an_operation(monkeypatch, rng):
     """Those are held to all laws in test_operations.py; what an operation doesn't run is named above."""
     kernels = {k for module in modules_of(zoo) for k in vars(module).values() if isinstance(k, Task)}

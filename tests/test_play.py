@@ -206,6 +206,7 @@ def test_a_fault_in_the_midst_ends_the_stream_with_its_message(server, capfd):
     del server.models.sources["broken"]
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, where definitions meet a NaN
 @pytest.mark.parametrize("kind", ["vae", "diffusion", "transformer"])
 def test_weights_that_are_not_finite_end_the_stream_with_a_line(server, tmp_path, kind):
     broken = tiny(kind)
