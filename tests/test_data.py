@@ -272,6 +272,19 @@ def test_wrong_files_are_named(name, content, words, tmp_path):
     assert f"{name}: " in one_line(error)
 
 
+def test_a_tail_of_zeros_behind_gzip_data_is_refused_at_once(tmp_path):
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(good, mtime=0))
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size + 1000)  # as tapes pad it
+    assert len(data.load_images(path).train) + len(data.load_images(path).test) == 4
+    with open(path, "r+b") as file:
+        file.truncate(1 << 34)  # sparse: 16 GB of zeros, which gzip's reader would take one by one
+    with pytest.raises(WrongFile, match="expects nothing after its end") as error:
+        data.load_images(path)
+    assert "x.gz: has 17,179,869,184 bytes" in one_line(error)
+
+
 def test_npz_with_objects_or_other_keys_or_sizes_is_refused(tmp_path):
     cases = [({"images": np.array([{}, {}])}, "no readable"), ({"pixels": np.zeros((2, 2, 2))}, "holds pixels; expects x_train"),
              ({"x_train": np.zeros((2, 2, 2)), "x_test": np.zeros((2, 3, 3))}, "expects the same size"),

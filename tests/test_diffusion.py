@@ -527,6 +527,11 @@ def test_what_latents_cannot_do_is_said(latent, tmp_path):
     VAE.new(image=(8, 8), latent=(3,), hidden=(12,), classes=3).save(tmp_path / "conditional")
     bad("conditional on 3 classes", Diffusion.for_data, data, autoencoder=str(tmp_path / "conditional"), network="dense")
     zoo.load(folder).save(tmp_path / "kept")
+    model.save(tmp_path / "other")
+    card = json.loads((tmp_path / "other" / "card.json").read_text("utf-8"))
+    card["configuration"]["autoencoder"] = "(a+)+$"
+    (tmp_path / "other" / "card.json").write_text(json.dumps(card), "utf-8")
+    bad(r"other: autoencoder: is '\(a\+\)\+\$'", zoo.load, tmp_path / "other", error=FileNotFoundError)
     VAE.new(image=(8, 8), latent=(3,), hidden=(12,), seed=4).save(folder)
     bad("isn't the one whose latents this model learned", zoo.load, tmp_path / "model", error=WrongFile)
     zoo.load(tmp_path / "kept").save(folder)

@@ -284,6 +284,8 @@ def test_dense_discriminator_sees_waves_of_each_coordinate():
     f = np.array([0.5, 3.0])
     waves = [(wave(x[:, :, None] * f) / f).reshape(4, 4) for wave in (np.sin, np.cos)]
     np.testing.assert_allclose(seen, np.concatenate([x, *waves], axis=1), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=r"frequencies is \(1e\+300,\); they are at most 1e6"):
+        GAN.new(**POINTS, frequencies=(1e300,))
 
 
 def test_projection_adds_the_product_of_a_label_with_features():

@@ -4,12 +4,15 @@ import ctypes
 import mmap
 import os
 import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from zoo.autograd import dequantise, quantised_linear, set_threads, side_by_side
 from zoo.autograd.operations.quantised import as_in_a_file, quantise
+from zoo.autograd.runtime import kernels_enabled
 from zoo.autograd.runtime.threads import available_threads, get_threads
 
 OUTPUTS, INPUTS = 40, 96
@@ -54,6 +57,39 @@ def test_products_do_not_depend_on_whether_subnormals_count_as_zero(kind):
         set_threads(before)
     assert np.array_equal(y, expected) and expected.any()
     assert still == 0  # the setting was on, and is left as it was
+
+
+FORMS = {  # of the kernels: what Numba is told of the processor, and by which name the processor goes
+    "without AVX": ({"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}, "generic"),
+    "numbers converted": ({}, "another"),
+    "masked words as they are": ({}, "znver1"),
+}
+
+
+@pytest.mark.skipif(not kernels_enabled() or platform.machine() != "x86_64", reason="about kernels for x86-64")
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_for_another_processor_is_the_definition(form, tmp_path):
+    environment, name = FORMS[form]
+    program = f"""
+import llvmlite.binding
+llvmlite.binding.get_host_cpu_name = lambda: {name!r}
+import numpy as np
+from zoo.autograd import dequantise, quantised_linear, side_by_side
+from zoo.autograd.operations.quantised import quantise
+from zoo.autograd.runtime.native import blocks, vectors
+rng = np.random.default_rng(0)
+for kind in ("Q4_1", "Q8_0"):
+    b = side_by_side(quantise(rng.standard_normal(({OUTPUTS}, {INPUTS})).astype(np.float32), kind), kind)
+    for rows in (1, 3, 17, 33):
+        x = rng.standard_normal((rows, {INPUTS})).astype(np.float32)
+        expected = x @ np.asarray(dequantise(b, kind=kind, outputs={OUTPUTS})).T
+        assert np.abs(quantised_linear(x, b, kind=kind, outputs={OUTPUTS}) - expected).max() < 1e-5 * np.abs(expected).max(), (kind, rows)
+print(blocks.UNIT == 1, vectors.WIDTH)
+"""
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    converts, width = done.stdout.split()
+    assert converts == str(name != "znver1") and (form != "without AVX" or width == "4")
 
 
 class subnormals_as_zero:

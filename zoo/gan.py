@@ -91,6 +91,8 @@ class GANConfig(Config):
             raise ValueError(f"GANConfig: image is {self.image}; a convolutional network needs a height and width that 4 divides")
         if self.frequencies and self.network == "convolutional":
             raise ValueError(f"GANConfig: frequencies is {self.frequencies}; only a dense network sees coordinates, so it takes none")
+        if max(self.frequencies, default=0) > 1e6:
+            raise ValueError(f"GANConfig: frequencies is {self.frequencies}; they are at most 1e6 radians a unit, beyond which float32 has no sines")
         self.at_least(1, "hidden", "discriminator_hidden")  # not empty
         if self.packing > 1 and self.labels:
             raise ValueError(f"GANConfig: packing is {self.packing} with {self.labels} {'classes' if self.classes else 'clusters'}; "

@@ -21,6 +21,7 @@ import numpy as np
 from ..storage import PathLike, WrongFile, looks_like, open_regular
 
 UNPACKED_BYTES, RATIO = 64_000_000, 200
+PADDING = 1 << 16  # bytes that gzip data may have besides its content: a header, a name, zeros at its end
 IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
@@ -62,6 +63,8 @@ def read_idx(path: PathLike) -> np.ndarray:
             wanted = math.prod(shape) * dtype.itemsize
             if packed:
                 check_unpacked(path, wanted, size)
+                if size > wanted + wanted // 8 + PADDING:  # no content packs so badly; gzip's reader would take such a tail byte by byte
+                    raise WrongFile(f"{path}: has {size:,} bytes, gzip data of a file of {wanted:,}; expects nothing after its end")
             complete = len(shape) == axes
             content = file.read(min(wanted, size) if not packed else wanted) if complete else b""
             if len(content) != wanted or not complete or file.read(1):

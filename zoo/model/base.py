@@ -138,6 +138,8 @@ class Model(Module):
             model.check_finite()
         except storage.WrongFile as e:
             raise storage.WrongFile(str(e) if str(source) in str(e) else f"{source}: {e}") from e
+        except FileNotFoundError as e:  # another model or file that the card names
+            raise FileNotFoundError(f"{source}: {e}") from e
         except (ValueError, TypeError, KeyError, ArithmeticError, AttributeError, IndexError, RecursionError, MemoryError, FloatingPointError) as e:
             raise storage.WrongFile(f"{source}: {e or type(e).__name__}") from e
         model.card = card

@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .vectors import FLOAT, REGISTERS, WIDTH, fetch_ahead, word
+from .vectors import FEATURES, FLOAT, REGISTERS, WIDTH, fetch_ahead, word
 
 LANES = 16
 BITS = {"Q4_1": 4, "Q8_0": 8}  # of a number
@@ -34,6 +34,7 @@ UNIT = 2.0**-61 if SUBNORMALS_ARE_FAST else 1.0
 X_FACTOR = UNIT * 2.0**149 if SUBNORMALS_ARE_FAST else 1.0
 _FLOATS, _HALVES = ir.VectorType(FLOAT, LANES), ir.VectorType(ir.HalfType(), LANES)
 _INTS, _CONTROL = ir.VectorType(ir.IntType(32), LANES), ir.IntType(32)
+HALVES_ARE_READ = any(map(FEATURES.get, ("f16c", "avx512f", "fullfp16", "neon")))  # by an instruction; else LLVM asks for a function that isn't there
 _CACHE_LINE = 64  # bytes
 _CHAINS = 3  # sums that don't wait for each other
 ROWS_AT_ONCE = 4
@@ -62,7 +63,16 @@ def _added(builder, total, a, b):
 
 
 def _scales(builder, place):
-    return builder.fpext(_vector(builder, place, _HALVES, 2), _FLOATS)
+    if HALVES_ARE_READ:
+        return builder.fpext(_vector(builder, place, _HALVES, 2), _FLOATS)
+    bits = builder.zext(_vector(builder, place, ir.VectorType(ir.IntType(16), LANES), 2), _INTS)
+    each = lambda n: ir.Constant(_INTS, [n] * LANES)
+    rest = builder.shl(builder.and_(bits, each(0x7FFF)), each(13))  # exponent and mantissa, at a float's place
+    normal = builder.bitcast(builder.add(rest, each(127 - 15 << 23)), _FLOATS)
+    subnormal = builder.fsub(builder.bitcast(builder.or_(rest, each(127 - 14 << 23)), _FLOATS), _constant(2.0**-14))  # 2^-14 (1 + m) - 2^-14
+    value = builder.select(builder.icmp_unsigned("<", rest, each(1 << 23)), subnormal, normal)
+    sign = builder.shl(builder.and_(bits, each(0x8000)), each(16))
+    return builder.bitcast(builder.or_(builder.bitcast(value, _INTS), sign), _FLOATS)
 
 
 def _columns(builder, kind, block):

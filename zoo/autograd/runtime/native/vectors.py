@@ -6,13 +6,21 @@ import platform
 import llvmlite.binding
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 
 from .decorators import intrinsic
 
-_features = llvmlite.binding.get_host_cpu_features()
-WIDTH = 16 if _features.get("avx512f") else 8 if _features.get("avx") else 4        # floats in a register
-REGISTERS = 32 if _features.get("avx512f") or platform.machine() in ("arm64", "aarch64") else 16
+
+def _target_features():
+    """{name: True} of the processor that is compiled for: this one, or the one that Numba was told (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES)."""
+    if config.CPU_NAME in (None, "host"):
+        return llvmlite.binding.get_host_cpu_features()
+    return {feature[1:]: True for feature in (config.CPU_FEATURES or "").split(",") if feature.startswith("+")}
+
+
+FEATURES = _target_features()
+WIDTH = 16 if FEATURES.get("avx512f") else 8 if FEATURES.get("avx") else 4        # floats in a register
+REGISTERS = 32 if FEATURES.get("avx512f") or platform.machine() in ("arm64", "aarch64") else 16
 ROWS = 8 if REGISTERS == 32 else 4          # of a tile of sums that stays in registers: ROWS x two registers
 COLUMNS = 2 * WIDTH
 
