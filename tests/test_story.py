@@ -58,7 +58,8 @@ def test_formulas_are_set(browser, page):  # noqa: F811
 def test_words_are_explained_where_they_stand(browser, page):  # noqa: F811
     opened(browser, page("diffusion"))
     term = browser.find_element("css selector", ".why .term")
-    assert (term.text.strip() or term.get_attribute("aria-label")) and term.get_attribute("data-tip") == term.get_attribute("aria-description") != ""
+    tip = term.get_attribute("data-tip")
+    assert tip and term.get_attribute("aria-label").endswith(f": {tip}") and term.get_attribute("aria-label") != f": {tip}"
     assert browser.execute_script("return getComputedStyle(arguments[0], '::after').display", term) == "none"
     browser.execute_script("arguments[0].focus()", term)
     assert browser.execute_script("return getComputedStyle(arguments[0], '::after').display", term) == "block"

@@ -22,6 +22,7 @@ def main(library: str, data: str) -> None:
     rate = lib.espeak_Initialize(SYNCHRONOUS, 0, str(Path(data).parent).encode(), 0)
     if rate <= 0:
         raise SystemExit("espeak-ng: its data can't be read; install espeakng-loader again")
+    lib.espeak_ng_SetRandSeed(1)  # of breath and roughness, which would begin with the time of day
     spoken = bytearray()
 
     def receive(samples, count: int, events) -> int:

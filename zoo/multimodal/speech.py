@@ -73,10 +73,15 @@ class Speech(Words):
 @dataclasses.dataclass(frozen=True)
 class SpeechJudgeConfig(Config):
     image: tuple[Count, ...] = (sound.MELS, sound.FRAMES)
-    words: tuple[str, ...] = speech.WORDS
+    words: tuple[str, ...] = ()  # that it tells apart
     channels: Count = 24
     features: Count = 128
     dropout: Decay = 0.2
+
+    def check(self) -> None:
+        """ValueError where settings don't go together."""
+        if not self.words:
+            raise ValueError("SpeechJudgeConfig: words is empty; it has the words that are told apart")
 
 
 class SpeechJudge(Model):
@@ -95,8 +100,15 @@ class SpeechJudge(Model):
     dense: Linear
     output: Linear
 
+    @classmethod
+    def for_data(cls, data: Any, *, seed: int = 0, **fields: Any) -> SpeechJudge:
+        """A fresh model with the words that are spoken, or those of these recordings."""
+        recorded = tuple(sorted(set(getattr(data, "train_words", ()))))
+        return cls.new(seed=seed, **{"words": recorded or speech.WORDS, **fields})
+
     def __init__(self, config: SpeechJudgeConfig, *, rng: Generator):
         super().__init__(config, rng=rng)
+        config.check()
         a, b = config.channels, 2 * config.channels
         sizes = ((1, a, 1), (a, a, 2), (a, b, 2), (b, b, 2))
         self.convolutions = [Conv2d(i, o, 3, stride=stride, padding=1, rng=rng, bias=False, scale=2**0.5) for i, o, stride in sizes]

@@ -90,7 +90,7 @@ function explained(text) {
   return text.split(TERMS).map((part, i) => {
     if (i % 2 === 0 || met.has(part)) return part;
     met.add(part);
-    return el("button", {type: "button", class: "term", "data-tip": GLOSSARY[part], "aria-description": GLOSSARY[part], "aria-label": part.startsWith("x_") ? part.replace("_", "") : null}, part.startsWith("x_") ? formula(part) : part);
+    return el("button", {type: "button", class: "term", "data-tip": GLOSSARY[part], "aria-label": `${part.startsWith("x_") ? part.replace("_", "") : part}: ${GLOSSARY[part]}`}, part.startsWith("x_") ? formula(part) : part);
   });
 }
 
