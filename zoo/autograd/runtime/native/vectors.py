@@ -2,6 +2,7 @@
 """
 
 import platform
+import typing
 
 import llvmlite.binding
 from llvmlite import ir
@@ -13,9 +14,10 @@ from .decorators import intrinsic
 
 def _target_features():
     """{name: True} of the processor that is compiled for: this one, or the one that Numba was told (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES)."""
-    if config.CPU_NAME in (None, "host"):
+    told: typing.Any = config  # its names are set while it runs
+    if told.CPU_NAME in (None, "host"):
         return llvmlite.binding.get_host_cpu_features()
-    return {feature[1:]: True for feature in (config.CPU_FEATURES or "").split(",") if feature.startswith("+")}
+    return {feature[1:]: True for feature in (told.CPU_FEATURES or "").split(",") if feature.startswith("+")}
 
 
 FEATURES = _target_features()
