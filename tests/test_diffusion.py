@@ -593,6 +593,8 @@ def test_bad_input_says_what_is_wrong():
     bad("eight_gaussians", Diffusion.new, **SMALL, source="eight_gaussians")
     transformer = NETWORKS["transformer"]
     bad("patch is 3", Diffusion.new, **transformer, patch=3)
+    one = Diffusion.new(**{**transformer, "image": (4, 4), "patch": 1})  # the least that there is: a token for each pixel
+    assert one.network.patch_embedding.weight.shape[0] == 1 and one.sample(1, evaluations=1).shape == (1, 4, 4)
     bad("heads is 0", Diffusion.new, **{**transformer, "heads": 0})
     bad("heads is 3", Diffusion.new, **{**transformer, "heads": 3})
     bad("'transformer' and image", Diffusion.new, **{**transformer, "image": (2,)})

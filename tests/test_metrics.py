@@ -1,5 +1,6 @@
 """Laws of the judge's figures, most of them on sets whose answer is known."""
 
+import inspect
 import math
 
 import numpy as np
@@ -383,3 +384,13 @@ def test_a_thousand_samples_are_compared_with_all_training_pictures(classifier, 
         samples[...] = 0.5
         samples[place] = images.train[-1]
         assert (judge.evaluate(samples)["nearest_training_least"] == 0) == is_seen
+
+
+def test_figures_are_of_ten_thousand_samples_unless_told():
+    """As the tables in docs/results.md say."""
+    from zoo.diffusion import Diffusion
+    from zoo.gan import GAN
+    from zoo.parts.denoising.evaluation import evaluate
+
+    for function in (GAN.evaluate, Diffusion.evaluate, evaluate):
+        assert inspect.signature(function).parameters["n"].default == 10_000, function

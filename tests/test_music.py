@@ -78,6 +78,7 @@ def test_notes_sound_exactly_where_the_voices_sing(text):
 def test_roll_and_notes_hold_the_chords(chords):
     roll = music.piano_roll(chords)
     assert roll.shape == (len(chords), 88) and music.chords_of(roll) == chords
+    assert music.chords_of(np.where(roll == 1, np.float32(0.51), np.float32(0.5))) == chords  # one half sounds not
     sounding = [[] for _ in chords]
     for note in music.notes_of_chords(chords):
         for step in range(note.start, note.start + note.length):

@@ -529,7 +529,7 @@ def test_wrong_pictures_are_named(name):
     (lambda: VAE.new(latent=(0,)), "at least 1 each"),
     (lambda: VAE.new(samples=0), "samples is 0"),
     (lambda: VAE.new(beta=-1.0), "beta is -1.0; it is at least 0"),
-    (lambda: VAE.new(image=(28,)), r"image is \(28,\)"),
+    (lambda: VAE.new(image=(28,)), r"image is \(28,\)"), (lambda: VAE.new(image=(28, 0)), r"image"), (lambda: VAE.new(image=(0, 28)), r"image"),
     (lambda: VAE.new(image=(30, 28), network="convolutional"), "that 4 divides"),
     (lambda: VAE.new(activation="swish"), "activation is 'swish'; it may be 'tanh', 'relu'"),
     (lambda: VAE.new(depth="two"), "depth is 'two'; it is an int"),
