@@ -372,9 +372,9 @@ def test_pictures_that_would_be_left_out_are_counted(tmp_path):
         picture(tmp_path / "root" / f"{i}.png")
     refused(tmp_path / "root", "has 3 pictures and 1 more in its sub-folders")
     picture(tmp_path / "deeper" / "y" / "z" / "a.png")
-    refused(tmp_path / "deeper", "y has 1 pictures in sub-folders of its own")
+    refused(tmp_path / "deeper", "y has 1 picture in sub-folders of its own")
     picture(tmp_path / "extra" / "train" / "a.png")
-    refused(tmp_path / "extra", "x has 1 pictures beside train")
+    refused(tmp_path / "extra", "x has 1 picture beside train")
     picture(tmp_path / "both" / "train" / "a.png")
     picture(tmp_path / "both" / "Training" / "a.png")
     refused(tmp_path / "both", "has Training and train, which both mean train")
@@ -383,7 +383,7 @@ def test_pictures_that_would_be_left_out_are_counted(tmp_path):
     picture(tmp_path / "classes" / "train" / "x" / "a.png")
     (tmp_path / "classes" / "x" / "a.png").unlink()
     picture(tmp_path / "classes" / "test" / "a.png")
-    refused(tmp_path / "classes", "train has 1 classes, test none")
+    refused(tmp_path / "classes", "train has 1 class, test none")
 
 
 def test_what_is_not_used_is_noted(tmp_path):
@@ -399,8 +399,8 @@ def test_what_is_not_used_is_noted(tmp_path):
         picture(tmp_path / "all" / split / "x" / "a.png")
     (tmp_path / "all" / "train" / "empty").mkdir()
     images = data.load_images(tmp_path / "all")
-    assert images.notes == ("1 pictures in val are used neither to train nor to test", "sub-folders without pictures aren't classes: empty")
-    assert images.summary() == "all: 1 pictures to train on, 1 to test on, 4 x 5, 1 classes (0 x)"
+    assert images.notes == ("1 picture in val is used neither to train nor to test", "sub-folders without pictures aren't classes: empty")
+    assert images.summary() == "all: 1 picture to train on, 1 to test on, 4 x 5, 1 class (0 x)"
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.heic").write_bytes(b"")
     refused(tmp_path / "none", "has no pictures .1 file in none aren't pictures that Pillow reads: a.heic.")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
+from ..drawing.words import counted
 from ..storage import ASSETS, PathLike, WrongFile, in_one_line, looks_like, open_regular
 from .array_files import read_idx, read_npz, split_names
 from .picture_folders import read_folder
@@ -50,12 +51,12 @@ class Images:
 
     def summary(self) -> str:
         """What there is, in one line: numbers of pictures and their classes by name."""
-        labels = "no labels" if self.train_labels is None else f"{len(np.unique(self.train_labels))} classes"
+        labels = "no labels" if self.train_labels is None else counted(len(np.unique(self.train_labels)), "class")
         if self.classes:
             names = [f"{i} {name}" for i, name in enumerate(self.classes[:12])]
             labels += f" ({', '.join(names)}{', ...' if len(self.classes) > 12 else ''})"
         size = " x ".join(str(n) for n in self.train.shape[1:])
-        return f"{self.name}: {len(self.train):,} pictures to train on, {len(self.test):,} to test on, {size}, {labels}"
+        return f"{self.name}: {counted(len(self.train), 'picture')} to train on, {len(self.test):,} to test on, {size}, {labels}"
 
 
 def mnist() -> Images:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..drawing.words import counted
 from ..storage import WrongFile, open_regular
 
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "validation", "valid": "validation",
@@ -55,18 +56,20 @@ def read_folder(folder: Path) -> Folder:
         return Folder(pictures, labels, None, None, classes, tuple(notes))
     others = {place.name: len(_all_pictures(place)) for place in _folders(folder) if place not in splits.values()}
     others = {"the folder itself": len(_pictures(folder, notes)), **others}
-    if beside := [f"{name} has {n:,} pictures" for name, n in others.items() if n]:
+    if beside := [f"{name} has {counted(n, 'picture')}" for name, n in others.items() if n]:
         raise WrongFile(f"{folder}: {', '.join(beside)} beside {', '.join(p.name for p in splits.values())}, which would be left out; {EXPECTED}")
     held_out = splits.get("test", splits.get("validation"))
     if "test" in splits and "validation" in splits:
-        notes.append(f"{len(_all_pictures(splits['validation'])):,} pictures in {splits['validation'].name} are used neither to train nor to test")
+        count = len(_all_pictures(splits["validation"]))
+        notes.append(f"{counted(count, 'picture')} in {splits['validation'].name} {'is' if count == 1 else 'are'} used neither to train nor to test")
     files, classes = _by_class(splits["train"], notes)
     if held_out is None:
         pictures, labels = _read(files, classes)
         return Folder(pictures, labels, None, None, classes, tuple(notes))
     test_files, test_classes = _by_class(held_out, notes)
     if bool(classes) != bool(test_classes):
-        raise WrongFile(f"{folder}: {splits['train'].name} has {len(classes) or 'no'} classes, {held_out.name} {len(test_classes) or 'none'}; "
+        count = counted(len(classes), "class") if classes else "no classes"
+        raise WrongFile(f"{folder}: {splits['train'].name} has {count}, {held_out.name} {len(test_classes) or 'none'}; "
                         "expects the same in both")
     if unknown := [name for name in test_classes if name not in classes]:
         raise WrongFile(f"{folder}: {held_out.name} has the class {unknown[0]!r}, of which {splits['train'].name} has no picture; "
@@ -106,7 +109,7 @@ def _by_class(folder: Path, notes: list[str]) -> tuple[list[tuple[Path, int]], t
     """([(picture, label)], names of the classes); classes are numbered in the order of their names."""
     here = _pictures(folder, notes)
     places = [(place, _pictures(place, notes), len(_all_pictures(place))) for place in _folders(folder)]
-    deeper = [f"{place.name} has {n - len(direct):,} pictures in sub-folders of its own" for place, direct, n in places if n > len(direct)]
+    deeper = [f"{place.name} has {counted(n - len(direct), 'picture')} in sub-folders of its own" for place, direct, n in places if n > len(direct)]
     inside = sum(len(direct) for _, direct, _ in places)
     if here and inside:
         raise WrongFile(f"{folder}: has {len(here):,} pictures and {inside:,} more in its sub-folders; {EXPECTED}")
