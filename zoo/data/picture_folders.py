@@ -68,8 +68,8 @@ def read_folder(folder: Path) -> Folder:
         return Folder(pictures, labels, None, None, classes, tuple(notes))
     test_files, test_classes = _by_class(held_out, notes)
     if bool(classes) != bool(test_classes):
-        count = counted(len(classes), "class") if classes else "no classes"
-        raise WrongFile(f"{folder}: {splits['train'].name} has {count}, {held_out.name} {len(test_classes) or 'none'}; "
+        there = counted(len(classes), "class") if classes else "no classes"
+        raise WrongFile(f"{folder}: {splits['train'].name} has {there}, {held_out.name} {len(test_classes) or 'none'}; "
                         "expects the same in both")
     if unknown := [name for name in test_classes if name not in classes]:
         raise WrongFile(f"{folder}: {held_out.name} has the class {unknown[0]!r}, of which {splits['train'].name} has no picture; "
