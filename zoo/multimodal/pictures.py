@@ -1,4 +1,4 @@
-"""A picture as a row of vectors, one for each of its squares: what captioners and contrastive encoders read."""
+"""A picture as a row of vectors, one for each of its squares: what captioners, contrastive encoders and the judge of scenes read."""
 
 from __future__ import annotations
 

@@ -19,8 +19,9 @@ from ..autograd import Tensor, no_grad
 from ..data import scenes
 from ..data.scenes import COLOURS, PLACES, SIZES, Scenes, Thing, asked_for
 from ..model import Config, Count, Decay, Model, check_images
-from ..nn import BatchNorm, Conv2d, Linear, dropout, evaluating
+from ..nn import Linear, dropout, evaluating
 from ..training import minibatches
+from .pictures import SQUARE, PictureEncoder
 
 if TYPE_CHECKING:
     from ..model.fields import SceneJudgeFields
@@ -48,25 +49,21 @@ class SceneJudge(Model):
         @classmethod
         def new(cls, *, seed: int = 0, **fields: Unpack[SceneJudgeFields]) -> Self: ...  # type: ignore[override]
 
-    convolutions: list[Conv2d]
-    norms: list[BatchNorm]
+    pictures: PictureEncoder
     dense: Linear
     output: Linear
 
     def __init__(self, config: SceneJudgeConfig, *, rng: Generator):
         super().__init__(config, rng=rng)
         c = config
-        a, b = c.channels, 2 * c.channels
-        self.convolutions = [Conv2d(i, o, 3, stride=stride, padding=1, rng=rng, bias=False, scale=math.sqrt(2))
-                             for i, o, stride in ((3, a, 1), (a, a, 2), (a, b, 1), (b, b, 2), (b, b, 1))]
-        self.norms = [BatchNorm(o, activation="relu") for o in (a, a, b, b, b)]
-        self.dense = Linear(b * (c.image[0] // 4) * (c.image[1] // 4), c.features, rng=rng, activation="relu", scale=math.sqrt(2))
+        self.pictures = PictureEncoder(c.image[2], c.channels, rng=rng)
+        inputs = 2 * c.channels * (c.image[0] // SQUARE) * (c.image[1] // SQUARE)
+        self.dense = Linear(inputs, c.features, rng=rng, activation="relu", scale=math.sqrt(2))
         self.output = Linear(c.features, len(PLACES) * sum(PARTS), rng=rng)
 
     def features(self, x, rng: Generator | None = None):
         """x (n, 32, 32, 3) in [0, 1] -> (n, features)."""
-        for convolution, norm in zip(self.convolutions, self.norms):
-            x = norm(convolution(x))
+        x = self.pictures(x)
         return self.dense(dropout(x.reshape((len(x), -1)), self.config.dropout, rng))
 
     def __call__(self, x, rng: Generator | None = None):
