@@ -486,6 +486,20 @@ def test_numpy_s_reductions_take_tensors():
         np.exp(x)
 
 
+@pytest.mark.parametrize("x", [np.array([[True, False, True], [False, True, True]]), np.array([[250, 3, 7], [1, 2, 255]], np.uint8), np.array([[100, -100, 7], [1, 2, 127]], np.int8)],
+                         ids=lambda x: str(x.dtype))
+def test_of_bools_and_small_integers_operations_are_numpy_s(x):
+    for name in ("diff", "prod", "sum", "mean", "std", "var", "max", "min", "sort", "argsort", "flip", "trace", "diag", "ravel", "tril", "triu", "abs", "square", "any", "all"):
+        theirs = getattr(np, name)(x)
+        for argument in (x, Tensor(x)):
+            ours = getattr(zg, name)(argument)
+            ours = ours.numpy() if isinstance(ours, Tensor) else np.asarray(ours)
+            assert ours.dtype == theirs.dtype and np.allclose(ours, theirs), (name, type(argument))
+    for name in ("kron", "inner"):
+        ours, theirs = getattr(zg, name)(x, x), getattr(np, name)(x, x)
+        assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs), name
+
+
 def test_tensors_have_numpy_s_symbols_and_methods():
     x, values = leaf([[1.5, -2.0], [3.0, 5.0]]), np.array([[1.5, -2.0], [3.0, 5.0]])
     pairs = [(+x, +values), (x % 2, values % 2), (7 % x, 7 % values), (x // 2, values // 2), (round(x), np.round(values)), ((x > 0) & (x < 4), (values > 0) & (values < 4)),

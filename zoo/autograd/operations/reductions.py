@@ -9,7 +9,7 @@ import numpy as np
 
 from ..operation import fused, identity, primitive
 from . import checks
-from .arithmetic import abs, check_reduction, equal, max, min, reduced_axes, sqrt, sum, var, where
+from .arithmetic import abs, check_reduction, equal, max, min, not_equal, reduced_axes, sqrt, subtract, sum, var, where
 from .indexing import getitem
 from .joining import concatenate
 from .shaping import flip, moveaxis, reshape
@@ -116,10 +116,11 @@ check_reduction(all, may_be_empty=True)
 
 
 def diff(x, n=1, axis=-1):
-    """y_i = x_{i + 1} - x_i along axis, n times"""
-    shape = checks.array("diff: x", x).shape
+    """y_i = x_{i + 1} - x_i along axis, n times; of bools whether the two differ, as in NumPy"""
+    x = checks.array("diff: x", x)
+    shape, difference = x.shape, not_equal if x.dtype == bool else subtract
     i = checks.axis("diff: axis", axis, len(shape))
     before = (slice(None),) * i
     for _ in range(builtins.min(checks.integer("diff: n", n, 0), shape[i])):  # then nothing is left
-        x = getitem(x, index=(*before, slice(1, None))) - getitem(x, index=(*before, slice(None, -1)))
+        x = difference(getitem(x, index=(*before, slice(1, None))), getitem(x, index=(*before, slice(None, -1))))
     return identity(x)  # an array, also of a list that there was nothing to do with
