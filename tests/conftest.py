@@ -4,8 +4,10 @@ HYPOTHESIS_PROFILE=ci takes the same few examples every time, =thorough takes ma
 takes `rng` with a thousand seeds: none may fail by chance.
 """
 
+import contextlib
 import os
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -42,3 +44,34 @@ def pytest_generate_tests(metafunc):
 def rng(request):
     """Random numbers from the seed that is printed at the top."""
     return np.random.default_rng(getattr(request, "param", int(request.config.option.hypothesis_seed)))
+
+
+@pytest.fixture
+def signals():
+    """For tests that send signals: those that the suite itself was started to ignore, under nohup or in the background, are as usual."""
+    ignored = [n for n in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)) if signal.getsignal(n) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture
+def must_end():
+    """`with must_end(): ...` fails what computes for a minute: what is guarded takes milliseconds, what it guards against takes hours, on any machine."""
+    return _must_end if hasattr(signal, "setitimer") else contextlib.nullcontext
+
+
+@contextlib.contextmanager
+def _must_end():
+    def too_long(number, frame):
+        raise AssertionError("it computed for a minute")
+
+    outer = signal.signal(signal.SIGPROF, too_long)
+    signal.setitimer(signal.ITIMER_PROF, 60)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, outer)

@@ -374,6 +374,10 @@ def test_ctrl_c_in_another_process_leaves_a_checkpoint_that_goes_on(tmp_path):
     try:
         assert process.stderr is not None
         assert "parameters" in process.stderr.readline()
+        for _ in range(600):  # a busy machine may take long to come to the first step
+            if (tmp_path / "run" / "run.lock").exists():
+                break
+            time.sleep(0.1)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         error = process.communicate(timeout=60)[1]

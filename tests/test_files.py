@@ -5,7 +5,6 @@ import io
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -33,14 +32,13 @@ def model(tmp_path):
 
 @pytest.mark.parametrize("fields", [{"hidden": [2_000_000]}, {"hidden": [10**12]}, {"latent": [10**18]}, {"image": [10**6, 10**6]}, {"hidden": [1] * 10**5},
                                     {"hidden": [1e400]}, {"classes": 10**9}])
-def test_a_card_cannot_ask_for_more_than_its_weights_hold(model, fields):
+def test_a_card_cannot_ask_for_more_than_its_weights_hold(model, fields, must_end):
     card = json.loads((model / "card.json").read_text())
     card["configuration"] |= fields
     (model / "card.json").write_text(json.dumps(card).replace("Infinity", "1e400"))
-    began = time.process_time()
-    with pytest.raises(WrongFile) as error:
+    with must_end(), pytest.raises(WrongFile) as error:
         zoo.load(model)
-    assert time.process_time() - began < 2 and str(model) in str(error.value) and len(str(error.value).partition(": ")[2]) <= 200
+    assert str(model) in str(error.value) and len(str(error.value).partition(": ")[2]) <= 200
 
 
 @pytest.mark.parametrize("tensor", [
@@ -50,13 +48,12 @@ def test_a_card_cannot_ask_for_more_than_its_weights_hold(model, fields):
     {"dtype": "F32", "shape": [True], "data_offsets": [0, 16]}, {"dtype": "F32", "shape": {"4": 2}, "data_offsets": [0, 16]},
     {"dtype": "F32", "shape": [4], "data_offsets": [0.0, 16.0]}, {"dtype": "F32", "shape": [4], "data_offsets": ["0", "16"]},
     {"dtype": "F32", "shape": [10**18] * 40_000, "data_offsets": [0, 16]}, {"dtype": "F32", "shape": [10**4000] * 30, "data_offsets": [0, 16]}])
-def test_a_header_is_checked_number_by_number(tensor, tmp_path):
+def test_a_header_is_checked_number_by_number(tensor, tmp_path, must_end):
     header = json.dumps({"w": tensor}).replace("Infinity", "1e400").encode()
     (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
-    began = time.process_time()
-    with pytest.raises(WrongFile, match=r"x\.safetensors: has a damaged safetensors header") as error:
+    with must_end(), pytest.raises(WrongFile, match=r"x\.safetensors: has a damaged safetensors header") as error:
         read_tensors(tmp_path / "x.safetensors")
-    assert time.process_time() - began < 1 and len(str(error.value).partition(": ")[2]) <= 200
+    assert len(str(error.value).partition(": ")[2]) <= 200
 
 
 def test_a_name_that_occurs_twice_is_refused(tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 import unicodedata
 from collections import Counter
 from itertools import pairwise
@@ -225,12 +224,11 @@ def test_patterns_that_may_hang_or_mean_something_else_are_refused(pattern):
 
 
 @pytest.mark.parametrize("pattern", KNOWN, ids=KNOWN.values())
-def test_no_text_makes_a_pattern_slow(pattern):
+def test_no_text_makes_a_pattern_slow(pattern, must_end):
     compiled = compile_pattern(pattern)
     for base in (" ", "a", "A", "1", "'", "\n", " \n", "\u00e9", "!", "\u02b0", "'s"):
-        began = time.process_time()
-        split(base * (100_000 // len(base)) + "x", [compiled])
-        assert time.process_time() - began < 2, base
+        with must_end():
+            split(base * (100_000 // len(base)) + "x", [compiled])
 
 
 # ------------------------------------------------------------------------------------------------ files of others

@@ -197,6 +197,7 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
     assert (tmp_path / "run").read_text() == "mine"
 
 
+@pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_writes_a_checkpoint_from_which_the_run_goes_on(tmp_path, number):
     model, through = made()
@@ -220,6 +221,7 @@ def test_a_signal_writes_a_checkpoint_from_which_the_run_goes_on(tmp_path, numbe
         assert np.array_equal(a, resumed_model.arrays()[name]), name
 
 
+@pytest.mark.usefixtures("signals")
 def test_a_second_signal_does_not_wait_for_the_step():
     _, trainer = made()
 
@@ -424,6 +426,7 @@ def test_the_lock_of_a_process_that_was_killed_is_none(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.safetensors", "log.csv", "log.json"}
 
 
+@pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("when", [4, 12])
 def test_a_signal_during_an_evaluation_ends_it_and_the_run_goes_on_exactly(tmp_path, number, when):

@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -327,12 +326,10 @@ def test_a_field_that_cannot_be_honoured_is_named(folder, field):
 
 @pytest.mark.parametrize("fields", [{"num_hidden_layers": 20_000}, {"num_hidden_layers": 10**9}, {"vocab_size": 10**9}, {"hidden_size": 10**6},
                                     {"intermediate_size": 10**8}, {"head_dim": 10**8}])
-def test_a_model_larger_than_its_file_is_refused_early(folder, fields):
+def test_a_model_larger_than_its_file_is_refused_early(folder, fields, must_end):
     changed(folder, **fields)
-    began = time.process_time()
-    with pytest.raises(WrongFile, match="llama"):
+    with must_end(), pytest.raises(WrongFile, match="llama"):
         zoo.load(folder)
-    assert time.process_time() - began < 1
 
 
 def test_ids_that_begin_and_end_a_text_are_read(folder):
