@@ -547,3 +547,45 @@ def test_a_function_of_numpy_s_is_numpy_s_and_has_gradients(what):
 def test_einsum_of_a_diagonal_doesn_t_multiply_what_is_beside_it():
     a = np.array([[1.0, np.inf], [np.nan, 1.0]])
     assert zg.einsum("ii->", a) == 2 and np.array_equal(zg.einsum("ii->i", a), [1, 1])
+
+
+# --- axes without entries
+
+
+EMPTY = {
+    "embedding": lambda n, c: (zg.embedding(t := leaf(np.ones((4, c))), np.zeros(n, int)), t),
+    "linear": lambda n, c: (zg.linear(t := leaf(np.ones((n, c))), np.ones((c, 5)), np.ones(5)), t),
+    "linear to nothing": lambda n, c: (zg.linear(t := leaf(np.ones((n, c))), np.ones((c, 0)), np.ones(0)), t),
+    "matmul": lambda n, c: (zg.matmul(t := leaf(np.ones((2, n, c))), np.ones((c, 4))), t),
+    "matmul by a vector": lambda n, c: (zg.matmul(t := leaf(np.ones((2, n, c))), np.ones(c)), t),
+    "layer_norm": lambda n, c: (zg.layer_norm(t := leaf(np.ones((n, c))), np.ones(c), np.ones(c)), t),
+    "group_norm": lambda n, c: (zg.group_norm(t := leaf(np.ones((n, 4, 4, c))), np.ones(c), np.ones(c), groups=1), t),
+    "attention": lambda n, c: (zg.scaled_dot_product_attention(t := leaf(np.ones((1, 2, n, c))), np.ones((1, 2, 3, c)), np.ones((1, 2, 3, c))), t),
+    "attention to nothing": lambda n, c: (zg.scaled_dot_product_attention(t := leaf(np.ones((1, 2, 3, c))), np.ones((1, 2, n, c)), np.ones((1, 2, n, c))), t),
+    "conv2d": lambda n, c: (zg.conv2d(t := leaf(np.ones((n, 5, 5, c))), np.ones((3, 3, c, 2))), t),
+    "max_pool2d": lambda n, c: (zg.max_pool2d(t := leaf(np.ones((n, 4, 4, c))), 2), t),
+    "upsample": lambda n, c: (zg.upsample(t := leaf(np.ones((n, 4, 4, c))), 2), t),
+    "softmax": lambda n, c: (zg.softmax(t := leaf(np.ones((n, c)))), t),
+    "cumsum": lambda n, c: (zg.cumsum(t := leaf(np.ones((n, c))), axis=1), t),
+    "prod": lambda n, c: (zg.prod(t := leaf(np.ones((n, c))), axis=1), t),
+    "take": lambda n, c: (zg.take(t := leaf(np.ones((3, c))), np.zeros(n, int), axis=0), t),
+    "cross_entropy": lambda n, c: (zg.cross_entropy(t := leaf(np.ones((n, c))), np.zeros(n, int)), t),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+@pytest.mark.parametrize(("n", "c"), [(0, 3), (2, 0), (0, 0)])
+def test_an_axis_without_entries_is_refused_in_words_or_has_a_value_and_a_gradient(name, n, c):
+    results = []
+    for kernels in (True, False):
+        with use_kernels(kernels):
+            try:
+                value, given = EMPTY[name](n, c)
+            except (ValueError, IndexError) as error:
+                assert str(error).startswith(name.split()[0].replace("attention", "scaled_dot_product_attention") + ":")
+                results.append(str(error))
+            else:
+                (gradient,) = grad(zg.sum(value), [given])
+                assert gradient.shape == given.shape
+                results.append((value.shape, gradient.numpy().tolist()))
+    assert results[0] == results[1]

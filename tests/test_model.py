@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import pytest
 
+import zoo
 from zoo.model import Config, Count, Decay, Natural, NonNegative, Positive, Range, Share
 
 
@@ -50,3 +51,13 @@ def test_settings_are_read_from_text_by_their_types():
     for wrong in ({"count": "3.5"}, {"count": True}, {"kind": "c"}, {"flag": "yes"}, {"cuont": 1}, {"widths": "4,x"}):
         with pytest.raises(ValueError, match=r"^Settings: "):
             Settings.make(**wrong)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "7", (0, -2), [None]])
+def test_a_seed_that_is_none_is_named(seed):
+    models = [zoo.load(name) for name in ("vae", "gan", "diffusion")]
+    for call in (lambda: zoo.vae.VAE.new(seed=seed), lambda: zoo.data.captioned_digits(1, seed), *(lambda m=m: m.sample(1, seed=seed) for m in models),
+                 lambda: zoo.load("names").generate("a", n_tokens=2, seed=seed),
+                 lambda: zoo.load("recurrent").generate("a", n_tokens=2, seed=seed)):
+        with pytest.raises((TypeError, ValueError), match=r"^seed: is .*whole number of at least 0, or None"):
+            call()

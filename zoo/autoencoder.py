@@ -20,6 +20,7 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
+from .autograd.random import generator
 from .data.images import Images
 from .model import Config, Count, Model, check_count, check_images, labels_for, last, moved, replayable, straight_line, stream
 from .nn import Linear
@@ -122,7 +123,7 @@ class Autoencoder(Model):
         """From z to pixels, one record a layer.  z: start from these codes (n, latent) instead of a draw."""
         labels_for(digit, 0, 0)
         if z is None:
-            draw = np.random.default_rng(seed).standard_normal((check_count(n), self.config.latent), np.float32)
+            draw = generator(seed).standard_normal((check_count(n), self.config.latent), np.float32)
             step = self._step("z", np.zeros((n, 0), np.float32), draw)
             yield step
             z = step.value

@@ -31,6 +31,7 @@ from numpy.random import Generator
 from . import autograd as ops
 from . import storage
 from .autograd import Tensor, no_grad
+from .autograd.random import generator
 from .data.toys import TOYS
 from .model import (
     Config,
@@ -366,7 +367,7 @@ class Diffusion(Model):
         settings = Sampling(sampler=sampler, labels=self.labels_for(digit, n), guidance=self.check_guidance(guidance), eta=eta, spacing=spacing,
                             tolerance=tolerance, start=start, known=known, mask=mask, repeats=repeats)
         settings.check(c.source, self.path.t_min)
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         x = self.draw_source(n, rng) if x_1 is None else x_1
         if sampler == ADAPTIVE:
             t = settings.start

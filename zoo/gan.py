@@ -27,6 +27,7 @@ from numpy.random import Generator as Rng
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
+from .autograd.random import generator
 from .data.toys import sample_shape
 from .evaluation.judge import judged
 from .model import (
@@ -343,7 +344,7 @@ class GAN(Model):
 
     def find_clusters(self, x: np.ndarray, seed: int = 0) -> None:
         """Take centres and shares of the clusters from these samples: pictures (n, *image) in [0, 1], or points."""
-        self.centres[...] = k_means(self.to_network_range(x).reshape(len(x), -1), self.config.clusters, np.random.default_rng(seed))
+        self.centres[...] = k_means(self.to_network_range(x).reshape(len(x), -1), self.config.clusters, generator(seed))
         self.shares[...] = np.bincount(self.cluster_of(x), minlength=len(self.centres)) / len(x)
 
     def cluster_of(self, x: np.ndarray) -> np.ndarray:
@@ -375,7 +376,7 @@ class GAN(Model):
         truncation: numbers of z beyond it are drawn again; the configuration's unless given, and math.inf for none.
         z: start from this (n, latent).  digit: as for `sample`.
         """
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         if z is None:
             z = self.draw_z(check_count(n), rng, self.config.truncation if truncation is None else truncation)
         z = np.asarray(z, np.float32)

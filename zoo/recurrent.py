@@ -27,6 +27,7 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
+from .autograd.random import generator
 from .language.model import LanguageConfig, LanguageModel, TextStep, cross_entropy
 from .model import Step, moved, stream
 from .nn import Embedding, Linear, Module, dropout, parameter
@@ -251,7 +252,7 @@ class Recurrent(LanguageModel):
         if prompt.ndim != 2 or prompt.shape[1] != self.config.symbols or not np.isin(prompt, (0, 1)).all():
             raise ValueError(f"prompt has shape {prompt.shape}; it is (steps, {self.config.symbols}) of 0 and 1")
         given = np.concatenate([silence, prompt])
-        return self._roll_steps(given, n_steps, temperature, np.random.default_rng(seed))
+        return self._roll_steps(given, n_steps, temperature, generator(seed))
 
     def _roll_steps(self, given: np.ndarray, n_steps: int, temperature: float, rng: Generator) -> Iterator[RollStep]:
         state = None

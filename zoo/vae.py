@@ -32,6 +32,7 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad
+from .autograd.random import generator
 from .data.images import Images, binarise
 from .model import (
     Config,
@@ -284,7 +285,7 @@ class VAE(Model):
         images = images.reshape(len(images), -1)
         check_count(samples, "samples")
         labels = self._checked(labels, len(images))
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         if self.config.binarise:
             images = binarise(images, rng)
         at_once = min(samples, 500)
@@ -309,7 +310,7 @@ class VAE(Model):
         x = test_images(images, self.config.image, n)
         labels = images.test_labels[:n] if self.config.classes and images.test_labels is not None else None
         with no_grad():
-            rng = np.random.default_rng(seed)
+            rng = generator(seed)
             bounds = [float(self.loss(x[part] if labels is None else (x[part], labels[part]), rng)["loss"]) * (part.stop - part.start)
                       for part in minibatches(len(x), 500)]
         nll = -self.log_likelihood(x, samples=samples, seed=seed, labels=labels)
@@ -323,7 +324,7 @@ class VAE(Model):
     @stream(VAEStep)
     def steps(self, n: int = 1, *, seed: int = 0, digit=None, z: np.ndarray | None = None) -> Iterator[VAEStep]:
         """From z to pixels, one record a layer.  z: start from this z1 (n, latent) instead of a draw."""
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         n = check_count(n) if z is None else len(z)
         labels = labels_for(digit, self.config.classes, n)
         if z is None:

@@ -33,6 +33,7 @@ from numpy.random import Generator
 from . import autograd as ops
 from . import nn
 from .autograd import Tensor, no_grad
+from .autograd.random import generator
 from .data.images import Images, binarise
 from .language.cache import Cache
 from .model import (
@@ -260,7 +261,7 @@ class VQVAE(Model):
         if self.config.classes:
             labels = check_labels(None if images.test_labels is None else images.test_labels[:n], self.config.classes, len(x))
         if self.config.binarise:
-            x = binarise(x, np.random.default_rng(seed))
+            x = binarise(x, generator(seed))
         pixels, codes, chosen = [], [], np.zeros(self.config.codes)
         with no_grad():
             for part in minibatches(len(x), 250):
@@ -283,7 +284,7 @@ class VQVAE(Model):
         """One record a code, then one a layer to the pixels.  codes: start from these (n, rows, columns) instead of drawing them."""
         if codes is None:
             n = check_count(n)
-            rng = np.random.default_rng(seed)
+            rng = generator(seed)
             symbol = self._begin(labels_for(digit, self.config.classes, n), n)
             codes = np.full((n, *self.grid), -1)
             cache = Cache.empty(self.prior.config, math.prod(self.grid), n)

@@ -6,6 +6,8 @@ The definition, in NumPy, of what `native.random_bits` and `native.uniform` are 
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,3 +36,18 @@ def uniform(seed: int, shape: tuple[int, ...]) -> np.ndarray:
     """float32 in [0, 1) with 24 random bits."""
     bits = random_bits(int(seed), math.prod(shape))
     return ((bits >> _u32(8)).astype(np.float32) * np.float32(2**-24)).reshape(shape)
+
+
+def generator(seed: int | Sequence[int] | None) -> np.random.Generator:
+    """NumPy's generator from a seed: a whole number of at least 0, several of them, or None for other numbers every time.
+
+    Raises TypeError or ValueError, which name the seed.
+    """
+    for part in () if seed is None else seed if isinstance(seed, (tuple, list, np.ndarray)) else (seed,):
+        try:
+            whole = operator.index(part)
+        except TypeError:
+            raise TypeError(f"seed: is {part!r:.80}; it is a whole number of at least 0, or None for other numbers every time") from None
+        if whole < 0:
+            raise ValueError(f"seed: is {whole}; it is a whole number of at least 0, or None for other numbers every time")
+    return np.random.default_rng(seed)

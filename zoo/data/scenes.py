@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.random import Generator
 
+from ..autograd.random import generator
 from .images import mnist
 
 SIDE = 32  # pixels of a scene's height and width
@@ -88,7 +89,7 @@ def captioned_digits(n: int, seed: int | tuple[int, ...] = 0, *, pairs: Literal[
         raise ValueError(f"captioned_digits: digits is {digits!r}; it may be 'train' or 'test'")
     if wording not in ("free", "full"):
         raise ValueError(f"captioned_digits: wording is {wording!r}; it may be 'free' or 'full'")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     attributes, captions = [], []
     for _ in range(n):
         things, relation = _arrange(rng)

@@ -14,6 +14,7 @@ from io import BytesIO
 
 import numpy as np
 
+from ..autograd.random import generator
 from ..storage import PathLike, WrongFile, atomic_write
 
 RATE = 8000  # samples per second
@@ -90,7 +91,7 @@ def waveform(pictures, *, iterations: int = 60, seed: int = 0) -> np.ndarray:
         raise ValueError(f"iterations is {iterations}; it is at least 1")
     bands = np.where(pictures > 0, 10 ** (QUIETEST + (LOUDEST - QUIETEST) * pictures), 0)[:, ::-1]
     magnitude = magnitudes(bands)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     angles = np.exp(2j * np.pi * rng.random(magnitude.shape)).astype(np.complex64)
     before = np.zeros_like(angles)
     for _ in range(iterations):

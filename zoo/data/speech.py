@@ -21,6 +21,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..autograd.random import generator
 from ..storage import PathLike, WrongFile
 from . import sound
 from .scenes import DIGITS
@@ -72,7 +73,7 @@ def spoken_words(words: Sequence[str] = DIGITS, takes: int = 4, seed: int = 0, *
     for word in words:
         if word not in WORDS:
             raise ValueError(f"spoken_words: a word is {word!r}; it may be {', '.join(DIGITS)}, or a letter")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     wanted, begins, speakers = [], [], []
     for voice, speaker in voices_and_speakers().items():
         chosen = voices == "all" or is_held_out(voice) == (voices == "held out")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd.random import generator
 from ..data.images import Images, mnist
 from ..data.toys import sample_shape
 from ..model import check_count, check_images
@@ -27,7 +28,7 @@ class Judge:
         check_demands(classifier, images, k)
         self.classifier, self.images, self.k = classifier, images, k
         self.test_features, _ = classifier.look(images.test)
-        chosen = np.random.default_rng(seed).permutation(len(images.train))[: len(images.test)]
+        chosen = generator(seed).permutation(len(images.train))[: len(images.test)]
         self.real = images.train[chosen]
         self.floor = self._figures(self.real)
         self.test_nearest = nearest_distances(images.test[:1000], images.train)[0]

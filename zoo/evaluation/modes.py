@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd.random import generator
 from ..data.toys import GRID, RING, TOYS
 from .classifier import Classifier
 from .distances import squared_distances, squared_wasserstein
@@ -68,6 +69,6 @@ def toy_figures(name: str, samples: np.ndarray, seed: int = 0) -> dict[str, Any]
         covered = grid_modes(samples) if name == "grid" else ring_modes(samples)
     else:
         n = min(len(samples), 10_000)
-        fresh, others = (TOYS[name](n, np.random.default_rng((seed, i))) for i in (1, 2))
+        fresh, others = (TOYS[name](n, generator((seed, i))) for i in (1, 2))
         return {f"squared_wasserstein{suffix}": squared_wasserstein(x[:n], fresh) for suffix, x in (("", samples), ("_floor", others))}
     return {"modes": covered.modes, "of": len(covered.counts), "good": covered.good, "reverse_kl": covered.reverse_kl}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..autograd.random import generator
 from ..evaluation.distances import density_and_coverage
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def diagnose(model: GAN, real: np.ndarray, *, seed: int = 0, history: Rows | Non
     if len(real) < 100:
         raise ValueError(f"diagnose: there are {len(real)} real samples; at least 100 are needed")
     n = min(n, len(real) // 2)
-    chosen = real[np.random.default_rng(seed).permutation(len(real))[: 2 * n]]
+    chosen = real[generator(seed).permutation(len(real))[: 2 * n]]
     samples = model.sample(n, seed=seed)
     if not np.isfinite(samples).all():
         return ["The generator's samples aren't finite: training has diverged; lower the rates."]

@@ -15,6 +15,7 @@ from numpy.random import Generator
 
 from .. import autograd as ops
 from ..autograd import no_grad
+from ..autograd.random import generator
 from ..autograd.tracing import trace
 from .circuits import check_transformer
 
@@ -71,7 +72,7 @@ def _maps(model: Any, length: int, n: int, seed: int) -> np.ndarray:
 
 
 def _sequences(model: Any, length: int, n: int, seed: int) -> np.ndarray:
-    return repeated(n, _length(model, length), model.config.symbols, np.random.default_rng(seed))
+    return repeated(n, _length(model, length), model.config.symbols, generator(seed))
 
 
 def _length(model: Any, length: int) -> int:

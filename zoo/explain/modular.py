@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import autograd as ops
 from ..autograd import Tensor
+from ..autograd.random import generator
 from ..transformer import Transformer
 
 
@@ -32,7 +33,7 @@ class Pairs:
 def modular_addition(p: int = 113, share: float = 0.3, seed: int = 0) -> Pairs:
     if p < 2 or not 0 < share < 1:
         raise ValueError(f"modular_addition: p is {p}, share {share}; p is at least 2, share lies between 0 and 1")
-    a, b = np.divmod(np.random.default_rng(seed).permutation(p * p), p)
+    a, b = np.divmod(generator(seed).permutation(p * p), p)
     ids, answers = np.stack([a, b, np.full(p * p, p)], 1), (a + b) % p
     n = int(share * p * p)
     return Pairs(p, ids[:n], answers[:n], ids[n:], answers[n:])
@@ -42,7 +43,7 @@ def new_model(p: int = 113, *, width: int = 128, heads: int = 4, hidden: int = 5
     """A model whose weights are all from N(0, 1 / width), as in Nanda et al.: with smaller ones it generalises at once, without grokking."""
     model = Transformer.new(symbols=p + 1, window=3, layers=1, heads=heads, width=width, hidden=hidden, mlp="relu", norm="none", bias=False,
                             tied=False, seed=seed)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     for weight in model.parameters():
         weight.data[...] = rng.normal(0, width**-0.5, weight.shape)
     return model

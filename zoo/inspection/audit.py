@@ -22,6 +22,7 @@ import numpy as np
 
 from .. import autograd as ops
 from ..autograd import no_grad
+from ..autograd.random import generator
 from ..drawing.pictures import png
 from ..evaluation import Judge
 from ..evaluation.classifier import Classifier
@@ -133,7 +134,7 @@ def _of_pictures(model: Any, images: Any, n: int, seed: int) -> Iterable[Section
          "copies, median ratio of new pictures": float(np.median(test.ratio)), "copies, least ratio": float(copies.ratio.min())},
         pairs=tuple((f"ratio {copies.ratio[i]:.2f}", samples[i], images.train[copies.nearest[i]]) for i in worst))
     losses = _picture_losses(model, seed)
-    rng = np.random.default_rng((seed, 0xA0D))
+    rng = generator((seed, 0xA0D))
     chosen, others = rng.permutation(len(images.train))[:MEMBERS], rng.permutation(len(images.test))[:MEMBERS]
     label = lambda labels, rows: None if labels is None else labels[rows]
     members = losses(images.train[chosen], label(images.train_labels, chosen))
@@ -151,7 +152,7 @@ def _picture_losses(model: Any, seed: int) -> Callable[[np.ndarray, Any], np.nda
             x = np.asarray(model.to_network_range(x[None]), np.float32)
             return -float(np.asarray(model.discriminator(x, np.array([label]) if conditional else None)).mean())
         batch = np.repeat(x[None], DRAWS, axis=0)
-        drawn = model.loss((batch, np.full(DRAWS, label)) if conditional else batch, np.random.default_rng(seed))
+        drawn = model.loss((batch, np.full(DRAWS, label)) if conditional else batch, generator(seed))
         return float(drawn["loss"].item())
 
     def losses(x: np.ndarray, labels: Any) -> np.ndarray:
@@ -198,7 +199,7 @@ def _of_text(model: Any, corpus: Corpus, n: int, seed: int) -> Iterable[Section]
     parts = corpus.split(model.config.lines)
     text = model.generate("", 4 * n, seed=seed, temperature=1.0)
     yield _lines(text, parts) if model.config.lines else _passages(text, parts)
-    rng = np.random.default_rng((seed, 0xA0D))
+    rng = generator((seed, 0xA0D))
     yield _membership(*(_text_losses(model, parts[part], rng) for part in ("train", "test")))
     if model.config.lines:
         yield _first_letters(text, parts["train"])

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd.random import generator
 from ..loading.cards import load, shipped
 from .music import END, NEW, beginnings
 from .page import to_json, write_page
@@ -69,7 +70,7 @@ def _codes_of_digits(model: Any, seed: int) -> np.ndarray:
     from ..explain.latents import codes
 
     pictures, labels = mnist_test()
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     rows = [rng.choice(np.flatnonzero(labels[:1000] == digit)) for digit in DIGITS]
     return np.asarray(codes(model, pictures[rows]), np.float32)
 
@@ -90,7 +91,7 @@ def _duel(model: Any, seed: int) -> Iterator[list[Part]]:
     """Real test digits and generated ones in random order, with the discriminator's belief that each is real."""
     from ..data.images import mnist_test
 
-    (test, labels), rng = mnist_test(), np.random.default_rng(seed)
+    (test, labels), rng = mnist_test(), generator(seed)
     half = TURNS // 2
     digits = np.arange(half) % 10
     *_, verdict = model.steps(half, seed=seed, digit=digits)

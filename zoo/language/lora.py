@@ -24,6 +24,7 @@ import numpy as np
 from .. import autograd as ops
 from ..autograd import Tensor
 from ..autograd.operations import quantised
+from ..autograd.random import generator
 from ..nn import Linear, Module, QuantisedLinear, parameter
 from ..storage import PathLike, WrongFile, read_safetensors, shorten, write_tensors
 
@@ -71,7 +72,7 @@ def adapt(model: Any, rank: int = 8, *, layers: Sequence[str] = LAYERS, alpha: f
     if not chosen:
         names = ", ".join(name for name, *_ in _places(model, (Linear, QuantisedLinear)))
         raise ValueError(f"adapt: no linear layer's name ends with {' or '.join(layers)}; there are {names}")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     for tensor in model.parameters():
         tensor.requires_grad = False
     for _, parent, name, layer in chosen:

@@ -22,6 +22,7 @@ from numpy.random import Generator
 
 from .. import autograd as ops
 from ..autograd import Tensor, no_grad
+from ..autograd.random import generator
 from ..model import Config, Model, Step, last, moved, replayable, stream
 from ..storage import WrongFile, shorten
 from . import chat, grammar
@@ -257,7 +258,7 @@ class LanguageModel(Model):
             raise ValueError("json: this model has no tokenizer, so what it writes is no text")
         earlier = None if prefixes is None else prefixes.nearest(self, given)
         begin = Progress(None, given, len(given), n_tokens, given, earlier=earlier, json=grammar.OBJECT if json else None)
-        return self._steps(begin, sampling, np.random.default_rng(seed), prefixes)
+        return self._steps(begin, sampling, generator(seed), prefixes)
 
     def _steps(self, at: Progress, sampling: Sampling, rng: Generator, prefixes: Prefixes | None) -> Iterator[TextStep]:
         prompt = len(at.text)

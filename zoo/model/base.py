@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import storage
 from ..autograd import no_grad
+from ..autograd.random import generator
 from ..autograd.tracing import trace
 from ..drawing.summary import Row, Summary
 from ..drawing.words import counted
@@ -39,7 +40,7 @@ class Model(Module):
     @classmethod
     def new(cls: type[M], *, seed: int = 0, **fields: Any) -> M:
         """A model with fresh weights: Model.new(latent=20, seed=0)."""
-        return cls(cls.Config.make(**fields), rng=np.random.default_rng(seed))
+        return cls(cls.Config.make(**fields), rng=generator(seed))
 
     def __init__(self, config: Any, *, rng: np.random.Generator):
         self.config = config

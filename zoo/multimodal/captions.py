@@ -18,6 +18,7 @@ from numpy.random import Generator
 
 from .. import autograd as ops
 from ..autograd import Tensor, no_grad
+from ..autograd.random import generator
 from ..autograd.tracing import trace
 from ..data import scenes
 from ..language.sampling import drawn, softmax
@@ -143,7 +144,7 @@ class Captions(Model):
         x = check_images(images, self.config.image)
         if not 0 <= temperature < float("inf"):
             raise ValueError(f"temperature is {temperature!r}; it is at least 0, and 0 takes the likeliest word")
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         with evaluating(self):
             prefix = np.asarray(self.prefix(x))
             given = np.full((len(x), 1), BEGIN)

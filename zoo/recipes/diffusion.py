@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.random import Generator
 
+from ..autograd.random import generator
 from ..data.toys import TOYS
 from ..diffusion import Diffusion, Pairs
 from ..model import Config, Count, Decay, Natural, Positive, check_images
@@ -93,7 +94,7 @@ def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraini
         raise ValueError(f"data: {data!r} has samples of shape {shape}; this model takes {model.sample_shape}")
     if isinstance(data, str):
         toy = TOYS[data]
-        draw = lambda step, n: toy(n, np.random.default_rng((seed, step, 0x704)))
+        draw = lambda step, n: toy(n, generator((seed, step, 0x704)))
     else:
         x = check_images(data.train, shape)
         arrays = (x, labels_of(data, c.classes)) if c.classes else (x,)
@@ -132,7 +133,7 @@ def _coupled(model: Diffusion, draw: Callable[[int, int], Any], t: DiffusionTrai
             pools.clear()
             batch = draw(pool, batches_per_pool * t.batch_size)
             x_0, labels = batch if isinstance(batch, tuple) else (batch, None)
-            noise = model.draw_source(len(x_0), np.random.default_rng((seed, pool, 0x07)))
+            noise = model.draw_source(len(x_0), generator((seed, pool, 0x07)))
             pools[pool] = Pairs(x_0, noise[optimal_pairs(model.to_network_range(x_0), noise)], labels)
         rows = slice(i * t.batch_size, (i + 1) * t.batch_size)
         pairs = pools[pool]

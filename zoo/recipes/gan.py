@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import Generator as Rng
 
 from ..autograd import Tensor
+from ..autograd.random import generator
 from ..data.toys import TOYS, sample_shape, stacked_digits
 from ..gan import GAN, AdversarialStep, GameSettings
 from ..model import Decay, Share, check_images, moved
@@ -106,11 +107,11 @@ def toy_batches(name: str, size: int, model: GAN, seed: int) -> Callable[[int, R
     if model.config.classes:
         raise ValueError(f"data: {name!r} has no labels, but the model has {model.config.classes} classes")
     draw = TOYS[name] if name != "stacked" else stacked_mnist()
-    fresh = lambda step, rng: draw(size, np.random.default_rng((seed, step, 0x704)))
+    fresh = lambda step, rng: draw(size, generator((seed, step, 0x704)))
     if not model.config.clusters:
         return fresh
     if not model.centres.any():
-        model.find_clusters(draw(10_000, np.random.default_rng((seed, 0xC1))), seed)
+        model.find_clusters(draw(10_000, generator((seed, 0xC1))), seed)
     return lambda step, rng: (x := fresh(step, rng), model.cluster_of(x))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
+from ..autograd.random import generator
 from ..data import sound, speech
 from ..model import Config, Count, Decay, Positive
 from ..multimodal.speech import Speech, SpeechJudge, numbers, recognised
@@ -68,7 +69,7 @@ def make_trainer(model: Speech, data: SpokenWords, training: SpeechTraining, *, 
     pictures, captions, words = sound.spectrogram(spoken.waveforms), model.ids(spoken.captions), model.ids(spoken.words)
 
     def batches(step: int, rng: np.random.Generator):
-        rng = np.random.default_rng((seed, step, 0x59EE))
+        rng = generator((seed, step, 0x59EE))
         rows = rng.integers(len(pictures), size=t.batch_size)
         return pictures[rows], np.where(rng.random((t.batch_size, 1)) < BARE, words[rows], captions[rows])
 
@@ -93,7 +94,7 @@ def make_judge_trainer(model: SpeechJudge, data: SpokenWords, training: SpeechJu
     pictures, (words, speakers) = sound.spectrogram(spoken.waveforms), numbers(spoken, model.config.words)
 
     def batches(step: int, rng: np.random.Generator):
-        rng = np.random.default_rng((seed, step, 0x59EF))
+        rng = generator((seed, step, 0x59EF))
         rows = rng.integers(len(pictures), size=t.batch_size)
         shifted = np.stack([np.roll(pictures[row], shift, axis=1) for row, shift in zip(rows, rng.integers(-8, 9, t.batch_size))])
         return shifted, words[rows], speakers[rows]

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from ..autograd.random import generator
+
 Batches = Callable[[int, Generator], Any]  # (step, rng) -> a batch
 
 
@@ -28,7 +30,7 @@ def shuffled(*arrays: np.ndarray, batch_size: int, seed: int = 0) -> Batches:
         epoch, i = divmod(step, per_epoch)
         if epoch not in order:
             order.clear()
-            order[epoch] = np.random.default_rng((seed, epoch, 0x5EED)).permutation(n)
+            order[epoch] = generator((seed, epoch, 0x5EED)).permutation(n)
         rows = order[epoch][i * batch_size : (i + 1) * batch_size]
         return arrays[0][rows] if len(arrays) == 1 else tuple(a[rows] for a in arrays)
 

@@ -121,7 +121,7 @@ embedding.derivatives(lambda g, _y, _weight, ids: embedding_adjoint(g, ids, symb
 def embedding_adjoint(g, ids, *, symbols):
     """The rows of g added up at their ids: (symbols, width)"""
     out = np.zeros((symbols, g.shape[-1]), g.dtype)
-    np.add.at(out, np.reshape(ids, -1), g.reshape(-1, g.shape[-1]))
+    np.add.at(out, np.reshape(ids, -1), g.reshape(np.size(ids), g.shape[-1]))
     return out
 
 

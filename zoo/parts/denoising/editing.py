@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...autograd import no_grad
+from ...autograd.random import generator
 from ...model import great_circle, last
 from .samplers import euler, heun, times
 
@@ -56,7 +57,7 @@ def edit(model, images, strength: float, *, seed: int = 0, digit=None, **setting
     if not isinstance(strength, (int, float, np.integer, np.floating)) or not low < strength <= 1:
         raise ValueError(f"strength: is {strength!r}; it may go from above {low:g}, nothing changes, to 1, everything")
     x_0 = model.to_network_range(images)
-    noise = model.draw_source(len(x_0), np.random.default_rng((seed, 1)))
+    noise = model.draw_source(len(x_0), generator((seed, 1)))
     final = last(model.steps(seed=seed, digit=digit, x_1=model.noised(x_0, noise, strength), start=strength, **settings))
     return model.to_pictures(final.x_previous)
 

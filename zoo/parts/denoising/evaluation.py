@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...autograd import no_grad
+from ...autograd.random import generator
 from ...evaluation.judge import judged
 from ...model import check_count
 from ...training import minibatches
@@ -23,7 +24,7 @@ def error_by_t(model, x, labels=None, *, at=None, seed: int = 0) -> dict[str, np
     """The loss, and the mean squared errors of the x_0 and the noise predicted, for each t in `at`: where does the network see?"""
     at = np.asarray(np.linspace(max(model.path.t_min, 0.05), 1, 20) if at is None else at, np.float64)
     x_0 = model.to_network_range(x)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     rows = []
     with no_grad():
         for t in at:
@@ -50,7 +51,7 @@ def evaluate(model, data: Images | str, *, seed: int = 0, n: int = 10_000, likel
     draw = lambda: model.sample(n, seed=seed, **settings)
     figures = judged(draw, data, n=n, image=model.sample_shape, classes=model.config.classes, judge=judge, seed=seed)
     if likelihoods and not isinstance(data, str):
-        chosen = np.random.default_rng(seed).permutation(len(data.test))[:likelihoods]
+        chosen = generator(seed).permutation(len(data.test))[:likelihoods]
         labels = data.test_labels[chosen] if model.config.classes and data.test_labels is not None else None
         figures["bits_per_dimension"] = float(model.bits_per_dimension(data.test[chosen], labels, seed=seed).mean())
     return figures

@@ -19,6 +19,7 @@ import numpy as np
 
 from ... import autograd as ops
 from ...autograd import Tensor, enable_grad
+from ...autograd.random import generator
 from ...training import minibatches
 from .dormand_prince import Velocity, integrate
 
@@ -39,7 +40,7 @@ def log_likelihood(model, x_0: np.ndarray, digit=None, *, seed: int = 0, toleran
     n, dimensions = len(x_0), math.prod(model.config.image)
     exact = dimensions <= 4 if exact is None else exact
     labels = model.labels_given(digit, n)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     log_p = []
     for part in minibatches(n, batch):
         x = x_0[part].reshape(-1, dimensions)
@@ -86,6 +87,6 @@ def bits_per_dimension(model, images, digit=None, *, seed: int = 0, **settings) 
     if len(model.config.image) == 1:
         raise ValueError("bits_per_dimension: this model's data are points or latents, which have no grey levels; "
                          "log_likelihood gives the density of x_0")
-    x_0 = model.to_network_range(images, np.random.default_rng((seed, 2)))
+    x_0 = model.to_network_range(images, generator((seed, 2)))
     nats = log_likelihood(model, x_0, digit, seed=seed, **settings)
     return -nats / (math.prod(model.config.image) * math.log(2)) + math.log2(256 / 2)
