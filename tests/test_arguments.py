@@ -589,3 +589,12 @@ def test_an_axis_without_entries_is_refused_in_words_or_has_a_value_and_a_gradie
                 assert gradient.shape == given.shape
                 results.append((value.shape, gradient.numpy().tolist()))
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("array", [np.array([["a", "b"]]), np.array([[None, 1]], object), np.array([["2020-01-01"]], "M8[D]"), np.ones((1, 2), complex)],
+                         ids=lambda a: str(a.dtype))
+def test_arrays_of_what_is_no_number_are_refused_in_words(array):
+    for call in (zg.exp, zg.sum, zg.diff, zg.batch_statistics, zg.trace, zg.ravel, zg.inner, zg.hstack, zg.tril, zg.sort):
+        arguments = (array, array) if call is zg.inner else ([array],) if call is zg.hstack else (array,)
+        with pytest.raises(TypeError, match=r"floats, integers or bools|whose dtype"):
+            call(*arguments)

@@ -121,10 +121,10 @@ def layout(name: str, array: Any, of: str) -> tuple[int, ...]:
 
 def array(name: str, value: Any) -> Any:
     """value as an array of numbers, or the tensor that it is."""
-    if isinstance(value, (np.ndarray, Tensor)):
+    if isinstance(value, Tensor):
         return value
     try:
-        result = np.asarray(value)
+        result = value if isinstance(value, np.ndarray) else np.asarray(value)
     except ValueError:  # rows of different lengths
         result = np.empty((), object)
     if result.dtype.kind not in "fiub":

@@ -150,8 +150,8 @@ def _(x, *, p, seed):
 @attachable
 def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance over all axes but the last: what batch_norm uses, for the running averages of its layer."""
+    shape = checks.array("batch_statistics: x", x).shape
     if not isinstance(x, np.ndarray) or x.ndim == 0 or x.size == 0:
-        shape = checks.array("batch_statistics: x", x).shape
         raise ValueError(f"batch_statistics: x is {checks.shown(x)} of shape {shape}; it is an array (..., channels) that holds something")
     flat = x.reshape(-1, x.shape[-1])
     return flat.mean(0), flat.var(0)
