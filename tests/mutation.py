@@ -51,6 +51,7 @@ TEST_SECONDS = 30  # of the tests that pass over a line, the quickest that take 
 PROCESSOR_SECONDS = 400  # of the tests of one fault; a fault that makes them run on for ever is noticed
 WALL_SECONDS = 1800  # of those that wait for ever
 MOST_BYTES = 12 << 30  # that the tests of one fault may ask for
+NEVER_BEGAN = 70  # an exit code that pytest doesn't have
 SLOW = {"browser"}  # fixtures of tests that say little about the areas above, and take long
 
 
@@ -368,7 +369,7 @@ class Runner:
         log = self.copy / "log"
         child = os.fork()
         if not child:
-            code = 70
+            code = NEVER_BEGAN
             with contextlib.suppress(BaseException):
                 os.setsid()
                 out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -380,7 +381,8 @@ class Runner:
                 signal.signal(signal.SIGINT, signal.default_int_handler)  # which nohup ignores
                 os.chdir(self.copy)
                 _import_from(self.copy)
-                code = self.pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line", "--rootdir", str(self.copy), *tests])
+                code = self.pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line",
+                                         "-W", "ignore::pytest.PytestAssertRewriteWarning", "--rootdir", str(self.copy), *tests])
             os._exit(code)
         ends = time.monotonic() + WALL_SECONDS
         while not (status := os.waitpid(child, os.WNOHANG))[0]:
@@ -406,6 +408,8 @@ class Runner:
             self.write(path, whole)
         if code in (0, 5):
             return False, "all tests pass" if code == 0 else "no test ran"
+        if code == NEVER_BEGAN:
+            raise SystemExit(f"the tests could not be begun:\n{output}")
         lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
         return True, lines[0][:150] if lines else f"exit code {code}"
 
@@ -441,6 +445,8 @@ def main() -> None:
     copy = WORK / f"copy-{os.getpid()}"
     try:
         runner = Runner(copy)
+        if faults and (code := runner.run(tests.tests(faults[0]))[0]):
+            raise SystemExit(f"without a fault, tests fail already (exit code {code}): python -m pytest {' '.join(tests.tests(faults[0])[:3])} ...")
         with open(out, "a") as file:
             for i, fault in enumerate(faults):
                 if fault in done:
