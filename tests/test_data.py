@@ -589,3 +589,10 @@ def test_wrong_texts_are_named(tmp_path):
 def test_wrong_calls_say_what_would_be_right(call, words):
     with pytest.raises(ValueError, match=words):
         call(np.random.default_rng(0))
+
+
+def test_a_picture_may_have_sixteen_million_pixels_and_not_one_row_more(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("1", (4096, 4097)).save(tmp_path / "a" / "1.png")
+    with pytest.raises(WrongFile, match=r"1\.png: is 4096 x 4097 pixels; expects at most 16,777,216 of them"):
+        data.load_images(tmp_path)

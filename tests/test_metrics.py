@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 
 import numpy as np
 import pytest
@@ -256,6 +257,12 @@ def test_evaluate_at_the_command_line_refuses_before_it_samples(tmp_path, capsys
     assert "judge: the pictures of 'digits8x8' are 8 x 8, and the classifier takes 28 x 28" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "gan"), "--out", str(tmp_path / "gan")]) == 2
     assert "the model itself; name another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("image", [(6, 8), (8, 6), (8, 8, 1, 1), (8,)])
+def test_a_classifier_refuses_pictures_that_it_cannot_halve_twice(image):
+    with pytest.raises(ValueError, match=rf"^ClassifierConfig: image is {re.escape(str(image))}; .* that 4 divides$"):
+        Classifier.new(image=image)
 
 
 def test_a_fresh_classifier_takes_its_size_and_classes_from_the_data(images):

@@ -95,6 +95,9 @@ def test_glyphs_hold_out_pairs_whose_parts_are_known():
     assert {w for c in held_out.captions for w in c.split()} <= set(glyphs.vocabulary(seen.captions))
     assert "mono latin small letter o with diaeresis" in {*seen.captions, *held_out.captions}
     assert seen.pictures.shape[1:] == (32, 32) and all(picture.max() > 0.1 for picture in seen.pictures)
+    upright = seen.pictures[seen.captions.index("mono latin capital letter o")]
+    columns = np.flatnonzero(upright.max(0))
+    assert abs(columns[0] - (31 - columns[-1])) <= 1  # in the middle
     with pytest.raises(ValueError, match=r"style is 'gothic'; it may be sans"):
         glyphs.glyphs(styles=["gothic"])
 

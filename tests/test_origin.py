@@ -176,3 +176,12 @@ def test_wav_with_a_line_is_read_as_before(tmp_path):
     before = read_wav(tmp_path / "x.wav")
     (tmp_path / "x.wav").write_bytes(mark((tmp_path / "x.wav").read_bytes(), ".wav", "odd"))
     assert np.array_equal(read_wav(tmp_path / "x.wav"), before)
+
+
+@pytest.mark.parametrize("length", [1, 127, 128, 129, 16_383, 16_384, 16_385, 30_000])
+def test_a_midi_file_s_line_may_have_any_length(length, tmp_path_factory):
+    """MIDI counts in digits of seven bits: 16,384 is 0x81 0x80 0x00."""
+    line = "a" * length
+    marked = mark(content_of(".mid", tmp_path_factory), ".mid", line)
+    assert text_of(marked, ".mid") == line
+    assert [m.text for m in mido.MidiFile(file=io.BytesIO(marked)).tracks[0] if m.type == "text"] == [line]
