@@ -229,6 +229,17 @@ def tiny_without_template():
     return model
 
 
+def test_a_conversation_may_fill_all_but_one_place():
+    model = tiny()
+    fits = [n for n in range(1, 130) if len(model.template.ids([{"role": "user", "content": "a" * n}], model.tokenizer)) == 127]
+    answer = chat.Answer(model, [{"role": "user", "content": "a" * fits[0]}], seed=0)
+    "".join(answer)
+    assert len(answer.ids) == 127 and len(answer.tokens) <= 1
+    longer = [n for n in range(1, 130) if len(model.template.ids([{"role": "user", "content": "a" * n}], model.tokenizer)) == 128]
+    with pytest.raises(ValueError, match="are 128 tokens; this model sees 128 at once"):
+        chat.Answer(model, [{"role": "user", "content": "a" * longer[0]}])
+
+
 def test_a_conversation_that_does_not_fit_is_refused(path):
     with pytest.raises(ValueError, match="tokens; this model sees 128"):
         chat.Answer(read_model(path), [{"role": "user", "content": "x" * 200}])
