@@ -251,3 +251,15 @@ def test_signatures_are_written_by_the_letter_of_the_standard(sharps, time, even
 def test_signatures_that_the_standard_has_no_place_for_are_refused(sharps, time):
     with pytest.raises(ValueError, match=f"^{'sharps' if time is None else 'time'} is {re.escape(repr(sharps if time is None else time))}; expects"):
         music._signatures(sharps, time)
+
+
+def test_the_lowest_of_midi_s_notes_is_one():
+    piece = music.Chorale(np.array([[0, -1, 36, -1]] * 2, np.int8), np.array([[True, False, True, False], [False] * 4]))
+    assert music.notes_of(piece) == [music.Note(0, 0, 0, 2), music.Note(2, 36, 0, 2)]
+
+
+def test_a_step_lasts_a_quarter_of_a_beat_at_eighty_beats_a_minute():
+    notes = [music.Note(0, 60, 0, 16)]
+    assert np.array_equal(music.synthesise(notes), music.synthesise(notes, 80, 4, 22_050))
+    slower, quicker = (len(music.synthesise(notes, beats)) for beats in (40, 80))
+    assert slower - quicker == round(16 * (60 / 40 - 60 / 80) / 4 * 22_050)
