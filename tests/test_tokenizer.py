@@ -266,6 +266,19 @@ def test_a_saved_tokenizer_treats_its_added_tokens_as_before():
     assert BytePairTokenizer.from_dict(saved).added == {"<end>": AddedToken(256), **{k: v for k, v in added.items() if k != "<end>"}}
 
 
+def test_the_older_files_of_a_tokenizer_name_their_added_tokens_by_id(tmp_path):
+    """vocab.json and merges.txt, with added_tokens_decoder in tokenizer_config.json; what has no id of at most eight digits is no token."""
+    content = json.loads((file_of(tmp_path) / "tokenizer.json").read_text())["model"]
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "vocab.json").write_text(json.dumps(content["vocab"]))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(m if isinstance(m, str) else " ".join(m) for m in content["merges"]))
+    table = {"300": added("<mask>", 0), "x": added("<x>", 1), "\u00b2": added("<two>", 2), "123456789": added("<far>", 3), "301": "<text>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": table}))
+    t = BytePairTokenizer.read(tmp_path)
+    assert t.special.get("<mask>") == 300 and not {"<x>", "<two>", "<far>", "<text>"} & set(t.added)
+    assert t.encode("<mask>the", special=True).tolist() == [300, *SMALL.encode("the")]
+
+
 def test_vocabulary_entries_that_no_merge_makes_are_bytes(tmp_path):
     t = BytePairTokenizer.read(file_of(tmp_path, vocab=lambda c: {**c["model"]["vocab"], "\u0120qqq": 1200, "\u00c3\u012b": 1201, "<\u2581>": 1202}))
     assert [t.decode([i]) for i in (1200, 1201, 1202)] == [" qqq", "\u00c9", "<\u2581>"]
