@@ -297,6 +297,12 @@ def _import_from(folder: Path) -> None:
     os.environ["PYTHONPATH"] = str(folder)
 
 
+def _is_remembered(path: Path, line: int) -> bool:
+    """Whether a line belongs to a function that remembers its values, so that only the first test of a process runs it."""
+    functions = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
+    return any("cache" in ast.unparse(d) for f in functions if f.lineno <= line <= (f.end_lineno or 0) for d in f.decorator_list)
+
+
 class Map:
     """line -> the tests that run it."""
 
@@ -313,11 +319,14 @@ class Map:
             self.compiled.setdefault(path, []).append((int(first), int(last), names))
 
     def tests(self, fault: Fault) -> list[str]:
-        """The tests to run, the quickest first; where the line runs at import or never, those that run anything of the file."""
+        """The tests to run, the quickest first; where the line runs at import, or once and is remembered, or never, those that run anything of
+        the file."""
         path, line = str(ROOT / "zoo" / fault.file), self._line_then(fault)
         names = {name for first, last, tests in self.compiled.get(path, ()) if first <= line <= last for name in tests}
         machine_code = bool(names)
-        names = names or self._covering(path, line) or self._covering(path, None)
+        if not names and not _is_remembered(ROOT / "zoo" / fault.file, fault.line):
+            names = self._covering(path, line)
+        names = names or self._covering(path, None)
 
         def order(name: str) -> tuple[bool, float]:
             return machine_code and not name.startswith(KERNEL_TESTS), self.seconds[name]

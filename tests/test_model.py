@@ -6,10 +6,12 @@ import dataclasses
 import math
 from typing import Annotated, Literal
 
+import numpy as np
 import pytest
 
 import zoo
 from zoo.model import Config, Count, Decay, Natural, NonNegative, Positive, Range, Share
+from zoo.model.lines import great_circle, straight_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,3 +63,10 @@ def test_a_seed_that_is_none_is_named(seed):
                  lambda: zoo.load("recurrent").generate("a", n_tokens=2, seed=seed)):
         with pytest.raises((TypeError, ValueError), match=r"^seed: is .*whole number of at least 0, or None"):
             call()
+
+
+@pytest.mark.parametrize("line", [straight_line, great_circle])
+def test_a_line_of_two_is_its_ends(line):
+    a, b = np.array([3.0, 0.0], np.float32), np.array([0.0, 4.0], np.float32)
+    assert np.array_equal(line(a, b, 2), [a, b]) and np.array_equal(line(a, b, 5)[[0, -1]], [a, b])
+    assert np.allclose(straight_line(a, b, 3)[1], [1.5, 2.0]) and np.allclose(great_circle(a, b, 3)[1], [3 * 0.5**0.5, 4 * 0.5**0.5])

@@ -263,3 +263,13 @@ def test_a_step_lasts_a_quarter_of_a_beat_at_eighty_beats_a_minute():
     assert np.array_equal(music.synthesise(notes), music.synthesise(notes, 80, 4, 22_050))
     slower, quicker = (len(music.synthesise(notes, beats)) for beats in (40, 80))
     assert slower - quicker == round(16 * (60 / 40 - 60 / 80) / 4 * 22_050)
+
+
+def test_a_note_rings_out_after_its_end():
+    """For 0.15 s, to silence; an octave higher the same shape has twice the frequency."""
+    sound = music.synthesise([music.Note(0, 69, 0, 4)], 60, 4)
+    assert len(sound) == int(1.15 * 22_050) + 1 and np.abs(sound).max() == pytest.approx(0.9)
+    loudness = [float(np.abs(sound[int(t * 22_050) :][:221]).max()) for t in (0.1, 0.98, 1.05, 1.1, 1.14)]
+    assert loudness == sorted(loudness, reverse=True) and loudness[-1] < 0.07 * loudness[0] < 0.2 * loudness[1]
+    spectrum = np.abs(np.fft.rfft(sound[:22_050]))
+    assert abs(int(spectrum.argmax()) - 440) <= 1
