@@ -162,6 +162,9 @@ def test_a_conversation_with_another_beginning_or_other_weights_is_read_anew(pat
     model.chat(QUESTION, n_tokens=2)
     model.blocks[1].mlp.up = tiny().quantise("q8_0").blocks[1].mlp.up
     assert prefixes.nearest(model, ids) is None
+    model.chat(QUESTION, n_tokens=2)
+    model.embedding = tiny().quantise("q8_0").embedding  # the first of its layers
+    assert prefixes.nearest(model, ids) is None
     changed_model = weakref.ref(model)
     del model
     gc.collect()

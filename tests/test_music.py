@@ -178,6 +178,8 @@ def test_wrong_music_is_refused(call, words):
 
 @pytest.mark.parametrize("content, words", [
     ({"train": [], "valid": []}, "no list 'test'"), ({"train": [[3]], "valid": [], "test": []}, "train is not pieces"),
+    ({"train": [[[60], [60, "x"]]], "valid": [], "test": []}, "train is not pieces"),
+    ({"train": [[[60], 3]], "valid": [], "test": []}, "train is not pieces"),
     ({"train": [[[60, 200]]], "valid": [], "test": []}, "the pitch 200")])
 def test_wrong_jsb_files_are_named(content, words, tmp_path):
     (tmp_path / "j.json").write_text(json.dumps(content))

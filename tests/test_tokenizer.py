@@ -388,6 +388,15 @@ def template(*parts):
     return {"type": "TemplateProcessing", "single": [{kind: {"id": i, "type_id": 0}} for kind, i in parts]}
 
 
+def test_other_readers_put_the_token_before_a_text_and_before_the_first_of_two(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    t = BytePairTokenizer({i: bytes([i]) for i in range(256)}, [], {"<begin>": 256})
+    t.write(tmp_path / "tokenizer.json", begin="<begin>")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert theirs.encode("ab").ids == [256, 97, 98] and theirs.encode("ab").type_ids == [0, 0, 0]
+    assert theirs.encode("a", "b").ids == [256, 97, 98] and theirs.encode("a", "b").type_ids == [0, 0, 1]
+
+
 BEFORE = template(("SpecialToken", "<|endoftext|>"), ("Sequence", "A"))
 
 
