@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import wave
 
 import mido
@@ -185,3 +186,19 @@ def test_a_midi_file_s_line_may_have_any_length(length, tmp_path_factory):
     marked = mark(content_of(".mid", tmp_path_factory), ".mid", line)
     assert text_of(marked, ".mid") == line
     assert [m.text for m in mido.MidiFile(file=io.BytesIO(marked)).tracks[0] if m.type == "text"] == [line]
+
+
+@pytest.mark.parametrize("line", ["a", "ab", "abc", "abcd"])
+def test_a_wav_file_s_pieces_have_even_lengths_and_fill_it(line, tmp_path_factory):
+    """RIFF: a name, a length and as many bytes; an odd one is followed by a byte that its length doesn't count."""
+    content = mark(content_of(".wav", tmp_path_factory), ".wav", line)
+    (length,) = struct.unpack_from("<I", content, 4)
+    assert content[:4] == b"RIFF" and length == len(content) - 8
+    at, pieces = 12, {}
+    while at < len(content):
+        name, (size,) = content[at : at + 4], struct.unpack_from("<I", content, at + 4)
+        pieces[name], at = content[at + 8 : at + 8 + size], at + 8 + size + size % 2
+    assert at == len(content) and list(pieces)[-1] == b"LIST" and len(pieces[b"LIST"]) % 2 == 0
+    inner = pieces[b"LIST"]
+    (size,) = struct.unpack_from("<I", inner, 8)
+    assert inner[:8] == b"INFOICMT" and inner[12 : 12 + size] == line.encode() + b"\0" and len(inner) == 12 + size + size % 2
