@@ -311,6 +311,14 @@ def test_a_space_before_a_text_is_honoured(tmp_path):
     assert BytePairTokenizer.read(tmp_path).encode("the").tolist() == SMALL.encode("the").tolist()
 
 
+def test_a_text_may_be_cut_by_eight_patterns_and_no_more(tmp_path):
+    steps = [{"type": "Digits", "individual_digits": True}] * 8 + [{"type": "ByteLevel", "use_regex": False, "add_prefix_space": False}]
+    t = BytePairTokenizer.read(file_of(tmp_path, pre_tokenizer={"type": "Sequence", "pretokenizers": steps}))
+    assert t.decode(t.encode("the 12")) == "the 12"
+    with pytest.raises(WrongFile, match="cuts text by 9 patterns"):
+        BytePairTokenizer.read(file_of(tmp_path, pre_tokenizer={"type": "Sequence", "pretokenizers": steps[:1] + steps}))
+
+
 @pytest.mark.parametrize("changes, words", [
     ({"end_of_word_suffix": "</w>"}, "end_of_word_suffix"), ({"continuing_subword_prefix": "##"}, "continuing_subword_prefix"),
     ({"unk_token": "<unk>"}, "unk_token"), ({"byte_fallback": True}, "byte_fallback"), ({"normalizer": {"type": "NFC"}}, "normalizer"),

@@ -597,3 +597,11 @@ def test_an_adapter_begins_at_nothing_with_rows_of_length_1_and_twice_its_rank_a
     np.testing.assert_allclose(layer(x).data, linear(x).data + 2 * (x @ layer.down.data @ layer.up.data), rtol=1e-4, atol=1e-4)
     model = adapt(Transformer.new(symbols=5, window=4, layers=1, heads=1, width=4), rank=2)
     assert {m.scale for _, m in model.modules() if isinstance(m, LowRank)} == {2.0}
+
+
+@pytest.mark.parametrize("ids", [[-1, 3], [3, -1], [3, 11], [11, 3]])
+def test_one_id_outside_the_vocabulary_is_enough(ids):
+    model = Transformer.new(symbols=11, window=8, layers=1, heads=1, width=8, seed=0)
+    with pytest.raises(ValueError, match=r"this model's ids go from 0 to 10$"):
+        model.check_ids(np.array(ids))
+    model.check_ids(np.array([0, 10]))
