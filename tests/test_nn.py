@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from zoo import autograd as ops
-from zoo.autograd import Tensor, enable_grad, no_grad
+from zoo import nn
+from zoo.autograd import Tensor, enable_grad, grad, no_grad
 from zoo.nn import (
     AvgPool2d,
     BatchNorm,
@@ -244,3 +245,20 @@ def test_a_convolution_has_stride_and_dilation_1_and_no_padding_unless_said_othe
     x = rng.standard_normal((1, 4, 5, 2), np.float32)
     expected = np.stack([[np.einsum("ijc,ijco->o", x[0, a : a + 3, b : b + 3], layer.weight.data) for b in range(3)] for a in range(2)])
     np.testing.assert_allclose(layer(x).data[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (2, 4, 5, 3)])
+def test_batch_norm_over_one_rank_is_batch_norm(shape, rng, monkeypatch):
+    class OneRank:
+        add_up = staticmethod(lambda a: a)
+        sum = staticmethod(lambda a: a)
+
+    x = Tensor(rng.standard_normal(shape).astype(np.float32), requires_grad=True)
+    results = []
+    for alone in (True, False):
+        monkeypatch.setattr(nn, "whole_batch", None if alone else OneRank)
+        layer = nn.BatchNorm(3, activation="relu")
+        y = layer(x)
+        results.append([y.numpy(), grad((y * y * y).sum(), x).numpy(), layer.running_mean, layer.running_variance])
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -95,6 +95,9 @@ def test_a_path_that_does_not_end_in_noise_is_refused(schedule):
     if schedule == "linear":
         with pytest.raises(ValueError, match="doesn't end in noise"):
             make_path("linear", 200, 1e-4, 0.02)
+        with pytest.raises(ValueError, match="at t = 1, 0.052 of the picture is left"):
+            make_path("linear", 100, 1e-4, 0.118)
+        assert 0.049 < make_path("linear", 100, 1e-4, 0.12).alpha(1.0) < 0.05
         assert make_path("linear", 400, 1e-4, 0.05).alpha(1.0) < 0.05
 
 

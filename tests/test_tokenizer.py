@@ -143,6 +143,21 @@ def test_learned_tokens_are_those_of_recounting_everything(text, size):
     assert [learned.decode_bytes([i]) for i in range(learned.size)] == slow_pairs(text, size)
 
 
+@quick
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=8, unique=True), st.text("ab", min_size=1, max_size=24))
+def test_any_merges_are_made_in_their_order(chosen, text):
+    tokens, merges = {b: bytes([b]) for b in range(256)}, []
+    known = [97, 98]
+    for i, j in chosen:
+        pair, joined = (known[i % len(known)], known[j % len(known)]), 256 + len(merges)
+        if pair not in merges and tokens[pair[0]] + tokens[pair[1]] not in tokens.values():
+            tokens[joined] = tokens[pair[0]] + tokens[pair[1]]
+            merges.append(pair)
+            known.append(joined)
+    t = BytePairTokenizer(tokens, merges)
+    assert t._merge(text) == slow_encode(t, text)
+
+
 def slow_encode(t, piece):
     ids = [t._single[b] for b in piece.encode()]
     while ranked := [(t._merged[pair][0], i) for i, pair in enumerate(pairwise(ids)) if pair in t._merged]:
