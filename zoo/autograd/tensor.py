@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import operator
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, Union
 
@@ -240,17 +240,27 @@ class Tensor(Operators):
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self.data)))
 
-    def backward(self, grad: npt.ArrayLike | None = None, *, retain_graph: bool = False) -> None:
+    def backward(self, grad: npt.ArrayLike | None = None, *, retain_graph: bool = False, done: Callable[[Tensor], Any] | None = None) -> None:
         """Add d(self)/d(leaf) to `.grad` of every leaf that this tensor was made from.
 
         grad: the gradient that arrives here, of this tensor's shape; may be left out if the tensor is one number.
         retain_graph: keep what was recorded, so that backward can run again; otherwise it is freed on the way.
+        done: called with each leaf as soon as its `.grad` is complete, while the walk goes on to what is older (without kernels: at the end).
+            It may read `.grad`, and must not change it.
         """
         if not self.requires_grad:
             raise ValueError("backward: this tensor doesn't depend on any tensor with requires_grad=True"
                              + ("" if state.grad_enabled else "; gradients are switched off here, by no_grad()"))
-        for leaf, g in gradients([self], [_initial_gradient(self, grad)], None, False, retain_graph).items():
-            leaf.grad = g if leaf.grad is None else leaf.grad + g  # type: ignore[union-attr]
+
+        def arrive(leaf: Any, g: np.ndarray) -> None:
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+            if done is not None:
+                done(leaf)
+
+        walked = gradients([self], [_initial_gradient(self, grad)], None, False, retain_graph, None if done is None else arrive)
+        if done is None:
+            for leaf, g in walked.items():
+                arrive(leaf, g)
 
 
 def no_grad() -> AbstractContextManager[None]:
@@ -327,13 +337,15 @@ def _initial_gradient(y: Tensor, g: Any, create_graph: bool = False) -> Any:
 
 
 def gradients(outputs: Sequence[Tensor], initial_gradients: Sequence, inputs: Sequence[Tensor] | None, create_graph: bool,
-              retain_graph: bool) -> dict[Source, Any]:
-    """The gradient of each input (None: of each leaf) that the outputs depend on, by its source."""
+              retain_graph: bool, complete: Callable[[Source, Any], Any] | None = None) -> dict[Source, Any]:
+    """The gradient of each input (None: of each leaf) that the outputs depend on, by its source; complete(input, gradient) is told on the way."""
     path = path_between(inputs, outputs)
+    if complete is not None:
+        path = _leaves_beside_oldest_use(path)
     asked: set[Source] = {s for s in path if isinstance(s, Tensor)} if inputs is None else set(map(source, inputs))
     with _switched(grad_enabled=create_graph, watchers=()):
         if kernels_enabled():
-            return fast_walk(outputs, initial_gradients, path, asked, create_graph, retain_graph)
+            return fast_walk(outputs, initial_gradients, path, asked, create_graph, retain_graph, complete)
         arrived = walk(outputs, initial_gradients, path, create_graph)
     for s in path:
         if isinstance(s, Node) and s in arrived:
@@ -341,7 +353,11 @@ def gradients(outputs: Sequence[Tensor], initial_gradients: Sequence, inputs: Se
                 s.kept_grad.append(_copy(arrived[s]))
             if not retain_graph and any(parent in path for parent in s.inputs):
                 s.free()
-    return {s: arrived[s] if create_graph else _copy(arrived[s]) for s in path if s in asked and s in arrived}
+    asked_for = {s: arrived[s] if create_graph else _copy(arrived[s]) for s in reversed(path) if s in asked and s in arrived}
+    if complete is not None:
+        for s, g in asked_for.items():
+            complete(s, g)
+    return asked_for
 
 
 def path_between(inputs: Sequence[Tensor] | None, outputs: Sequence[Tensor]) -> dict[Source, None]:
@@ -369,8 +385,18 @@ def path_between(inputs: Sequence[Tensor] | None, outputs: Sequence[Tensor]) -> 
     return leads_from_input
 
 
+def _leaves_beside_oldest_use(path: dict[Source, None]) -> dict[Source, None]:
+    """The same path, in which the walk, youngest first, comes to a leaf right after its last use: it needn't wait for the rest of the graph."""
+    ordered: dict[Source, None] = {}
+    for s in path:
+        if isinstance(s, Node):
+            ordered.update((parent, None) for parent in s.inputs if isinstance(parent, Tensor) and parent in path and parent not in ordered)
+            ordered[s] = None
+    return {**ordered, **path}  # and an output that is a leaf
+
+
 def fast_walk(outputs: Sequence[Tensor], initial_gradients: Sequence, path: dict[Source, None], asked: set[Source], create_graph: bool,
-              retain_graph: bool) -> dict[Source, Any]:
+              retain_graph: bool, complete: Callable[[Source, Any], Any] | None = None) -> dict[Source, Any]:
     """The same as `walk`, in less time and memory: it adds up in place, frees what it has passed, and copies only what is shared."""
     sums = _Sums()
     for y, g in zip(outputs, initial_gradients):
@@ -386,6 +412,8 @@ def fast_walk(outputs: Sequence[Tensor], initial_gradients: Sequence, path: dict
             s.kept_grad.append(_copy(g))
         if s in asked:
             gradients[s] = g if create_graph else _unshared(g, shared_memory, s in sums.writable)
+            if complete is not None:
+                complete(s, gradients[s])
         needs = tuple([parent in path for parent in s.inputs]) if isinstance(s, Node) else ()
         if True not in needs:
             continue
