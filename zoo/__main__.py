@@ -108,6 +108,8 @@ def make_parser() -> Parser:
     train.add_argument("--minutes", type=float, help="stop after this many minutes")
     train.add_argument("--checkpoint-every", type=float, metavar="SECONDS", help="seconds between checkpoints (default: 60)")
     train.add_argument("--ranks", type=int, metavar="N", help="train on this many processes, each with a share of every batch (MPI)")
+    train.add_argument("--shard-optimiser", action="store_true", help="with several processes: each holds the optimiser's state of its share of "
+                                                                      "the weights alone, to save memory")
     train.add_argument("--accumulate", type=int, metavar="N", help="compute each batch in this many pieces, one after the other, to save memory")
     train.add_argument("--watch", action="store_true", help="serve a page that shows the training while it runs, and open it in the browser")
     _add_serving(train)
@@ -338,7 +340,8 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
         model = recipe.new(data, fields, seed)
     trainer = recipe.trainer(model, data, settings, seed=seed, folder=out, resume=known.resume, minutes=known.minutes,
                              checkpoint_every=known.checkpoint_every, change_settings=known.change_settings,
-                             settings={"training": settings.to_dict(), "data": describe(data)}, ranks=ranks, accumulate=known.accumulate)
+                             settings={"training": settings.to_dict(), "data": describe(data)}, ranks=ranks, accumulate=known.accumulate,
+                             shard_optimiser=known.shard_optimiser)
     where = f", {trainer.step:,} of them done" if trainer.step else "; nothing to resume yet" if known.resume else ""
     how = Path(known.config).name if card else preset
     _say(known, f"{kind} ({how}), {counted(model.num_parameters, 'parameter')}, {counted(trainer.steps, 'step')}{where}; {out}/")

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.random import Generator as Rng
 
 from . import autograd as ops
+from . import nn
 from .autograd import Tensor, no_grad
 from .autograd.random import generator
 from .data.toys import sample_shape
@@ -192,7 +193,7 @@ class AdversarialStep:
             with ops.enable_grad(i == k - 1):  # the last fake samples serve the generator's step too
                 fake = m.generator(Tensor(z))
             figures = self._discriminator_step(noisy(real), noisy(fake.data), y, factor, rng)
-            if not math.isfinite(figures["discriminator"]):
+            if not math.isfinite(figures["discriminator"]) and nn.whole_batch is None:
                 return figures
         return {**self._generator_step(fake, real, y, factor, noisy), **figures}
 
@@ -214,10 +215,10 @@ class AdversarialStep:
             figures["penalty"] = float(penalty)
             loss = loss + penalty
 
-        if not math.isfinite(float(loss)):
+        if not math.isfinite(float(loss)) and nn.whole_batch is None:  # else other ranks wait for the gradient, whose norm then tells all
             return {**figures, "discriminator": float(loss), "discriminator_norm": self.discriminator_optimiser.grad_norm}
         self.discriminator_optimiser.zero_grad()
-        loss.backward()
+        loss.backward(done=self.discriminator_optimiser.done)
         self.discriminator_optimiser.step(factor)
         if s.weight_clip:
             weights = self.discriminator_optimiser.flat  # all of them in one array
@@ -235,7 +236,7 @@ class AdversarialStep:
         else:
             loss = self.loss.generator(logits)
 
-        if not math.isfinite(float(loss)):
+        if not math.isfinite(float(loss)) and nn.whole_batch is None:
             return {"generator": float(loss)}
         at_fake, *gradients = ops.grad(loss, [fake, *weights])  # without those of the discriminator's weights
         for p, gradient in zip(weights, gradients):

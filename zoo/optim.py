@@ -48,7 +48,7 @@ class Optimiser:
     """
 
     state_names: tuple[str, ...] = ()  # the arrays that a checkpoint holds
-    add_up: Callable[[np.ndarray], Any] | None = None  # changes the flat gradient to the sum over all processes that have a share of the batch
+    exchange: Any = None  # where the batch is shared among processes: sums their gradients, and spreads the weights (`training.exchange`)
 
     def __init__(self, parameters: Iterable[Tensor] | Mapping[str, Tensor], lr: float, *, clip: float | None = None):
         named = dict(parameters) if isinstance(parameters, Mapping) else {f"parameters[{i}]": p for i, p in enumerate(parameters)}
@@ -61,6 +61,7 @@ class Optimiser:
         self.flat, self._views = _flatten(self.parameters)
         self.decaying = sum(p.size for p in self.parameters if p.ndim >= 2)  # how many of flat's entries may decay: the first ones
         self.grad = np.zeros_like(self.flat)
+        self.share = slice(0, self.flat.size)  # of flat: what is updated here, and whose state is held
         self.steps = 0
         self.grad_norm = 0.0
         self._trained: list[bool] = []  # which parameters the parts of `arrange` are for
@@ -82,10 +83,11 @@ class Optimiser:
         if trained != self._trained:
             self.arrange(trained)
             self._trained = trained
-        self.grad_norm = kernels.gather(self.grad, [p.grad if p.requires_grad else None for p in self.parameters],
-                                        [p.size for p in self.parameters])
-        if self.add_up is not None:
-            self.add_up(self.grad)
+        gradients = [p.grad if p.requires_grad else None for p in self.parameters]
+        if self.exchange is None:
+            self.grad_norm = kernels.gather(self.grad, gradients, [p.size for p in self.parameters])
+        else:
+            self.exchange.add_up(gradients)
             self.grad_norm = float(np.sqrt(np.vdot(self.grad, self.grad)))
         if not math.isfinite(self.grad_norm):
             raise FloatingPointError(f"optimiser: the gradient's norm is {self.grad_norm} in step {self.steps + 1}; nothing was changed")
@@ -93,9 +95,40 @@ class Optimiser:
             self.grad *= np.float32(self.clip / self.grad_norm)
         self.steps += 1
         self.update(self.lr * factor)
+        if self.exchange is not None:
+            self.exchange.spread()
         for p in self.parameters:
             if p.requires_grad:
                 p.mark_changed()
+
+    @property
+    def done(self) -> Callable[[Tensor], Any] | None:
+        """For `backward(done=...)`: where gradients are summed over processes, each sum begins as soon as it can."""
+        return None if self.exchange is None else self.exchange.done
+
+    # --- one of several shares (ZeRO, stage 1: Rajbhandari et al. 2020, section 5.1)
+
+    def cuts(self, shares: int) -> list[int]:
+        """Where `flat` is cut into so many shares of about the same size: shares + 1 numbers, from 0 to its size."""
+        return [self.flat.size * i // shares for i in range(shares + 1)]
+
+    def hold(self, number: int, shares: int) -> None:
+        """From now on update only one of several shares of `flat`, and hold its part of the state alone."""
+        cuts = self.cuts(shares)
+        self.share = slice(cuts[number], cuts[number + 1])
+        for name in self.state_names:
+            setattr(self, name, getattr(self, name)[self.state_part(name, self.share)].copy())
+        self._trained = []  # what is updated is arranged anew
+
+    def state_part(self, name: str, part: slice) -> slice:
+        """Which entries of an array of the state, held in full, belong to a part of `flat`."""
+        return part
+
+    def _held(self, part: slice) -> slice:
+        """Which entries of the state that is held belong to a part of this share."""
+        return slice(part.start - self.share.start, part.stop - self.share.start)
+
+    # --- preparing a step
 
     def _take_in(self) -> None:
         """Make every `p.data` the part of `flat` that it was at first, with the values that it has now."""
@@ -113,12 +146,13 @@ class Optimiser:
                 raise ValueError(f"optimiser: {name} was frozen when the optimiser was built and isn't any more; build it anew to train {name}")
 
     def parts(self, chosen: Iterable[bool]) -> list[tuple[slice, bool]]:
-        """Where the chosen parameters are in `flat`, and whether they may decay; neighbours of the same kind are one part."""
+        """Where this share of the chosen parameters is in `flat`, and whether it may decay; neighbours of the same kind are one part."""
         parts: list[tuple[slice, bool]] = []
         start = 0
         for p, wanted in zip(self.parameters, chosen):
-            part, decays = slice(start, start + p.size), start < self.decaying
-            start = part.stop
+            part, decays = slice(max(start, self.share.start), min(start + p.size, self.share.stop)), start < self.decaying
+            start += p.size
+            wanted = wanted and part.start < part.stop
             if wanted and parts and parts[-1][0].stop == part.start and parts[-1][1] == decays:
                 parts[-1] = (slice(parts[-1][0].start, part.stop), decays)
             elif wanted:
@@ -201,7 +235,7 @@ class SGD(Optimiser):
 
     def update(self, lr: float) -> None:
         for part in self._parts:
-            kernels.sgd(self.flat[part], self.grad[part], self.velocity[part], lr, self.momentum)
+            kernels.sgd(self.flat[part], self.grad[part], self.velocity[self._held(part)], lr, self.momentum)
 
 
 class Adam(Optimiser):
@@ -228,7 +262,7 @@ class Adam(Optimiser):
 
     def update(self, lr: float) -> None:
         for part, decays in self._parts:
-            self._move(part, part, lr, self.weight_decay if decays else 0.0)
+            self._move(part, self._held(part), lr, self.weight_decay if decays else 0.0)
 
     def _move(self, part: slice, moments: slice, lr: float, decay: float) -> None:
         """Update the entries `part` of flat, to which the entries `moments` of m and v belong."""
@@ -284,6 +318,17 @@ class Muon(AdamW):
         self.m, self.v = (np.zeros(sizes[1], self.flat.dtype) for _ in range(2))
         self.arrange([True] * len(self.parameters))
 
+    def cuts(self, shares: int) -> list[int]:
+        """At the edges of tensors, since a matrix moves as a whole."""
+        edges = np.cumsum([0, *(p.size for p in self.parameters)])
+        return [int(edges[np.abs(edges - cut).argmin()]) for cut in super().cuts(shares)]
+
+    def state_part(self, name: str, part: slice) -> slice:
+        belongs = [p.size if is_matrix == (name == "velocity") else 0 for p, is_matrix in zip(self.parameters, self.is_matrix)]
+        entries = np.cumsum([0, *belongs])
+        edges = np.cumsum([0, *(p.size for p in self.parameters)])
+        return slice(*(int(entries[np.searchsorted(edges, end)]) for end in (part.start, part.stop)))
+
     def arrange(self, trained: list[bool]) -> None:
         """Parts of flat, each with the part of velocity, or of m and v, that belongs to it."""
         self.matrix_parts: list[tuple[slice, slice, tuple[int, ...]]] = []  # and the shape of the matrix
@@ -291,7 +336,9 @@ class Muon(AdamW):
         start = velocities = moments = 0
         for p, is_matrix, wanted in zip(self.parameters, self.is_matrix, trained):
             part = slice(start, start + p.size)
-            if is_matrix:
+            if not self.share.start <= start < self.share.stop:
+                pass  # another process's
+            elif is_matrix:
                 if wanted:
                     self.matrix_parts.append((part, slice(velocities, velocities + p.size), (p.size // p.shape[-1], p.shape[-1])))
                 velocities += p.size
