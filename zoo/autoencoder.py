@@ -19,6 +19,7 @@ import numpy as np
 from numpy.random import Generator
 
 from . import autograd as ops
+from . import nn
 from .autograd import Tensor, no_grad
 from .autograd.random import generator
 from .data.images import Images
@@ -98,7 +99,7 @@ class Autoencoder(Model):
         x = check_images(batch, self.config.image)
         z = self.encode(x)
         if self.training:
-            self._update_statistics(z.data)
+            self._update_statistics(z.data if nn.whole_batch is None else nn.whole_batch.gather(z.data))  # those of other ranks too
         return {"loss": -ops.bernoulli_log_likelihood(x.reshape(len(x), -1), self.logits(z)).mean()}
 
     def _update_statistics(self, z: np.ndarray, rate: float = 0.01) -> None:

@@ -442,11 +442,15 @@ class BatchNorm(Module):
 
     def _with_other_ranks(self, x):
         """The same where other processes have other rows of the batch: sums over it are sums over ranks."""
-        axes = tuple(range(x.ndim - 1))
         n = np.float32(whole_batch.add_up(np.array([x.size // x.shape[-1]]))[0])
-        mean = whole_batch.sum(ops.sum(x, axis=axes)) / n
+
+        def mean_of(values):
+            of_rows = ops.sum(values, axis=tuple(range(1, x.ndim - 1))) if x.ndim > 2 else values  # two short sums round less than a long one
+            return whole_batch.sum(ops.sum(of_rows, axis=0)) / n
+
+        mean = mean_of(x)
         centred = x - mean
-        variance = whole_batch.sum(ops.sum(centred * centred, axis=axes)) / n
+        variance = mean_of(centred * centred)
         values = [a.data if isinstance(a, Tensor) else a for a in (mean, variance)]
         self._follow(values[0], values[1], int(n))
         return activate(self.gain * (centred / ops.sqrt(variance + self.eps)) + self.bias, self.activation)

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.random import Generator
 
 from . import autograd as ops
+from . import nn
 from .autograd import Tensor, no_grad
 from .autograd.random import generator
 from .language.model import LanguageConfig, LanguageModel, TextStep, cross_entropy
@@ -182,10 +183,18 @@ class Recurrent(LanguageModel):
             rolls, mask = batch
             return {"loss": -ops.sum(self._roll_log_likelihoods(rolls, rng) * mask.astype(np.float32)) / float(mask.sum())}
         inputs, targets, first = (*batch, True)[:3]
-        carried = None if first or self._carried is None or len(self._carried[0]) != len(inputs) else self._carried
+        others = nn.whole_batch  # ranks that have the batch's other rows: a checkpoint is to hold the states of all
+        carried = None if first or self._carried is None else [state if others is None else others.share(state) for state in self._carried]
+        if carried and len(carried[0]) != len(inputs):
+            carried = None
         logits, states = self.read(inputs, carried, rng=rng)
-        self._carried = [_array(state) for state in states]
+        self._carried = [_array(state) if others is None else others.gather(_array(state)) for state in states]
         return {"loss": cross_entropy(logits, targets)}
+
+    @property
+    def reads_whole_batch(self) -> bool:
+        """Whether each row of a batch goes on with the state of the same row before."""
+        return self.embedding is not None and not self.config.lines
 
     def arrays(self) -> dict[str, np.ndarray]:
         """In training the carried states too, so that a resumed run equals one that was never stopped."""
