@@ -524,6 +524,7 @@ FUNCTIONS = {
     "dstack": lambda m, a, b: m.dstack([a, b]), "append": lambda m, a, b: m.append(a, b), "append along": lambda m, a, b: m.append(a, b, axis=1),
     "tile": lambda m, a, b: m.tile(a, (2, 1, 3)), "tile by one": lambda m, a, b: m.tile(a, 2), "outer": lambda m, a, b: m.outer(a, b),
     "inner": lambda m, a, b: m.inner(a, b), "dot": lambda m, a, b: m.dot(a, b), "dot of vectors": lambda m, a, b: m.dot(a[0], b[0]),
+    "inner of three axes": lambda m, a, b: m.inner(m.stack([a, a, a, a]), b), "dot of three axes": lambda m, a, b: m.dot(m.stack([a, b.T, a, a]), b),
     "tensordot": lambda m, a, b: m.tensordot(a, b, axes=1), "tensordot of axes": lambda m, a, b: m.tensordot(a, b, axes=((0, 1), (1, 0))),
     "kron": lambda m, a, b: m.kron(a, b), "diag of a matrix": lambda m, a, b: m.diag(a, 1), "diag of a vector": lambda m, a, b: m.diag(a[0], -1),
     "trace": lambda m, a, b: m.trace(a @ b), "moveaxis": lambda m, a, b: m.moveaxis(a, 0, -1), "diff": lambda m, a, b: m.diff(a, 2), "ravel": lambda m, a, b: m.ravel(a),

@@ -69,13 +69,14 @@ def test_cached_logits_equal_uncached(fields, kernels, rng):
 @EVERY
 def test_decoded_logits_equal_the_definition(fields, rng):
     model, ids = made(fields), rng.integers(0, 31, 24)
+    model.embedding.weight.data += np.float32(0.3)  # a mean that a norm can't take for none
     logits, state = model.begin(ids[:3], room=3)  # less room than needed: it grows
     defined = "none" in (fields.get("norm"), fields.get("mlp")) or not kernels_enabled()
     assert (state.decoder is None) == defined
     for n in range(3, 24):
         logits, state = model.advance(int(ids[n]), state)
         with use_kernels(False):
-            np.testing.assert_allclose(logits, model(ids[None, : n + 1]).data[0, -1], atol=3e-5)
+            np.testing.assert_allclose(logits, model(ids[None, : n + 1]).data[0, -1], rtol=1e-5, atol=1e-4)
 
 
 @EVERY
