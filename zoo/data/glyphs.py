@@ -10,6 +10,7 @@ alone (`is_held_out`), in all fonts at once: whoever draws one of them has put t
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 import zlib
 from collections import Counter
@@ -78,23 +79,28 @@ def glyphs(pairs: str = "seen", styles: Iterable[str] = STYLES) -> Glyphs:
     for style in styles:
         if style not in STYLES:
             raise ValueError(f"glyphs: style is {style!r}; it may be {', '.join(STYLES)}")
-    names = {style: _names(_font_file(style)) for style in styles}
-    everywhere = {name for of_style in names.values() for name in of_style.values()}
+    drawn = {style: _drawn(_font_file(style)) for style in styles}
+    everywhere = {name for of_style in drawn.values() for name, _ in of_style.values()}
     seen = [name for name in everywhere if not is_held_out(name)]
     bases, marks = Counter(name.base for name in seen), Counter(name.marks for name in seen)
     pictures, captions, characters = [], [], []
     for style in styles:
-        wanted = {}
-        for character, name in names[style].items():
+        for character, (name, picture) in drawn[style].items():
             held_out = is_held_out(name) and bases[name.base] > 0 and marks[name.marks] > 0
             if pairs == "all" or (held_out == (pairs == "held out") and not (pairs == "seen" and is_held_out(name))):
-                wanted[character] = name
-        for character, picture in _drawn(_font_file(style), wanted):
-            name = wanted[character]
-            pictures.append(picture)
-            captions.append(f"{style} {name.base}{' with ' + name.marks if name.marks else ''}")
-            characters.append(character)
+                pictures.append(picture)
+                captions.append(f"{style} {name.base}{' with ' + name.marks if name.marks else ''}")
+                characters.append(character)
     return Glyphs(np.stack(pictures).astype(np.float32) / 255, tuple(captions), tuple(characters))
+
+
+def without_style(caption: str) -> str:
+    """What a caption says of the character alone; a caption that begins with no style of STYLES stays as it is."""
+    words = caption.split()
+    for n in (3, 2, 1):
+        if " ".join(words[:n]) in STYLES and len(words) > n:
+            return " ".join(words[n:])
+    return caption
 
 
 def vocabulary(captions: Iterable[str]) -> tuple[str, ...]:
@@ -124,12 +130,17 @@ def _names(font: Path) -> dict[str, Name]:
     return names
 
 
-def _drawn(font: Path, characters: Iterable[str]) -> Iterable[tuple[str, np.ndarray]]:
-    """(character, (32, 32) uint8): all at one size, with one baseline, in the middle by their width; those without a pixel are left out."""
+@functools.cache
+def _drawn(font: Path) -> dict[str, tuple[Name, np.ndarray]]:
+    """{character: its name and picture, (32, 32) uint8}: all at one size, with one baseline, in the middle by their width.
+
+    Characters without a pixel, or larger than a picture, are left out.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
-    type_face = ImageFont.truetype(str(font), 22)
-    for character in characters:
+    type_face = ImageFont.truetype(str(font), 22, layout_engine=ImageFont.Layout.BASIC)  # characters alone need no shaping
+    drawn = {}
+    for character, name in _names(font).items():
         picture = Image.new("L", (SIDE, SIDE))
         left, top, right, bottom = type_face.getbbox(character, anchor="ls")
         wide, high = right - left, bottom - top
@@ -139,4 +150,5 @@ def _drawn(font: Path, characters: Iterable[str]) -> Iterable[tuple[str, np.ndar
         ImageDraw.Draw(picture).text(((SIDE - wide) / 2 - left, baseline), character, fill=255, font=type_face, anchor="ls")
         pixels = np.asarray(picture)
         if pixels.any():
-            yield character, pixels
+            drawn[character] = name, pixels
+    return drawn

@@ -30,6 +30,8 @@ KINDS = {  # what a model without a description on its card is
     "contrastive": "pictures and sentences in one space",
     "speech": "speech from words: says a digit or a letter, by a man or a woman",
     "speech_judge": "a recogniser of spoken digits and letters",
+    "glyphs": "letters and signs from Unicode's names for them",
+    "glyph_judge": "a judge of letters and signs: reads base and marks",
 }
 
 

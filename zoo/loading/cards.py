@@ -32,6 +32,8 @@ KINDS = {  # kind -> where its class is; a model's card says its kind
     "contrastive": ("zoo.multimodal.contrastive", "Contrastive"),
     "speech": ("zoo.multimodal.speech", "Speech"),
     "speech_judge": ("zoo.multimodal.speech", "SpeechJudge"),
+    "glyphs": ("zoo.multimodal.glyphs", "Glyphs"),
+    "glyph_judge": ("zoo.multimodal.glyphs", "GlyphJudge"),
 }
 
 

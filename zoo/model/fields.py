@@ -183,3 +183,16 @@ class SpeechJudgeFields(TypedDict, total=False):
     channels: int
     features: int
     dropout: float
+
+
+class GlyphsFields(WordsFields, total=False):
+    pass
+
+
+class GlyphJudgeFields(TypedDict, total=False):
+    image: int | Sequence[int]
+    bases: str | Sequence[str]
+    marks: str | Sequence[str]
+    channels: int
+    features: int
+    dropout: float

@@ -36,6 +36,8 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {  # kind -> presets, 
     "contrastive": (("contrastive", {}),),
     "speech": (("speech", {}),),
     "speech_judge": (("speech_judge", {}),),
+    "glyphs": (("glyphs", {}),),
+    "glyph_judge": (("glyph_judge", {}),),
 }
 SHORT = {"epochs": 1, "steps": 2, "batch_size": 4}  # of training, where it has such a field
 
@@ -54,7 +56,8 @@ def run_briefly(recipe: Recipe, preset: str, changes: dict[str, Any]) -> None:
     """Two steps of training and a small sample."""
     short = {name: value for name, value in SHORT.items() if name in {f.name for f in fields(recipe.training)}}
     model_fields, training = recipe.settings(preset, **changes, **short)
-    stand_ins = {"mnist": random_pictures, "captioned-digits": lambda: recipe.data(None), "spoken-words": random_words}
+    stand_ins = {"mnist": random_pictures, "captioned-digits": lambda: recipe.data(None), "spoken-words": random_words,
+                 "dejavu": lambda: recipe.data("dejavu:bold mono")}
     data: Any = stand_ins.get(recipe.default_data, lambda: Corpus("a few letters", "to be or not to be\n" * 40))()
     model = recipe.new(data, model_fields, 0)
     for _ in recipe.trainer(model, data, training):
