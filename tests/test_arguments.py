@@ -599,3 +599,7 @@ def test_arrays_of_what_is_no_number_are_refused_in_words(array):
         arguments = (array, array) if call is zg.inner else ([array],) if call is zg.hstack else (array,)
         with pytest.raises(TypeError, match=r"floats, integers or bools|whose dtype"):
             call(*arguments)
+
+
+def test_steps_take_plain_numbers():
+    assert [float(f(2.5)) for f in (zg.floor, zg.ceil, zg.trunc, zg.sign)] == [2, 3, 2, 1] and float(zg.floor(-0.5)) == -1
