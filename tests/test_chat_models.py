@@ -12,6 +12,7 @@ import pytest
 
 import zoo
 from zoo.autograd import no_grad
+from zoo.autograd.runtime import use_kernels
 from zoo.inspection.conversation import Conversation, talk
 from zoo.language import chat
 from zoo.language.prefixes import common, prefixes_of
@@ -100,10 +101,11 @@ def test_a_quantised_model_is_what_its_file_would_be(kind, tmp_path):
             wrong()
 
 
-def test_a_trace_of_a_quantised_model_holds_values_not_its_weights(path):
+@pytest.mark.parametrize("kernels", [True, False])
+def test_a_trace_of_a_quantised_model_holds_values_not_its_weights(path, kernels):
     model = zoo.load(path)
     *_, step = model.steps("Hello", 2, temperature=0)
-    with zoo.trace(model) as seen:
+    with use_kernels(kernels), zoo.trace(model) as seen:
         assert np.abs(step.replay().logits - step.logits).max() < 1e-4
     products = [name for name in seen if name.endswith("mlp.down.quantised_linear")]
     assert products == [f"blocks.{i}.mlp.down.quantised_linear" for i in range(2)]

@@ -131,16 +131,18 @@ class Watcher:
         """Run an operation, opened into its definition, and show the result to all traces and patches that are on."""
         if not any(w.opens_operations for w in state.watchers):
             return operation.apply(args, settings)
-        before = state.scope
+        before, watchers = state.scope, state.watchers
         module, fused = before or ("", "")
         path = ".".join(filter(None, (module, fused, operation.__name__)))
         began = time.perf_counter()
         if isinstance(operation, Fused):
             state.scope = (module, f"{fused}.{operation.__name__}" if fused else operation.__name__)
+            if not operation.opened:  # by its definition too, where kernels are off
+                state.watchers = ()
         try:
             y = operation.apply(args, settings, by_definition=isinstance(operation, Fused) and operation.opened)
         finally:
-            state.scope = before
+            state.scope, state.watchers = before, watchers
         seconds = time.perf_counter() - began
         short = f"{module}.{operation.__name__}" if module else operation.__name__
         for w in state.watchers:
