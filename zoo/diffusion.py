@@ -54,7 +54,7 @@ from .nn import row_numbers
 from .parts.denoising import editing, evaluation, likelihood
 from .parts.denoising.dit import DiT
 from .parts.denoising.dormand_prince import adaptive_steps
-from .parts.denoising.latents import Latents
+from .parts.denoising.latents import GridLatents, Latents
 from .parts.denoising.paths import make_path
 from .parts.denoising.samplers import (
     ADAPTIVE,
@@ -70,6 +70,7 @@ from .parts.denoising.samplers import (
 from .parts.denoising.unet import Dense, UNet
 from .training import minibatches
 from .vae import VAE
+from .vqvae import VQVAE
 
 if TYPE_CHECKING:
     from .data.images import Images
@@ -94,7 +95,7 @@ class DiffusionConfig(Config):
     T: Count = 1000  # the finest chain; the network sees T t
     beta_1: Annotated[float, Range(0, 1, above=True, below=True)] = 1e-4  # of the linear schedule
     beta_T: Annotated[float, Range(0, 1, above=True, below=True)] = 0.02
-    autoencoder: str | None = None  # a VAE that ships, or its folder: x_0 is its code of a picture, and image is (latent,)
+    autoencoder: str | None = None  # a VAE that ships, or the folder of a VAE or VQ-VAE: x_0 is its code of a picture, and image the code's shape
     source: Literal["normal", "eight_gaussians"] = "normal"  # what t = 1 is drawn from
     times: Literal["uniform", "logit-normal"] = "uniform"  # how training draws t; the second: Esser et al. (2024), section 3.1
     unlabelled: Share = 0.1  # share of labels left out in training, for guidance (Ho & Salimans 2022)
@@ -273,7 +274,7 @@ class Diffusion(Model):
     @property
     def pictures(self) -> bool:
         """True for a model of pictures, which have a range; points and latents have none."""
-        return len(self.config.image) > 1
+        return len(self.config.image) > 1 and self.latents is None
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -490,16 +491,22 @@ class Pairs:
 
 
 def load_latents(name: str) -> Latents:
-    """Codes by the VAE of that name, which ships or is a folder."""
+    """Codes by the VAE or VQ-VAE of that name, which ships or is a folder."""
+    autoencoder = load_autoencoder(name)
+    return GridLatents(autoencoder, name) if isinstance(autoencoder, VQVAE) else Latents(autoencoder, name)
+
+
+def load_autoencoder(name: str) -> VAE | VQVAE:
+    """The VAE or VQ-VAE of that name."""
     folder = Path(name) if Path(name).is_dir() else storage.SHIPPED / name
     if not folder.is_dir():
         ships = ", ".join(sorted(path.name for path in storage.SHIPPED.glob("vae*"))) or "none"
         raise FileNotFoundError(f"autoencoder: is {name!r}, which is neither a folder nor a VAE that ships ({ships}); "
                                 "without it there's no way from latents to pictures")
     arrays, card = storage.load_folder(folder)
-    if card.get("kind") != VAE.kind:
-        raise ValueError(f"autoencoder: {name!r} is of kind {card.get('kind')!r}; it must be a VAE")
-    return Latents(VAE.from_arrays(arrays, card, source=folder), name)
+    if card.get("kind") not in (VAE.kind, VQVAE.kind):
+        raise ValueError(f"autoencoder: {name!r} is of kind {card.get('kind')!r}; it must be a VAE or a VQ-VAE")
+    return (VAE if card["kind"] == VAE.kind else VQVAE).from_arrays(arrays, card, source=folder)
 
 
 def __getattr__(name: str):

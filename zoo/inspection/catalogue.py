@@ -32,6 +32,7 @@ KINDS = {  # what a model without a description on its card is
     "speech_judge": "a recogniser of spoken digits and letters",
     "glyphs": "letters and signs from Unicode's names for them",
     "glyph_judge": "a judge of letters and signs: reads base and marks",
+    "dalle": "pictures from words, code by code",
 }
 
 

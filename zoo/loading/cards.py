@@ -34,6 +34,7 @@ KINDS = {  # kind -> where its class is; a model's card says its kind
     "speech_judge": ("zoo.multimodal.speech", "SpeechJudge"),
     "glyphs": ("zoo.multimodal.glyphs", "Glyphs"),
     "glyph_judge": ("zoo.multimodal.glyphs", "GlyphJudge"),
+    "dalle": ("zoo.multimodal.dalle", "Dalle"),
 }
 
 

@@ -196,3 +196,14 @@ class GlyphJudgeFields(TypedDict, total=False):
     channels: int
     features: int
     dropout: float
+
+
+class DalleFields(TypedDict, total=False):
+    autoencoder: str
+    vocabulary: str | Sequence[str]
+    length: int
+    width: int
+    blocks: int
+    heads: int
+    unlabelled: float
+    guidance: float

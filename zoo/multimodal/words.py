@@ -24,8 +24,9 @@ from numpy.random import Generator
 from ..autograd import no_grad
 from ..autograd.tracing import trace
 from ..data import scenes
-from ..diffusion import Diffusion, DiffusionConfig
-from ..model import Count, check_count
+from ..diffusion import Diffusion, DiffusionConfig, load_latents
+from ..model import Count, check_count, last
+from ..parts.denoising import editing
 from ..parts.denoising.samplers import DiffusionStep
 from . import prompts
 from .networks import MMDiT, TextUNet
@@ -33,6 +34,9 @@ from .text import TextEncoder
 
 if TYPE_CHECKING:
     from ..model.fields import WordsFields
+
+
+MEASURED = 2000  # scenes over which mean and deviation of latents are taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +57,8 @@ class WordsConfig(DiffusionConfig):
             raise ValueError("WordsConfig: vocabulary is empty; it has the words that prompts may have")
         if self.classes:
             raise ValueError(f"WordsConfig: classes is {self.classes}; words take the place of labels, so it is 0")
-        if self.network == "dense" or self.autoencoder:
-            raise ValueError(f"WordsConfig: network is {self.network!r} and autoencoder {self.autoencoder!r}; "
-                             "pictures are drawn by 'unet' or 'transformer', without an autoencoder")
+        if self.network == "dense":
+            raise ValueError(f"WordsConfig: network is {self.network!r}; pictures, and latents that are a grid, are drawn by 'unet' or 'transformer'")
         lowest = self.unshuffle * 2 ** len(self.multipliers)
         if self.network == "unet" and (self.image[0] % lowest or self.image[1] % lowest):
             raise ValueError(f"WordsConfig: image is {self.image}; with unshuffle {self.unshuffle} and {len(self.multipliers)} levels its height and "
@@ -80,8 +83,14 @@ class Words(Diffusion):
 
     @classmethod
     def for_data(cls, data: str, *, seed: int = 0, **fields: Any) -> Words:  # type: ignore[override]
-        """A fresh model with the vocabulary of this data."""
-        return cls.new(seed=seed, **{"vocabulary": scenes.VOCABULARY, "image": (scenes.SIDE, scenes.SIDE, 3), **fields})
+        """A fresh model with the vocabulary of this data, of its pictures or of an autoencoder's latents of them."""
+        fields = {"vocabulary": scenes.VOCABULARY, **fields}
+        if fields.get("autoencoder"):
+            model = cls.new(seed=seed, **{"image": load_latents(fields["autoencoder"]).shape, **fields})
+            assert model.latents is not None
+            model.latents.measure(scenes.captioned_digits(MEASURED, (seed, 0x1A7)).pictures)
+            return model
+        return cls.new(seed=seed, **{"image": (scenes.SIDE, scenes.SIDE, 3), **fields})
 
     def __init__(self, config: WordsConfig, *, rng: Generator):
         c = config
@@ -160,6 +169,24 @@ class Words(Diffusion):
         """(n, height, width, 3) float32 in [0, 1]; settings are those of `steps`.  n: by default one for each prompt."""
         n = self._count(n, prompt)
         return super().sample(n, seed, self.prompts_for(prompt, n, then, weights), **settings)
+
+    # --- pictures that are given, and words for what is to be painted
+
+    def inpaint(self, images, mask, *, prompt: str | Sequence[str] | None = None, seed: int = 0, **settings) -> np.ndarray:  # type: ignore[override]
+        """Pictures that are `images` (n, height, width, 3) where the mask is True, and as the prompt says where it is False.
+
+        settings are those of `inpaint_steps`.
+        """
+        return self.to_pictures(last(self.inpaint_steps(images, mask, prompt=prompt, seed=seed, **settings)).x_previous)
+
+    def inpaint_steps(self, images, mask, *, prompt: str | Sequence[str] | None = None, then=(),  # type: ignore[override]
+                      weights: dict[str, float] | None = None, **settings) -> Iterator[DiffusionStep]:
+        """The records of `inpaint`: prompt, then and weights as in `steps`, the rest as in `editing.inpaint_steps`."""
+        return editing.inpaint_steps(self, images, mask, digit=self.prompts_for(prompt, len(images), then, weights), **settings)
+
+    def edit(self, images, strength: float, *, prompt: str | Sequence[str] | None = None, **settings) -> np.ndarray:  # type: ignore[override]
+        """SDEdit towards the prompt: each picture noised up to t = strength, and drawn from there as the words say."""
+        return editing.edit(self, images, strength, digit=self.prompts_for(prompt, len(images)), **settings)
 
     @staticmethod
     def _count(n: int | None, prompt: Any) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .recipe import Recipe
 
 KINDS = ("vae", "autoencoder", "vqvae", "gan", "diffusion", "transformer", "recurrent", "classifier", "words", "scene_judge", "captions",
-         "contrastive", "speech", "speech_judge", "glyphs", "glyph_judge")
+         "contrastive", "speech", "speech_judge", "glyphs", "glyph_judge", "dalle")
 
 
 def recipe_of(kind: str) -> Recipe:

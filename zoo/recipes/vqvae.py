@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from ..data import scenes
 from ..data.images import Images, load_images
 from ..model import Config, Count, Natural, Positive, check_images
 from ..optim import Adam, cosine
@@ -28,7 +29,18 @@ class VQVAETraining(Config):
 PRESETS: dict[str, dict[str, Any]] = {  # fields of VQVAEConfig and VQVAETraining
     "vqvae": {},
     "conditional": {"classes": 10},
+    "scenes": {"binarise": False, "codes": 256, "channels": 64, "prior_layers": 1, "prior_width": 32, "prior_heads": 2, "epochs": 10},
 }
+SCENES = "captioned-digits"
+SCENES_TO_TRAIN_ON, SCENES_TO_TEST_ON = 20_000, 1000
+
+
+def load_data(source: str | None) -> Images:
+    """Pictures by name or path, or scenes of captioned digits without their captions."""
+    if source != SCENES:
+        return load_images(source or "mnist")
+    train, test = scenes.captioned_digits(SCENES_TO_TRAIN_ON, 1), scenes.captioned_digits(SCENES_TO_TEST_ON, 2, digits="test")
+    return Images(train.pictures, None, test.pictures, None, SCENES)
 
 
 def make_trainer(model: VQVAE, images: Images, training: VQVAETraining, *, seed: int = 0, folder=None, resume: bool = False,
@@ -44,4 +56,4 @@ def make_trainer(model: VQVAE, images: Images, training: VQVAETraining, *, seed:
                    schedule=cosine(steps, warmup=min(t.warm_up, steps // 10)), resume=resume, **options)
 
 
-RECIPE = Recipe(VQVAE, VQVAETraining, PRESETS, lambda source: load_images(source or "mnist"), make_trainer, "mnist")
+RECIPE = Recipe(VQVAE, VQVAETraining, PRESETS, load_data, make_trainer, "mnist", {"scenes": SCENES})

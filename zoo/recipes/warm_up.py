@@ -6,6 +6,7 @@ of its presets, because these decide which kernels run.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from dataclasses import fields
 from typing import Any
@@ -16,7 +17,9 @@ from ..data.images import Images
 from ..data.scenes import DIGITS
 from ..data.sound import SAMPLES
 from ..language.corpus import Corpus
+from ..multimodal.dalle import Dalle
 from ..vae import VAE
+from ..vqvae import VQVAE
 from . import recipe_of
 from .recipe import Recipe
 from .speech import SpokenWords
@@ -38,6 +41,7 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {  # kind -> presets, 
     "speech_judge": (("speech_judge", {}),),
     "glyphs": (("glyphs", {}),),
     "glyph_judge": (("glyph_judge", {}),),
+    "dalle": (("dalle", {}),),
 }
 SHORT = {"epochs": 1, "steps": 2, "batch_size": 4}  # of training, where it has such a field
 
@@ -56,6 +60,15 @@ def run_briefly(recipe: Recipe, preset: str, changes: dict[str, Any]) -> None:
     """Two steps of training and a small sample."""
     short = {name: value for name, value in SHORT.items() if name in {f.name for f in fields(recipe.training)}}
     model_fields, training = recipe.settings(preset, **changes, **short)
+    if recipe.model is Dalle:
+        with tempfile.TemporaryDirectory() as folder:
+            VQVAE.new(**recipe_of("vqvae").settings("scenes", image=(32, 32, 3))[0]).save(folder)
+            _run(recipe, {**model_fields, "autoencoder": folder}, training)
+        return
+    _run(recipe, model_fields, training)
+
+
+def _run(recipe: Recipe, model_fields: dict[str, Any], training: Any) -> None:
     stand_ins = {"mnist": random_pictures, "captioned-digits": lambda: recipe.data(None), "spoken-words": random_words,
                  "dejavu": lambda: recipe.data("dejavu:bold mono")}
     data: Any = stand_ins.get(recipe.default_data, lambda: Corpus("a few letters", "to be or not to be\n" * 40))()

@@ -35,6 +35,8 @@ PRESETS: dict[str, dict[str, Any]] = {
               "batch_size": 64},
     "words-dit": {"network": "transformer", "patch": 4, "channels": 128, "blocks": 6, "heads": 4, "sampler": "heun", "evaluations": 30,
                   "guidance": 2.0, "lr": 2e-3},
+    "words-latent": {"autoencoder": "runs/vqvae-scenes", "channels": 64, "multipliers": (1, 2), "heads": 4, "sampler": "heun", "evaluations": 30,
+                     "guidance": 2.0, "batch_size": 64},  # after: zoo train vqvae --preset scenes --out runs/vqvae-scenes
 }
 
 

@@ -1,9 +1,10 @@
-"""Latents as data: a diffusion model over the codes of a variational autoencoder (Rombach et al. 2022, sections 3.1 and 3.3).
+"""Latents as data: a diffusion model over the codes of an autoencoder (Rombach et al. 2022, sections 3.1 and 3.3).
 
     picture  --q(z|x)-->  mean of z  -->  (mean of z - average) / standard deviation  =  x_0
     picture  <--p(x|z)--  z          <--  average + standard deviation x_0           <-- x_0
 
-with average and standard deviation over the training pictures, for each number of the code.
+with average and standard deviation over the training pictures, for each number of the code.  A VQ-VAE's z_e is a small picture of such
+numbers, and its codebook a part of the way back: what the flow makes is rounded to the nearest rows before it is decoded (section 3.1, "VQ-reg").
 """
 
 from __future__ import annotations
@@ -50,12 +51,44 @@ class Latents(Module):
 
     def digest(self) -> str:
         """Tells this VAE's weights from others."""
-        sha = hashlib.sha256()
-        for name, a in sorted(self._vae.arrays().items()):
-            sha.update(name.encode() + np.ascontiguousarray(a).tobytes())
-        return sha.hexdigest()[:16]
+        return digest_of(self._vae)
 
     def _codes(self, images) -> np.ndarray:
         images = check_images(images, self.image)
         with no_grad():
             return np.concatenate([np.asarray(self._vae.encode(images[part])[0].data) for part in minibatches(len(images), 1000)])
+
+
+class GridLatents(Latents):
+    """The same by a VQ-VAE: x_0 is z_e, (rows, columns, width), with average and standard deviation for each of the `width` numbers."""
+
+    mean: np.ndarray  # (width,)
+    deviation: np.ndarray  # (width,)
+
+    def __init__(self, vqvae, name: str):
+        self._vae, self.name = vqvae, name
+        self.image = vqvae.config.image
+        self.shape = (*vqvae.grid, vqvae.config.width)
+        self.mean, self.deviation = np.zeros(self.shape[-1:], np.float32), np.ones(self.shape[-1:], np.float32)
+
+    def measure(self, images) -> None:
+        z = self._codes(images).reshape(-1, self.shape[-1])
+        self.mean[...] = z.mean(0)
+        self.deviation[...] = np.maximum(z.std(0), 1e-3)
+
+    def decode(self, x_0: np.ndarray) -> np.ndarray:
+        """x_0 (n, rows, columns, width) -> pictures (n, *image) in [0, 1], by way of the codebook."""
+        return self._vae.decode(self._vae.quantise(self.mean + self.deviation * np.asarray(x_0, np.float32)))
+
+    def _codes(self, images) -> np.ndarray:
+        images = check_images(images, self.image)
+        with no_grad():
+            return np.concatenate([np.asarray(self._vae.features(images[part])) for part in minibatches(len(images), 500)])
+
+
+def digest_of(model: Module) -> str:
+    """Tells a model's weights from others."""
+    sha = hashlib.sha256()
+    for name, a in sorted(model.arrays().items()):
+        sha.update(name.encode() + np.ascontiguousarray(a).tobytes())
+    return sha.hexdigest()[:16]

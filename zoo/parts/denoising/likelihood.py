@@ -84,7 +84,7 @@ def bits_per_dimension(model, images, digit=None, *, seed: int = 0, **settings) 
     noise, whose mean log density is at most the log of the level's probability (Theis et al. 2016, section 3.1).  An interval is 2 / 256
     wide in [-1, 1], which adds log2(256 / 2) bits to each dimension.
     """
-    if len(model.config.image) == 1:
+    if not model.pictures:
         raise ValueError("bits_per_dimension: this model's data are points or latents, which have no grey levels; "
                          "log_likelihood gives the density of x_0")
     x_0 = model.to_network_range(images, generator((seed, 2)))
