@@ -206,6 +206,29 @@ def make_parser() -> Parser:
     again.add_argument("--out", help="where the new run goes (default: nowhere)")
     again.add_argument("--quiet", action="store_true", help="show no progress")
 
+    search = commands.add_parser("search", help="look for settings that train better: sizes, rates, parts of the network",
+                                 description="Train many models with settings from a space, and say which are best on data that was held out. "
+                                             "--over layers=2..8,width=64..256:32,lr=1e-4..1e-2,cell=gru|lstm: whole numbers, numbers, choices; "
+                                             "numbers above 0 whose ends differ tenfold or more are drawn on a logarithmic scale. Other "
+                                             "fields are options, as for zoo train. The same command again goes on with what is in its folder.")
+    search.add_argument("model", nargs="?", choices=KINDS, metavar="MODEL", help="the kind of model: " + ", ".join(KINDS))
+    search.add_argument("--over", metavar="SPACE", help="the fields to search, each with its range or its choices")
+    search.add_argument("--by", choices=("random", "halving", "model"), default="random",
+                        help="random draws, successive halving (ASHA), or a Gaussian process (default: %(default)s)")
+    search.add_argument("--trials", type=int, metavar="N", help="how many settings are tried")
+    search.add_argument("--budget", type=float, metavar="MINUTES", help="how long the search takes in all")
+    search.add_argument("--minutes", type=float, help="processor time of a full run, from which its steps follow (default: as the preset says)")
+    search.add_argument("--preset", help="the settings that are changed (default: the first preset of the kind of model)")
+    search.add_argument("--data", help="what to train on: a name or a path")
+    search.add_argument("--score", metavar="NAME", help="the figure of the evaluation that is compared (default: the first)")
+    search.add_argument("--largest", action="store_true", help="of that figure more is better")
+    search.add_argument("--workers", type=int, default=1, metavar="N", help="trials at a time on this machine (default: %(default)s)")
+    search.add_argument("--mpi", action="store_true", help="trials on the processes of mpirun -n N python -m mpi4py.futures -m zoo search ...")
+    search.add_argument("--out", metavar="FOLDER", help="folder of the search (default: runs/search-MODEL)")
+    search.add_argument("--show", metavar="FOLDER", help="print and draw again what is in the folder of a search")
+    search.add_argument("--seed", **seed)
+    search.add_argument("--quiet", action="store_true", help="print only the table")
+
     commands.add_parser("list", help="the shipped models and those that can be fetched, a sentence each")
     info = commands.add_parser("info", help="what a model is: size, figures, how it was trained")
     info.add_argument("model", metavar="MODEL", help="a shipped model's name, or the folder of your own")
@@ -262,14 +285,14 @@ def _run(known: argparse.Namespace, rest: list[str], arguments: list[str]) -> in
         from .recipes.options import read_options
 
         options = read_options(rest)
-        if options and known.command not in ("train", "sample", "inspect", "evaluate"):
+        if options and known.command not in ("train", "sample", "inspect", "evaluate", "search"):
             raise ValueError(f"{known.command} doesn't take --{next(iter(options))}")
         from .autograd import get_threads, set_threads
 
         set_threads(known.threads or get_threads())  # what the environment says is looked at now, not in the middle of the work
         run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "watch": _watch, "chat": _chat,
-               "serve": _serve, "get": _get, "evaluate": _evaluate, "rerun": _rerun, "origin": _origin, "audit": _audit, "list": _list, "info": _info,
-               "completion": _completion, "warm-up": _warm_up}
+               "serve": _serve, "get": _get, "evaluate": _evaluate, "rerun": _rerun, "origin": _origin, "audit": _audit, "search": _search,
+               "list": _list, "info": _info, "completion": _completion, "warm-up": _warm_up}
         return run[known.command](known, options, arguments) or 0
     except BrokenPipeError:
         return 0
@@ -520,6 +543,33 @@ def _audit(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     if known.card:
         report.write_on_card()
     print(out)
+
+
+def _search(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .inspection.search import table, write_results
+    from .recipes.options import split_options
+    from .recipes.search import Space, read_search, search
+
+    if known.show:
+        result = read_search(known.show)
+    else:
+        if known.model is None or known.over is None:
+            raise ValueError("search: name the kind of model and the space (--over), or a folder with --show")
+        recipe = recipe_of(known.model)
+        preset = known.preset or next(iter(recipe.presets))
+        if preset not in recipe.presets:
+            raise ValueError(f"--preset is {preset!r}; {known.model} has {', '.join(recipe.presets)}")
+        split_options(options, recipe.model.Config, recipe.training)
+        from .autograd import get_threads
+
+        result = search(known.model, Space.of(recipe, known.over, {**recipe.presets[preset], **options}),
+                        known.out or f"runs/search-{known.model}", by=known.by, trials=known.trials, budget=known.budget, preset=preset,
+                        fixed=options, data=known.data, seed=known.seed, score=known.score, largest=known.largest, minutes=known.minutes,
+                        workers=known.workers, mpi=known.mpi, threads=known.threads or max(1, get_threads() // known.workers),
+                        say=lambda line: _say(known, line))
+    print(table(result))
+    for path in write_results(result):
+        print(path)
 
 
 def _demo(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

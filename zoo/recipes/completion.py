@@ -40,7 +40,7 @@ def _command(name: str, about: str, parser: argparse.ArgumentParser) -> Command:
             words += [Word(option, (action.help or "").split(" (default")[0]) for option in action.option_strings]
         else:
             words += [Word(choice) for choice in action.choices or (shipped() if action.metavar == "MODEL" or action.dest == "model" else ())]
-    return Command(name, about, words, {kind: _fields(kind) for kind in KINDS} if name == "train" else {})
+    return Command(name, about, words, {kind: _fields(kind) for kind in KINDS} if name in ("train", "search") else {})
 
 
 def _fields(kind: str) -> list[Word]:
