@@ -238,6 +238,13 @@ def test_guidance_exaggerates_what_the_sentence_changes(words):
     assert np.allclose(guided, silent + 3 * (told - silent), atol=1e-5) and not np.allclose(told, silent, atol=2e-5)
 
 
+def test_words_are_exchanged_under_guidance_too(words):
+    told, silent = (words.sample(prompt="a red seven", then=(0.5, "a green seven"), guidance=g, seed=3) for g in (3.0, 1.0))
+    assert not np.allclose(told, silent) and not np.allclose(told, words.sample(prompt="a red seven", guidance=3.0, seed=3))
+    same = words.sample(prompt="a red seven", then=(0.5, "a red seven"), guidance=3.0, seed=3)
+    assert np.allclose(same, words.sample(prompt="a red seven", guidance=3.0, seed=3), atol=1e-5)
+
+
 def test_samples_are_one_for_each_prompt_and_the_same_alone(words):
     x = words.sample(prompt=["a red seven", "a blue two"], seed=0)
     assert x.shape == (2, 8, 8, 3) and x.dtype == np.float32 and 0 <= x.min() and x.max() <= 1

@@ -207,6 +207,10 @@ class Diffusion(Model):
             raise ValueError("labels: this model was trained with labels only (unlabelled is 0), so it needs them always, and can't be guided")
         return np.full(n, self.config.classes)
 
+    def _silent(self, labels: Any) -> np.ndarray:
+        """What stands for "no label" beside these, to be joined with them."""
+        return self._no_labels(len(labels))
+
     def noised(self, x_0, noise, t):
         """x_t = alpha x_0 + sigma noise; t is a number or (n,)."""
         return self._per_sample(self.path.alpha(t)) * x_0 + self._per_sample(self.path.sigma(t)) * noise
@@ -317,7 +321,7 @@ class Diffusion(Model):
         if guidance == 1:
             prediction = self.predict_at(x_t, t, labels)
         else:
-            both = self.predict_at(np.concatenate([x_t, x_t]), t, np.concatenate([labels, self._no_labels(len(x_t))]))
+            both = self.predict_at(np.concatenate([x_t, x_t]), t, np.concatenate([labels, self._silent(labels)]))
             prediction = both[len(x_t):] + np.float32(guidance) * (both[: len(x_t)] - both[len(x_t):])
         x_0, noise = self.x_0_and_noise(prediction, x_t, t)
         if clip and self.pictures:

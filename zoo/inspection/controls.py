@@ -19,6 +19,9 @@ from .panels.latent import latent_map, latent_of
 MAX_TOKENS = 500
 MAX_EVALUATIONS = 250
 MAX_PROMPT = 2000  # characters
+WORDS = {  # kinds of models that read words -> a prompt to begin with
+    "words": "a red seven above a small blue three", "glyphs": "bold serif latin small letter o with diaeresis", "speech": "a woman says seven",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +76,8 @@ def controls_for(model: Any) -> list[Control]:
         return [*_of_text(model), seed, *switch]
     if model.kind == "diffusion":
         return [*digit, *_of_diffusion(model, bool(classes)), seed]
+    if model.kind in WORDS:
+        return [*_of_words(model), *_of_diffusion(model, True), seed]
     if model.kind == "gan":
         usual = model.config.truncation
         return [*digit, Control("truncation", "truncation", "slider", usual, 0.5, 3, 0.1, off=3 if usual is None else None,
@@ -99,6 +104,15 @@ def _of_text(model: Any) -> list[Control]:
         Control("top_k", "top-k", "slider", None, 1, k, off=k, note="Sample only from the k most likely tokens."),
         Control("top_p", "top-p", "slider", None, 0.05, 1, 0.05, off=1,
                 note="Sample only from the most likely tokens whose probabilities add up to p."),
+    ]
+
+
+def _of_words(model: Any) -> list[Control]:
+    return [
+        Control("prompt", "prompt", "text", WORDS[model.kind], most=MAX_PROMPT, note="What to draw or to say. Press Enter to see it."),
+        Control("later", "later", "text", "", most=MAX_PROMPT, note="Another prompt, which takes the place of the first on the way; empty: none."),
+        Control("later_t", "from t =", "slider", 0.5, 0.05, 0.95, 0.05, note="When it does: 1 is the noise, 0 the picture."),
+        Control("weigh", "weigh", "text", "", most=MAX_PROMPT, note="Words with factors of the attention that they get: red 2 seven 0.5"),
     ]
 
 
@@ -153,7 +167,7 @@ def tool_of(model: Any) -> str:
     """What the page offers beside the form: "latent", sliders for z; "paint", a picture to paint on; or "", nothing."""
     if model.kind in ("vae", "autoencoder", "gan"):
         return "latent"
-    return "paint" if model.kind == "diffusion" and model.pictures else ""
+    return "paint" if model.kind in ("diffusion", "words", "glyphs") and model.pictures else ""
 
 
 def describe_tool(model: Any) -> dict[str, Any] | None:
@@ -182,7 +196,7 @@ def read_request(model: Any, asked: dict[str, Any]) -> dict[str, Any]:
                        for name in ("image", "mask"))
         settings |= {"images": image[None] / np.float32(255), "mask": mask == 0, "repeats": REPEATS.read(asked.get("repeats", REPEATS.default))}
         settings.pop("sampler", None)  # filling in has a sampler of its own
-    if "prompt" in settings and getattr(model, "tokenizer", None) is None:
+    if "prompt" in settings and model.kind not in WORDS and getattr(model, "tokenizer", None) is None:
         settings["prompt"] = _read_ids(settings["prompt"])
     return {name: value for name, value in settings.items() if value is not None}
 

@@ -117,6 +117,10 @@ class Words(Diffusion):
     def _no_labels(self, n: int) -> np.ndarray:
         return prompts.empty(n, self.config.length)
 
+    def _silent(self, labels: Any) -> np.ndarray:
+        n, stages, length = labels.shape
+        return prompts.empty(n, length, stages)
+
     def _training_labels(self, labels, n: int, rng: Generator) -> np.ndarray:
         """labels: (n, length) ids, as `ids` makes them, or captions."""
         if labels is None or len(labels) != n:
@@ -210,13 +214,14 @@ class Words(Diffusion):
         assert labels is not None
         with no_grad(), trace(self) as seen:
             self.predict_at(x_t, t, labels)
-        height, width, _ = self.config.network_shape
-        maps = []
-        for record in seen.records:
-            if record.short.endswith(".softmax") and record.short.startswith(("network.look", "network.blocks")):
-                maps.append(self._as_map(record.value, height, width))
         longest = max(int((labels["word"] != prompts.PADDING).sum(-1).max()), 1)
-        return np.mean(maps, axis=0)[:, :longest]
+        return self.maps_of(seen.records)[:, :longest]
+
+    def maps_of(self, records: Sequence[Any]) -> np.ndarray:
+        """The same, (n, length, height, width), from what a trace saw of one or several runs of the network; n is what these drew at once."""
+        height, width, _ = self.config.network_shape
+        return np.mean([self._as_map(record.value, height, width) for record in records
+                        if record.short.endswith(".softmax") and record.short.startswith(("network.look", "network.blocks"))], axis=0)
 
     def _as_map(self, shares: np.ndarray, height: int, width: int) -> np.ndarray:
         """Shares (n, heads, queries, keys) of one layer -> (n, length, height, width)."""

@@ -251,3 +251,54 @@ panels.timeline = (data, run) => {
     } : null,
   };
 };
+
+/** The picture of a step once for each word of the sentence, lit where it took from that word. */
+panels.words = (data, run) => {
+  const element = el("div", {class: "flow words"}), figures = [];
+  return {
+    element,
+    show(i) {
+      const words = data.sentences[i], [, most, height, width] = data.pictures.shape, all = row(data.pictures, i), size = height * width * 3;
+      while (figures.length < most) {
+        const canvas = el("canvas", {role: "img"}), caption = el("figcaption");
+        figures.push({canvas, caption, figure: el("figure", {}, canvas, caption)});
+      }
+      if (element.children.length !== words.length) element.replaceChildren(...figures.slice(0, words.length).map(f => f.figure));
+      words.forEach((word, k) => {
+        paint(figures[k].canvas, all.subarray(k * size, (k + 1) * size), height, width, "colour", 1);
+        figures[k].canvas.setAttribute("aria-label", `where the picture takes from ${word}, ${percent(data.shares[i][k])} of its attention`);
+        setText(figures[k].caption, `${word} ${percent(data.shares[i][k])}`);
+      });
+    },
+  };
+};
+
+/** A sound per step, as a curve, and a button that plays it. */
+panels.sound = (data, run) => {
+  const canvas = el("canvas", {role: "img"}), W = 512, H = 96;
+  let at = 0, source = null;
+  const button = el("button", {type: "button", onclick: () => {
+    source?.stop();
+    const wave = row(data.waves, at), context = audio.context ??= new AudioContext(), buffer = context.createBuffer(1, wave.length, data.rate);
+    buffer.copyToChannel(Float32Array.from(wave), 0);
+    source = context.createBufferSource();
+    source.buffer = buffer;
+    source.connect(context.destination);
+    source.start();
+  }}, "▶ listen");
+  return {
+    element: el("div", {class: "picture"}, canvas, button),
+    show(i) {
+      at = i;
+      const wave = row(data.waves, i), out = new Float32Array(W * H), each = wave.length / W;
+      for (let x = 0; x < W; x++) {
+        let most = 0;
+        for (let k = Math.floor(x * each); k < (x + 1) * each; k++) most = Math.max(most, Math.abs(wave[k]));
+        const reach = Math.max(1, Math.round(most * H / 2));
+        for (let y = Math.max(0, H / 2 - reach); y < Math.min(H, H / 2 + reach); y++) out[y * W + x] = 1;
+      }
+      paint(canvas, out, H, W, "ink");
+      canvas.setAttribute("aria-label", `the sound after ${run.steps[i].label} as a curve of ${(wave.length / data.rate).toFixed(1)} seconds`);
+    },
+  };
+};

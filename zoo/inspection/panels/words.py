@@ -1,0 +1,74 @@
+"""What a page shows of pictures and speech from words: the panels of a flow, and at each step which word each place of the picture took from.
+
+Where words look at patches or pixels at words, softmax(q k^T) says how much of each word went to each place (`multimodal.networks`).  The
+shares are those of the step itself: the trace hands them out while the model draws, and nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ...autograd.tracing import trace
+from ...multimodal import prompts
+from .noise import diffusion
+from .recording import Event, Rows, recorder, watch
+
+DIM = 0.12  # brightness of a place that a word has nothing to do with
+
+
+@recorder("words", "glyphs", "speech")
+def words(model: Any, *, prompt: str | None = None, later: str = "", later_t: float = 0.5, weigh: str = "", **settings: Any) -> Iterator[Event]:
+    """later: the prompt that holds from t = later_t on; weigh: words and factors of the attention that they receive, "red 2 seven 0.5"."""
+    then = (float(later_t), later) if later.strip() else ()
+    told = {"prompt": prompt or None, "then": then, "weights": weights_of(weigh)}
+    stages = model.prompts_for(prompt or None, 1, then, told["weights"])
+    sentences = [] if stages is None else [_words(model, stage["word"]) for stage in stages[0]]
+    most = max(map(len, sentences), default=0)
+    with trace(model) as seen:
+        inner = diffusion(model, **told, **settings)
+        for event, records in watch(inner, seen):
+            if not isinstance(event, tuple):
+                if most and "picture" in event:
+                    event = {**event, "words": {"kind": "words", "title": "Which word went where", "wide": True, "sentences": [], "shares": [],
+                                                "pictures": Rows("unit8"), "note": "the picture, lit where it took from the word"}}
+                if "picture" in event and hasattr(model, "sound"):
+                    event = {**event, "sound": {"kind": "sound", "title": "Heard after this step", "waves": Rows("float16"), "rate": 8000}}
+                yield event
+                continue
+            step: Any = event[0]
+            parts = event[1]
+            if most:
+                spoken = sentences[int((stages["until"][0, :, 0] >= step.t).sum().clip(max=len(sentences) - 1))]
+                parts = {**parts, "words": _lit(model, step, records, spoken, most)}
+            if hasattr(model, "sound"):
+                parts = {**parts, "sound": {"waves": model.sound(model.to_pictures(step.x_previous))[0]}}
+            yield step, parts
+
+
+def weights_of(text: str) -> dict[str, float]:
+    """Words and factors, "red 2 seven 0.5".  ValueError for a text that isn't pairs of them."""
+    items = text.split()
+    try:
+        return {items[i].lower(): float(items[i + 1]) for i in range(0, len(items), 2)}
+    except (ValueError, IndexError):
+        raise ValueError(f"weigh is {text!r}; it is words with factors, such as 'red 2 seven 0.5'") from None
+
+
+def _words(model: Any, ids: np.ndarray) -> list[str]:
+    """The words of a sentence, one by one."""
+    return [model.config.vocabulary[i - prompts.FIRST] for i in ids[1:].tolist() if i != prompts.PADDING]
+
+
+def _lit(model: Any, step: Any, records: list[Any], spoken: list[str], most: int) -> dict[str, Any]:
+    """The step's guess of the picture once for each word, bright where it took from that word."""
+    picture = model.to_pictures(step.x_t if step.x_0_predicted is None else step.x_0_predicted)[0]
+    picture = np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture
+    maps = model.maps_of(records)[0][1 : 1 + len(spoken)]  # the first stands for the sentence's beginning
+    maps = maps.repeat(picture.shape[0] // maps.shape[1], axis=1).repeat(picture.shape[1] // maps.shape[2], axis=2)
+    light = DIM + (1 - DIM) * maps / max(float(maps.max()), 1e-12)
+    pictures = np.zeros((most, *picture.shape), np.float32)
+    pictures[: len(spoken)] = light[..., None] * (0.25 + 0.75 * picture)
+    return {"sentences": spoken, "shares": [round(float(share), 4) for share in maps.mean((1, 2))], "pictures": pictures}
