@@ -111,6 +111,12 @@ def make_parser() -> Parser:
     train.add_argument("--shard-optimiser", action="store_true", help="with several processes: each holds the optimiser's state of its share of "
                                                                       "the weights alone, to save memory")
     train.add_argument("--accumulate", type=int, metavar="N", help="compute each batch in this many pieces, one after the other, to save memory")
+    for name, about in (("noise", "train privately: add noise of so many times the clip to the gradients (DP-SGD)"),
+                        ("clip", "with --private-noise: greatest norm of the gradient of one example (default: 1)"),
+                        ("delta", "with --private-noise: the probability with which the guarantee may fail (default: 1e-5)")):
+        train.add_argument(f"--private-{name}", type=float, metavar="X", help=about)
+    train.add_argument("--private-repeatable", action="store_true", help="with --private-noise: draw the noise from --seed alone, which is on the card, "
+                       "so that the run can be made again and is private to nobody")
     train.add_argument("--watch", action="store_true", help="serve a page that shows the training while it runs, and open it in the browser")
     _add_serving(train)
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -347,7 +353,10 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     if seed < 0:
         raise ValueError(f"--seed is {seed}; it is a whole number of at least 0")
     if known.ranks is not None and ranks.size == 1:
+        if known.private_noise is not None:
+            raise ValueError("--private-noise doesn't go with --ranks: private training computes one example after the other, in one process")
         return _train_on_ranks(known, settings, arguments)
+    private = _private(known, card.private if card else None)
     data = recipe.data(source)
     if known.start:
         model = load(known.start)
@@ -364,22 +373,39 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     trainer = recipe.trainer(model, data, settings, seed=seed, folder=out, resume=known.resume, minutes=known.minutes,
                              checkpoint_every=known.checkpoint_every, change_settings=known.change_settings,
                              settings={"training": settings.to_dict(), "data": describe(data)}, ranks=ranks, accumulate=known.accumulate,
-                             shard_optimiser=known.shard_optimiser)
+                             shard_optimiser=known.shard_optimiser, **({"private": private} if private else {}))
     where = f", {trainer.step:,} of them done" if trainer.step else "; nothing to resume yet" if known.resume else ""
     how = Path(known.config).name if card else preset
     _say(known, f"{kind} ({how}), {counted(model.num_parameters, 'parameter')}, {counted(trainer.steps, 'step')}{where}; {out}/")
     if hasattr(data, "summary"):
         for line in (data.summary(), *data.notes):
             _say(known, line)
+    if trainer.private and private and private.noise:
+        _say(known, f"private: epsilon {trainer.private.epsilon(trainer.steps):.3g} at delta {private.delta:g} after all steps, for {trainer.private.table.example}")
     with _watching(trainer, data, known, kind) if known.watch and not _rank() else contextlib.nullcontext():
         trainer.run(progress=not known.quiet, title=kind)
     names = {"class_names": list(data.classes)} if getattr(data, "classes", ()) else {}
-    figures = (trainer.evaluations or trainer.rows or [{}])[-1]
+    measured = trainer.evaluations or ([] if private else trainer.rows)  # losses of training examples aren't private
+    figures = (measured or [{}])[-1]
     trainer.save_model(command="zoo " + shlex.join(arguments), data=source or recipe.default_data, training=settings.to_dict(), **names,
-                       data_digest=describe(data), made_with=environment(),
+                       **({} if private else {"data_digest": describe(data)}), made_with=environment(),
                        figures={name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()})
     _say(known, f"{out}/model.safetensors  {trainer.seconds / 60:.1f} minutes; next: zoo sample {out}")
     return None
+
+
+def _private(known: argparse.Namespace, on_card: dict[str, Any] | None) -> Any:
+    """How private the run is to be: as was asked for, or as the card says; None for not at all."""
+    from .training.private import Private
+
+    given = {name: getattr(known, f"private_{name}") for name in ("noise", "clip", "delta") if getattr(known, f"private_{name}") is not None}
+    if known.private_repeatable:
+        given["secret"] = False
+    fields = {**{name: value for name, value in (on_card or {}).items() if name in ("noise", "clip", "delta", "secret")}, **given}
+    if fields and "noise" not in fields:
+        name = "repeatable" if "secret" in fields else next(iter(fields))
+        raise ValueError(f"--private-{name} goes with --private-noise, which says how much noise there is")
+    return Private.make(**fields) if fields else None
 
 
 def _train_on_ranks(known: argparse.Namespace, settings: Any, arguments: list[str]) -> int:

@@ -57,6 +57,7 @@ from .parts.adversarial.clusters import k_means, nearest_centre
 from .parts.adversarial.losses import LOSSES, gradient_penalty, zero_centred_penalty
 from .parts.adversarial.networks import Discriminator, Generator
 from .training import minibatches
+from .training.private import PrivateGradients
 
 if TYPE_CHECKING:
     from .data.images import Images
@@ -151,6 +152,7 @@ class AdversarialStep:
     schedule: factor of both learning rates, by steps of the generator.
     """
 
+    private: PrivateGradients | None = None  # the discriminator's, which alone sees data; the generator learns from the discriminator
     last: LastStep | None = None  # what the step before computed for each fake sample
     generator, discriminator = Renamed("generator_optimiser"), Renamed("discriminator_optimiser")  # names until 0.1
 
@@ -170,6 +172,22 @@ class AdversarialStep:
         self.generator_optimiser = Adam(model.generator.parameters(), s.lr, betas=(s.beta_1, s.beta_2))
         self.discriminator_optimiser = Adam(model.discriminator.parameters(), s.discriminator_lr, betas=(s.beta_1, s.beta_2))
 
+    def be_private(self, private: PrivateGradients) -> None:
+        """Take the discriminator's steps along bounded and noised gradients of single examples.  ValueError where that isn't possible."""
+        if self.loss.threshold is None:
+            raise ValueError(f"private: loss is {self.settings.loss!r}, with which the generator learns from real samples too, without noise; the others "
+                             f"are {', '.join(name for name, loss in LOSSES.items() if loss.threshold is not None)}")
+        if self.model.config.packing > 1:
+            raise ValueError(f"private: packing is {self.model.config.packing}; the gradient of one example would depend on the others, so it is 1")
+        if self.model.config.clusters:
+            raise ValueError(f"private: clusters is {self.model.config.clusters}; their centres, which are saved with the model, are means of the "
+                             "training data without noise")
+        if self.model.config.discriminator_norm not in ("none", "layer"):
+            raise ValueError(f"private: discriminator_norm is {self.model.config.discriminator_norm!r}, whose numbers move with every example, so the "
+                             "gradient of one depends on the others; it may be 'none' or 'layer'")
+        private.split(self.settings.critic_steps)
+        self.private = private
+
     def __call__(self, batch, rng: Rng) -> dict[str, float]:
         """batch: critic_steps * batch_size real samples, or (samples, labels).  Returns losses, mean logits, accuracy and gradient norms.
 
@@ -178,6 +196,8 @@ class AdversarialStep:
         Fake samples are drawn with the labels of the real ones beside them.  Then labels are as frequent among the fake as among the real
         ones, and the best logit ln p(x, y) - ln q(x, y) is ln p(x|y) - ln q(x|y): the label alone gives nothing away.
         """
+        if self.private is not None:
+            return self._private_step(rng)
         m, k = self.model, self.settings.critic_steps
         x, labels = self._checked(batch)
         rows = len(x) // k
@@ -199,10 +219,18 @@ class AdversarialStep:
 
     def _discriminator_step(self, real: np.ndarray, fake: np.ndarray, labels: Any, factor: float, rng: Rng) -> dict[str, float]:
         """(1) D raises E[ln D(x)] + E[ln(1 - D(G(z)))], or lowers another loss: real samples up, fake ones down, and not too steeply."""
+        loss, figures = self._discriminator_loss(real, fake, labels, labels, rng)
+        if not math.isfinite(float(loss)) and nn.whole_batch is None:  # else other ranks wait for the gradient, whose norm then tells all
+            return {**figures, "discriminator": float(loss), "discriminator_norm": self.discriminator_optimiser.grad_norm}
+        self.discriminator_optimiser.zero_grad()
+        loss.backward(done=self.discriminator_optimiser.done)
+        return {**figures, **self._move_discriminator(factor)}
+
+    def _discriminator_loss(self, real: np.ndarray, fake: np.ndarray, labels: Any, fake_labels: Any, rng: Rng) -> tuple[Tensor, dict[str, float]]:
         s, discriminator, weight = self.settings, self.model.discriminator, self.penalty_weight()
         r1, r2 = weight * s.r1, weight * s.r2  # 0 in most steps, where no gradient in x is needed
         x_real, x_fake = Tensor(real, requires_grad=r1 > 0), Tensor(fake, requires_grad=r2 > 0)
-        on_real, on_fake = discriminator(x_real, labels), discriminator(x_fake, labels)
+        on_real, on_fake = discriminator(x_real, labels), discriminator(x_fake, fake_labels)
         loss = self.loss.discriminator(on_real, on_fake, s.smoothing)
         figures = {"discriminator": float(loss), "real": float(on_real.data.mean()), "fake": float(on_fake.data.mean()),
                    "accuracy": self.loss.accuracy(on_real.data, on_fake.data)}
@@ -214,16 +242,45 @@ class AdversarialStep:
             penalty = sum(penalties[1:], penalties[0])
             figures["penalty"] = float(penalty)
             loss = loss + penalty
+        return loss, figures
 
-        if not math.isfinite(float(loss)) and nn.whole_batch is None:  # else other ranks wait for the gradient, whose norm then tells all
-            return {**figures, "discriminator": float(loss), "discriminator_norm": self.discriminator_optimiser.grad_norm}
-        self.discriminator_optimiser.zero_grad()
-        loss.backward(done=self.discriminator_optimiser.done)
+    def _move_discriminator(self, factor: float) -> dict[str, float]:
+        """The optimiser's step, and the norm of the gradient that it took."""
         self.discriminator_optimiser.step(factor)
-        if s.weight_clip:
+        if self.settings.weight_clip:
             weights = self.discriminator_optimiser.flat  # all of them in one array
-            np.clip(weights, -s.weight_clip, s.weight_clip, out=weights)
-        return {**figures, "discriminator_norm": self.discriminator_optimiser.grad_norm}
+            np.clip(weights, -self.settings.weight_clip, self.settings.weight_clip, out=weights)
+        return {"discriminator_norm": self.discriminator_optimiser.grad_norm}
+
+    def _private_step(self, rng: Rng) -> dict[str, float]:
+        """The same with examples that the private gradients draw: each is compared with one fake sample, whose label is drawn by chance and not
+        taken from the data, since the generator learns from the fake samples without noise."""
+        private, m, k = self.private, self.model, self.settings.critic_steps
+        assert private is not None
+        factor, noise = self.schedule(self.generator_optimiser.steps), self.noise_deviation()
+        figures: dict[str, float] = {}
+
+        def noisy(samples, rng=rng):
+            return samples + noise * rng.standard_normal(samples.shape, np.float32) if noise else samples
+
+        for i in range(k):
+            n = max(1, private.expected)
+            y = rng.integers(m.config.labels, size=n) if m.config.labels else None
+            with ops.enable_grad(i == k - 1):
+                fake = m.generator(Tensor(m.with_labels(m.draw_z(n, rng), y)))
+
+            def loss_of(example: Any, rng: Rng, fake=fake, y=y) -> dict[str, Any]:
+                x, label = example if isinstance(example, tuple) else (example, None)
+                label = check_labels(label, m.config.labels, 1) if m.config.labels else None
+                other = int(rng.integers(len(fake.data)))
+                loss, figures = self._discriminator_loss(noisy(m.to_network_range(x), rng), noisy(fake.data[other : other + 1], rng), label,
+                                                         None if y is None else y[other : other + 1], rng)
+                return {"minimised": loss, **figures}
+
+            figures = private.gradients(self.discriminator_optimiser, loss_of, private.per_step * self.generator_optimiser.steps + i)
+            figures.pop("minimised", None)
+            figures |= self._move_discriminator(factor)
+        return {**self._generator_step(fake, fake.data, y, factor, noisy), **figures}
 
     def _generator_step(self, fake: Tensor, real: np.ndarray, labels: Any, factor: float, noisy: Callable) -> dict[str, float]:
         """(2) G raises E[ln D(G(z))], or lowers another loss: samples move to where D, which stays as it is, takes them for real."""

@@ -13,26 +13,38 @@ import numpy as np
 from numpy.random import Generator
 
 from ..data.text import pad
-from ..training import Batches
+from ..training.batches import Batches, Table
 
 IGNORED = -1  # a target that doesn't count
 
 
-def random_windows(ids: np.ndarray, batch_size: int, time: int, stride: int = 1) -> Batches:
-    """Windows that begin at random multiples of `stride` tokens."""
+def random_windows(ids: np.ndarray, batch_size: int, time: int, stride: int = 1) -> Table:
+    """Windows that begin at random multiples of `stride` tokens.  Taken as a table, they are windows that don't overlap."""
     places = (len(ids) - time - 1) // stride + 1
 
     def batches(step: int, rng: Generator) -> Any:
         windows = ids[stride * rng.integers(places, size=batch_size)[:, None] + np.arange(time + 1)]  # (batch, time + 1)
         return windows[:, :-1], windows[:, 1:]
 
-    return batches
+    return _table_of_windows(ids, batch_size, time, stride, batches)
 
 
-def consecutive_windows(ids: np.ndarray, batch_size: int, time: int) -> Batches:
+def _table_of_windows(ids: np.ndarray, batch_size: int, time: int, stride: int, batches: Batches, *flags: bool) -> Table:
+    """Windows of time + 1 tokens as examples; no token lies in two of them, so that one passage counts as one example."""
+    step = -(-(time + 1) // stride) * stride
+
+    def take(rows: np.ndarray, rng: Generator) -> Any:
+        windows = ids[step * rows[:, None] + np.arange(time + 1)]
+        return windows[:, :-1], windows[:, 1:], *flags
+
+    return Table(max(1, (len(ids) - time - 1) // step + 1), batch_size, take, batches, f"a window of {time + 1} tokens")
+
+
+def consecutive_windows(ids: np.ndarray, batch_size: int, time: int) -> Table:
     """Each row of a batch reads its own part of the text, window after window: (inputs, targets, whether the rows start over).
 
-    For a network with a state, which is carried from each window to the next.  Each epoch cuts the windows at another offset.
+    For a network with a state, which is carried from each window to the next.  Each epoch cuts the windows at another offset.  Taken as a
+    table, the windows don't overlap, and each starts over.
     """
     length = (len(ids) - 1) // batch_size
     per_epoch = max(1, (length - 1) // time)
@@ -44,7 +56,7 @@ def consecutive_windows(ids: np.ndarray, batch_size: int, time: int) -> Batches:
         windows = ids[np.minimum(at, len(ids) - 1)]
         return windows[:, :-1], windows[:, 1:], i == 0
 
-    return batches
+    return _table_of_windows(ids, batch_size, min(time, length), 1, batches, True)
 
 
 def line_table(text: str, tokenizer: Any, start: int, longest: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -63,26 +75,24 @@ def line_table(text: str, tokenizer: Any, start: int, longest: int | None = None
     return inputs, targets
 
 
-def random_lines(inputs: np.ndarray, targets: np.ndarray, batch_size: int) -> Batches:
+def random_lines(inputs: np.ndarray, targets: np.ndarray, batch_size: int) -> Table:
     """Rows of a `line_table`, no wider than the longest line among them."""
 
-    def batches(step: int, rng: Generator) -> Any:
-        rows = rng.integers(len(inputs), size=batch_size)
+    def take(rows: np.ndarray, rng: Generator) -> Any:
         width = int((targets[rows] != IGNORED).sum(1).max())
         return inputs[rows, :width], targets[rows, :width]
 
-    return batches
+    return Table(len(inputs), batch_size, take, lambda step, rng: take(rng.integers(len(inputs), size=batch_size), rng), "a line")
 
 
-def random_pieces(rolls: Sequence[np.ndarray], batch_size: int, transpose: int = 0) -> Batches:
+def random_pieces(rolls: Sequence[np.ndarray], batch_size: int, transpose: int = 0) -> Table:
     """Piano rolls, each moved by up to `transpose` semitones, as (rolls (batch, time, 88), mask (batch, time) of true steps)."""
 
-    def batches(step: int, rng: Generator) -> Any:
-        chosen = rng.integers(len(rolls), size=batch_size)
-        shifts = rng.integers(-transpose, transpose + 1, size=batch_size)
-        return pad([transposed(rolls[i], semitones) for i, semitones in zip(chosen, shifts)])
+    def take(rows: np.ndarray, rng: Generator) -> Any:
+        shifts = rng.integers(-transpose, transpose + 1, size=len(rows))
+        return pad([transposed(rolls[i], semitones) for i, semitones in zip(rows, shifts)])
 
-    return batches
+    return Table(len(rolls), batch_size, take, lambda step, rng: take(rng.integers(len(rolls), size=batch_size), rng), "a piece of music")
 
 
 def transposed(roll: np.ndarray, semitones: int) -> np.ndarray:

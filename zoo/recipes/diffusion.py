@@ -26,7 +26,7 @@ from ..diffusion import Diffusion, Pairs
 from ..model import Config, Count, Decay, Natural, Positive, check_images
 from ..nn import Conv2d, Linear
 from ..optim import Adam, Average, Muon, constant, cosine
-from ..training import Trainer, shuffled
+from ..training import Batches, Trainer, shuffled
 from .recipe import Recipe, labels_of
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraini
     if c.classes and c.unlabelled == 0 and c.guidance != 1:
         raise ValueError(f"unlabelled: is 0 and guidance {c.guidance}; guidance needs a share of training without labels, or is 1")
     draw: Callable[[int, int], Any]  # (step, batch size) -> a batch
+    batches: Batches
     shape = (2,) if isinstance(data, str) else data.train.shape[1:]
     if shape != model.sample_shape:
         raise ValueError(f"data: {data!r} has samples of shape {shape}; this model takes {model.sample_shape}")
@@ -104,7 +105,10 @@ def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraini
         size = t.batch_size * (max(1, t.pool // t.batch_size) if t.coupling == "optimal" else 1)
         rows = shuffled(*arrays, batch_size=size, seed=seed)
         draw = lambda step, n: rows(step, np.random.default_rng(0))
-    batches = _coupled(model, draw, t, seed) if t.coupling == "optimal" else lambda step, rng: draw(step, t.batch_size)
+    if t.coupling == "optimal":
+        batches = _coupled(model, draw, t, seed)
+    else:
+        batches = (lambda step, rng: draw(step, t.batch_size)) if isinstance(data, str) else rows
     average = Average(model.parameters(), t.average) if t.average else None
     schedule = constant if t.constant else cosine(t.steps, warmup=min(t.warm_up, t.steps // 10))
     return Trainer(model, model.loss, batches, optimiser_for(model, t), steps=t.steps, schedule=schedule, seed=seed, average=average,

@@ -108,6 +108,7 @@ class CardSettings(NamedTuple):
     fields: dict[str, Any]  # of the model's configuration and of the run
     data: str | None
     seed: int
+    private: dict[str, Any]  # {} where it isn't trained privately
 
 
 def read_config(path: str) -> CardSettings:
@@ -119,7 +120,7 @@ def read_config(path: str) -> CardSettings:
     kind, seed, data = card.get("kind"), card.get("seed", 0), card.get("data")
     if kind not in KINDS:
         raise storage.WrongFile(f"{file}: kind is {storage.shorten(kind)}; it may be {', '.join(KINDS)}")
-    parts = {name: card.get(name, {}) for name in ("configuration", "training")}
+    parts = {name: card.get(name, {}) for name in ("configuration", "training", "private")}
     for name, fields in parts.items():
         if not isinstance(fields, dict):
             raise storage.WrongFile(f"{file}: {name} is {storage.shorten(fields)}; it is an object of fields")
@@ -128,7 +129,7 @@ def read_config(path: str) -> CardSettings:
     tokenizer = card.get("tokenizer")
     if isinstance(tokenizer, dict) and tokenizer.get("kind") == "characters":
         parts["configuration"] = {name: value for name, value in parts["configuration"].items() if name != "symbols"}  # the data has them
-    return CardSettings(str(kind), {**parts["configuration"], **parts["training"]}, data, seed)
+    return CardSettings(str(kind), {**parts["configuration"], **parts["training"]}, data, seed, parts["private"])
 
 
 def split_options(options: dict[str, Any], *configs: type) -> list[dict[str, Any]]:

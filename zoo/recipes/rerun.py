@@ -21,6 +21,7 @@ import numpy as np
 from .. import storage
 from ..drawing.words import counted
 from ..loading.cards import KINDS, folder_of, load
+from ..training.private import Private
 from . import recipe_of
 from .recipe import describe
 
@@ -85,6 +86,9 @@ def rerun(folder: str | Path, *, out: str | Path | None = None, progress: bool =
         raise ValueError(f"{folder}: its card has no {', '.join(missing) or 'kind that is trained here'}; models that `zoo train` has saved do")
     if " --from " in f"{card['command']} ":
         raise ValueError(f"{folder}: began from other weights ({card['command']}); make that run again by its command")
+    private = card.get("private")
+    if private and private.get("secret", True):
+        raise ValueError(f"{folder}: was trained privately, with noise that nobody can draw again")
     if card.get("changes"):
         raise ValueError(f"{folder}: its settings were changed on the way, in step {card['changes'][0]['step']}; such a run can't be made again")
     recipe = recipe_of(kind)
@@ -98,7 +102,8 @@ def rerun(folder: str | Path, *, out: str | Path | None = None, progress: bool =
         del fields["symbols"]  # as many as the text has; a number asks for byte pairs
     with tempfile.TemporaryDirectory() as temporary:
         again = Path(out) if out is not None else Path(temporary) / "again"
-        trainer = recipe.trainer(recipe.new(data, fields, card["seed"]), data, training, seed=card["seed"], folder=again)
+        trainer = recipe.trainer(recipe.new(data, fields, card["seed"]), data, training, seed=card["seed"], folder=again,
+                                 **({"private": Private(private["noise"], private["clip"], private["delta"], False)} if private else {}))
         steps = int(card["steps"])
         if steps > trainer.steps:
             raise ValueError(f"{folder}: has {steps:,} steps, and its settings give {trainer.steps:,}")

@@ -13,7 +13,7 @@ from ..data import sound, speech
 from ..model import Config, Count, Decay, Positive
 from ..multimodal.speech import Speech, SpeechJudge, numbers, recognised
 from ..optim import Adam, Average, cosine
-from ..training import Trainer
+from ..training import Table, Trainer
 from .diffusion import optimiser_for
 from .recipe import Recipe
 from .words import WordsTraining
@@ -68,10 +68,14 @@ def make_trainer(model: Speech, data: SpokenWords, training: SpeechTraining, *, 
     t, spoken = training, data.spoken(training, seed, "train")
     pictures, captions, words = sound.spectrogram(spoken.waveforms), model.ids(spoken.captions), model.ids(spoken.words)
 
-    def batches(step: int, rng: np.random.Generator):
+    def take(rows: np.ndarray, rng: np.random.Generator):
+        return pictures[rows], np.where(rng.random((len(rows), 1)) < BARE, words[rows], captions[rows])
+
+    def draw(step: int, rng: np.random.Generator):
         rng = generator((seed, step, 0x59EE))
-        rows = rng.integers(len(pictures), size=t.batch_size)
-        return pictures[rows], np.where(rng.random((t.batch_size, 1)) < BARE, words[rows], captions[rows])
+        return take(rng.integers(len(pictures), size=t.batch_size), rng)
+
+    batches = Table(len(pictures), t.batch_size, take, draw, "a spoken word")
 
     return Trainer(model, model.loss, batches, optimiser_for(model, t), steps=t.steps, schedule=cosine(t.steps, warmup=min(t.warm_up, t.steps // 10)),
                    seed=seed, average=Average(model.parameters(), t.average) if t.average else None, folder=folder, resume=resume, **options)

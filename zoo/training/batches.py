@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,7 +14,21 @@ from ..autograd.random import generator
 Batches = Callable[[int, Generator], Any]  # (step, rng) -> a batch
 
 
-def shuffled(*arrays: np.ndarray, batch_size: int, seed: int = 0) -> Batches:
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Batches from a table of examples, any of which can be taken alone, as private training does."""
+
+    n: int  # examples
+    batch_size: int
+    take: Callable[[np.ndarray, Generator], Any]  # (numbers of rows, rng) -> a batch of these
+    draw: Batches
+    example: str = "a row of the training data"  # what one is, in words
+
+    def __call__(self, step: int, rng: Generator) -> Any:
+        return self.draw(step, rng)
+
+
+def shuffled(*arrays: np.ndarray, batch_size: int, seed: int = 0) -> Table:
     """Batches of corresponding rows of the arrays, each row at most once an epoch, in an order that depends on (seed, epoch) alone.
 
     The last n % batch_size rows of an epoch's order are left out; since every epoch has an order of its own, they differ.
@@ -26,15 +41,17 @@ def shuffled(*arrays: np.ndarray, batch_size: int, seed: int = 0) -> Batches:
     per_epoch = n // batch_size
     order: dict[int, np.ndarray] = {}
 
+    def take(rows: np.ndarray, rng: Generator | None = None) -> Any:
+        return arrays[0][rows] if len(arrays) == 1 else tuple(a[rows] for a in arrays)
+
     def batches(step: int, rng: Generator) -> Any:
         epoch, i = divmod(step, per_epoch)
         if epoch not in order:
             order.clear()
             order[epoch] = generator((seed, epoch, 0x5EED)).permutation(n)
-        rows = order[epoch][i * batch_size : (i + 1) * batch_size]
-        return arrays[0][rows] if len(arrays) == 1 else tuple(a[rows] for a in arrays)
+        return take(order[epoch][i * batch_size : (i + 1) * batch_size])
 
-    return batches
+    return Table(n, batch_size, take, batches)
 
 
 def minibatches(n: int, size: int) -> Iterable[slice]:

@@ -40,6 +40,7 @@ from ..optim import Average, Optimiser, Schedule, constant
 from .batches import Batches
 from .exchange import Exchange
 from .folder import RunFolder, differences, not_finite
+from .private import Private, PrivateGradients
 from .ranks import Ranks, rows_of
 
 
@@ -89,6 +90,8 @@ class Trainer:
     accumulate: a batch is cut into so many pieces, which are computed one after the other and whose gradients are added up: the step is the same
         (float32 rounding aside) and takes the memory of a piece.  For models whose rows don't depend on each other: ValueError for batch norm,
         a codebook, or an `update` of one's own.
+    private: each example's gradient is bounded and noised (`training.private`), and `batches` a `Table`, of which every step takes each row with
+        the same probability.  An `update` of one's own takes part if it has a method `be_private`.  `save_model` writes epsilon onto the card.
     ranks: processes that each compute a share of every batch (`training.ranks`).  All make the same trainer; the first one evaluates and
         writes, and the folder is one that all can read.  The first step is computed in both ways: ValueError where they differ.
     shard_optimiser: from the second step on, each rank holds the optimisers' state of its share of the weights alone, and updates those; the
@@ -104,7 +107,8 @@ class Trainer:
                  evaluate: Callable[[Any], dict[str, float]] | None = None, evaluate_every: int | None = None,
                  checkpoint_every: float | None = None, minutes: float | None = None, settings: Mapping[str, Any] | None = None,
                  change_settings: bool = False, ranks: Ranks | None = None, accumulate: int | None = None,
-                 shard_optimiser: bool = False, on_step: Callable[[Trainer, TrainingStep], None] | None = None):
+                 shard_optimiser: bool = False, private: Private | None = None,
+                 on_step: Callable[[Trainer, TrainingStep], None] | None = None):
         checkpoint_every = 60.0 if checkpoint_every is None else checkpoint_every
         for name, value, least in (("steps", steps, 1), ("seed", seed, 0), ("evaluate_every", evaluate_every, 1),
                                    ("accumulate", accumulate, 1)):
@@ -126,11 +130,15 @@ class Trainer:
         if self.accumulate > 1:
             _check_rows_are_independent(model, update)
         self._shares_checked, self.shard_optimiser = self.ranks.size == 1, shard_optimiser
+        self.private = None if private is None else PrivateGradients(private, model, batches, seed)
+        if self.private:
+            self._become_private(update)
         config: Any = getattr(model, "config", None)
         self.settings = {
             **(settings or {}), **({"model": config.to_dict()} if hasattr(config, "to_dict") else {}),
             "optimisers": {name: o.settings() for name, o in self.optimisers.items()},
-            "average": 0.0 if average is None else average.decay}
+            "average": 0.0 if average is None else average.decay,
+            **({"private": private.to_dict()} if private else {})}
         self.changes: list[dict[str, Any]] = []  # each the step at which settings changed, and {name: [before, after]}
         self.step, self.seconds = 0, 0.0
         self.rows: list[dict[str, float]] = []  # the log, a row every `log_every` steps
@@ -148,6 +156,25 @@ class Trainer:
             self._restore(state, self._run_folder.checkpoint, change_settings)
         if self.ranks.size > 1:
             self._join_ranks()
+
+    def _become_private(self, update: Any) -> None:
+        """Take steps along bounded and noised gradients.  ValueError where that can't be done here."""
+        assert self.private is not None
+        for name, value in (("--ranks", self.ranks.size), ("--accumulate", self.accumulate)):
+            if value > 1:
+                raise ValueError(f"private: {name} is {value}; private training computes one example after the other, in one process")
+        if update is None:
+            self.update = self._minimise_privately
+        elif hasattr(update, "be_private"):
+            update.be_private(self.private)
+        else:
+            raise ValueError("private: this model's steps are its own, and they don't say how they would be private")
+
+    def _minimise_privately(self, batch: Any, rng: Generator) -> dict[str, float]:
+        assert self.private is not None and self.objective is not None
+        losses = self.private.gradients(self.optimiser, self.objective, self.step)
+        self.optimiser.step(self.schedule(self.step))
+        return losses
 
     def _join_ranks(self) -> None:
         """Make sure that all ranks are about to do the same.  ValueError, on all of them, where they aren't."""
@@ -197,7 +224,7 @@ class Trainer:
         """One update of the weights and their average.  Raises TrainingFailed where a loss or a gradient isn't finite."""
         rng = self.generator(self.step)
         try:
-            batch = self.batches(self.step, rng)
+            batch = None if self.private else self.batches(self.step, rng)  # private steps draw their examples themselves
             losses = self.update(batch, rng) if self.ranks.size == 1 else self._update_with_others(batch, rng)
         except FloatingPointError as e:  # an optimiser's, of a gradient that isn't finite
             raise TrainingFailed(f"step {self.step + 1}: {e}; training stopped{self._checkpoint_note()}") from e
@@ -352,6 +379,8 @@ class Trainer:
         if target is None:
             raise ValueError("save_model: this run has no folder; name one")
         facts = {"seed": self.seed, "steps": self.step, "minutes": round(self.seconds / 60, 2), **facts}
+        if self.private:
+            facts["private"] = self.private.facts(self.step)
         if self.changes:
             facts["changes"] = self.changes
         with self.averaged():
@@ -400,6 +429,7 @@ class Trainer:
             "optimisers": optimisers,
             "average": None if self.average is None else self.average.checkpoint(),
             "rows": self.rows, "evaluations": self.evaluations, "settings": self.settings, "changes": self.changes,
+            **({"private": self.private.checkpoint()} if self.private else {}),
         }
         name = not_finite(state)
         if name is not None:
@@ -411,6 +441,7 @@ class Trainer:
         if missing:
             raise storage.WrongFile(f"{source}: is a checkpoint without {', '.join(sorted(missing))}")
         self.changes = list(state.get("changes", []))
+        self._restore_private(state.get("private"), source, change_settings)
         changed = self._changed(state)
         carried_on = state["step"] >= state["steps"] and self.steps > state["steps"]
         if changed and not change_settings and not (carried_on and changed.keys() == {"steps"}):
@@ -432,6 +463,18 @@ class Trainer:
         if changed:
             self.changes.append({"step": state["step"], **changed})
         self.step, self.seconds, self.rows, self.evaluations = state["step"], state["seconds"], state["rows"], state["evaluations"]
+
+    def _restore_private(self, saved: dict[str, Any] | None, source: Path, change_settings: bool) -> None:
+        """Go on with the noise where it was.  ValueError where the run was private in another way: its epsilon would be none."""
+        settings = {name: value for name, value in (saved or {}).items() if name != "key"}
+        now = self.private.private.to_dict() if self.private else {}
+        if settings != now:
+            said = [", ".join(f"{name} {value}" for name, value in s.items()) or "not private" for s in (settings, now)]
+            raise ValueError(f"{source}: the run is private so: {said[0]}; not so: {said[1]}. This can't be changed on the way")
+        if self.private and saved:
+            if change_settings:
+                raise ValueError(f"{source}: the run is private; with settings that change on the way, its epsilon wouldn't be known")
+            self.private.restore(saved)
 
     def _changed(self, state: dict[str, Any]) -> dict[str, list[Any]]:
         """{name: [before, now]} of what a checkpoint's run depended on and this one doesn't; `steps` stands for epochs too."""
