@@ -115,8 +115,8 @@ def make_parser() -> Parser:
                         ("clip", "with --private-noise: greatest norm of the gradient of one example (default: 1)"),
                         ("delta", "with --private-noise: the probability with which the guarantee may fail (default: 1e-5)")):
         train.add_argument(f"--private-{name}", type=float, metavar="X", help=about)
-    train.add_argument("--private-repeatable", action="store_true", help="with --private-noise: draw the noise from --seed alone, which is on the card, "
-                       "so that the run can be made again and is private to nobody")
+    train.add_argument("--private-repeatable", action="store_true", help="with --private-noise: draw the noise from --seed alone, which is on the "
+                                                                         "card, so that the run can be made again and is private to nobody")
     train.add_argument("--watch", action="store_true", help="serve a page that shows the training while it runs, and open it in the browser")
     _add_serving(train)
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -381,7 +381,8 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
         for line in (data.summary(), *data.notes):
             _say(known, line)
     if trainer.private and private and private.noise:
-        _say(known, f"private: epsilon {trainer.private.epsilon(trainer.steps):.3g} at delta {private.delta:g} after all steps, for {trainer.private.table.example}")
+        _say(known, f"private: epsilon {trainer.private.epsilon(trainer.steps):.3g} at delta {private.delta:g} after all steps; what is protected is "
+                    f"{trainer.private.table.example}")
     with _watching(trainer, data, known, kind) if known.watch and not _rank() else contextlib.nullcontext():
         trainer.run(progress=not known.quiet, title=kind)
     names = {"class_names": list(data.classes)} if getattr(data, "classes", ()) else {}

@@ -175,16 +175,16 @@ class AdversarialStep:
     def be_private(self, private: PrivateGradients) -> None:
         """Take the discriminator's steps along bounded and noised gradients of single examples.  ValueError where that isn't possible."""
         if self.loss.threshold is None:
-            raise ValueError(f"private: loss is {self.settings.loss!r}, with which the generator learns from real samples too, without noise; the others "
-                             f"are {', '.join(name for name, loss in LOSSES.items() if loss.threshold is not None)}")
+            raise ValueError(f"private: loss is {self.settings.loss!r}, with which the generator learns from real samples too, without noise; "
+                             f"the others are {', '.join(name for name, loss in LOSSES.items() if loss.threshold is not None)}")
         if self.model.config.packing > 1:
             raise ValueError(f"private: packing is {self.model.config.packing}; the gradient of one example would depend on the others, so it is 1")
         if self.model.config.clusters:
             raise ValueError(f"private: clusters is {self.model.config.clusters}; their centres, which are saved with the model, are means of the "
                              "training data without noise")
         if self.model.config.discriminator_norm not in ("none", "layer"):
-            raise ValueError(f"private: discriminator_norm is {self.model.config.discriminator_norm!r}, whose numbers move with every example, so the "
-                             "gradient of one depends on the others; it may be 'none' or 'layer'")
+            raise ValueError(f"private: discriminator_norm is {self.model.config.discriminator_norm!r}, whose numbers move with every example, so "
+                             "the gradient of one depends on the others; it may be 'none' or 'layer'")
         private.split(self.settings.critic_steps)
         self.private = private
 

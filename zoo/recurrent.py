@@ -118,6 +118,7 @@ class Recurrent(LanguageModel):
     """`Recurrent.new(cell="lstm", symbols=65, seed=0)`, or `zoo.load("recurrent")`."""
 
     kind = "recurrent"
+    reads_examples_alone = True  # in private training, where each window starts over
     Config = RecurrentConfig
     config: RecurrentConfig
 

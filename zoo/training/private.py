@@ -151,7 +151,7 @@ class PrivateGradients:
     def noise(self, draw: int, size: int) -> np.ndarray:
         """The noise of a draw, (size,): normal with deviation noise * clip."""
         deviation = np.float32(self.private.noise * self.private.clip)
-        return deviation * generator((self.seed, self.secret, draw, 0x9015E)).standard_normal(size, np.float32) if deviation else np.zeros(size, np.float32)
+        return deviation * generator((self.seed, self.secret, draw, 0x9015E)).standard_normal(size, np.float32)
 
     def epsilon(self, steps: int) -> float:
         """What so many steps of training cost."""
@@ -192,7 +192,8 @@ def clipped(gradient: np.ndarray, norm: float, clip: float) -> np.ndarray:
 def refuse_models_of_whole_batches(model: Module) -> None:
     """Raise ValueError for a model of which a part looks at the whole batch at once."""
     for path, module in model.modules():
-        if getattr(module, "reads_whole_batch", False):
+        whole = getattr(module, "reads_whole_batch", False) and not getattr(module, "reads_examples_alone", False)
+        if whole:
             raise ValueError(f"private: {path or 'this model'} is a {type(module).__name__}, which looks at the whole batch at once, so the gradient "
                              "of one example depends on the others; private training needs a model without it")
 

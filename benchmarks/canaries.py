@@ -1,7 +1,7 @@
 """Do models give away secrets, and does private training stop that?  Canaries by copies planted, membership by threshold and by LiRA.
 
-    python benchmarks/secrets.py --out secrets.jsonl --models 30     # a line per model; started again, it goes on with the next one
-    python benchmarks/secrets.py --out secrets.jsonl --table         # what the models so far say
+    python benchmarks/canaries.py --out secrets.jsonl --models 30     # a line per model; started again, it goes on with the next one
+    python benchmarks/canaries.py --out secrets.jsonl --table         # what the models so far say
 
 Each model is a small character transformer that learns from 1 MB of Shakespeare: a random half of 4,096 pieces of 512 characters.  Twelve
 secrets of the form "the code of hamlet is 482 913" are drawn anew for every model, two of them planted 0, 1, 2, 4, 10 and 30 times.  Models
@@ -59,17 +59,20 @@ def train(number: int, noise: float) -> dict:
     found = []
     for canary, copies in canaries:
         e = exposure(model, canary, samples=500, most=2000)
-        found.append({"copies": copies, "bits": e.bits, "exact": e.is_exact, "greedy": reads_out(model, canary), "beam": reads_out(model, canary, 10)})
+        found.append({"copies": copies, "bits": e.bits, "exact": e.is_exact, "greedy": reads_out(model, canary),
+                      "beam": reads_out(model, canary, 10)})
     return {"model": number, "private": is_private, "epsilon": trainer.private.epsilon(trainer.step) if trainer.private else None,
-            "valid": trainer.evaluate(model)["valid nats per token"], "canaries": found, "losses": losses_of(model, pieces[:MEMBERS]).round(6).tolist(),
-            "members": member[:MEMBERS].astype(int).tolist(), "seconds": round(trained), "seconds in all": round(time.perf_counter() - began)}
+            "valid": trainer.evaluate(model)["valid nats per token"], "canaries": found,
+            "losses": losses_of(model, pieces[:MEMBERS]).round(6).tolist(), "members": member[:MEMBERS].astype(int).tolist(),
+            "seconds": round(trained), "seconds in all": round(time.perf_counter() - began)}
 
 
 def losses_of(model, pieces: list[str]) -> np.ndarray:
     """Nats per character of each piece, read in windows of 64."""
     ids = np.stack([model.tokenizer.encode(piece)[: LENGTH - LENGTH % 64] for piece in pieces]).reshape(-1, 64)
     with no_grad():
-        nats = [np.asarray(ops.cross_entropy(model(part[:, :-1]), part[:, 1:], reduction="none")).mean(1) for part in np.array_split(ids, len(ids) // 256 + 1)]
+        nats = [np.asarray(ops.cross_entropy(model(part[:, :-1]), part[:, 1:], reduction="none")).mean(1)
+                for part in np.array_split(ids, len(ids) // 256 + 1)]
     return np.concatenate(nats).reshape(len(pieces), -1).mean(1)
 
 
