@@ -217,7 +217,7 @@ def test_epsilon_is_the_published_one():
     assert abs(earlier - 3.0) < 0.05  # what TensorFlow Privacy's tutorial for MNIST says, by the conversion of Mironov (2017)
     tight = min(steps * renyi(1.1, rate, a) + math.log((a - 1) / a) - (math.log(delta) + math.log(a)) / (a - 1) for a in orders)
     assert epsilon(1.1, rate, steps, delta) == pytest.approx(tight, rel=0.01)  # the conversion of Canonne et al. (2020): 2.6
-    assert epsilon(1.1, rate, steps, delta) == pytest.approx(2.597, abs=0.005)
+    assert epsilon(1.1, rate, steps, delta) == pytest.approx(2.6, abs=0.02)
 
 
 @with_accountant

@@ -35,6 +35,7 @@ from .batches import Batches, Table
 
 ROUNDING = 1e-5  # by which a clipped gradient stays below the clip, so that rounding can't lift it above
 SECRET_BITS = 128
+ORDERS = (*range(2, 65), 96, 128, 256, 512, 1024)  # of Renyi's divergence; whole ones are computed without a series that may not converge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ def epsilon(noise: float, rate: float, steps: int, delta: float) -> float:
     if not noise:
         return float("inf")
     library = _library()
-    accountant = library.rdp.RdpAccountant(neighboring_relation=library.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    accountant = library.rdp.RdpAccountant(ORDERS, neighboring_relation=library.NeighboringRelation.ADD_OR_REMOVE_ONE)
     event = library.PoissonSampledDpEvent(rate, library.GaussianDpEvent(noise)) if rate < 1 else library.GaussianDpEvent(noise)
     accountant.compose(library.SelfComposedDpEvent(event, steps))
     return float(accountant.get_epsilon(delta))
