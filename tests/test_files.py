@@ -12,9 +12,13 @@ from fuzz_files import CASES, run, verdict
 
 import zoo
 from zoo.data import load_text
+from zoo.diffusion import Diffusion
+from zoo.evaluation.classifier import Classifier
 from zoo.inspection.catalogue import facts_of, info
 from zoo.language.tokenizer import BytePairTokenizer
+from zoo.recurrent import Recurrent
 from zoo.storage import WrongFile, open_regular, read_tensors
+from zoo.transformer import Transformer
 from zoo.vae import VAE
 
 
@@ -150,3 +154,25 @@ def test_merges_are_of_bounded_size(tmp_path):
         file.truncate(2**40)
     with pytest.raises(WrongFile, match=r"merges\.txt: has 1,099,511,627,776 bytes"):
         BytePairTokenizer.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "x/" * 3000], ids=["too long", "NUL", "too deep"])
+def test_what_can_be_no_file_s_name_is_none(name):
+    for call in (zoo.load, zoo.data.load_images, load_text, Classifier.read, lambda n: Diffusion.new(image=(8, 8), autoencoder=n), BytePairTokenizer.read):
+        with pytest.raises((FileNotFoundError, WrongFile)) as error:
+            call(name)
+        assert error.value.__class__ in (FileNotFoundError, WrongFile) and "\0" not in str(error.value)
+
+
+@pytest.mark.parametrize(("make", "field"), [
+    (lambda: Diffusion.new(image=(2,), network="dense", channels=4, blocks=1), "blocks"), (lambda: VAE.new(image=(4, 4), hidden=(3,), latent=2), "depth"),
+    (lambda: Transformer.new(symbols=5, window=4, layers=1, heads=1, width=4), "layers"),
+    (lambda: Recurrent.new(symbols=5, width=4, layers=1), "layers")], ids=["flow", "vae", "transformer", "recurrent"])
+def test_a_card_has_no_more_layers_than_its_weights_have_arrays(make, field, tmp_path):
+    """Layers without weights take memory too."""
+    make().save(tmp_path / "m")
+    card = json.loads((tmp_path / "m" / "card.json").read_text())
+    card["configuration"][field] = 9_999_999
+    (tmp_path / "m" / "card.json").write_text(json.dumps(card))
+    with pytest.raises(WrongFile, match=rf"{field} is 9999999, but the weights are \d+ arrays in all"):
+        zoo.load(tmp_path / "m")

@@ -502,10 +502,10 @@ def load_latents(name: str) -> Latents:
 
 def load_autoencoder(name: str) -> VAE | VQVAE:
     """The VAE or VQ-VAE of that name."""
-    folder = Path(name) if Path(name).is_dir() else storage.SHIPPED / name
-    if not folder.is_dir():
+    folder = Path(name) if storage.is_folder(name) else storage.SHIPPED / name
+    if not storage.is_folder(folder):
         ships = ", ".join(sorted(path.name for path in storage.SHIPPED.glob("vae*"))) or "none"
-        raise FileNotFoundError(f"autoencoder: is {name!r}, which is neither a folder nor a VAE that ships ({ships}); "
+        raise FileNotFoundError(f"autoencoder: is {storage.shorten(name, 200)}, which is neither a folder nor a VAE that ships ({ships}); "
                                 "without it there's no way from latents to pictures")
     arrays, card = storage.load_folder(folder)
     if card.get("kind") not in (VAE.kind, VQVAE.kind):

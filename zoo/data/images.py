@@ -7,6 +7,7 @@ Pictures are float32 in [0, 1], (n, height, width) or (n, height, width, channel
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.random import Generator
 
 from ..drawing.words import counted
-from ..storage import ASSETS, PathLike, WrongFile, in_one_line, looks_like, open_regular
+from ..storage import ASSETS, PathLike, WrongFile, in_one_line, is_folder, looks_like, open_regular
 from .array_files import read_idx, read_npz, split_names
 from .picture_folders import read_folder
 
@@ -95,11 +96,11 @@ def load_images(source: PathLike) -> Images:
         return mnist() if str(source) == "mnist" else digits8x8()
     path = Path(source)
     try:
-        if path.is_dir():
+        if is_folder(path):
             return _read_folder(path)
-        if not path.exists() and path.parent.is_dir() and path.name in (sets := split_names(path.parent)):
+        if not os.path.exists(path) and is_folder(path.parent) and path.name in (sets := split_names(path.parent)):
             return _read_idx_files(path, path.name, sets[path.name])
-        if not path.exists():
+        if not os.path.exists(path):
             raise FileNotFoundError(f"{in_one_line(path)}: does not exist; {EXPECTED}, or one of the names mnist, digits8x8")
         with open_regular(path) as file:
             start = file.read(16)

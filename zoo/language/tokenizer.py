@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..storage import PathLike, WrongFile, atomic_write, in_one_line, shorten
+from ..storage import PathLike, WrongFile, atomic_write, in_one_line, is_folder, shorten
 from .patterns import GPT2_PATTERN, compile_pattern, split
 from .tokenizer_files import MAX_ID, printable, read_gpt2, read_hugging_face, unprintable
 
@@ -294,7 +294,7 @@ class BytePairTokenizer:
         """Read a tokenizer of others: a Hugging Face `tokenizer.json`, or a folder with it, with `vocab.json` and `merges.txt`,
         or with GPT-2's `encoder.json` and `vocab.bpe`. What is not byte-level byte-pair encoding is a WrongFile that says so."""
         path = Path(path)
-        if not path.is_dir():
+        if not is_folder(path):
             return cls._from_file(path, read_hugging_face(path))
         for vocabulary, merges in (("tokenizer.json", ""), ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
             file = path / vocabulary

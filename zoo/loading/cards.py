@@ -59,7 +59,7 @@ def load(name_or_folder: str | Path) -> Any:
     """A model that ships (`zoo.load("vae")`), one of your own (`zoo.load("runs/vae")`), by what its card says, a folder in Hugging Face's
     layout, a GGUF file (`zoo.load("model.gguf")`), or one that `zoo get` fetched (`zoo.load("smollm2")`)."""
     path = Path(name_or_folder)
-    file = None if path.is_dir() else path if path.suffix == ".gguf" else downloaded(str(name_or_folder))
+    file = None if storage.is_folder(path) else path if path.suffix == ".gguf" else downloaded(str(name_or_folder))
     if file is not None:
         from .gguf_models import read_model
 
@@ -80,13 +80,13 @@ def load(name_or_folder: str | Path) -> Any:
 def folder_of(name_or_folder: str | Path) -> Path:
     """The folder itself, or that of the model that ships under this name."""
     folder = Path(name_or_folder)
-    if not folder.is_dir() and (WEIGHTS / str(name_or_folder)).is_dir():
+    if not storage.is_folder(folder) and storage.is_folder(WEIGHTS / str(name_or_folder)):
         folder = WEIGHTS / str(name_or_folder)
-    if not folder.is_dir():
+    if not storage.is_folder(folder):
         if str(name_or_folder) in DOWNLOADS:
             raise FileNotFoundError(f"load: {str(name_or_folder)!r} hasn't been fetched yet; run: zoo get {name_or_folder}")
         ships = ", ".join(shipped()) or "none"
-        raise FileNotFoundError(f"load: {str(name_or_folder)!r} is neither a folder nor one of the models that ship: {ships}")
+        raise FileNotFoundError(f"load: {storage.shorten(str(name_or_folder), 200)} is neither a folder nor one of the models that ship: {ships}")
     return folder
 
 

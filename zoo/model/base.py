@@ -151,7 +151,8 @@ class Unfilled:
     """Stands in for a Generator where a model is built only to be filled from a file: what it draws is 0.
 
     A card's configuration may ask for any size.  So no integer in it may exceed the numbers in the file (or ten million, for what
-    takes no memory, such as a long window), and no more may be drawn than about twice what the file holds: a larger model is refused early.
+    takes no memory, such as a long window), no more layers may be asked for than there are arrays, and no more may be drawn than about twice what
+    the file holds: a larger model is refused early.
     """
 
     def __init__(self, config: Any, shapes: Mapping[str, tuple[int, ...]]):
@@ -160,6 +161,8 @@ class Unfilled:
         for f in dataclasses.fields(config):
             value = getattr(config, f.name)
             largest = max((n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, int)), default=0)
+            if f.name.endswith(("layers", "blocks", "depth")) and largest > len(shapes) + 100:
+                raise ValueError(f"{f.name} is {storage.shorten(value)}, but the weights are {counted(len(shapes), 'array')} in all")
             if largest > max(self.numbers, 10_000_000):
                 raise ValueError(f"{f.name} is {storage.shorten(value)}, but the weights have {self.numbers:,} numbers in all")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import stat
+from pathlib import Path
 from typing import Any, BinaryIO
 
 PathLike = str | os.PathLike[str]
@@ -71,6 +73,18 @@ def open_regular(path: PathLike) -> BinaryIO:
         raise
     except ValueError as error:
         raise WrongFile(f"{str(path)!r}: is not a file name ({error})") from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise WrongFile(f"{shorten(str(path))}: is not a file name (it is too long)") from error
+
+
+def is_folder(path: PathLike) -> bool:
+    """Whether there is a folder of this name; there is none of a name that no folder can have, one that is too long or holds a NUL."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def looks_like(start: bytes) -> str:

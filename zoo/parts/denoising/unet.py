@@ -204,8 +204,9 @@ class Dense(Module):
         self.linear_in = Linear(dimensions, width, rng=rng)
         self.time = Linear(1, width, rng=rng)
         self.labels = Embedding(classes + 1, width, rng=rng, deviation=0.5) if classes else None
+        perceptrons = [Perceptron(width, rng=rng) for _ in range(blocks)]  # before what draws nothing: of a card that asks for too many, none is made
         self.norms = [LayerNorm(width) if norms else Sequential() for _ in range(blocks + 1)]
-        self.blocks = [Perceptron(width, rng=rng) for _ in range(blocks)]
+        self.blocks = perceptrons
         self.linear_out = Linear(width, dimensions, rng=rng)
 
     @property
