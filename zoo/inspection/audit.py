@@ -112,7 +112,22 @@ def audit(name_or_folder: str | Path, n: int = 1000, seed: int = 0, *, data: str
         raise ValueError(f"audit: {name_or_folder} draws points of {source!r}, a formula that has no training data to give away")
     with evaluating(model):
         sections = _of_text(model, examples, n, seed) if isinstance(examples, Corpus) else _of_pictures(model, examples, n, seed)
+        sections = (*sections, *([_private(card["private"])] if isinstance(card.get("private"), dict) else []))
     return Audit(str(name_or_folder), model.kind, source, n, seed, tuple(sections))
+
+
+def _private(card: dict[str, Any]) -> Section:
+    """What the card promises of a run that was private; nothing here measures it."""
+    bound, delta, holds = card.get("epsilon"), card.get("delta"), str(card.get("holds", ""))
+    title, question = "Private training", "How much can the model say of any one example, at the most?"
+    if not isinstance(bound, (int, float)) or not isinstance(delta, (int, float)):
+        return Section(title, question, "Its gradients were bounded, but there was no noise, so nothing is promised.", True, {})
+    factor = f"{np.exp(bound):,.3g}" if bound < 700 else "more than 10^300"
+    return Section(
+        title, question,
+        f"Whatever somebody concludes from the model is at most {factor} times as likely with an example ({card.get('example', 'a row')}) in the "
+        f"training data as without it (epsilon {bound:.3g}), but for a probability of {delta:g}. That holds {holds}.",
+        bound > 10 or not card.get("secret", False), {"private, epsilon": float(bound), "private, delta": float(delta)})
 
 
 # --- pictures
