@@ -110,6 +110,7 @@ def test_a_text_model_and_its_card(tmp_path, monkeypatch):
     model = zoo.load("names")
     model.save(tmp_path / "m", **{**model.card, "data": "names"})
     before = json.loads((tmp_path / "m" / "card.json").read_text("utf-8"))
+    before.pop("audit", None)  # that of the model that ships
     report = audit(tmp_path / "m", 20)
     report.write_on_card()
     after = json.loads((tmp_path / "m" / "card.json").read_text("utf-8"))

@@ -282,8 +282,9 @@ def _membership(members: np.ndarray, others: np.ndarray) -> Section:
     spread = auc_deviation(area, len(members), len(others))
     concern = area - 2 * spread > 0.6
     return Section(
-        "Membership", "Can one tell from its losses whether an example was in its training data?",
-        f"Given one example of each, an attacker who guesses by the loss is right {area:.1%} of the time (± {spread:.1%}); tossing a coin is right "
+        "Membership", "Can one tell whether an example was in its training data?",
+        f"Given one example of each, an attacker who guesses by the loss (how much each surprises the model) "
+        f"is right {area:.1%} of the time (± {spread:.1%}); tossing a coin is right "
         f"half of the time. While accusing at most one in 1,000 others, {rare:.1%} of the members are found."
         + (" So membership shows." if concern else ""),
         bool(concern), {"membership, AUC": area, "membership, deviation of the AUC": spread, "membership, found at 0.1% false": rare})
@@ -296,7 +297,7 @@ def page(report: Audit) -> str:
     """One HTML file; sentences first, figures below, and what wasn't tested."""
     escape = html.escape
     concerns = [section.title.lower() for section in report.sections if section.is_concern]
-    summary = f"Look at: {', '.join(concerns)}." if concerns else "Nothing that was tested speaks against publishing it."
+    summary = f"Before publishing it, look at: {', '.join(concerns)}." if concerns else "Nothing that was tested speaks against publishing it."
     body = [f"<h1>Audit of {escape(report.model)}</h1>",
             f"<p>A model of kind <b>{escape(report.kind)}</b>, trained on <b>{escape(report.data)}</b>. {report.n:,} samples, seed {report.seed}, "
             f"zoo {VERSION}.</p>",
@@ -311,7 +312,7 @@ def page(report: Audit) -> str:
                             f"<figure>{_image(a, 'sample')}{_image(b, 'training picture')}<figcaption>{escape(said)}</figcaption></figure>"
                             for said, a, b in section.pairs) + "</div>")
         for said, passage in section.passages:
-            body.append(f"<p>{escape(said)}</p><pre>{escape(shorten(passage, 2000) if len(passage) > 2000 else passage)}</pre>")
+            body.append(f"<p>{escape(said)}</p><pre>{escape(shorten(passage, 2000) if len(passage) > 2000 else passage.strip())}</pre>")
         rows = "".join(f"<tr><th scope=row>{escape(name)}</th><td>{value:.4g}</td></tr>" for name, value in section.figures.items())
         body.append(f"<table><caption>Figures</caption>{rows}</table></section>")
     body.append("<section><h2>What was not tested</h2><ul>" + "".join(f"<li>{escape(item)}</li>" for item in NOT_TESTED) + "</ul></section>")
