@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from zoo import data
+from zoo.data.picture_folders import _pictures
 from zoo.storage import WrongFile
 
 quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -596,3 +598,13 @@ def test_a_picture_may_have_sixteen_million_pixels_and_not_one_row_more(tmp_path
     Image.new("1", (4096, 4097)).save(tmp_path / "a" / "1.png")
     with pytest.raises(WrongFile, match=r"1\.png: is 4096 x 4097 pixels; expects at most 16,777,216 of them"):
         data.load_images(tmp_path)
+
+
+@pytest.mark.parametrize(("n", "named"), [(1, r"1 file in a aren't pictures that Pillow reads: 0\.txt$"), (3, r"3 files .*: 0\.txt, 1\.txt, 2\.txt$"),
+                                          (4, r"4 files .*: 0\.txt, 1\.txt, 2\.txt, \.\.\.$")])
+def test_files_that_are_no_pictures_are_counted_and_three_are_named(n, named, tmp_path):
+    (tmp_path / "a").mkdir()
+    for i in range(n):
+        (tmp_path / "a" / f"{i}.txt").write_text("x")
+    notes = []
+    assert _pictures(tmp_path / "a", notes) == [] and re.search(named, notes[0])

@@ -22,6 +22,8 @@ SPEED = ("zoo.autograd.kernels", "zoo.autograd.runtime", "zoo.language.decoding"
 def is_number(value):
     if isinstance(value, (tuple, list)):
         return bool(value) and all(is_number(v) for v in value)
+    if isinstance(value, dict):
+        return bool(value) and all(isinstance(k, (str, int)) and is_number(v) for k, v in value.items())
     return isinstance(value, (int, float))  # bools too: a switch that is on by default
 
 

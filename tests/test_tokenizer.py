@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.language import tokenizer
+from zoo.language import tokenizer, tokenizer_files
 from zoo.language.patterns import GPT2_PATTERN, KNOWN, compile_pattern, split
 from zoo.language.tokenizer import AddedToken, BytePairTokenizer, CharTokenizer
 from zoo.language.tokenizer_files import text_before
@@ -324,6 +324,15 @@ def test_a_space_before_a_text_is_honoured(tmp_path):
     assert tokenizer.from_dict(json.loads(json.dumps(t.to_dict()))).encode("the").tolist() == t.encode("the").tolist()
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False}))
     assert BytePairTokenizer.read(tmp_path).encode("the").tolist() == SMALL.encode("the").tolist()
+
+
+@pytest.mark.parametrize(("settings", "config", "which"), [
+    ({}, None, True), ({}, {"model_type": "gpt2"}, True), ({}, {"model_type": "llama"}, False), ({"tokenizer_class": "GPT2TokenizerFast"}, None, True),
+    ({"tokenizer_class": "GPT2Tokenizer"}, {"model_type": "llama"}, True), ({"tokenizer_class": "LlamaTokenizer"}, {"model_type": "gpt2"}, False)])
+def test_a_tokenizer_is_of_gpt2_s_class_by_its_name_or_its_model_s(settings, config, which, tmp_path):
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    assert tokenizer_files._is_gpt2(tmp_path, settings) is which
 
 
 def test_a_text_may_be_cut_by_eight_patterns_and_no_more(tmp_path):
