@@ -235,6 +235,22 @@ def make_parser() -> Parser:
     search.add_argument("--seed", **seed)
     search.add_argument("--quiet", action="store_true", help="print only the table")
 
+    distill = commands.add_parser("distill", help="train a smaller model that imitates a larger one",
+                                  description="Train a student of a transformer or a diffusion model, on the teacher's data. Fields of the student "
+                                              "and its training are options, --layers 3 --width 96 --steps 500; the rest is the teacher's.")
+    distill.add_argument("model", metavar="MODEL", help="the teacher: a shipped model's name, or the folder of your own")
+    distill.add_argument("--out", metavar="FOLDER", help="folder of the student (default: runs/student)")
+    distill.add_argument("--seed", **seed)
+    distill.add_argument("--quiet", action="store_true", help="show no progress")
+
+    prune = commands.add_parser("prune", help="leave out a share of a model's weights",
+                                description="Set the smallest weights of a transformer or a diffusion model to 0, or with --units remove hidden "
+                                            "units of a transformer's MLPs, and compare with the whole model.")
+    prune.add_argument("model", metavar="MODEL", help="a shipped model's name, or the folder of your own")
+    prune.add_argument("--share", type=float, default=0.5, help="of the weights, or the units (default: %(default)s)")
+    prune.add_argument("--units", action="store_true", help="whole hidden units, which makes it smaller and faster")
+    prune.add_argument("--out", metavar="FOLDER", help="folder of the pruned model (default: runs/pruned)")
+
     commands.add_parser("list", help="the shipped models and those that can be fetched, a sentence each")
     info = commands.add_parser("info", help="what a model is: size, figures, how it was trained")
     info.add_argument("model", metavar="MODEL", help="a shipped model's name, or the folder of your own")
@@ -291,14 +307,14 @@ def _run(known: argparse.Namespace, rest: list[str], arguments: list[str]) -> in
         from .recipes.options import read_options
 
         options = read_options(rest)
-        if options and known.command not in ("train", "sample", "inspect", "evaluate", "search"):
+        if options and known.command not in ("train", "sample", "inspect", "evaluate", "search", "distill"):
             raise ValueError(f"{known.command} doesn't take --{next(iter(options))}")
         from .autograd import get_threads, set_threads
 
         set_threads(known.threads or get_threads())  # what the environment says is looked at now, not in the middle of the work
         run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "watch": _watch, "chat": _chat,
                "serve": _serve, "get": _get, "evaluate": _evaluate, "rerun": _rerun, "origin": _origin, "audit": _audit, "search": _search,
-               "list": _list, "info": _info, "completion": _completion, "warm-up": _warm_up}
+               "distill": _distill, "prune": _prune, "list": _list, "info": _info, "completion": _completion, "warm-up": _warm_up}
         return run[known.command](known, options, arguments) or 0
     except BrokenPipeError:
         return 0
@@ -597,6 +613,19 @@ def _search(known: argparse.Namespace, options: dict[str, str], arguments: list[
     print(table(result))
     for path in write_results(result):
         print(path)
+
+
+def _distill(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .recipes.smaller import distill
+
+    print(distill(known.model, options, known.out or "runs/student", seed=known.seed, progress=not known.quiet,
+                  command="zoo " + shlex.join(arguments)))
+
+
+def _prune(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+    from .recipes.smaller import prune
+
+    print(prune(known.model, known.share, known.out or "runs/pruned", units=known.units, command="zoo " + shlex.join(arguments)))
 
 
 def _demo(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from ..recipes.search import Search
 from ..recipes.search.space import Dimension
 from ..recipes.search.strategies import Trial
-from ..storage import VERSION, WrongFile, atomic_write, read_json, shorten
+from ..storage import VERSION, WrongFile, atomic_write, read_json
 from .figures import ACCENT, MUTED, axes
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def page(search: Search) -> str:
     if best is not None:
         body.append(f"<p class=best>Trial {best.number} is best, {search.shown(best.scores[-1]):.5g}. On all data: "
                     f"<code>{html.escape(search.command(best))}</code></p>")
-    body += ["<h2 id=fields>Fields and score</h2><p>A line is a trial; the darker, the better. Choose one in the table below.</p>",
+    body += ["<h2 id=fields>Fields and score</h2><p>A line is a trial; the stronger its colour, the better. Choose one in the table below.</p>",
              _parallel(search, order), "<h2 id=curves>Learning curves</h2><p>Training loss against steps; the highest twentieth is cut off.</p>",
              _curves(search, order), "<h2 id=trials>Trials</h2>", _table(search)]
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (_STYLE, _SCRIPT)]
@@ -179,7 +179,7 @@ def _share(d: Dimension, value: Any) -> float:
 
 def _labels(d: Dimension) -> list[tuple[float, str]]:
     if d.choices:
-        return [((i + 0.5) / len(d.choices), shorten(choice)) for i, choice in enumerate(d.choices)]
+        return [((i + 0.5) / len(d.choices), choice[:24]) for i, choice in enumerate(d.choices)]
     return [(0.0, f"{d.low:g}"), (1.0, f"{d.high:g}")]
 
 
