@@ -134,6 +134,7 @@ def make_parser() -> Parser:
     sample.add_argument("--out", help="the file to write: .png, .gif or .npz for pictures, .txt or .npz for text, .mid, .wav, .png, .gif, .txt or "
                              ".npz for music, .wav, .png or .npz for speech")
     sample.add_argument("--steps", action="store_true", help="print the record of every step")
+    _add_ranks(sample, "draw")
     sample.add_argument("--no-origin", action="store_true", help="don't write into the file which model, seed and command made it")
 
     audit = commands.add_parser("audit", help="say what a model gives away of its training data, on a page",
@@ -203,6 +204,7 @@ def make_parser() -> Parser:
     evaluate.add_argument("--data", help="what to test on: a name or a path (default: what the model was trained on)")
     evaluate.add_argument("--seed", **seed)
     evaluate.add_argument("--out", help="also write the model to this folder, with these figures on its card")
+    _add_ranks(evaluate, "measure")
     evaluate.add_argument("--half", action="store_true", help="round the weights to 16 bits first, and write them so")
 
     again = commands.add_parser("rerun", help="repeat a run from its card, and compare the weights",
@@ -262,6 +264,10 @@ def make_parser() -> Parser:
 
     commands.add_parser("warm-up", help="compile every kernel now rather than when it is first used")
     return parser
+
+
+def _add_ranks(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument("--ranks", type=int, metavar="N", help=f"{what} on this many processes (MPI), with the same result")
 
 
 def _add_serving(command: argparse.ArgumentParser) -> None:
@@ -441,6 +447,28 @@ def _train_on_ranks(known: argparse.Namespace, settings: Any, arguments: list[st
     return status
 
 
+def _spread(known: argparse.Namespace, arguments: list[str]) -> int | contextlib.ExitStack:
+    """Inside, work is spread over the processes that MPI has started.  If --ranks asks for them and there are none yet, it starts them, with this
+    same command, and returns their exit status."""
+    from .autograd import get_threads
+    from .training import spread_over
+    from .training.ranks import launch, started_by_mpi
+
+    ranks = started_by_mpi()
+    if known.ranks is not None and ranks.size == 1:
+        if known.ranks < 1:
+            raise ValueError(f"--ranks is {known.ranks}; it is a whole number of at least 1")
+        status = launch(known.ranks, arguments, max(1, get_threads() // known.ranks), lambda text: print(text, end=""))
+        if status not in (0, 1, 2, 130, 143, 129):
+            raise ValueError(f"one of the {known.ranks} processes ended with status {status}, and the others with it")
+        return status
+    within = contextlib.ExitStack()
+    within.enter_context(spread_over(ranks))
+    if not ranks.is_first:
+        within.enter_context(contextlib.redirect_stdout(io.StringIO()))
+    return within
+
+
 @contextlib.contextmanager
 def _watching(trainer: Any, data: Any, known: argparse.Namespace, kind: str) -> Iterator[None]:
     """Inside, the run writes what a page shows of it, and the page is served."""
@@ -469,14 +497,19 @@ def _say(known: argparse.Namespace, line: str) -> None:
             print(line, file=sys.stderr)
 
 
-def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> int | None:
     from .inspection.origin import origin_of
     from .inspection.samples import Request, write_samples
     from .loading.cards import load
 
+    spread = _spread(known, arguments)
+    if isinstance(spread, int):
+        return spread
     origin = None if known.no_origin else origin_of(arguments, known.model, known.seed)
-    request = Request(known.model, known.n, known.digit, known.prompt, known.seed, known.out, known.steps, known.pictures, origin)
-    write_samples(load(known.model), request, options)
+    request = Request(known.model, known.n, known.digit, known.prompt, known.seed, known.out, known.steps, known.pictures, origin, not _rank())
+    with spread:
+        write_samples(load(known.model), request, options)
+    return None
 
 
 def _inspect(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
@@ -530,20 +563,26 @@ def _watch(known: argparse.Namespace, options: dict[str, str], arguments: list[s
     watch(*known.runs, port=known.port, open_page=not known.no_open)
 
 
-def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
+def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> int | None:
     from .loading.cards import load
     from .model import halved
     from .recipes.options import as_keywords
 
     if known.out and Path(known.out).resolve() == Path(known.model).resolve():
         raise ValueError(f"--out is {known.out}, the model itself; name another folder")
+    spread = _spread(known, arguments)
+    if isinstance(spread, int):
+        return spread
     model = load(known.model)
     if known.half:
         model.load_arrays(halved(model.arrays()))
     settings = as_keywords(model.evaluate, options, *([model.sample, model.steps] if hasattr(model, "sample") else []))
     began = time.perf_counter()
     data = known.data or getattr(model, "card", {}).get("data")
-    figures = model.evaluate(_numbered_as(model, recipe_of(model.kind).data(data)), seed=known.seed, **settings)
+    with spread:
+        figures = model.evaluate(_numbered_as(model, recipe_of(model.kind).data(data)), seed=known.seed, **settings)
+    if _rank():
+        return None
     for name, value in figures.items():
         print(f"{name:32} {value:.4f}" if isinstance(value, float) else f"{name:32} {value}")
     print(f"{'seconds':32} {time.perf_counter() - began:.1f}")
@@ -553,6 +592,7 @@ def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: lis
         facts |= {"last_step": training_figures, "evaluation": "zoo " + shlex.join(arguments), "figures": figures}
         model.save(known.out, half=known.half, **facts)
         print(known.out)
+    return None
 
 
 def _rerun(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> int:

@@ -68,7 +68,7 @@ from .parts.denoising.samplers import (
     times,
 )
 from .parts.denoising.unet import Dense, UNet
-from .training import minibatches
+from .training import by_parts
 from .vae import VAE
 from .vqvae import VQVAE
 
@@ -443,9 +443,12 @@ class Diffusion(Model):
         digit: an int or (n,) labels; without it, a conditional model draws all classes in turn.  `batch` at once are in memory.
         """
         labels = self.labels_for(digit, check_count(n))
-        x_0 = [last(self.steps(part.stop - part.start, seed=(seed, part.start) if part.start else seed,
-                               digit=None if labels is None else labels[part], **settings)).x_previous for part in minibatches(n, batch)]
-        return self.to_pictures(np.concatenate(x_0))
+
+        def drawn(part: slice) -> np.ndarray:
+            return last(self.steps(part.stop - part.start, seed=(seed, part.start) if part.start else seed,
+                                   digit=None if labels is None else labels[part], **settings)).x_previous
+
+        return self.to_pictures(np.concatenate(by_parts(drawn, n, batch)))
 
     # --- uses of a trained model: functions in files of their own, which take the model first
 

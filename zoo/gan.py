@@ -56,7 +56,7 @@ from .optim import Adam, Schedule, constant
 from .parts.adversarial.clusters import k_means, nearest_centre
 from .parts.adversarial.losses import LOSSES, gradient_penalty, zero_centred_penalty
 from .parts.adversarial.networks import Discriminator, Generator
-from .training import minibatches
+from .training import by_parts
 from .training.private import PrivateGradients
 
 if TYPE_CHECKING:
@@ -484,12 +484,13 @@ class GAN(Model):
         """
         n = n if z is None else len(z)
         labels = None if digit is None and self.config.clusters else self.labels_for(digit, n)
-        samples = []
-        for part in minibatches(n, batch):
+
+        def drawn(part: slice) -> np.ndarray:
             steps = self.steps(part.stop - part.start, seed=(seed, part.start) if part.start else seed, truncation=truncation,
                                digit=None if labels is None else labels[part], z=None if z is None else z[part])
-            samples.append(next(step.value for step in steps if step.name == ("pixels" if self.pictures else "points")))
-        return np.concatenate(samples)
+            return next(step.value for step in steps if step.name == ("pixels" if self.pictures else "points"))
+
+        return np.concatenate(by_parts(drawn, n, batch))
 
     def interpolate(self, z_a: np.ndarray, z_b: np.ndarray, steps: int = 10, digit=None) -> np.ndarray:
         """Pictures on the great circle between two z, (latent,) each: (steps, height, width); the ends are their pictures."""

@@ -52,7 +52,7 @@ from .model import (
     stream,
 )
 from .nn import Conv2d, ConvTranspose2d, Linear, Module, parameter
-from .training import minibatches
+from .training import by_parts, minibatches
 
 if TYPE_CHECKING:
     from .model.fields import VAEFields
@@ -290,16 +290,18 @@ class VAE(Model):
             images = binarise(images, rng)
         at_once = min(samples, 500)
         rows = max(1, chunk // at_once)
-        log_p = []
+
+        def log_p(part: slice) -> np.ndarray:
+            draws = np.random.default_rng((*np.ravel(seed), part.start)) if part.start and seed is not None else rng
+            log_sums = []
+            for first in range(0, samples, at_once):
+                k = min(at_once, samples - first)
+                log_w = self.log_weights(images[part], k, draws, None if labels is None else labels[part])
+                log_sums.append(ops.logsumexp(log_w.data, axis=1))
+            return ops.logsumexp(np.stack(log_sums, 1).astype(np.float64), axis=1) - math.log(samples)
+
         with no_grad():
-            for part in minibatches(len(images), rows):
-                log_sums = []
-                for first in range(0, samples, at_once):
-                    k = min(at_once, samples - first)
-                    log_w = self.log_weights(images[part], k, rng, None if labels is None else labels[part])
-                    log_sums.append(ops.logsumexp(log_w.data, axis=1))
-                log_p.append(ops.logsumexp(np.stack(log_sums, 1).astype(np.float64), axis=1) - math.log(samples))
-        return np.concatenate(log_p)
+            return np.concatenate(by_parts(log_p, len(images), rows))
 
     def evaluate(self, images: Images, *, seed: int = 0, samples: int = 5000, n: int | None = None) -> dict[str, float]:
         """Test negative log-likelihood in nats and its standard error (Burda et al.: one binarisation of the test set, 5,000 samples an image).
@@ -322,7 +324,7 @@ class VAE(Model):
     # --- generation
 
     @stream(VAEStep)
-    def steps(self, n: int = 1, *, seed: int = 0, digit=None, z: np.ndarray | None = None) -> Iterator[VAEStep]:
+    def steps(self, n: int = 1, *, seed: int | tuple[int, ...] = 0, digit=None, z: np.ndarray | None = None) -> Iterator[VAEStep]:
         """From z to pixels, one record a layer.  z: start from this z1 (n, latent) instead of a draw."""
         rng = generator(seed)
         n = check_count(n) if z is None else len(z)
@@ -371,7 +373,7 @@ class VAE(Model):
 
     def sample(self, n: int = 1, seed: int = 0, digit=None) -> np.ndarray:
         """(n, height, width[, channels]) float32 in [0, 1]: the means of p(x|z) for n draws of z."""
-        return last(self.steps(n, seed=seed, digit=digit)).value
+        return sampled(self, n, seed, digit)
 
     def reconstruct(self, x, labels=None) -> np.ndarray:
         """decode(mean of q(z1|x))."""
@@ -399,6 +401,17 @@ class VAE(Model):
         zs[:, dimension] = values
         with no_grad():
             return np.asarray(self.decode(zs, labels))
+
+
+def sampled(model: Any, n: int, seed: int, digit: Any, batch: int = 500) -> np.ndarray:
+    """What a model's `steps` end with, for n samples; `batch` at once are in memory."""
+    labels = labels_for(digit, model.config.classes, check_count(n))
+
+    def drawn(part: slice) -> np.ndarray:
+        return np.asarray(last(model.steps(part.stop - part.start, seed=(seed, part.start) if part.start else seed,
+                                           digit=None if labels is None else labels[part])).value)
+
+    return np.concatenate(by_parts(drawn, n, batch))
 
 
 def check_image_size(config: Any) -> None:

@@ -48,16 +48,15 @@ from .model import (
     check_images,
     check_labels,
     labels_for,
-    last,
     moved,
     replayable,
     straight_line,
     stream,
 )
 from .nn import Conv2d, ConvTranspose2d, Module
-from .training import minibatches
+from .training import by_parts
 from .transformer import Transformer, TransformerConfig
-from .vae import VAEStep, check_image_size, test_images
+from .vae import VAEStep, check_image_size, sampled, test_images
 
 if TYPE_CHECKING:
     from .model.fields import VQVAEFields
@@ -262,15 +261,16 @@ class VQVAE(Model):
             labels = check_labels(None if images.test_labels is None else images.test_labels[:n], self.config.classes, len(x))
         if self.config.binarise:
             x = binarise(x, generator(seed))
-        pixels, codes, chosen = [], [], np.zeros(self.config.codes)
+
+        def log_p(part: slice) -> tuple[np.ndarray, ...]:
+            ids = self.encode(x[part])
+            log_x = ops.bernoulli_log_likelihood(x[part].reshape(len(ids), -1), self.logits(self.codebook.rows[ids]))
+            log_codes = self.log_prior(ids.reshape(len(ids), -1), None if labels is None else labels[part])
+            return np.asarray(log_x), np.asarray(log_codes), np.bincount(ids.reshape(-1), minlength=self.config.codes)
+
         with no_grad():
-            for part in minibatches(len(x), 250):
-                ids = self.encode(x[part])
-                chosen += np.bincount(ids.reshape(-1), minlength=len(chosen))
-                rows = x[part].reshape(len(ids), -1)
-                pixels.append(np.asarray(ops.bernoulli_log_likelihood(rows, self.logits(self.codebook.rows[ids]))))
-                codes.append(np.asarray(self.log_prior(ids.reshape(len(ids), -1), None if labels is None else labels[part])))
-        reconstruction, prior = -np.concatenate(pixels), -np.concatenate(codes)
+            pixels, codes, counts = zip(*by_parts(log_p, len(x), 250))
+        reconstruction, prior, chosen = -np.concatenate(pixels), -np.concatenate(codes), np.sum(counts, axis=0)
         share = chosen[chosen > 0] / chosen.sum()
         perplexity = float(np.exp(-(share * np.log(share)).sum()))  # so many codes, used equally often, would have the same entropy
         name = "test bound, nats" if self.config.binarise else "test cross-entropy, nats"
@@ -280,7 +280,7 @@ class VQVAE(Model):
     # --- generation
 
     @stream(CodeStep, VAEStep)
-    def steps(self, n: int = 1, *, seed: int = 0, digit=None, codes: np.ndarray | None = None) -> Iterator[CodeStep | VAEStep]:
+    def steps(self, n: int = 1, *, seed: int | tuple[int, ...] = 0, digit=None, codes: np.ndarray | None = None) -> Iterator[CodeStep | VAEStep]:
         """One record a code, then one a layer to the pixels.  codes: start from these (n, rows, columns) instead of drawing them."""
         if codes is None:
             n = check_count(n)
@@ -325,7 +325,7 @@ class VQVAE(Model):
 
     def sample(self, n: int = 1, seed: int = 0, digit=None) -> np.ndarray:
         """(n, height, width[, channels]) float32 in [0, 1]: the means of p(x|codes) for n grids of codes that the prior writes."""
-        return np.asarray(last(self.steps(n, seed=seed, digit=digit)).value)
+        return sampled(self, n, seed, digit)
 
     def reconstruct(self, x) -> np.ndarray:
         """decode(encode(x))."""

@@ -15,7 +15,7 @@ from .. import storage
 from ..autograd import Tensor, no_grad
 from ..model import Config, Count, Decay, Model, Natural, Range, check_images, check_labels
 from ..nn import BatchNorm, Conv2d, Linear, dropout, evaluating
-from ..training import minibatches
+from ..training import by_parts
 
 if TYPE_CHECKING:
     from ..data.images import Images
@@ -102,11 +102,13 @@ class Classifier(Model):
     def look(self, images, batch: int = 256) -> tuple[np.ndarray, np.ndarray]:
         """Features (n, features) and probabilities (n, classes) of pictures, without dropout and with running averages."""
         x = check_images(images, self.config.image)
-        features, probabilities = [], []
+
+        def seen(part: slice) -> tuple[np.ndarray, np.ndarray]:
+            features = np.asarray(self.features(Tensor(x[part])).data)
+            return features, ops.softmax(self.output(Tensor(features)).data)
+
         with no_grad(), evaluating(self):
-            for part in minibatches(len(x), batch):
-                features.append(np.asarray(self.features(Tensor(x[part])).data))
-                probabilities.append(ops.softmax(self.output(Tensor(features[-1])).data))
+            features, probabilities = zip(*by_parts(seen, len(x), batch))
         return np.concatenate(features), np.concatenate(probabilities)
 
     def classify(self, images) -> np.ndarray:

@@ -61,12 +61,12 @@ def deliver(out: PathLike, write: Callable[[Path], None], origin: Origin | None)
 
 
 def origin_of(command: list[str], model: str, seed: int) -> Origin:
-    """Of a file that this command writes; --out is left out, because the content doesn't depend on it."""
+    """Of a file that this command writes; --out and --ranks are left out, because the content doesn't depend on them."""
     rest = list(command)
     for i, argument in reversed(list(enumerate(rest))):
-        if argument == "--out":
+        if argument in ("--out", "--ranks"):
             del rest[i : i + 2]
-        elif argument.startswith("--out="):
+        elif argument.startswith(("--out=", "--ranks=")):
             del rest[i]
     return Origin(VERSION, model, digest_of(model), seed, tuple(rest))
 

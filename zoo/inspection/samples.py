@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ class Request:
     steps: bool  # print every step as well
     pictures: list[str] = dataclasses.field(default_factory=list)  # files, for a model that writes captions
     origin: Origin | None = None  # what is written into the file
+    writes: bool = True  # False for all but the first of several processes that draw together
+
+    def deliver(self, out: str | Path, write: Callable[[Path], None]) -> None:
+        """What `write(path)` writes, as the file `out`."""
+        if self.writes:
+            deliver(out, write, self.origin)
 
 
 def write_samples(model: Any, request: Request, options: dict[str, str]) -> None:
@@ -77,7 +84,7 @@ def write_samples(model: Any, request: Request, options: dict[str, str]) -> None
     settings: dict[str, Any] = {"seed": request.seed, **asked_for, **as_keywords(model.sample, options, model.steps)}
     if request.out and Path(request.out).suffix == ".gif":
         frames = moving(model, GIF_PICTURES if request.n is None else request.n, settings)
-        deliver(request.out, lambda path: _write_gif(path, frames), request.origin)
+        request.deliver(request.out, lambda path: _write_gif(path, frames))
         print(request.out)
         return
     n = 64 if request.n is None else request.n
@@ -91,7 +98,7 @@ def write_samples(model: Any, request: Request, options: dict[str, str]) -> None
         if names := model.card.get("class_names"):
             print("classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(names)))
         out = f"{Path(request.name).name}.png"
-    deliver(out, lambda path: _write_images(path, images), request.origin)
+    request.deliver(out, lambda path: _write_images(path, images))
     print(out)
 
 
@@ -113,7 +120,7 @@ def _write_captions(model: Any, request: Request, options: dict[str, str]) -> No
         return
     content = "".join(f"{caption}\n" for caption in captions).encode()
     is_text = Path(request.out).suffix == ".txt"
-    deliver(request.out, lambda path: atomic_write(path, content) if is_text else _write_arrays(path, captions=np.array(captions)), request.origin)
+    request.deliver(request.out, lambda path: atomic_write(path, content) if is_text else _write_arrays(path, captions=np.array(captions)))
     print(request.out)
 
 
@@ -141,7 +148,7 @@ def _write_speech(model: Any, request: Request, options: dict[str, str]) -> None
         print(draw_images(pictures[:8]))
     writers = {".png": lambda path: save_grid(path, pictures), ".wav": lambda path: write_wav(path, model.sound(pictures).reshape(-1)),
                ".npz": lambda path: _write_arrays(path, spectrograms=pictures, waveforms=model.sound(pictures))}
-    deliver(out, writers[out.suffix], request.origin)
+    request.deliver(out, writers[out.suffix])
     print(out)
 
 
@@ -198,7 +205,7 @@ def _write_text(model: Any, request: Request, options: dict[str, str]) -> None:
     if request.out and Path(request.out).suffix == ".npz":
         steps = list(model.steps(request.prompt or "", n, seed=request.seed, **as_keywords(model.steps, options)))
         arrays = {"tokens": np.array([step.token for step in steps]), "log_probabilities": np.array([s.log_probability for s in steps])}
-        deliver(request.out, lambda path: _write_arrays(path, **arrays), request.origin)
+        request.deliver(request.out, lambda path: _write_arrays(path, **arrays))
         print(request.out)
         return
     pieces = model.generate(request.prompt or "", n, seed=request.seed, stream=True, **as_keywords(model.generate, options))
@@ -212,7 +219,7 @@ def _write_text(model: Any, request: Request, options: dict[str, str]) -> None:
             print("zoo: the text is blank; give it a beginning with --prompt, or raise --temperature", file=sys.stderr)
     else:
         text = "".join(pieces).encode()
-        deliver(request.out, lambda path: atomic_write(path, text), request.origin)
+        request.deliver(request.out, lambda path: atomic_write(path, text))
         print(request.out)
 
 
@@ -225,5 +232,5 @@ def _write_music(model: Any, request: Request, options: dict[str, str]) -> None:
     if out is None:
         print(music.draw(piece))
         out = f"{Path(request.name).name}.mid"
-    deliver(out, lambda path: music.write(path, piece), request.origin)
+    request.deliver(out, lambda path: music.write(path, piece))
     print(out)

@@ -25,6 +25,7 @@ from ..autograd import Tensor, no_grad
 from ..autograd.random import generator
 from ..model import Config, Model, Step, last, moved, replayable, stream
 from ..storage import WrongFile, shorten
+from ..training import by_parts
 from . import chat, grammar
 from . import tokenizer as tokenizers
 from .corpus import Corpus, fit_tokenizer
@@ -174,13 +175,16 @@ class LanguageModel(Model):
 
     def log_likelihood(self, batches: Iterable) -> tuple[float, int]:
         """(sum of ln p(target), number of targets) over batches of (inputs, targets), each (batch, time) ids."""
-        total, count = 0.0, 0
+        batches = list(batches)
+
+        def log_p(part: slice) -> tuple[float, int]:
+            (inputs, targets), = batches[part]
+            counted = int((targets != IGNORED).sum())
+            return -float(cross_entropy(self(inputs), targets)) * counted, counted
+
         with no_grad():
-            for inputs, targets in batches:
-                counted = int((targets != IGNORED).sum())
-                total -= float(cross_entropy(self(inputs), targets)) * counted
-                count += counted
-        return total, count
+            parts = by_parts(log_p, len(batches), 1)
+        return sum(total for total, _ in parts), sum(count for _, count in parts)
 
     def evaluate(self, corpus: Corpus, *, seed: int = 0, **settings: Any) -> dict[str, float]:
         """Figures on the validation and test parts of a corpus; nothing in them is random.  settings: see `evaluate`."""

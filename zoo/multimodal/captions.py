@@ -24,7 +24,7 @@ from ..data import scenes
 from ..language.sampling import drawn, softmax
 from ..model import Config, Count, Model, Step, check_images, replayable, stream
 from ..nn import Embedding, LayerNorm, Linear, evaluating
-from ..training import minibatches
+from ..training import by_parts
 from . import prompts
 from .pictures import SQUARE, PictureEncoder
 from .prompts import BEGIN, FIRST, PADDING
@@ -128,6 +128,11 @@ class Captions(Model):
         logits = self(self.prefix(check_images(images, self.config.image)), ids[:, :longest])
         return {"loss": ops.cross_entropy(logits, targets(ids, longest), ignore_index=-1)}
 
+    def terms_of(self, batch: Any) -> int:
+        """How many words the loss of a batch is the mean over."""
+        _, captions = batch
+        return int(((captions if isinstance(captions, np.ndarray) else self.ids(captions)) != PADDING).sum())
+
     def ids(self, captions: Sequence[str]) -> np.ndarray:
         """(n, length) int64.  ValueError for words that aren't in the vocabulary, or too many."""
         return np.stack([prompts.ids_of(self.config.vocabulary, self.config.length, text, "caption") for text in captions])
@@ -171,12 +176,13 @@ class Captions(Model):
     def caption(self, images, *, seed: int = 0, temperature: float = 0.0, batch: int = 100) -> list[str]:
         """What is in each picture (n, height, width, colours) in [0, 1]; settings are those of `steps`."""
         x = check_images(images, self.config.image)
-        captions: list[str] = []
-        for i, part in enumerate(minibatches(len(x), batch)):
-            for step in self.steps(x[part], seed=seed + i, temperature=temperature):
+
+        def written(part: slice) -> list[str]:
+            for step in self.steps(x[part], seed=seed + part.start // batch, temperature=temperature):
                 last = step
-            captions += [self.text(row) for row in np.concatenate([last.given, last.word[:, None]], axis=1)]
-        return captions
+            return [self.text(row) for row in np.concatenate([last.given, last.word[:, None]], axis=1)]
+
+        return [caption for captions in by_parts(written, len(x), batch) for caption in captions]
 
     def text(self, ids: np.ndarray) -> str:
         """The sentence that ids (length,) stand for."""

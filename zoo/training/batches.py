@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
 from ..autograd.random import generator
+from .ranks import Ranks
 
 Batches = Callable[[int, Generator], Any]  # (step, rng) -> a batch
 
@@ -57,3 +59,33 @@ def shuffled(*arrays: np.ndarray, batch_size: int, seed: int = 0) -> Table:
 def minibatches(n: int, size: int) -> Iterable[slice]:
     """Slices of at most `size` rows that cover n rows in order, for evaluation."""
     return (slice(i, min(n, i + size)) for i in range(0, n, size))
+
+
+_ranks: Ranks | None = None  # among which parts are spread
+
+
+def by_parts(compute: Callable[[slice], Any], n: int, size: int) -> list[Any]:
+    """[compute(part) for part in minibatches(n, size)]; inside `spread_over`, each rank computes some of the parts, and all get the results.
+
+    For what depends on the part alone: random numbers are drawn from a seed of its own.  Since the parts don't depend on the number of ranks,
+    nor do the results, bit for bit.
+    """
+    parts = list(minibatches(n, size))
+    if _ranks is None:
+        return [compute(part) for part in parts]
+    ranks = _ranks
+    with spread_over(None):  # what a part is computed from is its rank's
+        shares = [compute(part) for part in parts[ranks.rank :: ranks.size]]
+    shares_of_all = ranks.communicator.allgather(shares)
+    return [shares_of_all[i % ranks.size][i // ranks.size] for i in range(len(parts))]
+
+
+@contextlib.contextmanager
+def spread_over(ranks: Ranks | None) -> Iterator[None]:
+    """Inside, `by_parts` spreads its work over these ranks, all of which have to run the same."""
+    global _ranks
+    before, _ranks = _ranks, None if ranks is None or ranks.size == 1 else ranks
+    try:
+        yield
+    finally:
+        _ranks = before

@@ -23,7 +23,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +138,10 @@ def started_by_mpi() -> Ranks:
     return Ranks(MPI.COMM_WORLD)
 
 
-def launch(n: int, arguments: Sequence[str], threads: int) -> int:
+def launch(n: int, arguments: Sequence[str], threads: int, show: Callable[[str], Any] | None = None) -> int:
     """Run `zoo` with these arguments as n processes, each on this many threads; the exit status, 0 if all went well.
 
+    show: is given what they print, if all went well: what MPI has to say about the end of a process goes the same way.
     ValueError where mpi4py or mpiexec is missing.  Where a process dies, the others are ended, and the status is not 0.
     """
     if importlib.util.find_spec("mpi4py") is None:
@@ -152,10 +153,13 @@ def launch(n: int, arguments: Sequence[str], threads: int) -> int:
     of_open_mpi = "Open MPI" in subprocess.run([command, "--version"], capture_output=True, text=True).stdout
     environment = {**os.environ, "ZOO_THREADS": str(threads)}
     process = subprocess.Popen([command, *(["--oversubscribe"] if of_open_mpi else []), "-n", str(n), sys.executable, "-m", "zoo", *arguments],
-                               env=environment, stdout=subprocess.DEVNULL)
+                               env=environment, stdout=subprocess.DEVNULL if show is None else subprocess.PIPE, text=True)
     for number in (signal.SIGINT, signal.SIGTERM):  # the ranks end by themselves, and say so; a terminal's Ctrl-C reaches them too
         signal.signal(number, lambda number, _: process.send_signal(number) if number == signal.SIGTERM else None)
-    return process.wait()
+    printed = process.communicate()[0]
+    if show is not None and process.returncode == 0:
+        show(printed)
+    return process.returncode
 
 
 # --- rows
@@ -220,7 +224,8 @@ class ShareOfDraws:
 
     def _draw(self, draw: Any, size: Any) -> Any:
         shape = (size,) if isinstance(size, (int, np.integer)) else tuple(size or ())
-        if self.count in shape:
+        several_draws = bool(shape) and shape[0] > self.count > 2 and shape[0] % self.count == 0  # whatever the other axes are as long as
+        if self.count in shape and not several_draws:
             axis = shape.index(self.count)
             whole = draw((*shape[:axis], self.n, *shape[axis + 1:]))
             return np.ascontiguousarray(whole[(slice(None),) * axis + (self.rows,)])

@@ -14,7 +14,7 @@ from ...autograd import no_grad
 from ...autograd.random import generator
 from ...evaluation.judge import judged
 from ...model import check_count
-from ...training import minibatches
+from ...training import by_parts
 
 if TYPE_CHECKING:
     from ...data.images import Images
@@ -30,8 +30,8 @@ def error_by_t(model, x, labels=None, *, at=None, seed: int = 0) -> dict[str, np
         for t in at:
             noise = model.draw_source(len(x_0), rng)
             x_t = model.noised(x_0, noise, t)
-            prediction = np.concatenate([model.predict_at(x_t[part], t, None if labels is None else labels[part])
-                                         for part in minibatches(len(x_0), 256)])
+            predict = lambda part, x_t=x_t, t=t: model.predict_at(x_t[part], t, None if labels is None else labels[part])
+            prediction = np.concatenate(by_parts(predict, len(x_0), 256))
             x_0_predicted, noise_predicted = model.x_0_and_noise(prediction, x_t, t)
             pairs = (prediction, model.target(x_0, noise, t)), (x_0_predicted, x_0), (noise_predicted, noise)
             rows.append([np.mean((a - b) ** 2) for a, b in pairs])

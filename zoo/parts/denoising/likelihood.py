@@ -20,7 +20,7 @@ import numpy as np
 from ... import autograd as ops
 from ...autograd import Tensor, enable_grad
 from ...autograd.random import generator
-from ...training import minibatches
+from ...training import by_parts
 from .dormand_prince import Velocity, integrate
 
 
@@ -40,9 +40,10 @@ def log_likelihood(model, x_0: np.ndarray, digit=None, *, seed: int = 0, toleran
     n, dimensions = len(x_0), math.prod(model.config.image)
     exact = dimensions <= 4 if exact is None else exact
     labels = model.labels_given(digit, n)
-    rng = generator(seed)
-    log_p = []
-    for part in minibatches(n, batch):
+    first = generator(seed)
+
+    def log_p(part: slice) -> np.ndarray:
+        rng = np.random.default_rng((*np.ravel(seed), part.start)) if part.start and seed is not None else first
         x = x_0[part].reshape(-1, dimensions)
         m = len(x)
         if exact:
@@ -52,8 +53,9 @@ def log_likelihood(model, x_0: np.ndarray, digit=None, *, seed: int = 0, toleran
         velocity = _with_divergence(model, directions, 1 if exact else probes, None if labels is None else labels[part])
         end, _ = integrate(velocity, np.concatenate([x, np.zeros((m, 1), np.float32)], axis=1), model.path.t_min, 1.0, tolerance)
         x_1, integral = end[:, :-1].astype(np.float64), end[:, -1].astype(np.float64)
-        log_p.append(integral - 0.5 * (x_1 * x_1).sum(1) - 0.5 * dimensions * math.log(2 * math.pi))
-    return np.concatenate(log_p)
+        return integral - 0.5 * (x_1 * x_1).sum(1) - 0.5 * dimensions * math.log(2 * math.pi)
+
+    return np.concatenate(by_parts(log_p, n, batch))
 
 
 def _with_divergence(model, directions: list[np.ndarray], probes: int, labels) -> Velocity:
