@@ -290,7 +290,7 @@ def test_ranks_draw_what_one_process_draws_bit_for_bit(name, ranks, tmp_path):
 
 
 @with_mpi
-@pytest.mark.parametrize("arguments", [["vae", "--samples", "20", "--n", "60"], ["gan", "--n", "700"], ["recurrent"]])
+@pytest.mark.parametrize("arguments", [["vae", "--samples", "20", "--n", "300"], ["vqvae", "--n", "260"]])
 def test_ranks_measure_what_one_process_measures_bit_for_bit(arguments, tmp_path):
     figures = []
     for more in ([], ["--ranks", "2"]):
