@@ -4,8 +4,8 @@
 
 A trial starts a small training, kills one of its ranks with SIGKILL, and asks that
   * the run ends within PATIENCE_SECONDS, with exit status 2 and one line on stderr, and no rank is left;
-  * the checkpoint, if there was one, can be read, and nothing half-written lies beside it;
-  * the run, resumed, ends with the weights of a run that nobody disturbed, bit for bit.
+  * the checkpoint, if there was one, can be read;
+  * the run, resumed, ends with the weights of a run that nobody disturbed, bit for bit, and nothing half-written lies about.
 Every other run cuts the optimiser's state into shares.  What was done in the folder before counts.
 """
 
@@ -91,8 +91,8 @@ def trial(i: int, seed: int, ranks: int, work: Path, usual: dict[str, Any]) -> d
     files = {p.name for p in (work / "run").iterdir()} if (work / "run").exists() else set()
     if process.returncode != 2 or not error.startswith("zoo: ") or error.count("\n") != 1:
         return {**outcome, "fault": f"status {process.returncode}: {error[:300]!r}"}
-    if left or not files <= AFTERWARDS | {"model.safetensors", "card.json"}:
-        return {**outcome, "fault": f"left processes {left}, files {sorted(files - AFTERWARDS)}"}
+    if left or not {name for name in files if not name.endswith(".tmp")} <= AFTERWARDS | {"model.safetensors", "card.json"}:
+        return {**outcome, "fault": f"left processes {left}, files {sorted(files - AFTERWARDS)}"}  # what was being written may lie there
     if checkpoint.exists():
         try:
             load_checkpoint(checkpoint)
@@ -102,6 +102,9 @@ def trial(i: int, seed: int, ranks: int, work: Path, usual: dict[str, Any]) -> d
     error = again.communicate(timeout=PATIENCE_SECONDS + 10 * usual["seconds"])[1]
     if again.returncode != 0:
         return {**outcome, "fault": f"resumed: {error[:300]!r}"}
+    litter = [p.name for p in (work / "run").iterdir() if p.name.endswith(".tmp")]
+    if litter:
+        return {**outcome, "fault": f"still there after resuming: {litter}"}
     return outcome if weights(work / "run") == weights(work / "usual") else {**outcome, "fault": "other weights than a run that wasn't disturbed"}
 
 

@@ -103,7 +103,7 @@ def differences(case: str, steps: int, ranks: Ranks) -> list[float]:
     together = trainer_of(case, steps, ranks)
     alone = trainer_of(case, steps, Ranks()) if ranks.is_first else None
     one, many = iter(alone or ()), iter(together)
-    found = []
+    relative = []
     if case.startswith("gan"):  # the discriminator moves first, and Adam's first steps are as large for a gradient of 1e-9 as for one of 1
         for trainer in filter(None, (alone, together)):
             trainer.optimisers["discriminator"].lr = 0.0
@@ -112,9 +112,9 @@ def differences(case: str, steps: int, ranks: Ranks) -> list[float]:
         next(many)
         if alone:
             next(one)
-            found.append(max(float(np.linalg.norm(o.grad - alone.optimisers[name].grad) / np.linalg.norm(alone.optimisers[name].grad))
-                             for name, o in together.optimisers.items()))
-    return found
+            relative.append(max(float(np.linalg.norm(o.grad - alone.optimisers[name].grad) / np.linalg.norm(alone.optimisers[name].grad))
+                                for name, o in together.optimisers.items()))
+    return relative
 
 
 def weights_after(case: str, steps: int, ranks: Ranks, **options: Any) -> dict[str, np.ndarray]:

@@ -267,7 +267,7 @@ def test_parts_are_spread_and_come_back_in_order(size):
     assert sorted({part.start for part in seen}) == [0, 5, 10, 15, 20]
 
 
-SAMPLES = {"vae": ["vae", "-n", "1201"], "gan": ["gan", "-n", "70", "--batch", "20"], "vqvae": ["vqvae", "-n", "9"],
+SAMPLES = {"vae": ["vae", "-n", "1201"], "gan": ["gan", "-n", "70", "--batch", "20"],
            "diffusion": ["latent", "-n", "50", "--batch", "12", "--evaluations", "4"], "points": ["moons", "-n", "90", "--batch", "40", "--sampler", "euler"],
            "text": ["transformer", "-n", "12", "--prompt", "ROMEO"]}
 
@@ -290,7 +290,7 @@ def test_ranks_draw_what_one_process_draws_bit_for_bit(name, ranks, tmp_path):
 
 
 @with_mpi
-@pytest.mark.parametrize("arguments", [["vae", "--samples", "20", "--n", "300"], ["vqvae", "--n", "260"]])
+@pytest.mark.parametrize("arguments", [["vae", "--samples", "20", "--n", "300"], ["vae-conditional", "--samples", "20", "--n", "300"]])
 def test_ranks_measure_what_one_process_measures_bit_for_bit(arguments, tmp_path):
     figures = []
     for more in ([], ["--ranks", "2"]):
