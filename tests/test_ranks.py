@@ -268,7 +268,7 @@ def test_parts_are_spread_and_come_back_in_order(size):
 
 
 SAMPLES = {"vae": ["vae", "-n", "1201"], "gan": ["gan", "-n", "70", "--batch", "20"],
-           "diffusion": ["latent", "-n", "50", "--batch", "12", "--evaluations", "4"], "points": ["moons", "-n", "90", "--batch", "40", "--sampler", "euler"],
+           "diffusion": ["latent", "-n", "50", "--batch", "12", "--evaluations", "4"],
            "text": ["transformer", "-n", "12", "--prompt", "ROMEO"]}
 
 
@@ -290,9 +290,8 @@ def test_ranks_draw_what_one_process_draws_bit_for_bit(name, ranks, tmp_path):
 
 
 @with_mpi
-@pytest.mark.parametrize("arguments", [["vae", "--samples", "20", "--n", "300"], ["vae-conditional", "--samples", "20", "--n", "300"]])
-def test_ranks_measure_what_one_process_measures_bit_for_bit(arguments, tmp_path):
-    figures = []
+def test_ranks_measure_what_one_process_measures_bit_for_bit(tmp_path):
+    arguments, figures = ["vae", "--samples", "20", "--n", "300"], []
     for more in ([], ["--ranks", "2"]):
         done = zoo_command("evaluate", *arguments, "--out", f"out{len(more)}", *more, "--threads", "1", cwd=tmp_path)
         assert done.returncode == 0 and not done.stderr, done.stderr
@@ -382,9 +381,9 @@ def test_ranks_that_disagree_say_so_on_all(tmp_path):
 
 
 @with_mpi
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_gradients_are_those_of_one_process_and_shares_those_of_the_whole(ranks):
-    """`ranks_agree.py` says so of every family; here, of some."""
+def test_gradients_are_those_of_one_process_and_shares_those_of_the_whole():
+    """`ranks_agree.py` says so of every family and any number of ranks; here, of some."""
+    ranks = 2
     command = str(MPIEXEC) if MPIEXEC.exists() else "mpiexec"
     script = Path(__file__).with_name("ranks_agree.py")
     done = subprocess.run([command, "-n", str(ranks), sys.executable, str(script), "--steps", "3", "--only", "vae;recurrent;captions;SGD;Muon"],
