@@ -1,6 +1,7 @@
 """Llama's relatives against transformers' logits (references/make_architectures.py), and each in every form of file that holds it."""
 
 import json
+import math
 import zlib
 from pathlib import Path
 
@@ -159,3 +160,17 @@ def test_a_gguf_is_not_written_where_it_would_say_less(family, fields, says, tmp
 def test_a_configuration_that_makes_no_sense_is_refused(fields, says):
     with pytest.raises(ValueError, match=says):
         tiny("llama", **fields)
+
+
+@pytest.mark.parametrize(("d", "window", "factor"), [(8, 16, 4.0), (64, 4096, 8.0), (16, 512, 2.0)])
+def test_yarn_divides_as_its_paper_says(d, window, factor):
+    """Peng et al. 2023, section 3.2: a pair that turns r times is left alone above 32, interpolated below 1, and goes over on a line between."""
+    theta = 10_000.0
+    where = [d * math.log(window / (turns * 2 * math.pi)) / (2 * math.log(theta)) for turns in (32, 1)]
+    low, high = max(math.floor(where[0]), 0), min(math.ceil(where[1]), d - 1)
+    expected = []
+    for i in range(d // 2):
+        ramp = min(max((i - low) / (high - low), 0.0), 1.0)
+        expected.append(1 / ((1 - ramp) + ramp / factor))
+    np.testing.assert_allclose(rotary.yarn(factor, d, theta, window), expected, rtol=1e-12)
+    assert rotary.yarn_attention(factor) == pytest.approx(0.1 * math.log(factor) + 1) and rotary.yarn_attention(1.0) == 1

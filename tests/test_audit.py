@@ -142,3 +142,11 @@ def test_what_cannot_be_audited_is_said_in_a_line(arguments, message, capsys, tm
     assert main(["audit", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("at", ["begin", "middle", "end"])
+def test_a_piece_of_words_is_seen_wherever_it_stands(n, at):
+    piece, others = "x y z".split()[:n], ["a"] * 4
+    train = {"begin": piece + others, "middle": others + piece + others, "end": others + piece}[at]
+    assert seen_share(" ".join(piece), " ".join(train), n) == 1 and seen_share("q " * n, " ".join(train), n) == 0

@@ -20,7 +20,7 @@ from zoo.__main__ import main
 from zoo.autograd.runtime import use_kernels
 from zoo.data import digits8x8
 from zoo.loading.cards import KINDS, load
-from zoo.recipes.options import help_text
+from zoo.recipes.options import as_numbers, help_text
 from zoo.recipes.warm_up import RUNS, warm_up
 from zoo.vae import VAE
 
@@ -515,3 +515,8 @@ def test_a_run_from_other_weights_reads_as_much_as_the_model_takes(tmp_path, cap
 def test_each_kind_counts_its_training_in_one_unit_and_says_which(capsys, tmp_path, kind, wrong, right):
     for given in ([f"--{wrong}", "3"], [f"--{wrong}", "3", f"--{right}", "3"]):
         assert f"--{wrong} isn't an option here: this kind of model counts its training in {right}" in refused(capsys, tmp_path, "train", kind, *given)
+
+
+def test_values_of_options_are_numbers_truths_or_texts():
+    values = as_numbers({"stop": "true", "json": "true", "a": "false", "n": "3", "lr": "1e-3", "name": "x"})
+    assert values == {"stop": "true", "json": True, "a": False, "n": 3, "lr": 1e-3, "name": "x"} and as_numbers({"stop": "12"}) == {"stop": "12"}

@@ -307,6 +307,12 @@ def test_a_token_that_is_there_may_be_added_again(tmp_path):
     assert t.encode("the").tolist() == the and t.decode(the) == "the" and t.encode("bathe").tolist()[-1] == the[0]
 
 
+@pytest.mark.parametrize("wrong", [-1, 10**15, 1.5, True, "3"])
+def test_an_id_is_a_whole_number_within_bounds(wrong):
+    with pytest.raises(ValueError, match=r"^ids: .* is not an id; expects whole numbers from 0 to"):
+        BytePairTokenizer({wrong: b"xyz", **{b + 300: bytes([b]) for b in range(256)}}, [])
+
+
 def test_bytes_that_utf8_never_has_may_be_missing():
     tokens = {b: bytes([b]) for b in range(256) if b not in (0xC0, 0xC1, *range(0xF5, 256))}
     t = BytePairTokenizer(tokens, [])
