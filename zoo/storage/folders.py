@@ -24,6 +24,15 @@ CARD = "card.json"
 DIGEST = "weights_sha256"  # the card's entry that says which weights it belongs to
 
 
+def cache_folder(kind: str) -> Path:
+    """Where what was fetched lies: numpy-zoo/KIND under the user's cache.  OSError where there is no home to have one."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(root) if root else Path.home() / ".cache") / "numpy-zoo" / kind
+    except RuntimeError as error:
+        raise OSError(f"there is no home folder to keep {kind} in ({error}); set XDG_CACHE_HOME") from error
+
+
 def save_folder(folder: PathLike, arrays: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> None:
     """Write `folder/model.safetensors` and `folder/card.json`, creating the folder if necessary.
 
