@@ -11,6 +11,7 @@ import pytest
 
 import zoo
 from zoo.model import Config, Count, Decay, Natural, NonNegative, Positive, Range, Share
+from zoo.model.checks import check_images
 from zoo.model.lines import great_circle, straight_line
 
 
@@ -70,3 +71,11 @@ def test_a_line_of_two_is_its_ends(line):
     a, b = np.array([3.0, 0.0], np.float32), np.array([0.0, 4.0], np.float32)
     assert np.array_equal(line(a, b, 2), [a, b]) and np.array_equal(line(a, b, 5)[[0, -1]], [a, b])
     assert np.allclose(straight_line(a, b, 3)[1], [1.5, 2.0]) and np.allclose(great_circle(a, b, 3)[1], [3 * 0.5**0.5, 4 * 0.5**0.5])
+
+
+def test_pictures_may_be_rows_of_flat_pixels():
+    x = np.arange(48, dtype=np.float32).reshape(3, 16) / 48
+    assert np.array_equal(check_images(x, (4, 4)), x.reshape(3, 4, 4)) and np.array_equal(check_images(x, (2, 4, 2)), x.reshape(3, 2, 4, 2))
+    for wrong in (np.full((2, 4, 4), np.inf), np.full((2, 4, 4), -np.inf), np.where(np.arange(32).reshape(2, 4, 4) == 3, np.nan, 0.5), np.full((2, 4, 4), 1.001)):
+        with pytest.raises(ValueError, match="^images: "):
+            check_images(wrong, (4, 4))

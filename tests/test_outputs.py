@@ -1,6 +1,7 @@
 """Samples as files: each kind of model writes the endings that suit it, and what is in the file is what was generated."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from zoo.inspection.music import COLOURS, roll
 from zoo.inspection.samples import ENDINGS, moving
 from zoo.multimodal.captions import Captions
 from zoo.multimodal.speech import Speech
+from zoo.storage import atomic_write
 from zoo.vae import VAE
 
 Image = pytest.importorskip("PIL.Image")
@@ -105,3 +107,13 @@ def test_a_roll_shows_every_note_in_the_colour_of_its_voice():
     for voice, pitch, start, length in notes:
         pixels = picture[(high - pitch + 1) * 6, start * 4 : (start + length) * 4 - 1]
         assert (pixels[:, None] == COLOURS[voice:]).all(2).any(1).all()  # a lower voice may lie over it
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="Linux's names of descriptors")
+@pytest.mark.parametrize("name", ["/dev/fd/{}", "/proc/self/fd/{}"])
+def test_a_descriptor_by_either_of_its_names_is_written_where_it_stands(name, tmp_path):
+    with open(tmp_path / "x", "wb") as file:
+        file.write(b"before ")
+        file.flush()
+        atomic_write(name.format(file.fileno()), b"after")
+    assert (tmp_path / "x").read_bytes() == b"before after"

@@ -122,6 +122,7 @@ def test_an_adapter_learns_and_is_the_same_after_writing_and_nearly_so_after_mer
     assert np.array_equal(logits(again, IDS), logits(model, IDS))
     learned = logits(model, IDS)
     merge(model)
+    assert all(p.requires_grad for p in model.parameters()) and model.norm.gain.requires_grad
     assert not any(isinstance(m, LowRank) for _, m in model.modules()) and model.blocks[0].mlp.up.quantisation == "Q8_0"
     assert np.abs(logits(model, IDS) - learned).max() < 0.05 * np.abs(learned - before).max()
     model.save(tmp_path / "merged")

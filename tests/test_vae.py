@@ -550,3 +550,10 @@ def test_a_linear_layer_alone_is_a_decoder_too():
     model = VAE.new(seed=0, image=(2, 2), latent=(1,), hidden=(3,), depth=0)
     assert isinstance(model.output, Linear) and not model.layers and model.sample(2).shape == (2, 2, 2)
     assert ops.sigmoid(model.logits(Tensor(np.zeros((1, 1), np.float32)))).shape == (1, 4)
+
+
+def test_the_convolutional_encoder_halves_twice():
+    model = VAE.new(image=(12, 8), network="convolutional", latent=(3,), hidden=(7,), seed=0)
+    layers = model.convolve.convolutions
+    assert [layer.weight.shape for layer in layers] == [(4, 4, 1, 32), (4, 4, 32, 64)] and model.convolve.dense.weight.shape == (64 * 3 * 2, 7)
+    assert [(layer.stride, layer.padding) for layer in layers] == [(2, 1)] * 2
