@@ -15,8 +15,12 @@ from PIL import Image
 import zoo.data
 from zoo.__main__ import main
 from zoo.data.emoji import caption_of, packed_file
+from zoo.inspection.controls import controls_for
 from zoo.loading import get as fetching
 from zoo.loading import npm
+from zoo.multimodal.prompts import text_of
+from zoo.multimodal.words import Words
+from zoo.recipes import recipe_of
 from zoo.storage import WrongFile
 
 ENTRIES = [  # as emojibase has them, in the order of their code points
@@ -236,6 +240,60 @@ def test_an_address_that_is_none_of_a_registry_is_one_line_that_repeats_no_passw
     ("family: man, woman", "family man woman"), ("ON! arrow", "on! arrow")])
 def test_a_caption_is_a_label_as_one_types_it(label, caption):
     assert caption_of(label) == caption
+
+
+# --- learning to draw them
+
+
+TINY = {"channels": 8, "multipliers": (1,), "unshuffle": 4, "text_width": 8, "text_heads": 2, "heads": 2, "steps": 20, "batch_size": 4}
+
+
+def test_the_preset_learns_each_picture_with_its_own_words(registry):
+    registry()
+    recipe = recipe_of("words")
+    assert recipe.preset_data["words-emoji"] == "emoji"
+    fields, training = recipe.settings("words-emoji", **TINY)
+    data = recipe.data("emoji")
+    model = recipe.new(data, fields, 1)
+    assert model.config.vocabulary == ("côte", "d'ivoire", "flag", "hand", "heart", "red", "waving")
+    trainer, again, other = (recipe.trainer(model, data, training, seed=seed) for seed in (0, 0, 1))
+    drawn = [trainer.batches(step, np.random.default_rng(step)) for step in range(20)]
+    names = dict(zip((x.tobytes() for x in data.pictures), data.captions))
+    for pictures, ids in drawn:
+        assert [names[x.tobytes()] for x in pictures] == [text_of(model.config.vocabulary, row) for row in ids]
+    assert {x.tobytes() for pictures, _ in drawn for x in pictures} == set(names)
+    pictures = np.stack([pictures for pictures, _ in drawn])
+    repeated, different = (np.stack([t.batches(step, np.random.default_rng(9))[0] for step in range(20)]) for t in (again, other))
+    assert np.array_equal(repeated, pictures) and not np.array_equal(different, pictures)
+
+
+def test_a_trained_one_draws_what_it_is_asked_for_and_its_page_begins_with_words_that_it_knows(registry, tmp_path, monkeypatch, capsys):
+    registry()
+    monkeypatch.chdir(tmp_path)
+    options = [part for name, value in {**TINY, "steps": 2, "evaluations": 2}.items()
+               for part in (f"--{name.replace('_', '-')}", str(value).strip("(,)"))]
+    assert main(["train", "words", "--preset", "words-emoji", *options, "--out", "run", "--quiet"]) == 0
+    model = zoo.load("run")
+    assert model.card["data"] == "emoji"
+    assert model.sample(prompt=["red heart", "waving hand"], seed=0).shape == (2, 32, 32, 3)
+    with pytest.raises(ValueError, match="doesn't know the word 'hard'; the nearest it knows: hand"):
+        model.sample(prompt="red hard")
+    assert {c.name: c.default for c in controls_for(model)}["prompt"] == "red heart"
+    scenes = Words.for_data("captioned-digits", **{k: v for k, v in TINY.items() if k not in ("steps", "batch_size")})
+    assert {c.name: c.default for c in controls_for(scenes)}["prompt"].startswith("a red seven")
+
+
+def test_the_preset_without_them_says_how_to_fetch_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "words", "--preset", "words-emoji"]) != 0
+    assert capsys.readouterr().err.strip().endswith("run: zoo get emoji") and nothing_is_written(tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "says"), [("words", "'captioned-digits' or from 'emoji'"), ("captions", "learns from 'captioned-digits'$")])
+def test_other_data_is_refused_with_what_there_is(kind, says):
+    with pytest.raises(ValueError, match=f"data: is 'mnist'; .*{says}"):
+        recipe_of(kind).data("mnist")
 
 
 # --- the real ones

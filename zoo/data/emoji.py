@@ -48,6 +48,11 @@ class Emoji:
         """The labels in small letters, with no signs between their words: "flag germany" of "flag: Germany"."""
         return [caption_of(label) for label in self.labels]
 
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """All words of the captions, in the order of the alphabet."""
+        return tuple(sorted({word for caption in self.captions for word in caption.split()}))
+
 
 def emoji(skin_tones: bool = False) -> Emoji:
     """The emoji that `zoo get emoji` fetched: 1,911, or 3,786 with those in another colour of skin.

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..explain.circuits import traced_name
+from ..multimodal.prompts import words_of
 from ..parts.denoising.samplers import ADAPTIVE, SAMPLERS
 from .music import NEW, beginnings, writes_chorales
 from .panels.latent import latent_map, latent_of
@@ -22,6 +23,7 @@ MAX_PROMPT = 2000  # characters
 WORDS = {  # kinds of models that read words -> a prompt to begin with
     "words": "a red seven above a small blue three", "glyphs": "bold serif latin small letter o with diaeresis", "speech": "a woman says seven",
 }
+EMOJI = "red heart"  # the prompt of one that has learned other words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +110,10 @@ def _of_text(model: Any) -> list[Control]:
 
 
 def _of_words(model: Any) -> list[Control]:
+    words = set(getattr(model.config, "vocabulary", ()))
+    prompt = next((text for text in (WORDS[model.kind], EMOJI) if words >= set(words_of(text))), "")
     return [
-        Control("prompt", "prompt", "text", WORDS[model.kind], most=MAX_PROMPT, note="What to draw or to say. Press Enter to see it."),
+        Control("prompt", "prompt", "text", prompt, most=MAX_PROMPT, note="What to draw or to say. Press Enter to see it."),
         Control("later", "later", "text", "", most=MAX_PROMPT, note="Another prompt, which takes the place of the first on the way; empty: none."),
         Control("later_t", "from t =", "slider", 0.5, 0.05, 0.95, 0.05, note="When it does: 1 is the noise, 0 the picture."),
         Control("weigh", "weigh", "text", "", most=MAX_PROMPT, note="Words with factors of the attention that they get: red 2 seven 0.5"),

@@ -24,6 +24,7 @@ from numpy.random import Generator
 from ..autograd import no_grad
 from ..autograd.tracing import trace
 from ..data import scenes
+from ..data.emoji import Emoji
 from ..diffusion import Diffusion, DiffusionConfig, load_latents
 from ..model import Count, check_count, last
 from ..parts.denoising import editing
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from ..model.fields import WordsFields
 
 
-MEASURED = 2000  # scenes over which mean and deviation of latents are taken
+MEASURED = 2000  # pictures over which mean and deviation of latents are taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +83,17 @@ class Words(Diffusion):
     text: TextEncoder
 
     @classmethod
-    def for_data(cls, data: str, *, seed: int = 0, **fields: Any) -> Words:  # type: ignore[override]
-        """A fresh model with the vocabulary of this data, of its pictures or of an autoencoder's latents of them."""
-        fields = {"vocabulary": scenes.VOCABULARY, **fields}
+    def for_data(cls, data: str | Emoji, *, seed: int = 0, **fields: Any) -> Words:  # type: ignore[override]
+        """A fresh model with the vocabulary of this data, of its pictures or of an autoencoder's latents of them.
+
+        data: emoji, or the name of scenes, which are drawn on the spot.
+        """
+        fields = {"vocabulary": data.vocabulary if isinstance(data, Emoji) else scenes.VOCABULARY, **fields}
         if fields.get("autoencoder"):
             model = cls.new(seed=seed, **{"image": load_latents(fields["autoencoder"]).shape, **fields})
             assert model.latents is not None
-            model.latents.measure(scenes.captioned_digits(MEASURED, (seed, 0x1A7)).pictures)
+            some = data.pictures[:MEASURED] if isinstance(data, Emoji) else scenes.captioned_digits(MEASURED, (seed, 0x1A7)).pictures
+            model.latents.measure(some)
             return model
         return cls.new(seed=seed, **{"image": (scenes.SIDE, scenes.SIDE, 3), **fields})
 

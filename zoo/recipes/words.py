@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..autograd.random import generator
 from ..data import scenes
+from ..data.emoji import Emoji, emoji
 from ..model import Config, Count, Decay, Natural, Positive
 from ..multimodal.words import Words
 from ..optim import Average, cosine
@@ -16,6 +18,7 @@ from .diffusion import optimiser_for
 from .recipe import Recipe
 
 SCENES = "captioned-digits"  # drawn on the spot
+EMOJI = "emoji"  # after: zoo get emoji
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,26 +40,50 @@ PRESETS: dict[str, dict[str, Any]] = {
                   "guidance": 2.0, "lr": 2e-3},
     "words-latent": {"autoencoder": "runs/vqvae-scenes", "channels": 64, "multipliers": (1, 2), "heads": 4, "sampler": "heun", "evaluations": 30,
                      "guidance": 2.0, "batch_size": 64},  # after: zoo train vqvae --preset scenes --out runs/vqvae-scenes
+    "words-emoji": {"channels": 48, "multipliers": (1, 2), "unshuffle": 2, "heads": 4, "length": 12, "sampler": "heun", "evaluations": 30,
+                    "guidance": 2.0, "batch_size": 64},
 }
 
 
-def make_trainer(model: Words, data: str, training: WordsTraining, *, seed: int = 0, folder=None, resume: bool = False, **options) -> Trainer:
+def make_trainer(model: Words, data: str | Emoji, training: WordsTraining, *, seed: int = 0, folder=None, resume: bool = False,
+                 **options) -> Trainer:
     """The training run of a preset or of your own settings; options go to `Trainer`."""
     t = training
 
-    def batches(step: int, rng: np.random.Generator):
+    def scenes_of(step: int, rng: np.random.Generator):
         drawn = scenes.captioned_digits(t.batch_size, (seed, step, 0x5CE))
         return drawn.pictures, model.ids(drawn.captions)
 
+    batches = _batches(model, data, t.batch_size, seed) if isinstance(data, Emoji) else scenes_of
     return Trainer(model, model.loss, batches, optimiser_for(model, t), steps=t.steps, schedule=cosine(t.steps, warmup=min(t.warm_up, t.steps // 10)),
                    seed=seed, average=Average(model.parameters(), t.average) if t.average else None, folder=folder, resume=resume, **options)
+
+
+def _batches(model: Words, data: Emoji, size: int, seed: int):
+    """(step, rng) -> pictures of that step, each of all as likely, and what they are called."""
+    ids = model.ids(data.captions)
+
+    def batches(step: int, rng: np.random.Generator):
+        rows = generator((seed, step, 0xE0)).integers(len(data), size=size)
+        return data.pictures[rows], ids[rows]
+
+    return batches
 
 
 def load_data(source: str | None) -> str:
     """The name of what is drawn on the spot."""
     if source not in (None, SCENES):
-        raise ValueError(f"data: is {source!r}; pictures from words learn from {SCENES!r}")
+        raise ValueError(f"data: is {source!r}; this kind of model learns from {SCENES!r}")
     return SCENES
 
 
-RECIPE = Recipe(Words, WordsTraining, PRESETS, load_data, make_trainer, SCENES)
+def load_pictures(source: str | None) -> str | Emoji:
+    """The name of what is drawn on the spot, or the emoji.  Raises FileNotFoundError before these are fetched."""
+    if source == EMOJI:
+        return emoji()
+    if source not in (None, SCENES):
+        raise ValueError(f"data: is {source!r}; pictures from words learn from {SCENES!r} or from {EMOJI!r}")
+    return SCENES
+
+
+RECIPE = Recipe(Words, WordsTraining, PRESETS, load_pictures, make_trainer, SCENES, {"words-emoji": EMOJI})
