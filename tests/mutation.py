@@ -454,8 +454,9 @@ def main() -> None:
     copy = WORK / f"copy-{os.getpid()}"
     try:
         runner = Runner(copy)
-        if faults and (code := runner.run(tests.tests(faults[0]))[0]):
-            raise SystemExit(f"without a fault, tests fail already (exit code {code}): python -m pytest {' '.join(tests.tests(faults[0])[:3])} ...")
+        first = options.also + tests.tests(faults[0]) if faults else []
+        if first and (code := runner.run(first)[0]):
+            raise SystemExit(f"without a fault, tests fail already (exit code {code}): python -m pytest {' '.join(first[:3])} ...")
         with open(out, "a") as file:
             for i, fault in enumerate(faults):
                 if fault in done:
