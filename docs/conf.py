@@ -38,7 +38,7 @@ nitpick_ignore_regex = [
     ("py:class", r"(numpy|np|collections|os|pathlib|contextlib)\..*|Axes|DTypeLike|inf|TypeAliasForwardRef"),  # others' (nothing is fetched),
     ("py:class", r"zoo\..*\.[A-Z]|zoo\.recipes\.History"),  # type variables and aliases,
     ("py:class", r"(zoo\..*\.|\w+\.|)(Prefixes|Corpus|Trace|Patch|Node|_Entry|UNet|Dense|Latents|DiT|State|Decoder|Cache|Summary|Rows)"),
-    ("py:class", r"zoo\..*\.(PrivateGradients|Ranks|Thing)"),
+    ("py:class", r"zoo\..*\.(PrivateGradients|Ranks|Thing|Emoji)"),
     # and our own that no page of the reference describes
 ]
 
