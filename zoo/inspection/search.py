@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..drawing.words import counted
 from ..recipes.search import Search
 from ..recipes.search.space import Dimension
 from ..recipes.search.strategies import Trial
@@ -53,7 +54,8 @@ def table(search: Search, most: int = 20) -> str:
         lines.append([str(shown[name]) for name in names])
     widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
     states = [t.state for t in search.trials]
-    counts = f"{len(search.trials)} trials, {states.count('failed')} failed; {search.rejected} points rejected; {search.seconds / 60:.1f} minutes"
+    counts = (f"{counted(len(search.trials), 'trial')}, {states.count('failed')} failed; {counted(search.rejected, 'point')} rejected; "
+              f"{search.seconds / 60:.1f} minutes")
     text = [f"{s['kind']} ({s['preset']}), {s['by']} over {search.space}", counts,
             *("  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines)]
     if search.best is not None:
@@ -195,7 +197,7 @@ def _curves(search: Search, order: list[Trial]) -> str:
     parts = [f"<line class=axis x1={LEFT} x2={LEFT} y1={TOP} y2={HEIGHT - BOTTOM} /><line class=axis x1={LEFT} x2={WIDTH - LEFT} "
              f"y1={HEIGHT - BOTTOM} y2={HEIGHT - BOTTOM} />"
              f"<text x={LEFT - 8} y={TOP + 4} class=end>{high:.4g}</text><text x={LEFT - 8} y={HEIGHT - BOTTOM + 4} class=end>{low:.4g}</text>"
-             f"<text x={WIDTH - LEFT} y={HEIGHT - BOTTOM + 20} class=end>{last:,} steps</text>"]
+             f"<text x={WIDTH - LEFT} y={HEIGHT - BOTTOM + 20} class=end>{counted(last, 'step')}</text>"]
     for rank, t in reversed(list(enumerate(order))):
         points = " ".join(f"{x(step):.1f},{y(loss):.1f}" for step, loss in curves[t.number])
         parts.append(_line(t, rank, len(order), points))
