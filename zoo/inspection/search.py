@@ -136,7 +136,8 @@ def page(search: Search) -> str:
     best = search.best
     body = [f"<h1>{html.escape(title)}</h1>",
             f"<p>Preset {html.escape(s['preset'])}, {html.escape(s['by'])} over <code>{html.escape(str(search.space))}</code>: "
-            f"{len(search.trials)} trials, {sum(t.state == 'failed' for t in search.trials)} failed, {search.rejected} points rejected, "
+            f"{counted(len(search.trials), 'trial')}, {sum(t.state == 'failed' for t in search.trials)} failed, "
+            f"{counted(search.rejected, 'point')} rejected, "
             f"{search.seconds / 60:.1f} minutes, seed {s['seed']}, zoo {VERSION}.</p>"]
     if best is not None:
         body.append(f"<p class=best>Trial {best.number} is best, {search.shown(best.scores[-1]):.5g}. On all data: "

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...drawing.words import counted
 from ...storage import WrongFile, atomic_write, read_json, shorten
 from .. import recipe_of
 from .space import Space
@@ -214,7 +215,7 @@ class _Loop:
                 "processor_seconds": round(outcome.processor_seconds, 3), "at": round(self.elapsed(), 1), "figures": outcome.figures})
             best = self.state.best
             point = " ".join(f"{name}={value}" for name, value in trial.point.items())
-            self.say(f"trial {trial.number}  {self.state.shown(outcome.score):.5g} after {outcome.step:,} of {outcome.steps:,} steps  {point}"
+            self.say(f"trial {trial.number}  {self.state.shown(outcome.score):.5g} after {outcome.step:,} of {counted(outcome.steps, 'step')}  {point}"
                      + ("  the best so far" if best is trial else ""))
         self._write()
 
