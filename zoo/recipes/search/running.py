@@ -215,7 +215,8 @@ class _Loop:
                 "processor_seconds": round(outcome.processor_seconds, 3), "at": round(self.elapsed(), 1), "figures": outcome.figures})
             best = self.state.best
             point = " ".join(f"{name}={value}" for name, value in trial.point.items())
-            self.say(f"trial {trial.number}  {self.state.shown(outcome.score):.5g} after {outcome.step:,} of {counted(outcome.steps, 'step')}  {point}"
+            self.say(f"trial {trial.number}  {self.state.shown(outcome.score):.5g} "
+                     f"after {outcome.step:,} of {counted(outcome.steps, 'step')}  {point}"
                      + ("  the best so far" if best is trial else ""))
         self._write()
 
