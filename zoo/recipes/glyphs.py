@@ -14,9 +14,8 @@ from ..model import Config, Count, Decay, Positive
 from ..multimodal.glyphs import GlyphJudge, Glyphs, lookalikes
 from ..optim import Adam, Average, cosine
 from ..training import Trainer
-from .diffusion import optimiser_for
 from .recipe import Recipe
-from .words import WordsTraining
+from .words import WordsTraining, flow_trainer
 
 FONTS = "dejavu"  # matplotlib's
 BARE = 0.5  # share of training in which the caption names no style
@@ -62,8 +61,7 @@ def make_trainer(model: Glyphs, data: fonts.Glyphs, training: GlyphsTraining, *,
         rows = rng.integers(len(data), size=t.batch_size)
         return data.pictures[rows], np.where(rng.random((t.batch_size, 1)) < BARE, bare[rows], full[rows])
 
-    return Trainer(model, model.loss, batches, optimiser_for(model, t), steps=t.steps, schedule=cosine(t.steps, warmup=min(t.warm_up, t.steps // 10)),
-                   seed=seed, average=Average(model.parameters(), t.average) if t.average else None, folder=folder, resume=resume, **options)
+    return flow_trainer(model, t, batches, seed=seed, folder=folder, resume=resume, **options)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,9 +14,8 @@ from ..model import Config, Count, Decay, Positive
 from ..multimodal.speech import Speech, SpeechJudge, numbers, recognised
 from ..optim import Adam, Average, cosine
 from ..training import Table, Trainer
-from .diffusion import optimiser_for
 from .recipe import Recipe
-from .words import WordsTraining
+from .words import WordsTraining, flow_trainer
 
 VOICES = "spoken-words"  # espeak-ng's
 BARE = 0.5  # share of training in which the caption is the word alone
@@ -77,8 +76,7 @@ def make_trainer(model: Speech, data: SpokenWords, training: SpeechTraining, *, 
 
     batches = Table(len(pictures), t.batch_size, take, draw, "a spoken word")
 
-    return Trainer(model, model.loss, batches, optimiser_for(model, t), steps=t.steps, schedule=cosine(t.steps, warmup=min(t.warm_up, t.steps // 10)),
-                   seed=seed, average=Average(model.parameters(), t.average) if t.average else None, folder=folder, resume=resume, **options)
+    return flow_trainer(model, t, batches, seed=seed, folder=folder, resume=resume, **options)
 
 
 @dataclasses.dataclass(frozen=True)

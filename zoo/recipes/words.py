@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -45,6 +46,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def flow_trainer(model: Any, training: Any, batches: Callable[[int, np.random.Generator], Any], *, seed: int, **options) -> Trainer:
+    """A run of a flow from words on these batches: the rate rises for at most a tenth of the steps, then follows a cosine; weights are averaged."""
+    t = training
+    return Trainer(model, model.loss, batches, optimiser_for(model, t), steps=t.steps, schedule=cosine(t.steps, warmup=min(t.warm_up, t.steps // 10)),
+                   seed=seed, average=Average(model.parameters(), t.average) if t.average else None, **options)
+
+
 def make_trainer(model: Words, data: str | Emoji, training: WordsTraining, *, seed: int = 0, folder=None, resume: bool = False,
                  **options) -> Trainer:
     """The training run of a preset or of your own settings; options go to `Trainer`."""
@@ -55,8 +63,7 @@ def make_trainer(model: Words, data: str | Emoji, training: WordsTraining, *, se
         return drawn.pictures, model.ids(drawn.captions)
 
     batches = _batches(model, data, t.batch_size, seed) if isinstance(data, Emoji) else scenes_of
-    return Trainer(model, model.loss, batches, optimiser_for(model, t), steps=t.steps, schedule=cosine(t.steps, warmup=min(t.warm_up, t.steps // 10)),
-                   seed=seed, average=Average(model.parameters(), t.average) if t.average else None, folder=folder, resume=resume, **options)
+    return flow_trainer(model, t, batches, seed=seed, folder=folder, resume=resume, **options)
 
 
 def _batches(model: Words, data: Emoji, size: int, seed: int):
