@@ -302,10 +302,7 @@ class VQVAE(Model):
     def _code_step(self, position: int, symbol: np.ndarray, codes: np.ndarray, cache: Cache, draw: np.ndarray) -> CodeStep:
         """`cache` holds keys and values of the symbols before; that of this one is written to its place, the same at every replay."""
         logits = np.asarray(self.prior(symbol[:, None], cache=cache, start=position))[:, -1, : self.config.codes]
-        p = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-        p /= p.sum(1, keepdims=True)
-        ends = p.cumsum(1)
-        code = (ends <= np.minimum(draw * ends[:, -1], np.nextafter(ends[:, -1], 0))[:, None]).sum(1)
+        p, code = draw_codes(logits, draw)
         row, column = divmod(position, self.grid[1])
         value = codes.copy()
         value[:, row, column] = code
@@ -345,3 +342,11 @@ def straight_through(z, e: np.ndarray):
 
 def __getattr__(name: str):
     return moved(__name__, name, "zoo.recipes.vqvae", ("VQVAETraining", "PRESETS", "make_trainer"))
+
+
+def draw_codes(logits: np.ndarray, draw: np.ndarray, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (n, codes) in float64 of logits (n, codes), and the code (n,) at whose share of the line from 0 to 1 each draw (n,) lies."""
+    p = np.exp((logits.astype(np.float64) - logits.max(1, keepdims=True)) / temperature)
+    p /= p.sum(1, keepdims=True)
+    ends = p.cumsum(1)
+    return p, (ends <= np.minimum(draw * ends[:, -1], np.nextafter(ends[:, -1], 0))[:, None]).sum(1)

@@ -29,7 +29,7 @@ from ..parts.denoising.latents import digest_of
 from ..parts.denoising.samplers import check_number
 from ..training import minibatches
 from ..vae import VAEStep
-from ..vqvae import VQVAE, CodeStep
+from ..vqvae import VQVAE, CodeStep, draw_codes
 from . import prompts
 from .prompts import BEGIN, FIRST, PADDING
 from .text import Block
@@ -214,10 +214,7 @@ class Dalle(Model):
         logits = np.asarray(self.output(self.norm(x)))[:, 0]
         if guidance != 1:
             logits = logits[n:] + np.float32(guidance) * (logits[:n] - logits[n:])
-        p = np.exp((logits.astype(np.float64) - logits.max(1, keepdims=True)) / temperature)
-        p /= p.sum(1, keepdims=True)
-        ends = p.cumsum(1)
-        code = (ends <= np.minimum(draw * ends[:, -1], np.nextafter(ends[:, -1], 0))[:, None]).sum(1)
+        p, code = draw_codes(logits, draw, temperature)
         row, column = divmod(position, codes.shape[2])
         value = codes.copy()
         value[:, row, column] = code
