@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import os
 import re
 import struct
@@ -17,7 +18,10 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from zoo import data
-from zoo.data.picture_folders import _pictures
+from zoo.data import picture_folders, toys
+from zoo.data.array_files import PADDING, check_unpacked, read_npz
+from zoo.data.images import mnist_test
+from zoo.data.picture_folders import _pictures, read_picture
 from zoo.storage import WrongFile
 
 quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -608,3 +612,256 @@ def test_files_that_are_no_pictures_are_counted_and_three_are_named(n, named, tm
         (tmp_path / "a" / f"{i}.txt").write_text("x")
     notes = []
     assert _pictures(tmp_path / "a", notes) == [] and re.search(named, notes[0])
+
+
+# --- limits: what is just allowed, and what is just too much
+
+
+def test_compressed_data_may_grow_two_hundredfold_beyond_64_megabytes():
+    check_unpacked("x", 64_000_000 + 200 * 7, 7)
+    with pytest.raises(WrongFile, match="would grow from 7 to 64,001,401 bytes; more than 200 times its size isn't read"):
+        check_unpacked("x", 64_000_000 + 200 * 7 + 1, 7)
+
+
+def test_zeros_behind_gzip_data_are_read_up_to_a_limit(tmp_path):
+    """An eighth of the content and 65,536 bytes: here 76 bytes are unpacked, of which 64 are the array's."""
+    x = np.arange(64, dtype="u1").reshape(4, 4, 4)
+    packed, limit = gzip.compress(idx(x), mtime=0), 64 + 64 // 8 + PADDING
+    (tmp_path / "x.gz").write_bytes(packed.ljust(limit, b"\0"))
+    assert np.array_equal(data.read_idx(tmp_path / "x.gz"), x)
+    (tmp_path / "x.gz").write_bytes(packed.ljust(limit + 1, b"\0"))
+    with pytest.raises(WrongFile, match=f"has {limit + 1:,} bytes, gzip data of a file of 64; expects nothing after its end"):
+        data.read_idx(tmp_path / "x.gz")
+
+
+def test_gzip_data_may_be_far_smaller_than_its_array(tmp_path):
+    (tmp_path / "x.gz").write_bytes(gzip.compress(idx(np.zeros((9, 50, 50)))))
+    assert data.read_idx(tmp_path / "x.gz").shape == (9, 50, 50)
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (good[:-1], r"is truncated: it has 31 bytes, an IDX file of shape \(4, 2, 2\) has 32$"),
+    (good[:9], r"is truncated: it has 9 bytes, an IDX file of shape \(4,\) has 20$"),
+    (good + b"12", r"has bytes after its end: it has more than 32 bytes, an IDX file of shape \(4, 2, 2\) has 32$"),
+    (bytes([0, 0, 8, 2]) + b"\xff" * 8, "is truncated: it has 12 bytes"),  # what it claims is never asked for
+    (good[:3], "expects an IDX file"), (bytes([0, 0, 8, 0, 7]), "expects an IDX file"), (idx(np.zeros((1,) * 33)), "has 33 axes; expects .* at most 32")])
+def test_idx_files_say_what_they_lack(content, words, tmp_path):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(WrongFile, match=words):
+        data.read_idx(tmp_path / "x")
+    (tmp_path / "x").write_bytes(idx(np.full((1,) * 32, 3)))
+    assert data.read_idx(tmp_path / "x").shape == (1,) * 32
+
+
+def npy(array, shape=None, version=(1, 0)):
+    """The bytes of an .npy file, with another shape in its header."""
+    file = io.BytesIO()
+    header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape if shape is None else shape}
+    (np.lib.format.write_array_header_1_0 if version == (1, 0) else np.lib.format.write_array_header_2_0)(file, header)
+    return file.getvalue() + array.tobytes()
+
+
+def read_one(path, content):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", content)
+    return read_npz(path, ("images", "labels"))
+
+
+def test_npz_headers_of_both_versions_are_read_and_must_fit(tmp_path):
+    x = np.arange(600, dtype="u1")
+    for version in ((1, 0), (2, 0)):
+        arrays, names = read_one(tmp_path / "x.npz", npy(x, (20, 30), version))
+        assert names == ["images"] and np.array_equal(arrays["images"], x.reshape(20, 30))
+    for shape in ((1,) * 32, (), (0, 3)):
+        assert read_one(tmp_path / "x.npz", npy(np.zeros(int(np.prod(shape)), "u1"), shape))[0]["images"].shape == shape
+    fortran = np.asfortranarray(x.reshape(20, 30))
+    np.savez(tmp_path / "f.npz", images=fortran)
+    assert np.array_equal(read_npz(tmp_path / "f.npz", ("images",))[0]["images"], fortran)
+    for shape, words in (((599,), "has more than 599 bytes"), ((601,), "has fewer than 601 bytes"), ((-1, 600), "takes -600 bytes"), ((30, 40), "takes 1,200 bytes"),
+                         ((1,) * 33, "no readable .npz file")):
+        with pytest.raises(WrongFile, match=words):
+            read_one(tmp_path / "x.npz", npy(x, shape))
+
+
+def test_a_plain_file_wins_over_its_gz(tmp_path):
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(np.full((20, 1, 1), 5))))
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(np.full((20, 1, 1), 7)))
+    images = data.load_images(tmp_path)  # and without a test set, a tenth is held out
+    assert (np.rint(images.train * 255) == 7).all() and len(images.test) == 2 and images.train_labels is None and images.name == tmp_path.name
+
+
+def test_labels_of_other_sets_than_emnists_keep_their_numbers(tmp_path):
+    for part in ("train", "t10k"):
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(np.full((3, 2, 5), 9)))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.array([1, 2, 1])))
+    images = data.load_images(tmp_path)
+    assert images.train_labels.tolist() == images.test_labels.tolist() == [1, 2, 1] and images.train.shape == (3, 2, 5) and images.name == tmp_path.name
+
+
+def test_the_test_digits_alone_are_those_of_mnist():
+    pictures, labels = mnist_test()
+    assert pictures.dtype == np.float32 and labels.dtype == np.int64 and labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert hashlib.md5((pictures * 255 + 0.5).astype("u1")).hexdigest()[:8] == "240610fa" and pictures.max() == 1
+
+
+def test_pixels_of_an_npz_with_alpha_lie_over_white(tmp_path):
+    """Grey and alpha, or colour and alpha: 1 - alpha (1 - x).  Floats from 0 to 1 and up to four channels are taken as they are otherwise."""
+    la = np.array([[[[0.0, 1.0], [0.5, 0.5], [0.25, 0.0]]]])
+    np.savez(tmp_path / "x.npz", x_train=la, x_test=la)
+    images = data.load_images(tmp_path / "x.npz")
+    assert images.train.tolist() == images.test.tolist() == [[[0, 0.75, 1]]]
+    assert data.as_pixels(np.array([[[0.0, 1.0]]])).tolist() == [[[0, 1]]]
+    assert data.as_pixels(np.zeros((1, 2, 2, 4))).shape == (1, 2, 2, 4) and data.as_pixels(np.zeros((1, 2, 2), "u1")).max() == 0
+    for shape in ((1, 2, 2, 5), (1, 2, 2, 2, 1)):
+        with pytest.raises(ValueError, match="expects .* up to 4 channels"):
+            data.as_pixels(np.zeros(shape))
+    assert data.as_labels(np.zeros(0, "u1"), 0).shape == (0,) and data.as_labels(np.array([3, 0], "u1"), 2).tolist() == [3, 0]
+    with pytest.raises(ValueError, match="expects whole numbers from 0"):
+        data.as_labels(np.array([0, -1]), 2)
+
+
+def test_classes_are_renumbered_by_their_names():
+    labels = np.array([0, 1, 1])
+    images = data.Images(np.zeros((3, 1, 1)), labels, np.zeros((3, 1, 1)), labels[::-1], "mine", ("b", "a"))
+    other = images.numbered_as(("a", "c", "b"))
+    assert other.train_labels.tolist() == [2, 0, 0] and other.test_labels.tolist() == [0, 0, 2] and other.classes == ("a", "c", "b")
+    bare = data.Images(images.train, labels, images.test, None, "mine")
+    assert images.numbered_as(()) is images and bare.numbered_as(("a",)) is bare and images.numbered_as(("b", "a")) is images
+    assert data.Images(images.train, labels, images.test, None, "mine", ("b", "a")).numbered_as(("a", "b")).test_labels is None
+    with pytest.raises(ValueError, match="mine: has the class 'b', which the model doesn't know; its classes are a, c"):
+        images.numbered_as(("a", "c"))
+
+
+@pytest.mark.parametrize(("n", "named"), [(0, "3 classes"), (12, "3 classes (0 c0, 1 c1, 2 c2, 3 c3, 4 c4, 5 c5, 6 c6, 7 c7, 8 c8, 9 c9, 10 c10, 11 c11)"),
+                                          (13, "3 classes (0 c0, 1 c1, 2 c2, 3 c3, 4 c4, 5 c5, 6 c6, 7 c7, 8 c8, 9 c9, 10 c10, 11 c11, ...)")])
+def test_a_summary_names_twelve_classes(n, named):
+    images = data.Images(np.zeros((3, 4, 5)), np.arange(3), np.zeros((1000, 4, 5)), None, "mine", tuple(f"c{i}" for i in range(n)))
+    assert images.summary() == f"mine: 3 pictures to train on, 1,000 to test on, 4 x 5, {named}"
+    assert data.Images(np.zeros((3, 4, 5)), None, np.zeros((0, 4, 5)), None, "x").summary() == "x: 3 pictures to train on, 0 to test on, 4 x 5, no labels"
+
+
+TURNED = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose, 6: lambda a: np.rot90(a, -1),
+          7: lambda a: np.rot90(a, 2).T, 8: np.rot90}  # Exif 2.3, table "orientation", which is tag 274
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+def test_pictures_of_one_size_are_so_after_turning(orientation, tmp_path):
+    stored, exif = np.arange(2, 8, dtype="u1").reshape(2, 3), Image.Exif()
+    exif[274] = orientation
+    upright = TURNED[orientation](stored)
+    save_png(tmp_path / "1.png", np.zeros(upright.shape, "u1"))
+    Image.fromarray(stored).save(tmp_path / "2.png", exif=exif)
+    assert np.array_equal(np.rint(data.load_images(tmp_path).train[1] * 255), upright)
+
+
+def test_a_picture_of_just_so_many_pixels_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture_folders, "MOST_PIXELS", 6)
+    save_png(tmp_path / "6.png", np.zeros((2, 3), "u1"))
+    save_png(tmp_path / "7.png", np.zeros((7, 1), "u1"))
+    assert read_picture(tmp_path / "6.png").shape == (2, 3)
+    with pytest.raises(WrongFile, match="is 1 x 7 pixels; expects at most 6 of them"):
+        read_picture(tmp_path / "7.png")
+
+
+@pytest.mark.parametrize("values", [(-0.5, 1), (0, 1.5)])
+def test_float_pictures_outside_0_to_1_are_refused(values, tmp_path):
+    Image.fromarray(np.array([values], np.float32)).save(tmp_path / "a.tif")
+    refused(tmp_path, "has pixels of mode 'F' from .*; expects them from 0 to 1")
+
+
+@pytest.mark.parametrize(("n", "named"), [(3, "0, 1, 2"), (4, "0, 1, 2, ...")])
+def test_empty_classes_are_noted_and_three_are_named(n, named, tmp_path):
+    picture(tmp_path / "x" / "a.png")
+    for i in range(n):
+        (tmp_path / str(i)).mkdir()
+    assert data.load_images(tmp_path).notes == (f"sub-folders without pictures aren't classes: {named}",)
+
+
+def test_a_training_folder_may_stand_alone_or_beside_folders_without_pictures(tmp_path):
+    for i in range(20):
+        picture(tmp_path / "train" / "x" / f"{i}.png")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / ".cache" / "y").mkdir(parents=True)
+    images = data.load_images(tmp_path)
+    assert (len(images.train), len(images.test), images.classes) == (18, 2, ("x",)) and images.train_labels.tolist() == [0] * 18
+    picture(tmp_path / "logs" / "deep" / "a.png")
+    refused(tmp_path, "logs has 1 picture beside train")
+    (tmp_path / "logs" / "deep" / "a.png").unlink()
+    picture(tmp_path / "b.png")
+    refused(tmp_path, "the folder itself has 1 picture beside train")
+
+
+def test_a_text_may_have_so_many_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.data.text.MAX_TEXT", 3)
+    (tmp_path / "t").write_text("abc")
+    assert data.load_text(tmp_path / "t") == "abc"
+    (tmp_path / "t").write_text("abcd")
+    with pytest.raises(WrongFile, match="has 4 bytes; expects a text of at most 3"):
+        data.load_text(tmp_path / "t")
+
+
+def test_the_shortest_texts_that_windows_can_be_cut_from(rng):
+    assert [x.tolist() for x in data.random_windows(rng, np.arange(4), 1, 3)] == [[[0, 1, 2]], [[1, 2, 3]]]
+    assert [x.tolist() for x in next(data.successive_windows(np.arange(4), 2, 8))] == [[[0], [1]], [[1], [2]]]
+    assert [[x.tolist() for x in pair] for pair in data.evaluation_blocks(np.arange(2), 8)] == [[[[0]], [[1]]]]
+    blocks = [(inputs.tolist(), targets.tolist()) for inputs, targets in data.evaluation_blocks(np.arange(7), 2, 2)]
+    assert blocks == [([[0, 1], [2, 3]], [[1, 2], [3, 4]]), ([[4, 5]], [[5, 6]])]  # and no empty one at the end
+    for wrong in (lambda: data.random_windows(rng, np.arange(8), 1, 0), lambda: data.random_windows(rng, np.arange(8), 0, 1)):
+        with pytest.raises(ValueError, match="expects at least 1 each"):
+            wrong()
+    with pytest.raises(ValueError, match="expects .n,. integers"):
+        data.random_windows(rng, np.zeros((9, 1), int), 1, 2)
+    for n, size in ((0, 1), (1, 0)):
+        with pytest.raises(ValueError, match=f"n is {n}, batch_size {size}; expects at least 1 each"):
+            next(data.batches(rng, n, size))
+    assert [len(b) for b in data.batches(rng, 3, 3, drop_last=True)] == [3] and [len(b) for b in data.batches(rng, 1, 5)] == [1]
+
+
+# --- points of the plane
+
+
+class Chosen:
+    """A generator whose draws are chosen: so a point is what its formula says."""
+
+    def __init__(self, normal=0.0, uniform=()):
+        self.normal, self.uniform = normal, np.array(uniform)
+
+    def standard_normal(self, shape, dtype=float):
+        return np.full(shape, self.normal, dtype)
+
+    def random(self, n):
+        return self.uniform
+
+    def integers(self, high, size):
+        return np.arange(size) % high
+
+    def permutation(self, x):
+        return x
+
+
+def test_toys_are_where_their_papers_put_them():
+    """Lin et al. 2018; Tong et al. 2024, with the standard deviations of their noise."""
+    lattice = [(x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)]
+    circle = np.array([(np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, 8, endpoint=False)])
+    for name, centres, deviation in (("grid", np.array(lattice), 0.05), ("ring", circle, 0.01), ("eight_gaussians", 5 * circle, np.sqrt(np.sqrt(0.1)))):
+        for noise in (0, 1):
+            points = toys.TOYS[name](len(centres), Chosen(noise))
+            assert np.allclose(points, centres + noise * deviation, atol=1e-6) and points.dtype == np.float32
+    half = np.pi / 2
+    above = [(np.cos(a), np.sin(a)) for a in (0, half, 2 * half)]
+    below = [(1 - np.cos(a), 0.5 - np.sin(a)) for a in (0, 2 * half)]
+    for noise in (0, 1):
+        assert np.allclose(toys.moons(5, Chosen(noise)), 3 * (np.array(above + below) + 0.2 * noise) - 1, atol=1e-6)
+        spiral = toys.spiral(5, Chosen(noise, np.array([0, 1 / 8, 1 / 4, 1 / 2, 1]) ** 2))  # two turns, from radius 0.5 to 4
+        assert np.allclose(spiral - 0.1 * noise, [(0.5, 0), (0, 0.9375), (-1.375, 0), (2.25, 0), (4, 0)], atol=1e-6)
+        assert np.array_equal(toys.normal(3, Chosen(noise)), np.full((3, 2), noise))
+
+
+def test_a_toy_has_the_shape_of_its_samples():
+    assert toys.sample_shape("grid") == (2,) and toys.sample_shape("stacked") == (28, 28, 3)
+    assert toys.sample_shape(data.Images(np.zeros((3, 4, 5)), None, np.zeros((0, 4, 5)), None, "x")) == (4, 5)
+    x, modes = toys.stacked_digits(np.arange(6).reshape(3, 1, 2), np.array([4, 0, 9]), 50, np.random.default_rng(0))
+    assert x.shape == (50, 1, 2, 3) and np.array_equal(np.array([4, 0, 9])[x[:, 0, 0] // 2] @ [100, 10, 1], modes) and set(x[:, 0, 0].ravel()) == {0, 2, 4}
+    for shape, n in (((3, 2), 3), ((3, 2, 2), 2)):
+        with pytest.raises(ValueError, match="^stacked_digits: images have shape"):
+            toys.stacked_digits(np.zeros(shape), np.zeros(n, int), 2, np.random.default_rng(0))

@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -275,3 +276,132 @@ def test_a_note_rings_out_after_its_end():
     assert loudness == sorted(loudness, reverse=True) and loudness[-1] < 0.07 * loudness[0] < 0.2 * loudness[1]
     spectrum = np.abs(np.fft.rfft(sound[:22_050]))
     assert abs(int(spectrum.argmax()) - 440) <= 1
+
+
+# ------------------------------------------------------------------------------------------------ by the letter
+
+def test_a_new_pitch_is_struck_and_a_rest_is_not():
+    pitch = np.array([[60, -1, 0, 62], [60, -1, 0, 63], [60, 61, 0, 63]], np.int8)
+    onset = np.array([[False, True, False, True], [True, True, False, False], [False] * 4])
+    assert music._sung(pitch, onset).tolist() == [[True, False, True, True], [True, False, False, True], [False, True, False, False]]
+
+
+def test_a_checksum_of_the_pitches_says_which_part_a_chorale_is_in():
+    """0 of 10 is the test set, 1 the validation set: figures hold only as long as this does."""
+    pieces = [Chorale(np.full((1, 4), pitch, np.int8), np.ones((1, 4), bool), str(pitch)) for pitch in range(36, 90)]
+    parts = {piece.name: part for part, members in music.split_chorales(pieces).items() for piece in members}
+    expected = {0: "test", 1: "valid"}
+    assert parts == {str(p): expected.get(zlib.crc32(bytes([p] * 4)) % 10, "train") for p in range(36, 90)} and len(set(parts.values())) == 3
+
+
+def test_a_jsb_file_may_have_so_many_chords_on_the_keys_of_a_piano(tmp_path, monkeypatch):
+    monkeypatch.setattr(music, "MAX_STEPS", 3)
+
+    def read(train, test=()):
+        (tmp_path / "x.json").write_text(json.dumps({"train": train, "valid": [], "test": list(test)}))
+        return music.load_jsb(tmp_path / "x.json")
+
+    assert read([[[21], [108]]], [[[60]]]) == {"train": [[[21], [108]]], "valid": [], "test": [[[60]]]}
+    for train, test, words in (([[[60]] * 2], [[[60]] * 2], "has 4 chords, 2 to train on; expects 1 to 3"), ([[]], [[[60]]], "has 1 chords, 0 to train on"),
+                               ([[[20]]], (), "the pitch 20; expects 21 to 108"), ([[[109]]], (), "the pitch 109")):
+        with pytest.raises(WrongFile, match=words):
+            read(train, test)
+    assert music.piano_roll([[21, 108], []]).nonzero()[1].tolist() == [0, 87]
+    with pytest.raises(ValueError, match="step 1 has the pitch 109"):
+        music.piano_roll([[60], [109]])
+    for shape in ((2, 87), (88,)):
+        with pytest.raises(ValueError, match="expects .steps, 88."):
+            music.chords_of(np.zeros(shape))
+
+
+def test_a_chorale_is_spelled_as_the_module_says():
+    """chr(pitch + 12) strikes: 60, middle C, is H, and 36 to 114 have a character each.  What would be a fifth voice's is left out."""
+    piece = music.from_text("H0~.--.-HH")
+    assert piece.pitch.tolist() == [[60, 36, 114, -1], [60, 36, -1, -1]] and piece.onset.tolist() == [[True, True, True, False], [False] * 4]
+    assert music.from_text("HHHH\nPPPP").pitch.tolist() == [[60] * 4]
+    for wrong in ("HH/H", "HHH\x7f", "\x00HHH"):
+        with pytest.raises(ValueError, match=f"text: has .* at position {2 if '/' in wrong else 0 if wrong[0] != 'H' else 3}; expects"):
+            music.from_text(wrong)
+    with pytest.raises(ValueError, match="-1 leads to pitches from 35"):
+        music.transpose(piece, -1)
+    higher = music.transpose(Chorale(np.array([[36, -1, 113, 40]], np.int8), np.ones((1, 4), bool), "x", 3, "3/4"), 1)
+    assert higher.pitch.tolist() == [[37, -1, 114, 41]] and (higher.name, higher.sharps, higher.time) == ("x", 3, "3/4")
+
+
+def test_a_pitch_in_successive_chords_is_one_note():
+    assert music.notes_of_chords([[60, 64], [60], [], [60]]) == [Note(0, 60, 0, 2), Note(0, 64, 0, 1), Note(0, 60, 3, 1)]
+    piece = music.from_text("H.P." + "-.H." + "HP.." + "-...")
+    assert music.notes_of(piece) == [Note(0, 60, 0, 2), Note(2, 68, 0, 1), Note(2, 60, 1, 1), Note(0, 60, 2, 2), Note(1, 68, 2, 1)]
+
+
+@pytest.mark.parametrize(("number", "content"), [
+    (0, "00"), (0x40, "40"), (0x7F, "7f"), (0x80, "8100"), (0x2000, "c000"), (0x3FFF, "ff7f"), (0x4000, "818000"), (0x100000, "c08000"), (0x1FFFFF, "ffff7f"),
+    (0x200000, "81808000"), (0x8000000, "c0808000"), (0xFFFFFFF, "ffffff7f")])
+def test_quantities_are_those_of_the_standards_table(number, content):
+    """Standard MIDI Files 1.0, "variable length quantities"."""
+    assert music._variable_length(number).hex() == content
+
+
+def test_every_byte_of_a_midi_file(tmp_path):
+    """Tempo in microseconds a quarter, programme 52 (choir) for four voices and 0 for others, velocity 80, 120 ticks a step; off before on."""
+    music.write_midi(tmp_path / "x.mid", [Note(3, 60, 0, 1), Note(4, 62, 1, 2), Note(3, 60, 1, 1)], beats_per_minute=120, steps_per_beat=2)
+    header = "4d546864 00000006 0001 0003 00f0"
+    tempo = "4d54726b 0000000b 00ff5103 07a120 00ff2f00"
+    third = "4d54726b 00000017 00c334 00933c50 78833c00 00933c50 78833c00 00ff2f00"
+    fourth = "4d54726b 00000010 00c400 78943e50 8170843e00 00ff2f00"
+    assert (tmp_path / "x.mid").read_bytes() == bytes.fromhex(header + tempo + third + fourth)
+
+
+@pytest.mark.parametrize(("voices", "channels"), [((0, 14), [0, 15]), ((8, 9), [8, 10]), ((0, 15), [0, 1]), ((20, 30), [0, 1])])
+def test_a_voice_has_the_channel_of_its_number_as_long_as_there_is_one(voices, channels, tmp_path):
+    music.write_midi(tmp_path / "x.mid", [Note(v, 60, 0, 4) for v in voices])
+    assert [n.voice for n in read_midi((tmp_path / "x.mid").read_bytes())[1]] == channels
+
+
+def test_of_notes_that_start_together_the_longer_one_sounds():
+    notes = [Note(0, 60, 0, 2), Note(0, 60, 0, 5), Note(0, 62, 1, 1), Note(0, 60, 3, 1), Note(0, 60, 9, 1)]
+    assert music._without_overlaps(notes) == [Note(0, 60, 0, 3), Note(0, 62, 1, 1), Note(0, 60, 3, 1), Note(0, 60, 9, 1)]
+
+
+@pytest.mark.parametrize("rate", [4000, 8000])
+def test_a_sound_is_the_sum_of_its_notes_harmonics(rate):
+    """Up to the fifth below half the rate, under an attack of 0.02 s, a decay and 0.15 s of release; the loudest sample is 0.9."""
+    def heard(pitch, seconds):
+        t, f = np.arange(int((seconds + 0.15) * rate)) / rate, 440 * 2 ** ((pitch - 69) / 12)
+        shape = np.interp(t, [0, 0.02], [0, 1]) * np.exp(-0.6 * t) * np.interp(t, [seconds, seconds + 0.15], [1, 0])
+        return shape * sum(np.sin(2 * np.pi * f * k * t) / k**1.5 for k in (1, 2, 3, 4, 5) if f * k < rate / 2)
+
+    first, second = heard(69, 0.5), heard(57, 1.0)
+    expected = np.zeros(int(1.65 * rate) + 1)
+    expected[: len(first)] += first
+    expected[rate // 2 : rate // 2 + len(second)] += second[: len(expected) - rate // 2]
+    sound = music.synthesise([Note(0, 69, 0, 2), Note(1, 57, 2, 4)], 60, 4, rate)
+    assert sound.dtype == np.float32 and len(sound) == len(expected) and np.allclose(sound, expected * 0.9 / np.abs(expected).max(), atol=1e-5)
+    assert music.synthesise([], 80, 4, rate).tolist() == [0] * (int(0.15 * rate) + 1)
+
+
+def test_a_wav_file_holds_the_sound_in_16_bits(tmp_path):
+    from scipy.io import wavfile
+    notes = [Note(0, 69, 0, 1)]
+    music.write_wav(tmp_path / "x.wav", notes, 120, 8, 8000)
+    rate, sound = wavfile.read(tmp_path / "x.wav")
+    assert rate == 8000 and np.array_equal(sound, np.trunc(music.synthesise(notes, 120, 8, 8000) * 32767))
+
+
+@pytest.mark.parametrize(("allowed", "refused"), [
+    ([Note(0, 0, 0, 1)], [Note(0, -1, 0, 1)]), ([Note(0, 127, 0, 1)], [Note(0, 128, 0, 1)]), ([Note(0, 60, 0, 1)], [Note(0, 60, -1, 2)]),
+    ([Note(0, 60, 3, 1)], [Note(0, 60, 3, 0)]), ([Note(7, 60, 0, 1)], [Note(-1, 60, 0, 1)]), ([Note(0, 60, 999_999, 1)], [Note(0, 60, 999_999, 2)])])
+def test_notes_within_bounds_are_taken_and_others_named(allowed, refused):
+    assert music._checked_notes(allowed, 80, 4) == allowed
+    with pytest.raises(ValueError, match="^notes: .* is no .voice, pitch, start, length."):
+        music._checked_notes(refused, 80, 4)
+
+
+@pytest.mark.parametrize(("beats", "steps", "allowed"), [(4, 1, True), (1000, 96, True), (80.5, np.int64(4), True), (3.99, 4, False), (1000.1, 4, False),
+                                                         (80, 0, False), (80, 97, False), (80, True, False), (80, 4.0, False)])
+def test_beats_and_steps_within_bounds_are_taken_and_others_named(beats, steps, allowed):
+    if allowed:
+        assert music._checked_notes([], beats, steps) == []
+    else:
+        with pytest.raises(ValueError, match="expects 4 to 1000, and a whole number from 1 to 96"):
+            music._checked_notes([], beats, steps)
