@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +51,33 @@ def test_a_judge_without_colours_finds_the_share(images):
     assert np.isnan(nothing.by_digit).sum() == 9 and nothing.share in (0.0, 1.0)
 
 
-def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match=r"^coloured_digits: share is 1\.5; it is from 0 to 1"):
-        coloured_digits(1.5)
-    with pytest.raises(ValueError, match=r"^colours_of: pictures have shape \(2, 3, 3\)"):
-        colours_of(np.zeros((2, 3, 3)))
+@pytest.mark.parametrize("share", [1.5, 1.01, -0.01])
+def test_a_share_outside_0_to_1_is_named(share):
+    with pytest.raises(ValueError, match=rf"^coloured_digits: share is {share}; it is from 0 to 1"):
+        coloured_digits(share)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3), (2, 3, 3, 4), (1, 2, 3, 3, 3)])
+def test_pictures_of_another_shape_are_named(shape):
+    with pytest.raises(ValueError, match=f"^colours_of: pictures have shape {re.escape(str(shape))}"):
+        colours_of(np.zeros(shape))
+
+
+def test_ten_hues_lie_36_degrees_apart():
+    """As in any table of HSV with full saturation and value."""
+    expected = [(1, 0, 0), (1, 0.6, 0), (0.8, 1, 0), (0.2, 1, 0), (0, 1, 0.4), (0, 1, 1), (0, 0.4, 1), (0.2, 0, 1), (0.8, 0, 1), (1, 0, 0.6)]
+    assert np.allclose(HUES, expected, atol=1e-6)
+    faint = np.ones((10, 2, 2, 3)) * 0.01 * HUES[:, None, None]
+    faint[:, 1] = 0
+    assert colours_of(faint).tolist() == list(range(10)) and as_grey(faint).tolist() == np.broadcast_to([[0.01] * 2, [0] * 2], (10, 2, 2)).tolist()
+
+
+def test_each_seed_is_a_data_set_for_ever(images):
+    """Figures of the bias benchmark are of these pictures: for each part, how far off the hue is, and then who is in his own."""
+    rng = np.random.default_rng((3, 0xC010))
+    for pictures, labels in ((images.train, images.train_labels), (images.test, images.test_labels)):
+        off, own = rng.integers(1, 10, len(labels)), rng.random(len(labels)) < 0.9
+        assert np.array_equal(colours_of(pictures), np.where(own, labels, (labels + off) % 10))
 
 
 def test_the_table_of_the_benchmark_gives_means_and_spreads(capsys, tmp_path, monkeypatch):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
+import json
+import subprocess
 import sys
 import wave
+import zlib
 
 import numpy as np
 import pytest
@@ -15,7 +19,7 @@ from scipy.io import wavfile
 
 import zoo
 from zoo.__main__ import main
-from zoo.data import sound, speech
+from zoo.data import espeak, sound, speech
 from zoo.drawing.pictures import save_grid
 from zoo.multimodal.captions import Captions
 from zoo.multimodal.speech import Speech, SpeechJudge, numbers, recognised
@@ -277,3 +281,207 @@ def test_captions_are_written_for_files(tmp_path, monkeypatch, capsys):
         assert main(["sample", "m", *arguments]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+# --- numbers
+
+
+def triangles():
+    """32 triangles over 257 frequencies from 60 to 4000 Hz, by the definition: np.interp between their corners."""
+    mels = lambda f: 2595 * np.log10(1 + f / 700)
+    corners = 700 * (10 ** (np.linspace(mels(60), mels(4000), 34) / 2595) - 1)
+    return np.stack([np.interp(np.arange(257) * 8000 / 512, corners[i : i + 3], [0, 1, 0]) for i in range(32)])
+
+
+def test_a_picture_is_the_logarithm_of_what_the_triangles_hold(rng):
+    """Black at 10^-2 and white at 10^2.5; silence is black."""
+    assert np.allclose(sound.mel_filters(), triangles(), atol=1e-6)
+    x = (np.geomspace(1e-4, 1, sound.SAMPLES) * rng.standard_normal((1, sound.SAMPLES))).astype(np.float32)
+    window = scipy.signal.windows.hann(512, sym=False)
+    magnitude = np.abs(scipy.signal.ShortTimeFFT(window, 128, 8000).stft(x, p0=0, p1=64))
+    expected = np.clip((np.log10(triangles() @ magnitude) + 2) / 4.5, 0, 1)[:, ::-1]
+    assert np.allclose(sound.spectrogram(x), expected, atol=1e-3) and (expected == 0).any() and not sound.spectrogram(np.zeros((1, 8064))).any()
+
+
+def test_the_way_back_is_griffin_and_lims_with_momentum():
+    """Perraudin et al. 2013, algorithm 2, alpha = 0.99, from uniform phases; where a picture is black nothing sounds."""
+    picture = np.zeros((1, 32, 64), np.float32)
+    picture[0, 10:14, 20:40] = np.linspace(0.3, 1, 20)
+    magnitude = sound.magnitudes(np.where(picture > 0, 10 ** (4.5 * picture - 2), 0)[:, ::-1])
+    phases = np.exp(2j * np.pi * np.random.default_rng(7).random(magnitude.shape)).astype(np.complex64)
+    previous = 0
+    for _ in range(3):
+        projected = sound.stft(sound.inverse_stft(magnitude * phases))
+        ahead = projected + 0.99 * (projected - previous)
+        phases, previous = ahead / np.maximum(np.abs(ahead), 1e-9), projected
+    expected = sound.inverse_stft(magnitude * phases)
+    assert np.allclose(sound.waveform(picture, iterations=3, seed=7), 0.9 * expected / np.abs(expected).max(), atol=2e-4)
+    assert not sound.waveform(np.zeros((1, 32, 64)), iterations=1).any()
+    for shape in ((32, 64), (1, 32, 63), (1, 31, 64)):
+        with pytest.raises(ValueError, match="pictures: shape is"):
+            sound.waveform(np.zeros(shape))
+
+
+def test_magnitudes_have_the_bands_that_they_were_asked_for(rng):
+    """Bands of true magnitudes are met to a few percent; frequencies beyond the triangles stay 0."""
+    bands = sound.mel_filters() @ rng.gamma(2, 1, (2, 257, 3)).astype(np.float32)
+    h = sound.magnitudes(bands)
+    assert h.shape == (2, 257, 3) and h.dtype == np.float32 and (h >= 0).all() and (h[:, sound.mel_filters().sum(0) == 0] == 0).all()
+    assert np.abs(sound.mel_filters() @ h / bands - 1).max() < 0.05
+    once, f = sound.magnitudes(bands, 1), sound.mel_filters().astype(float)
+    h = f.T @ bands
+    assert np.allclose(once, np.where(h > 0, h * h / np.maximum(f.T @ (f @ h), 1e-8), 0), rtol=1e-4)  # Lee and Seung 2001, equation 4
+
+
+def test_samples_are_written_and_read_to_the_bit(tmp_path):
+    path = tmp_path / "x.wav"
+    sound.write_wav(path, np.array([-2, -1, -0.5, 0, 0.5, 1, 2]), 8000)
+    assert wavfile.read(path)[1].tolist() == [-32767, -32767, -16384, 0, 16384, 32767, 32767]
+    for kind, stored, values in ((np.uint8, [0, 128, 255], [-1, 0, 127 / 128]), (np.int16, [-32768, 0, 1], [-1, 0, 2**-15]),
+                                 (np.int32, [-(2**31), 0, 2**30], [-1, 0, 0.5])):
+        wavfile.write(path, 8000, np.array(stored, kind))
+        assert sound.read_wav(path).tolist() == values
+    wavfile.write(path, 8000, np.array([[0, 16384], [-16384, -16384]], np.int16))
+    assert sound.read_wav(path).tolist() == [0.25, -0.5]  # the mean of both ears
+
+
+@pytest.mark.parametrize(("channels", "width", "rate", "frames", "allowed"), [
+    (1, 2, 8000, 8000, True), (1, 2, 8000, 8001, False), (8, 1, 8000, 9, True), (9, 1, 8000, 9, False), (1, 3, 8000, 9, False), (1, 4, 400_000, 90, True),
+    (1, 2, 400_001, 90, False), (1, 2, 1, 1, True)])
+def test_files_within_bounds_are_read_and_others_named(channels, width, rate, frames, allowed, tmp_path, monkeypatch):
+    monkeypatch.setattr(sound, "MOST_SECONDS", 1)
+    with wave.open(str(tmp_path / "x.wav"), "wb") as w:
+        w.setnchannels(channels)
+        w.setsampwidth(width)
+        w.setframerate(rate)
+        w.writeframes(bytes(width * channels * frames))
+    if allowed:
+        assert len(sound.read_wav(tmp_path / "x.wav")) == -(-frames * 8000 // rate)
+    else:
+        with pytest.raises(WrongFile, match=r"x\.wav: (has .* up to 8 channels of 8, 16 or 32 bits are read|lasts 1 seconds; at most 1 are read)"):
+            sound.read_wav(tmp_path / "x.wav")
+
+
+def test_a_clip_begins_with_the_first_sample_above_a_fiftieth_of_the_loudest():
+    x = np.array([0.004, 0.02, 0.021, -1.0, 0.5, 0.02, 0.0], np.float32)
+    clip = sound.as_clip(x, 0.25)
+    start = int(0.25 * (8064 - 3))
+    assert np.flatnonzero(clip).tolist() == [start, start + 1, start + 2] and np.allclose(clip[start : start + 3], [0.0189, -0.9, 0.45])
+    assert np.flatnonzero(sound.as_clip(x)).tolist() == [4030, 4031, 4032]
+    assert np.isclose(sound.as_clip(1e-6 * x).min(), -0.9) and not sound.as_clip(1e-7 * x).any()  # fainter than -134 dB is silence
+    ramp = np.linspace(0.1, 1, 8064, dtype=np.float32)
+    assert np.allclose(sound.as_clip(ramp), 0.9 * ramp) and np.allclose(sound.as_clip(np.linspace(0.1, 1, 8065)), 0.9 * ramp, atol=1e-6)
+    assert np.allclose(sound.as_clip(np.linspace(0.1, 1, 3 * 8064)), 0.9 * ramp, atol=1e-6)  # what is longer is played faster
+
+
+def test_a_shape_that_is_no_row_of_seconds_is_refused():
+    for shape in ((8064,), (2, 8063), (1, 1, 8064)):
+        with pytest.raises(ValueError, match="waveforms: shape is"):
+            sound.spectrogram(np.zeros(shape))
+    for x in (np.zeros(0), np.zeros((1, 1)), np.array([np.inf])):
+        with pytest.raises(ValueError, match="finite numbers from -1 to 1"):
+            sound.write_wav("x.wav", x)
+
+
+def test_each_voice_says_each_word_at_its_own_pitch_speed_and_moment(monkeypatch):
+    """120 to 209 words a minute, a pitch of 30 to 70, between 0.3 and 0.7 of the room; letters are asked for in capitals."""
+    said, begun = [], []
+    voices = {f"v{i}": ("man", "woman")[i % 2] for i in range(40)}
+    monkeypatch.setattr(speech, "voices_and_speakers", lambda: voices)
+    monkeypatch.setattr(speech, "_say", lambda wanted: said.append(wanted) or [np.zeros(1)] * len(wanted))
+    monkeypatch.setattr(sound, "as_clip", lambda x, begin: begun.append(begin) or np.zeros(1, np.float32))
+    data = speech.spoken_words(speech.WORDS, 4, voices="all")
+    texts, who, speeds, pitches = zip(*said[0])
+    assert len(data) == 36 * 40 * 4 and set(speeds) == set(range(120, 210)) and set(pitches) == set(range(30, 71))
+    assert 0.3 <= min(begun) < 0.301 and 0.699 < max(begun) <= 0.7 and len(set(begun)) == len(data)
+    assert set(texts) == {*speech.DIGITS, *map(str.upper, speech.LETTERS)} and set(data.words) == set(speech.WORDS)
+    assert [voices[v] for v in data.voices] == list(data.speakers) and data.voices == who
+    for part in ("seen", "held out"):
+        some = speech.spoken_words(speech.WORDS, 4, voices=part)
+        assert set(some.voices) == {v for v in voices if (zlib.crc32(v.encode()) % 10 == 0) == (part == "held out")}
+        assert said[-1] == [row for row in said[0] if row[1] in some.voices]  # a voice sounds the same whoever is left out
+    assert len(speech.spoken_words(["one"], 1, voices="all")) == 40 and len(set(some.voices)) > 1
+    for takes in (True, 1.0, 0):
+        with pytest.raises(ValueError, match="takes is"):
+            speech.spoken_words(takes=takes)
+
+
+def test_what_the_program_writes_is_cut_into_words(monkeypatch):
+    """16-bit samples, 1 at 32,768."""
+    monkeypatch.setattr(speech, "_espeak", lambda: ("library", "data"))
+
+    def run(command, input, capture_output):
+        assert command[-2:] == ["library", "data"] and json.loads(input) == [["one", "v", 120, 30], ["two", "v", 130, 40]]
+        samples = np.array([-32768, 16384, 1, 0, 32767], np.int16)
+        return subprocess.CompletedProcess(command, code, b'{"rate": 8000, "counts": [2, 3]}\n' + samples.tobytes(), b"no\nespeak-ng: broken\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    wanted, code = [("one", "v", 120, 30), ("two", "v", 130, 40)], 0
+    assert [x.tolist() for x in speech._say(wanted)] == [[-1, 0.5], [1 / 32768, 0, 32767 / 32768]]
+    code = 1
+    with pytest.raises(OSError, match="espeak-ng: broken"):
+        speech._say(wanted)
+
+
+class Library:
+    """espeak-ng's functions with the numbers of its header speak_lib.h: what they are called with, and 5 samples a call of Synth."""
+
+    def __init__(self, rate):
+        self.rate, self.calls = rate, []
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            self.calls.append((name, *arguments))
+            if name == "espeak_SetSynthCallback":
+                self.receive = arguments[0]
+            if name == "espeak_Synth":
+                samples = (ctypes.c_int16 * 5)(*range(5))
+                assert [self.receive(ctypes.addressof(samples), 5, None), self.receive(ctypes.addressof(samples), 0, None), self.receive(None, 1, None),
+                        self.receive(ctypes.addressof(samples), -1, None), self.receive(ctypes.addressof(samples), 1, None)] == [0] * 5  # 0: go on
+            return self.rate if name == "espeak_Initialize" else arguments[0] == b"en-us+nobody"
+        return call
+
+
+def test_the_program_asks_espeak_as_its_header_says(monkeypatch, capfdbinary):
+    def run(rate, *wanted):
+        library = Library(rate)
+        monkeypatch.setattr(ctypes, "CDLL", lambda path: library)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(wanted)))
+        espeak.main("library", "folder/espeak-ng-data")
+        return library.calls
+
+    synchronous, utf_8, rate, pitch, by_characters = 2, 1, 1, 3, 1  # AUDIO_OUTPUT_SYNCHRONOUS, espeakCHARS_UTF8, espeakRATE, espeakPITCH, POS_CHARACTER
+    calls = run(22050, ("sieben", "f2", 160, 50), ("\u00e9", "m1", 120, 30))
+    assert calls[:2] == [("espeak_Initialize", synchronous, 0, b"folder", 0), ("espeak_ng_SetRandSeed", 1)]
+    assert calls[3:] == [(name, *arguments) for text, voice, speed, height in ((b"sieben", b"f2", 160, 50), ("\u00e9".encode(), b"m1", 120, 30)) for name, *arguments in (
+        ("espeak_SetVoiceByName", b"en-us+" + voice), ("espeak_SetParameter", rate, speed, 0), ("espeak_SetParameter", pitch, height, 0),
+        ("espeak_Synth", text, len(text) + 1, 0, by_characters, 0, utf_8, None, None))]
+    head, _, samples = capfdbinary.readouterr().out.partition(b"\n")
+    assert json.loads(head) == {"rate": 22050, "counts": [6, 6]} and np.frombuffer(samples, np.int16).tolist() == [0, 1, 2, 3, 4, 0] * 2
+    for wrong, words in (((0,), "its data can't be read"), ((-1,), "its data can't be read"), ((22050, ("a", "nobody", 1, 1)), "no voice 'nobody'")):
+        with pytest.raises(SystemExit, match=words):
+            run(*wrong)
+    run(1)
+
+
+def test_recordings_may_lie_in_a_folder_of_that_name(tmp_path):
+    (tmp_path / "recordings").mkdir()
+    for name in ("3_theo_4.wav", "9_Ann_5.wav", "10_theo_6.wav", "3_theo_12345.wav"):
+        sound.write_wav(tmp_path / "recordings" / name, tone(300, 0.1))
+    train, test = speech.recorded_digits(tmp_path), speech.recorded_digits(tmp_path, "test")
+    assert [(d.words, d.voices, d.speakers) for d in (train, test)] == [(("nine",), ("Ann",), ("",)), (("three",), ("theo",), ("",))]
+    assert train.captions == ("nine",) and speech.Spoken(train.waveforms, ("b",), ("man",), ("x",)).captions == ("a man says b",)
+    (tmp_path / "recordings" / "1_theo_7.wav").mkdir()
+    with pytest.raises(WrongFile, match="is no file"):
+        speech.recorded_digits(tmp_path)
+
+
+def test_a_voice_is_a_womans_where_its_file_says_so(tmp_path, monkeypatch):
+    folder = tmp_path / "voices" / "!v"
+    folder.mkdir(parents=True)
+    for name, text in {"f2": "language variant\ngender   female 30\n", "m1": "gender male\n", "x": "name x\n# gender female\n", "whisper": "gender female\n"}.items():
+        (folder / name).write_text(text)
+    monkeypatch.setattr(speech, "_espeak", lambda: ("", str(tmp_path)))
+    assert speech.voices_and_speakers() == {"f2": "woman", "m1": "man", "x": "man"}
+    robots = {name for name in speech.ODD if name.startswith("robosoft")}
+    assert robots == {"robosoft", *(f"robosoft{i}" for i in range(2, 9))} and speech.is_held_out("v9") == (zlib.crc32(b"v9") % 10 == 0)
