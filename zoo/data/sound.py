@@ -106,9 +106,7 @@ def waveform(pictures, *, iterations: int = 60, seed: int = 0) -> np.ndarray:
 def magnitudes(bands: np.ndarray, iterations: int = 60) -> np.ndarray:
     """bands (n, 32, frames) -> magnitudes (n, 257, frames), at least 0, whose mel bands these are (multiplied: Lee & Seung 2001, eq. 4)."""
     filters = mel_filters()
-    within = (filters.sum(0) > 0)[:, None]
-    h = within * np.maximum(filters.T @ bands, 1e-8)
-    target = filters.T @ bands
+    h = target = filters.T @ bands
     for _ in range(iterations):
         h = h * target / np.maximum(filters.T @ (filters @ h), 1e-8)
     return h.astype(np.float32)
