@@ -47,6 +47,7 @@ NEVER = {"__repr__", "__str__", "_repr_html_", "describe", "say"}  # functions t
 PORTIONS = {"tasks", "batch", "chunk", "at_once", "optimize"}  # arguments that say how much is worked on at a time: only speed depends on them
 CHOICES = ("recipes/", "autograd/kernels/")  # where a module's constants are choices, of a preset or of a size that only speed depends on
 KERNEL_TESTS = ("tests/test_operations.py", "tests/test_kernels.py", "tests/test_optim.py")  # compare kernels with definitions: the first to be run
+TABLE = "tests/test_numbers.py::test_constants_and_defaults_are_those_of_the_table"
 TEST_SECONDS = 30  # of the tests that pass over a line, the quickest that take no longer than this
 PROCESSOR_SECONDS = 400  # of the tests of one fault; a fault that makes them run on for ever is noticed
 WALL_SECONDS = 1800  # of those that wait for ever
@@ -320,13 +321,13 @@ class Map:
 
     def tests(self, fault: Fault) -> list[str]:
         """The tests to run, the quickest first; where the line runs at import, or once and is remembered, or never, those that run anything of
-        the file."""
+        the file, and the table of numbers, for which all modules are imported."""
         path, line = str(ROOT / "zoo" / fault.file), self._line_then(fault)
         names = {name for first, last, tests in self.compiled.get(path, ()) if first <= line <= last for name in tests}
         machine_code = bool(names)
         if not names and not _is_remembered(ROOT / "zoo" / fault.file, fault.line):
             names = self._covering(path, line)
-        names = names or self._covering(path, None)
+        names = names or {*self._covering(path, None), TABLE}
 
         def order(name: str) -> tuple[bool, float]:
             return machine_code and not name.startswith(KERNEL_TESTS), self.seconds[name]
