@@ -172,6 +172,11 @@ class AdversarialStep:
         self.generator_optimiser = Adam(model.generator.parameters(), s.lr, betas=(s.beta_1, s.beta_2))
         self.discriminator_optimiser = Adam(model.discriminator.parameters(), s.discriminator_lr, betas=(s.beta_1, s.beta_2))
 
+    @property
+    def parts(self) -> int:
+        """Of a batch, one for each step of the discriminator."""
+        return self.settings.critic_steps
+
     def be_private(self, private: PrivateGradients) -> None:
         """Take the discriminator's steps along bounded and noised gradients of single examples.  ValueError where that isn't possible."""
         if self.loss.threshold is None:

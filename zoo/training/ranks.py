@@ -64,12 +64,16 @@ class Ranks:
             raise ValueError(f"ranks: there are {self.size} for a batch of {n} rows; each needs at least one")
         return slice(self.rank, n, self.size)
 
-    def share(self, batch: Any) -> Any:
-        """This rank's rows of a batch: of an array, or of all arrays and lists of a tuple, a dictionary or a dataclass."""
+    def share(self, batch: Any, parts: int = 1) -> Any:
+        """This rank's rows of a batch: of an array, or of all arrays and lists of a tuple, a dictionary or a dataclass.
+
+        parts: of the batch, of equal length, that a step uses one after the other; a rank has its rows of each.
+        """
         if self.size == 1:
             return batch
         n = rows_of(batch)
-        return _taken(batch, self.rows(n), n)
+        rows = self.rows(n // parts)
+        return _taken(batch, rows if parts == 1 else np.arange(n // parts * parts).reshape(parts, -1)[:, rows].ravel(), n)
 
     def weight(self, n: int) -> float:
         """This rank's share of a batch of n rows, as a number; over all ranks they add up to 1."""
@@ -196,7 +200,7 @@ def _sum_over_ranks() -> Any:
     return sum_over_ranks
 
 
-def _taken(batch: Any, rows: slice, n: int) -> Any:
+def _taken(batch: Any, rows: slice | np.ndarray, n: int) -> Any:
     if batch is None:
         return None
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
@@ -205,11 +209,13 @@ def _taken(batch: Any, rows: slice, n: int) -> Any:
         return {name: _taken(part, rows, n) for name, part in batch.items()}
     if _parts(batch) is not None:
         return tuple(_taken(part, rows, n) for part in batch)
-    if np.ndim(batch) == 0:
+    if not isinstance(batch, (list, tuple)) and np.ndim(batch) == 0:
         return batch  # a flag
     if len(batch) != n:
         raise ValueError(f"ranks: a batch has a part of {len(batch)} rows beside one of {n}")
-    return np.ascontiguousarray(batch[rows]) if isinstance(batch, np.ndarray) else batch[rows]
+    if isinstance(batch, np.ndarray):
+        return np.ascontiguousarray(batch[rows])
+    return batch[rows] if isinstance(rows, slice) else [batch[i] for i in rows]
 
 
 class ShareOfDraws:
@@ -233,8 +239,6 @@ class ShareOfDraws:
             several = shape[0] // self.count
             whole = draw((self.n * several, *shape[1:])).reshape((self.n, several, *shape[1:]))
             return np.ascontiguousarray(whole[self.rows]).reshape(shape)
-        if shape and shape[0] > 1 and self.count % shape[0] == 0 and self.n % self.rows.step == 0:  # a part of the batch, as for one of several steps
-            return np.ascontiguousarray(draw((shape[0] * self.rows.step, *shape[1:]))[self.rows.start :: self.rows.step])
         return draw(size)
 
     def random(self, size: Any = None, dtype: Any = np.float64) -> Any:

@@ -248,12 +248,12 @@ class Trainer:
             self._shares_checked = True
             for o in self.optimisers.values() if self.shard_optimiser else ():
                 o.exchange.shard()
-        ranks, n = self.ranks, rows_of(batch)
-        share, terms_of = ranks.share(batch), getattr(self.model, "terms_of", rows_of)
+        ranks, parts = self.ranks, getattr(self.update, "parts", 1)
+        share, terms_of = ranks.share(batch, parts), getattr(self.model, "terms_of", rows_of)
         ranks.current_weight = terms_of(share) / terms_of(batch)
         nn.whole_batch = ranks
         try:
-            losses = self.update(share, ranks.draws(rng, n))
+            losses = self.update(share, ranks.draws(rng, rows_of(batch) // parts))
         finally:
             nn.whole_batch = None
         return ranks.mean(losses, ranks.current_weight)
