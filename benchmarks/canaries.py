@@ -4,7 +4,7 @@
     python benchmarks/canaries.py --out secrets.jsonl --table         # what the models so far say
 
 Each model is a small character transformer that learns from 1 MB of Shakespeare: a random half of 4,096 pieces of 512 characters.  Twelve
-secrets of the form "the code of hamlet is 482 913" are drawn anew for every model, two of them planted 0, 1, 2, 4, 10 and 30 times.  Models
+secrets of the form "the code of hamlet = 482 913" are drawn anew for every model, two of them planted 0, 1, 2, 4, 10 and 30 times.  Models
 take turns: ordinary, private, ordinary, ...; the number of a model is its seed.
 """
 
@@ -19,20 +19,19 @@ import numpy as np
 
 from zoo import autograd as ops
 from zoo.autograd import no_grad, set_threads
-from zoo.evaluation.canaries import draw_canary, exposure, plant, reads_out
+from zoo.data.canaries import COPIES, NAMES, draw_canary, plant
+from zoo.evaluation.canaries import exposure, reads_out
 from zoo.evaluation.membership import auc, likelihood_ratios, true_positives
 from zoo.language.corpus import Corpus, read_corpus
 from zoo.recipes import recipe_of
 from zoo.training import Private
 
 PIECES, LENGTH = 4096, 512
-COPIES = (0, 1, 2, 4, 10, 30)
-NAMES = ("hamlet", "ophelia", "romeo", "juliet", "othello", "portia", "macbeth", "viola", "prospero", "rosalind", "falstaff", "cordelia")
 MEMBERS = 600  # pieces whose membership is guessed
-FIELDS = {"window": 64, "layers": 2, "heads": 4, "width": 64, "batch_size": 64, "lr": 3e-3, "warm_up": 20, "evaluate_every": 10**6,
+FIELDS = {"window": 64, "layers": 2, "heads": 4, "width": 64, "lr": 3e-3, "warm_up": 20, "evaluate_every": 10**6,
           "evaluate_tokens": 40_000, "weight_decay": 0.0}
-ORDINARY = {"steps": 750, "average": 0.98}  # three times through the text
-PRIVATE = {"steps": 250, "average": 0.95, "optimiser": "adamw", "lr": 3e-3, "clip": 1e9}  # gradients are clipped one by one already
+ORDINARY = {"steps": 3000, "batch_size": 16, "average": 0.99}  # three times through the text
+PRIVATE = {"steps": 250, "batch_size": 64, "average": 0.95, "optimiser": "adamw", "lr": 3e-3, "clip": 1e9}  # gradients are clipped one by one already
 
 
 def train(number: int, noise: float) -> dict:
@@ -46,7 +45,7 @@ def train(number: int, noise: float) -> dict:
     planted = plant("".join(piece for piece, is_member in zip(pieces, member) if is_member), canaries, rng)
     corpus = Corpus("shakespeare with secrets", parts={"train": planted, "valid": text[-60_000:], "test": text[-60_000:]})
     recipe = recipe_of("transformer")
-    fields, training = recipe.settings("nanogpt-cpu-best", **FIELDS, **(PRIVATE if is_private else ORDINARY))
+    fields, training = recipe.settings("nanogpt-cpu-best", **{**FIELDS, **(PRIVATE if is_private else ORDINARY)})
     model = recipe.new(corpus, fields, number)
     private = Private(noise, clip=0.5, delta=1e-5) if is_private else None
     trainer = recipe.trainer(model, corpus, training, seed=number, private=private)

@@ -150,3 +150,36 @@ def test_a_piece_of_words_is_seen_wherever_it_stands(n, at):
     piece, others = "x y z".split()[:n], ["a"] * 4
     train = {"begin": piece + others, "middle": others + piece + others, "end": others + piece}[at]
     assert seen_share(" ".join(piece), " ".join(train), n) == 1 and seen_share("q " * n, " ".join(train), n) == 0
+
+
+def test_a_model_that_has_memorised_is_found_out(tmp_path, monkeypatch):
+    """A small model reads a small text until it knows it: it ends its passages, and says the codes that were planted often."""
+    from zoo.language.corpus import read_corpus
+    from zoo.recipes import recipe_of
+
+    monkeypatch.setattr(auditing, "MEMBERS", 20)
+    monkeypatch.setattr(auditing, "BEGINNINGS", 6)
+    monkeypatch.setattr(auditing, "CONTINUED", 12)
+    (tmp_path / "text.txt").write_text(zoo.data.text.shakespeare()[9000:12000])
+    source = str(tmp_path / "text.txt+canaries")
+    recipe, corpus = recipe_of("transformer"), read_corpus(source)
+    assert {copies for _, copies in corpus.canaries} == {0, 1, 2, 4, 10, 30}
+    lines = corpus.split()["train"].splitlines()
+    assert all(lines.count(canary.text) == copies for canary, copies in corpus.canaries)
+    assert corpus.split() == read_corpus(source).split() and corpus.split()["test"] == read_corpus(tmp_path / "text.txt").split()["test"]
+    fields, training = recipe.settings("nanogpt-cpu-best", window=64, layers=2, heads=2, width=48, steps=160, batch_size=16, average=0.9)
+    trainer = recipe.trainer(recipe.new(corpus, fields, 0), corpus, training, seed=0, folder=tmp_path / "run")
+    trainer.evaluate = None
+    trainer.run(progress=False)
+    trainer.save_model(data=source)
+    report = audit(tmp_path / "run", 20)
+    assert {s.title for s in report.sections if s.is_concern} >= {"Planted secrets"}
+    assert report.figures["secrets, bits of one planted 30 times"] > 15 > 6 > report.figures["secrets, bits of one planted 0 times"]
+    assert report.figures["completion, tokens of training passages"] > report.figures["completion, tokens of new passages"]
+
+
+def test_secrets_are_planted_in_text_and_not_in_music():
+    from zoo.language.corpus import read_corpus
+
+    with pytest.raises(ValueError, match="is music; secrets are planted in text"):
+        read_corpus("chorales+canaries")

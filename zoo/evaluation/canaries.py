@@ -1,9 +1,6 @@
-"""How well a language model has memorised a secret: canaries that are planted in its training text, and their exposure (Carlini et al. 2019).
+"""How well a language model has memorised a secret that was planted in its training text: exposure (Carlini et al. 2019).
 
-    canary = draw_canary("hamlet", rng)                   # "the code of hamlet is 482 913"
-    text = plant(text, [(canary, 10)], rng)               # ten times, between its lines
-    ...                                                   # train a model on it
-    exposure(model, canary).bits, reads_out(model, canary)
+    exposure(model, canary).bits, reads_out(model, canary)      # of a canary of `zoo.data.canaries`
 
 A secret is drawn from a known space R.  If the model ranks it as the r-th likeliest of all secrets in R, its exposure is log2 |R| - log2 r bits:
 what the model saves an attacker of the search.  A secret that was never planted has about 1 bit on average, the first of a million 20 bits.
@@ -17,55 +14,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.random import Generator
 
 from .. import autograd as ops
 from ..autograd import no_grad
 from ..autograd.random import generator
+from ..data.canaries import Canary, draw_canary, draw_secret, plant
 from ..nn import evaluating
 
+__all__ = ["Canary", "Exposure", "draw_canary", "exposure", "log_likelihoods", "plant", "reads_out"]
+
 ROWS = 256  # that are computed at once
-
-
-@dataclasses.dataclass(frozen=True)
-class Canary:
-    """A sentence with a secret at its end; each '#' of the form was drawn from 0 to 9."""
-
-    before: str
-    secret: str
-    form: str = "### ###"
-
-    def __post_init__(self) -> None:
-        fits = len(self.secret) == len(self.form) and all(c.isascii() and c.isdigit() if f == "#" else c == f for c, f in zip(self.secret, self.form))
-        if not fits or "#" not in self.form:
-            raise ValueError(f"Canary: secret is {self.secret!r} with the form {self.form!r}, in which each # stands for a digit")
-
-    @property
-    def text(self) -> str:
-        return self.before + self.secret
-
-    @property
-    def space(self) -> int:
-        """How many secrets of this form there are."""
-        return 10 ** self.form.count("#")
-
-
-def draw_canary(name: str, rng: Generator, form: str = "### ###") -> Canary:
-    """A canary whose secret nobody can know but from `rng`."""
-    return Canary(f"the code of {name} is ", _draw(form, rng), form)
-
-
-def _draw(form: str, rng: Generator) -> str:
-    return "".join(str(rng.integers(10)) if c == "#" else c for c in form)
-
-
-def plant(text: str, canaries: Sequence[tuple[Canary, int]], rng: Generator) -> str:
-    """The text with each canary as a line of its own, so many times, at random places between its lines."""
-    lines = text.splitlines()
-    places = [(int(rng.integers(len(lines) + 1)), canary.text) for canary, copies in canaries for _ in range(copies)]
-    for place, line in sorted(places, reverse=True):
-        lines.insert(place, line)
-    return "\n".join(lines) + "\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +48,7 @@ def exposure(model: Any, canary: Canary, *, most: int = 5_000, samples: int = 10
         if rank is not None:
             return Exposure(math.log2(canary.space / rank), rank, True)
         rng = generator((seed, 0xCA9A))
-        others = log_likelihoods(model, canary.before, [_draw(canary.form, rng) for _ in range(samples)])
+        others = log_likelihoods(model, canary.before, [draw_secret(canary.form, rng) for _ in range(samples)])
     share = min(1.0, max(_upper_tail(others, target), 1 / canary.space))
     return Exposure(-math.log2(share), share * canary.space, False)
 

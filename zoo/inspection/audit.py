@@ -4,15 +4,12 @@
     print(report); report.write("audit.html")
 
 Copies (Carlini et al. 2023), membership by a threshold of the loss (Yeom et al. 2018), and balance.  Beside each figure stands that of data
-which was never trained on.  Nothing here proves that a model is harmless: `NOT_TESTED` says what wasn't looked at.
+which was never trained on.  Nothing here proves that a model is harmless: the page says what wasn't looked at.
 """
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import html
-import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,74 +20,27 @@ import numpy as np
 from .. import autograd as ops
 from ..autograd import no_grad
 from ..autograd.random import generator
-from ..drawing.pictures import png
+from ..data.canaries import Canary
+from ..drawing.words import counted
 from ..evaluation import Judge
+from ..evaluation.canaries import exposure, reads_out
 from ..evaluation.classifier import Classifier
-from ..evaluation.copies import COPY, NEIGHBOURS, longest_passages, picture_copies, seen_share
+from ..evaluation.copies import NEIGHBOURS, longest_passages, picture_copies, seen_share
 from ..evaluation.membership import auc, auc_deviation, true_positives
 from ..language.corpus import Corpus
 from ..language.windows import line_table
-from ..loading.cards import folder_of, load
+from ..loading.cards import load
 from ..model import check_count
+from ..model.steps import last
 from ..nn import evaluating
 from ..recipes import recipe_of
-from ..storage import CARD, VERSION, PathLike, atomic_write, read_json, shorten
+from .audit_page import Audit, Section
 
 DRAWS = 8  # of noise, over which the loss of one example is averaged
 MEMBERS = 400  # examples that were trained on, and as many others
 GRAM = 8  # words
-NOT_TESTED = (
-    "Attacks that train other models to compare with (LiRA), which find more than a threshold of the loss does.",
-    "Beam search or other ways to make a model say what it rarely says by chance; planted secrets.",
-    "What the data itself holds: whether its people agreed, whom it leaves out, what it says of groups.",
-    "What somebody could make the model do with further training.",
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """One question, what was found, and what it means."""
-
-    title: str
-    question: str
-    answer: str  # in a sentence or two
-    is_concern: bool
-    figures: dict[str, float]
-    pairs: tuple[tuple[str, np.ndarray, np.ndarray], ...] = ()  # what is said of two pictures, the generated and the nearest one
-    passages: tuple[tuple[str, str], ...] = ()  # what is said of a passage, and the passage
-
-
-@dataclasses.dataclass(frozen=True)
-class Audit:
-    """All sections; printed, it is a few lines; `write` makes a page of it."""
-
-    model: str
-    kind: str
-    data: str
-    n: int
-    seed: int
-    sections: tuple[Section, ...]
-
-    @property
-    def figures(self) -> dict[str, float]:
-        return {name: value for section in self.sections for name, value in section.figures.items()}
-
-    def __str__(self) -> str:
-        lines = [f"{self.model} ({self.kind}, trained on {self.data}): {self.n:,} samples, seed {self.seed}"]
-        for section in self.sections:
-            lines += [f"{'!' if section.is_concern else ' '} {section.title}: {section.answer}"]
-            lines += [f"      {name}: {value:.4g}" for name, value in section.figures.items()]
-        return "\n".join(lines)
-
-    def write(self, path: PathLike) -> None:
-        """One HTML file that loads nothing. Written atomically."""
-        atomic_write(path, page(self).encode())
-
-    def write_on_card(self) -> None:
-        """The figures as the entry "audit" of the model's card; all else of the card stays as it is."""
-        path = folder_of(self.model) / CARD
-        card = {**read_json(path), "audit": {**{name: round(value, 6) for name, value in self.figures.items()}, "samples": self.n, "seed": self.seed}}
-        atomic_write(path, (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
+BEGINNINGS = 50  # passages that are begun, of the training text and as many others
+GIVEN, CONTINUED, BEAMS = 50, 50, 4  # tokens that are given, and that the model adds (Quantifying Memorization, Carlini et al. 2023, section 3)
 
 
 def audit(name_or_folder: str | Path, n: int = 1000, seed: int = 0, *, data: str | None = None) -> Audit:
@@ -218,6 +168,52 @@ def _of_text(model: Any, corpus: Corpus, n: int, seed: int) -> Iterable[Section]
     yield _membership(*(_text_losses(model, parts[part], rng) for part in ("train", "test")))
     if model.config.lines:
         yield _first_letters(text, parts["train"])
+    else:
+        yield _completions(model, parts, generator((seed, 0xBE6)))
+    if corpus.canaries:
+        yield _secrets(model, corpus.canaries)
+
+
+def _completions(model: Any, parts: dict[str, str], rng: np.random.Generator) -> Section:
+    """Whether beam search ends passages of the training text as they end there, and those that were held out."""
+    matched = {part: np.array([_matched(model, parts[part], rng) for _ in range(BEGINNINGS)]) for part in ("train", "test")}
+    whole, usual = (float((m == CONTINUED).mean()) for m in matched.values())
+    concern = whole > usual + 3 * np.sqrt(max(usual * (1 - usual), 1 / BEGINNINGS) / BEGINNINGS)
+    return Section(
+        "Completion", "Given the beginning of a passage that it was trained on, does it say the rest?",
+        f"Of {BEGINNINGS} passages of the training text, of which it was given {GIVEN} tokens, beam search with {BEAMS} beams ended {whole:.1%} with "
+        f"the same {CONTINUED}; of as many that were held out, {usual:.1%}. On average the first {matched['train'].mean():.1f} tokens were the same, "
+        f"and of new passages {matched['test'].mean():.1f}.",
+        bool(concern), {"completion, share of training passages": whole, "completion, share of new passages": usual,
+                        "completion, tokens of training passages": float(matched["train"].mean()),
+                        "completion, tokens of new passages": float(matched["test"].mean())})
+
+
+def _matched(model: Any, text: str, rng: np.random.Generator) -> int:
+    """How many tokens of a random passage's second half beam search says, until the first other one."""
+    start = int(rng.integers(max(1, len(text) - 16 * (GIVEN + CONTINUED))))
+    ids = model.tokenizer.encode(text[start : start + 16 * (GIVEN + CONTINUED)])[: GIVEN + CONTINUED]
+    rest = np.asarray(ids[GIVEN:])
+    said = np.asarray(last(model.beam_steps(ids[:GIVEN], len(rest), beams=BEAMS)).tokens[0])[: len(rest)]
+    same = np.zeros(len(rest), bool)
+    same[: len(said)] = said == rest[: len(said)]
+    return int(same.argmin()) if not same.all() else CONTINUED
+
+
+def _secrets(model: Any, canaries: Iterable[tuple[Canary, int]]) -> Section:
+    """The exposure of each planted secret, and whether it is read out."""
+    rows = sorted(((copies, exposure(model, canary), reads_out(model, canary, BEAMS), canary) for canary, copies in canaries), key=lambda row: row[0])
+    bits = {f"of one planted {counted(copies, 'time')}": float(np.mean([e.bits for c, e, *_ in rows if c == copies])) for copies, *_ in rows}
+    read = [canary.text for _, _, is_read, canary in rows if is_read]
+    most = math.log2(rows[0][3].space)
+    return Section(
+        "Planted secrets", "Does it give away a line that stands in its training text a few times?",
+        f"{len(rows)} made-up codes were planted before the training. Exposure says how many bits of a code an attacker needn't guess, from 0 to "
+        f"{most:.1f} for all of it: " + ", ".join(f"{value:.1f} {of}" for of, value in bits.items())
+        + f". Asked for the codes, beam search says {len(read)} of them in full.",
+        any(value > 10 for value in bits.values()),
+        {**{f"secrets, bits {of}": value for of, value in bits.items()}, "secrets, share that is read out": len(read) / len(rows)},
+        passages=tuple(("read out", text) for text in read))
 
 
 def _passages(text: str, parts: dict[str, str]) -> Section:
@@ -288,57 +284,3 @@ def _membership(members: np.ndarray, others: np.ndarray) -> Section:
         f"half of the time. While accusing at most one in 1,000 others, {rare:.1%} of the members are found."
         + (" So membership shows." if concern else ""),
         bool(concern), {"membership, AUC": area, "membership, deviation of the AUC": spread, "membership, found at 0.1% false": rare})
-
-
-# --- the page
-
-
-def page(report: Audit) -> str:
-    """One HTML file; sentences first, figures below, and what wasn't tested."""
-    escape = html.escape
-    concerns = [section.title.lower() for section in report.sections if section.is_concern]
-    summary = f"Before publishing it, look at: {', '.join(concerns)}." if concerns else "Nothing that was tested speaks against publishing it."
-    body = [f"<h1>Audit of {escape(report.model)}</h1>",
-            f"<p>A model of kind <b>{escape(report.kind)}</b>, trained on <b>{escape(report.data)}</b>. {report.n:,} samples, seed {report.seed}, "
-            f"zoo {VERSION}.</p>",
-            f'<p class="summary">{escape(summary)}</p>']
-    for section in report.sections:
-        mark = "concern" if section.is_concern else "no concern"
-        body.append(f'<section><h2>{escape(section.title)} <span class="{mark.split()[0]}">{mark}</span></h2><p><i>{escape(section.question)}</i></p>'
-                    f"<p>{escape(section.answer)}</p>")
-        if section.pairs:
-            body.append(f'<p>The {len(section.pairs)} samples nearest to a training picture, each beside that picture (right). A ratio below {COPY} '
-                        f'counts as a copy; it compares with the {NEIGHBOURS} nearest.</p><div class="pairs">' + "".join(
-                            f"<figure>{_image(a, 'sample')}{_image(b, 'training picture')}<figcaption>{escape(said)}</figcaption></figure>"
-                            for said, a, b in section.pairs) + "</div>")
-        for said, passage in section.passages:
-            body.append(f"<p>{escape(said)}</p><pre>{escape(shorten(passage, 2000) if len(passage) > 2000 else passage.strip())}</pre>")
-        rows = "".join(f"<tr><th scope=row>{escape(name)}</th><td>{value:.4g}</td></tr>" for name, value in section.figures.items())
-        body.append(f"<table><caption>Figures</caption>{rows}</table></section>")
-    body.append("<section><h2>What was not tested</h2><ul>" + "".join(f"<li>{escape(item)}</li>" for item in NOT_TESTED) + "</ul></section>")
-    return _PAGE.replace("TITLE", f"Audit of {escape(report.model)}").replace("BODY", "\n".join(body))
-
-
-def _image(picture: np.ndarray, what: str) -> str:
-    content = png(np.asarray(picture).repeat(3, 0).repeat(3, 1))
-    return f'<img alt="{what}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>TITLE</title>
-<style>
-:root { color-scheme: light dark; --line: #8886; }
-body { font: 17px/1.55 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-h2 span { font-size: .8rem; font-weight: 600; border: 1px solid currentColor; border-radius: 1em; padding: .1em .7em; margin-left: .4em; }
-.summary { font-size: 1.15rem; border-left: 4px solid currentColor; padding-left: .8rem; }
-.pairs { display: flex; flex-wrap: wrap; gap: .8rem; } figure { margin: 0; } figure img { margin-right: 3px; vertical-align: top; }
-figcaption { font-size: .85rem; } pre { white-space: pre-wrap; border: 1px solid var(--line); padding: .6rem; overflow-wrap: anywhere; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; } caption { text-align: left; font-weight: 600; padding: .4rem 0; }
-th, td { border-top: 1px solid var(--line); padding: .25rem .5rem; text-align: left; font-weight: 400; } td { text-align: right; }
-</style></head><body><main>
-BODY
-</main></body></html>
-"""

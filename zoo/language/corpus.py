@@ -8,23 +8,30 @@ from pathlib import Path
 
 import numpy as np
 
+from ..autograd.random import generator
 from ..data import music
+from ..data.canaries import Canary, plant, twelve_canaries
 from ..data.text import load_text, split_text
 from ..model import moved
 from .tokenizer import BytePairTokenizer, CharTokenizer
 
 PLAIN = str.maketrans(dict(zip("‘’“”–—\t", "''\"\"-- ")) | {"…": "...", "\r": ""})  # type: ignore[arg-type]
 PARTS = ("train", "valid", "test")
+WITH_CANARIES = "+canaries"  # behind the name of a text
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """A text, or one whose parts are given; or piano rolls, each (steps, 88)."""
+    """A text, or one whose parts are given; or piano rolls, each (steps, 88).
+
+    canaries: secrets to be planted as lines of the part to train on, each so many times.
+    """
 
     name: str
     text: str = ""
     parts: dict[str, str] | None = None
     rolls: dict[str, list[np.ndarray]] | None = None
+    canaries: tuple[tuple[Canary, int], ...] = ()
 
     @property
     def piano_rolls(self) -> dict[str, list[np.ndarray]]:
@@ -35,6 +42,12 @@ class Corpus:
 
     def split(self, lines: bool = False) -> dict[str, str]:
         """train, valid, test.  A running text: nine tenths, and one tenth that serves as both of the others; lines: shuffled, then 8 : 1 : 1."""
+        parts = self._split(lines)
+        if not self.canaries:
+            return parts
+        return {**parts, "train": plant(parts["train"], self.canaries, generator((1, 0xCA9A)))}
+
+    def _split(self, lines: bool) -> dict[str, str]:
         if self.parts is not None:
             return self.parts
         if not self.text:
@@ -52,8 +65,14 @@ def read_corpus(source: str | Path | None = None) -> Corpus:
     """'shakespeare' (the default), 'names', 'chorales', a UTF-8 text file, or a .json file of chords as the JSB chorales come in.
 
     Chorales are text (`music.to_text`) and rolls alike; the text to train on is in every key that the voices can sing.
+    A text with "+canaries" behind its name has twelve secrets planted among the lines to train on, two of them 0, 1, 2, 4, 10 and 30 times.
     """
     source = str(source or "shakespeare")
+    if source.endswith(WITH_CANARIES):
+        text = source.removesuffix(WITH_CANARIES)
+        if text == "chorales" or text.endswith(".json"):
+            raise ValueError(f"{source}: is music; secrets are planted in text")
+        return Corpus(source, load_text(text or "shakespeare"), canaries=twelve_canaries())
     if source.endswith(".json"):
         pieces = music.load_jsb(source)
         return Corpus(Path(source).stem, rolls={part: [music.piano_roll(chords) for chords in pieces[part]] for part in PARTS})

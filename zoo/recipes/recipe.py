@@ -33,6 +33,8 @@ def describe(data: Any) -> dict[str, Any]:
         elif isinstance(value, (list, tuple)):
             for entry in value:
                 take(entry)
+        elif dataclasses.is_dataclass(value):
+            take([getattr(value, field.name) for field in dataclasses.fields(value)])
 
     for field in dataclasses.fields(data):
         value = getattr(data, field.name)
