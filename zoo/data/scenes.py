@@ -38,6 +38,8 @@ CORNERS = ("top left", "top right", "bottom left", "bottom right")
 RELATIONS: dict[str, tuple[str, str]] = {  # where the first digit of the sentence is, and where the second
     "above": ("top", "bottom"), "below": ("bottom", "top"), "left of": ("left", "right"), "right of": ("right", "left"),
 }
+COUNTS = (0.3, 0.4, 0.15, 0.15)  # shares of scenes with one, two, three and four digits
+MEAN_COUNT = sum(n * share for n, share in enumerate(COUNTS, 1))
 SHIFT = 1  # a digit lies up to so many pixels off its place, in both directions
 HELD_OUT_EVERY = 10  # one pair of digit and colour in so many is never trained on
 
@@ -106,7 +108,7 @@ def captioned_digits(n: int, seed: int | tuple[int, ...] = 0, *, pairs: Literal[
 
 def _arrange(rng: Generator) -> tuple[tuple[Thing, ...], str | None]:
     """One to four digits with their places; two stand in a relation."""
-    count = int(rng.choice(4, p=(0.3, 0.4, 0.15, 0.15))) + 1
+    count = int(rng.choice(4, p=COUNTS)) + 1
     relation = None
     if count == 1:
         places = [list(PLACES)[rng.integers(5)]]  # a corner or the middle

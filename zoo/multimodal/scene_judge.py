@@ -17,7 +17,7 @@ from numpy.random import Generator
 from .. import autograd as ops
 from ..autograd import Tensor, no_grad
 from ..data import scenes
-from ..data.scenes import COLOURS, PLACES, SIZES, Scenes, Thing, asked_for
+from ..data.scenes import COLOURS, MEAN_COUNT, PLACES, SIZES, Scenes, Thing, asked_for
 from ..model import Config, Count, Decay, Model, check_images
 from ..nn import Linear, dropout, evaluating
 from ..training import minibatches
@@ -72,13 +72,14 @@ class SceneJudge(Model):
         return ops.split(logits, np.cumsum(PARTS)[:-1].tolist(), axis=-1)
 
     def loss(self, batch: Scenes, rng: Generator) -> dict[str, Tensor]:
-        """Cross entropy of digits at all places, and of colours and sizes where there is a digit."""
+        """Cross entropy of digits at all places, and of colours and sizes where there is a digit, over the digits that a scene has on average:
+        so each picture's part depends on no other picture."""
         digits, colours, sizes = targets(batch.attributes)
         x = check_images(batch.pictures, self.config.image)
         noise = np.float32(0.05) * rng.random((len(x), 1, 1, 1), np.float32) * rng.standard_normal(x.shape, np.float32)
         of_digits, of_colours, of_sizes = self(np.clip(x + noise, 0, 1), rng)
-        losses = [ops.cross_entropy(logits.reshape((-1, logits.shape[-1])), t.reshape(-1), ignore_index=-1)
-                  for logits, t in ((of_digits, digits), (of_colours, colours), (of_sizes, sizes))]
+        losses = [ops.cross_entropy(logits.reshape((-1, logits.shape[-1])), t.reshape(-1), ignore_index=-1, reduction="sum") / (count * len(x))
+                  for logits, t, count in ((of_digits, digits, len(PLACES)), (of_colours, colours, MEAN_COUNT), (of_sizes, sizes, MEAN_COUNT))]
         return {"loss": losses[0] + losses[1] + losses[2], "digits": losses[0], "colours": losses[1], "sizes": losses[2]}
 
     def see(self, pictures, batch: int = 256) -> list[tuple[Thing, ...]]:
