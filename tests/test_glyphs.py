@@ -109,3 +109,61 @@ def test_other_data_is_refused_in_a_line():
     for source, message in (("mnist", "data: is 'mnist'; glyphs are learned from 'dejavu'"), ("dejavu:gothic", "style is 'gothic'")):
         with pytest.raises(ValueError, match=message):
             recipe_of("glyphs").data(source)
+
+
+def test_letters_stand_on_one_line_as_large_as_their_font_says(all_of_mono):
+    """Capitals of DejaVu are 1493 / 2048 high, small letters 1120 / 2048: at 22 pixels 16 and 12, and the line lies under row 22."""
+    rows = lambda character: np.flatnonzero(all_of_mono.pictures[all_of_mono.characters.index(character)].max(1) > 0.25)
+    assert (rows("H")[0], rows("H")[-1]) == (7, 22) and (rows("x")[0], rows("x")[-1]) == (11, 22) and rows("g")[-1] > 25
+    assert max(all_of_mono.pictures[all_of_mono.characters.index(c)].max() for c in "HEF") == 1
+
+
+def test_no_glyph_loses_ink_to_the_edge_and_all_lie_in_the_middle(monkeypatch):
+    """Against the same glyph on a sheet with room around it: high ones and low ones move, as little as will do; what is too large is left out."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    path = fonts._font_file("bold sans")
+    font, names = ImageFont.truetype(str(path), 22, layout_engine=ImageFont.Layout.BASIC), fonts._names(path)
+    boxes = {character: font.getbbox(character, anchor="ls") for character in names}
+    size = {character: (right - left, bottom - top) for character, (left, top, right, bottom) in boxes.items()}
+    moved = [c for c, (_, top, _, bottom) in boxes.items() if (top < -23 or bottom > 9) and max(size[c]) <= 32]
+    limits = [c for c in names if max(size[c]) in (32, 33) or min(size[c]) <= 1]
+    chosen = {*moved, *limits, *list(names)[::60]}
+    monkeypatch.setattr(fonts, "_names", lambda font: {c: names[c] for c in chosen})
+    drawn = fonts._drawn.__wrapped__(path)
+    for character in chosen:
+        (left, top, _, bottom), (wide, high) = boxes[character], size[character]
+        sheet = Image.new("L", (160, 160))
+        ImageDraw.Draw(sheet).text((64 + (32 - wide) / 2 - left, 80), character, fill=255, font=font, anchor="ls")
+        whole = np.asarray(sheet)
+        first = 80 - (-top if top < -23 else 32 - bottom if bottom > 9 else 23)
+        expected = whole[first : first + 32, 64:96]
+        assert (character in drawn) == (wide <= 32 and high <= 32 and bool(whole.any()))
+        if character in drawn:
+            assert expected.sum() == whole.sum() and np.array_equal(drawn[character][1], expected) and drawn[character][0] == names[character]
+    assert len(moved) > 10 and {32, 33} <= {max(size[c]) for c in chosen}
+
+
+def test_characters_are_letters_numbers_signs_with_names_of_up_to_thirteen_words(all_of_mono):
+    """Sixteen with a style of three.  Spaces and marks that stand on other letters are no pictures."""
+    import unicodedata
+
+    assert {unicodedata.category(c)[0] for c in all_of_mono.characters} == set("LNPS")
+    words = [len(caption.split()) - 1 for caption in all_of_mono.captions]
+    names = fonts._names(fonts._font_file("mono"))
+    longest = max(len(unicodedata.name(chr(c), "").split()) for c in range(0x2000, 0x3000))
+    assert max(words) <= 13 and longest > 3 and all(len(f"{n.base} with {n.marks}".split()) <= 13 for n in names.values())
+    assert fonts.name_of("\u00f6") == ("latin small letter o", "diaeresis") and fonts.name_of("\u01d7") == ("latin capital letter u", "diaeresis and acute")
+    assert fonts.name_of("\x00") is None and fonts.name_of("a") == ("latin small letter a", "") and not fonts.is_held_out(fonts.name_of("a"))
+    with pytest.raises(ValueError, match="pairs is 'most'; it may be 'seen', 'held out' or 'all'"):
+        fonts.glyphs("most", ["mono"])
+
+
+@pytest.mark.parametrize(("pairs", "drawn"), [("all", "aoäöåñ"), ("seen", "aoäö"), ("held out", "å")])
+def test_a_pair_is_held_out_if_its_base_and_its_marks_are_known_apart(pairs, drawn, monkeypatch):
+    """Here the rule holds out a with ring, and n with tilde, whose base nobody has seen; o with ring tells of the ring."""
+    names = {c: fonts.name_of(c) for c in "aoäöåñ"} | {"\u016f": fonts.name_of("\u016f")}
+    monkeypatch.setattr(fonts, "_drawn", lambda font: {c: (name, np.full((32, 32), 51, np.uint8)) for c, name in names.items()})
+    monkeypatch.setattr(fonts, "is_held_out", lambda name: name in (names["å"], names["ñ"]))
+    data = fonts.glyphs(pairs, ["mono"])
+    assert set(data.characters) - {"\u016f"} == set(drawn) and np.allclose(data.pictures, 0.2)

@@ -144,7 +144,7 @@ def _drawn(font: Path) -> dict[str, tuple[Name, np.ndarray]]:
         picture = Image.new("L", (SIDE, SIDE))
         left, top, right, bottom = type_face.getbbox(character, anchor="ls")
         wide, high = right - left, bottom - top
-        if wide <= 0 or high <= 0 or wide > SIDE or high > SIDE:
+        if wide > SIDE or high > SIDE:
             continue
         baseline = min(max(23, -top), SIDE - bottom)  # where an accent or a descender would leave the picture, all of it moves
         ImageDraw.Draw(picture).text(((SIDE - wide) / 2 - left, baseline), character, fill=255, font=type_face, anchor="ls")
