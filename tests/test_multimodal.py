@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import zoo
 from zoo.autograd import Tensor, no_grad
 from zoo.data import glyphs, scenes
+from zoo.data.images import mnist
 from zoo.multimodal import prompts
 from zoo.multimodal.networks import attend, pixel_shuffle, pixel_unshuffle
 from zoo.multimodal.scene_judge import SceneJudge, match
@@ -72,13 +73,107 @@ def test_the_held_out_pairs_are_eight_each_colour_once():
     assert len(pairs) == len({digit for digit, _ in pairs}) == len({colour for _, colour in pairs}) == 8
 
 
-@pytest.mark.parametrize("caption", ["", "red seven", "a red", "a red seven the", "a red seven at the moon", "a red seven above", "a blue red seven"])
+def test_the_held_out_pairs_are_the_same_for_ever():
+    """Models that were trained without them are judged by them."""
+    pairs = {colour: digit for digit in range(10) for colour in scenes.COLOURS if scenes.is_held_out(digit, colour)}
+    assert pairs == {"red": 4, "orange": 1, "yellow": 8, "green": 5, "cyan": 2, "blue": 9, "pink": 6, "white": 3}
+
+
+def test_scenes_are_of_every_kind():
+    rng = np.random.default_rng(0)
+    arranged = [scenes._arrange(rng) for _ in range(500)]
+    by_count = {n: [(things, relation) for things, relation in arranged if len(things) == n] for n in range(1, 5)}
+    assert sum(map(len, by_count.values())) == 500 and all(50 < len(some) < 250 for some in by_count.values())
+    assert {things[0].place for things, _ in by_count[1]} == {*scenes.CORNERS, "middle"} and {relation for _, relation in by_count[1]} == {None}
+    assert {relation: tuple(t.place for t in things) for things, relation in by_count[2]} == scenes.RELATIONS
+    for n in (3, 4):
+        assert {t.place for things, _ in by_count[n] for t in things} == set(scenes.CORNERS) and all(len({t.place for t in things}) == n for things, _ in by_count[n])
+    together = [t for things, _ in arranged for t in things]
+    assert {t.digit for t in together} == set(range(10)) and {t.colour for t in together} == set(scenes.COLOURS) and {t.size for t in together} == set(scenes.SIZES)
+
+
+@pytest.mark.parametrize("pairs", ["seen", "held out", "all"])
+def test_a_full_sentence_says_all_in_the_order_in_which_one_reads(pairs):
+    drawn = scenes.captioned_digits(60, 4, pairs=pairs, wording="full")
+    for caption, things in zip(drawn.captions, drawn.attributes):
+        assert scenes.asked_for(caption) == tuple({"size": t.size, "colour": t.colour, "digit": t.digit, "place": t.place} for t in things)
+        assert [scenes.PLACES[t.place] for t in things] == sorted(scenes.PLACES[t.place] for t in things)
+        assert "below" not in caption and "right of" not in caption
+    assert len(scenes.captioned_digits(1)) == 1
+
+
+SEVEN, TWO = {"digit": 7}, {"digit": 2}
+
+
+@pytest.mark.parametrize(("caption", "asked"), [
+    ("a seven", [SEVEN]), ("an orange seven in the middle", [{**SEVEN, "colour": "orange", "place": "middle"}]),
+    ("a small seven at the top left", [{**SEVEN, "size": "small", "place": "top left"}]), ("a large red seven", [{**SEVEN, "size": "large", "colour": "red"}]),
+    ("a seven above a two", [{**SEVEN, "place": "top"}, {**TWO, "place": "bottom"}]), ("a seven below a two", [{**SEVEN, "place": "bottom"}, {**TWO, "place": "top"}]),
+    ("a seven to the left of a two", [{**SEVEN, "place": "left"}, {**TWO, "place": "right"}]),
+    ("a seven to the right of a two", [{**SEVEN, "place": "right"}, {**TWO, "place": "left"}]),
+    ("a seven at the top left, a two at the top right and a two at the bottom left",
+     [{**SEVEN, "place": "top left"}, {**TWO, "place": "top right"}, {**TWO, "place": "bottom left"}])])
+def test_what_a_sentence_asks_for(caption, asked):
+    assert scenes.asked_for(caption) == tuple(asked)
+
+
+def test_squares_of_ink_lie_where_their_places_say(monkeypatch):
+    """As far off as the generator says, but within the picture; of two colours the brighter channel shows."""
+    ink = {size: np.full((1, side, side), 51, np.uint8) for size, side in scenes.SIZES.items()}
+    monkeypatch.setattr(scenes, "_handwriting", lambda digits: (ink, [np.array([0])] * 10))
+
+    class Chosen:
+        def integers(self, low, high=None):
+            return 0 if high is None else shift if (low, high) == (-1, 2) else None
+
+        def uniform(self, low, high):
+            return low if (low, high) == (0.85, 1.0) else None
+
+    for place, (row, column) in scenes.PLACES.items():
+        for size, side in (("small", 11), ("large", 16)):
+            for shift in (-1, 0, 1):
+                (picture,) = scenes.draw([(scenes.Thing(3, "orange", size, place),)], Chosen())
+                top, left = (int(np.clip(centre - side // 2 + shift, 0, 32 - side)) for centre in (row, column))
+                expected = np.zeros((32, 32, 3))
+                expected[top : top + side, left : left + side] = 0.2 * 0.85 * np.array([1, 0.55, 0])
+                assert np.allclose(picture, expected, atol=1e-6)
+    shift = 0
+    both = scenes.draw([(scenes.Thing(1, "red", "large", "middle"), scenes.Thing(1, "blue", "small", "middle"))], Chosen())[0]
+    assert np.allclose(both[16, 16], 0.17 * np.array([1, 0.3, 1])) and np.allclose(both[9, 9], 0.17 * np.array([1, 0.1, 0.1])) and not both[7, 7].any()
+
+
+def block_means(x, side):
+    """(n, 20, 20) -> (n, side, side): each pixel cut into side x side, and means of 20 x 20 of these."""
+    return np.kron(x, np.ones((side, side))).reshape(len(x), side, 20, side, 20).mean((2, 4))
+
+
+def test_digits_are_made_smaller_by_the_area_of_their_pixels(rng):
+    x = rng.random((3, 28, 28)).astype(np.float32)
+    expected = np.zeros((3, 32, 32, 3))
+    expected[:, 8:24, 8:24] = np.minimum(1, 1.15 * block_means(x[:, 4:24, 4:24], 16))[..., None]
+    assert np.allclose(scenes.as_scenes(x), expected, atol=1e-6) and scenes.as_scenes(np.ones((1, 28, 28))).max() == 1
+    for shape in ((28, 28), (2, 28, 27), (2, 27, 28), (1, 2, 28, 28)):
+        with pytest.raises(ValueError, match="^digits: shape is"):
+            scenes.as_scenes(np.zeros(shape))
+    images = mnist()
+    for name, pictures, labels in (("train", images.train, images.train_labels), ("test", images.test, images.test_labels)):
+        by_size, rows = scenes._handwriting(name)
+        for size, side in (("small", 11), ("large", 16)):
+            expected = 255 * np.minimum(1, 1.15 * block_means(pictures[:20, 4:24, 4:24].astype(float), side))
+            assert by_size[size].shape == (len(pictures), side, side) and np.abs(by_size[size][:20] - expected).max() < 0.501 and by_size[size].max() == 255
+        assert len(rows) == 10 and all(np.array_equal(rows[digit], np.flatnonzero(labels == digit)) for digit in range(10))
+
+
+@pytest.mark.parametrize("caption", [
+    "", "red seven", "a red", "a red seven the", "a red seven at the moon", "a red seven above", "a blue red seven", "a", "a the", "a seven top left", "a seven middle",
+    "a seven at the above", "a seven a two above", "a seven above a two above a two", "a seven above a two a two", "moon a seven", "and a seven"])
 def test_other_sentences_are_refused(caption):
     with pytest.raises(ValueError, match=r"^caption: "):
         scenes.asked_for(caption)
 
 
-@pytest.mark.parametrize(("arguments", "name"), [({"n": 0}, "n"), ({"n": True}, "n"), ({"n": 2, "pairs": "no"}, "pairs"), ({"n": 2, "digits": "x"}, "digits")])
+@pytest.mark.parametrize(("arguments", "name"), [({"n": 0}, "n"), ({"n": True}, "n"), ({"n": 2, "pairs": "no"}, "pairs"), ({"n": 2, "digits": "x"}, "digits"),
+                                                 ({"n": 1.0}, "n"), ({"n": 2, "wording": "x"}, "wording")])
 def test_scenes_refuse_other_arguments(arguments, name):
     with pytest.raises(ValueError, match=f"^captioned_digits: {name} is "):
         scenes.captioned_digits(**arguments)

@@ -7,8 +7,8 @@ A grammar writes the sentence.  One digit may have a place ("a large green two a
 have a corner each.  Size and colour are named or left out, and what is left out is drawn at random, so a sentence is true of many
 pictures.  `asked_for` says which attributes a sentence names: a picture is right if all of them are.
 
-A tenth of the pairs of digit and colour never occurs in training (`is_held_out`): whoever draws an orange four from its name has
-learned what "orange" and what "four" mean, and hasn't just seen one.
+A tenth of the pairs of digit and colour never occurs in training (`is_held_out`): whoever draws a red four from its name has learned
+what "red" and what "four" mean, and hasn't just seen one.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def draw(attributes: list[tuple[Thing, ...]], rng: Generator, *, digits: str = "
         for thing in things:
             rows = rows_of[thing.digit]
             ink = by_size[thing.size][rows[rng.integers(len(rows))]].astype(np.float32) / 255
-            colour = np.clip(np.array(COLOURS[thing.colour], np.float32) * np.float32(rng.uniform(0.85, 1.0)), 0, 1)
+            colour = np.array(COLOURS[thing.colour], np.float32) * np.float32(rng.uniform(0.85, 1.0))
             side = len(ink)
             row, column = (centre - side // 2 + int(rng.integers(-SHIFT, SHIFT + 1)) for centre in PLACES[thing.place])
             row, column = (min(max(0, first), SIDE - side) for first in (row, column))
@@ -260,7 +260,7 @@ def _handwriting(digits: str) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
     by_size = {}
     for size, side in SIZES.items():
         weights = _area_weights(20, side)
-        by_size[size] = np.clip(np.rint(255 * np.minimum(1, 1.15 * (weights @ inner @ weights.T))), 0, 255).astype(np.uint8)
+        by_size[size] = np.rint(255 * np.minimum(1, 1.15 * (weights @ inner @ weights.T))).astype(np.uint8)
     return by_size, [np.flatnonzero(labels == digit) for digit in range(10)]
 
 
