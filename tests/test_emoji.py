@@ -14,7 +14,7 @@ from PIL import Image
 
 import zoo.data
 from zoo.__main__ import main
-from zoo.data.emoji import caption_of, packed_file
+from zoo.data.emoji import caption_of, pack, packed_file
 from zoo.inspection.controls import controls_for
 from zoo.loading import get as fetching
 from zoo.loading import npm
@@ -309,3 +309,34 @@ def test_all_pictures_that_were_fetched_have_a_name_of_their_own():
     assert data.labels[0] == "grinning face" and "face" in data.tags[0]
     yellow = data.pictures[0, 16, 4]
     assert yellow[0] > 0.9 and yellow[1] > 0.6 and yellow[2] < 0.5 and np.all(data.pictures[0, 0, 0] == 1)
+
+
+ROWS = {"pictures": np.zeros((2, 32, 32, 3), np.uint8), "labels": np.array(["a", "b"]), "tags": np.array(["x\ny", ""]), "characters": np.array(["a", "b"]),
+        "skin_tone": np.array([False, True])}
+
+
+@pytest.mark.parametrize("changes", [
+    {"pictures": ROWS["pictures"][..., :2]}, {"pictures": ROWS["pictures"][:, :31]}, {"pictures": ROWS["pictures"].astype(np.float32)}, {"pictures": ROWS["pictures"][:1]},
+    {"labels": np.array([1, 2])}, {"tags": np.array([1, 2])}, {"characters": np.array([b"a", b"b"])}, {"labels": np.array(["a", "b", "c"])},
+    {"skin_tone": np.array([0, 1])}, {"skin_tone": np.array([[False], [True]])}, {"tags": None}])
+def test_a_file_that_no_get_wrote_is_refused(changes, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    packed_file().parent.mkdir(parents=True)
+    np.savez(packed_file(), **ROWS)
+    assert zoo.data.emoji().labels == ["a"] and zoo.data.emoji(skin_tones=True).tags == [["x", "y"], []]
+    np.savez(packed_file(), **{name: array for name, array in {**ROWS, **changes}.items() if array is not None})
+    with pytest.raises(WrongFile, match="isn't what `zoo get emoji` wrote; remove it, and fetch it again"):
+        zoo.data.emoji()
+
+
+@pytest.mark.parametrize("change", [{"order": "1"}, {"label": 1}, {"hexcode": None}, {"emoji": 3}])
+def test_labels_with_a_field_of_another_type_are_refused(change):
+    entry = {"label": "orca", "hexcode": "1FACD", "emoji": "\U0001facd", "order": 40}
+    pictures = {"1facd": png((1, 2, 3, 255))}
+    assert pack(pictures, json.dumps([entry]).encode())
+    with pytest.raises(WrongFile, match="the labels aren't emojibase's data.json"):
+        pack(pictures, json.dumps([{**entry, **change}]).encode())
+    with pytest.raises(WrongFile, match="none of the labels belongs to one of the pictures"):
+        pack({"1f44b": png((1, 2, 3, 255))}, json.dumps([entry]).encode())
+    with pytest.raises(WrongFile, match="1facd.png: cannot be read .is 63 x 63 pixels; expects 64 x 64"):
+        pack({"1facd": png((1, 2, 3, 255), 63)}, json.dumps([entry]).encode())
