@@ -65,7 +65,7 @@ def test_two_runs_side_by_side(browser, tmp_path, axe):  # noqa: F811
     check(browser, axe, lambda theme: opened(browser, path, f"#theme={theme}"))
 
 
-def test_the_start_page_and_its_five_stories(browser, tmp_path, axe, fresh):  # noqa: F811
+def test_the_start_page_and_its_stories(browser, tmp_path, axe, fresh):  # noqa: F811
     path = tmp_path / "zoo-demo.html"
     start.write_start_page(path, say=lambda line: None)
 

@@ -24,7 +24,7 @@ from zoo.inspection.inspect import inspect
 from zoo.inspection.page import unpack
 from zoo.inspection.play import MAX_BODY_BYTES, MAX_CONNECTIONS, ORDER, Models, Server
 from zoo.inspection.runs import make_run, stream_run
-from zoo.loading.cards import card_of, shipped
+from zoo.loading.cards import at_hand, card_of
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
 from zoo.vae import VAE
@@ -375,7 +375,7 @@ def test_models_of_pictures_come_first_and_none_that_generates_nothing(tmp_path)
     tiny("transformer").save(tmp_path / "mine")
     names = list(Models.of(str(tmp_path / "mine")).sources)
     kinds = ["transformer", *(card_of(name)["kind"] for name in names[1:])]
-    assert "classifier" not in kinds and set(names[1:]) <= set(shipped())
+    assert "classifier" not in kinds and set(names[1:]) <= set(at_hand())
     assert kinds[1:] == sorted(kinds[1:], key=ORDER.index) and len(names) == len(set(names))
 
 

@@ -84,8 +84,8 @@ def make_parser() -> Parser:
     seed: dict[str, Any] = {"type": _seed, "default": 0, "help": "seed of all random numbers: the same seed, the same result (default: %(default)s)"}
     digit: dict[str, Any] = {"metavar": "CLASS", "help": "the class to generate, a number or a name; for conditional models (default: each in turn)"}
 
-    demo = commands.add_parser("demo", help="the start page: five models at work (what zoo without a command does)",
-                               description="Serve the start page, where five of the shipped models are at work, and open it in the browser. "
+    demo = commands.add_parser("demo", help="the start page: models at work (what zoo without a command does)",
+                               description="Serve the start page, where models are at work, those that ship and words and speech from your cache, and open it in the browser. "
                                            "With --out, or where there is no browser, write it as one file that plays from disk.")
     demo.add_argument("--out", metavar="FILE", help="write the page to this file (default without a browser: zoo-demo.html)")
     _add_serving(demo)
@@ -670,7 +670,7 @@ def _prune(known: argparse.Namespace, options: dict[str, str], arguments: list[s
 
 
 def _demo(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> None:
-    print("Starting: five models that ship compute a page.", flush=True)  # before the imports, which take a second
+    print("Starting: small models compute a page.", flush=True)  # before the imports, which take a second
     from .inspection.start import has_browser, write_start_page
 
     if known.out is None and (known.no_open or has_browser()):

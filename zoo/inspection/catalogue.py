@@ -8,7 +8,7 @@ from typing import Any
 
 from ..drawing.terminal import terminal_width
 from ..drawing.words import counted
-from ..loading.cards import card_of, folder_of, shipped
+from ..loading.cards import at_hand, card_of, folder_of, shipped
 from ..loading.get import DOWNLOADS, downloaded
 from ..storage import CARD, WrongFile
 
@@ -66,9 +66,9 @@ def facts_of(model: Any) -> str:
 
 
 def list_models() -> str:
-    """The models that ship, and those that can be fetched, one per paragraph."""
+    """The models at hand, and those that can be fetched, one per paragraph."""
     rows = []
-    for name in shipped():
+    for name in at_hand():
         card = card_of(name)
         rows.append((name, f"{card.get('parameters', 0):>11,}", description_of(card)))
     for name, download in DOWNLOADS.items():

@@ -9,6 +9,7 @@ the token in the address.  It serves no files: the page is rendered in memory, a
     GET  /TOKEN/watch      the runs that the server was started with (the first page, where it was started for them)
     POST /TOKEN/watch      {"seen": [step, ...]}              their curves, and the snapshots after those steps
     POST /TOKEN/tiles      {}                                 the tiles of the start page, one JSON object per line as they are computed
+    POST /TOKEN/tile       {"tile": name, setting: value}     a tile with what a visitor typed, one JSON object per line
     POST /TOKEN/model      {"model": name}                    its facts, its settings, and its tool
     POST /TOKEN/run        {"model": name, setting: value}    one JSON object per line: {"run"}, {"step", "grow"} ..., {"panels"}, {"end"}
     POST /TOKEN/digit      {"model": name, "number": i}       test picture i, to paint on
@@ -37,7 +38,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from ..loading.cards import card_of, load, shipped
+from ..loading.cards import at_hand, card_of, load
 from ..model import Model
 from .catalogue import facts_of
 from .changes import read_change
@@ -46,14 +47,14 @@ from .pad import Pad
 from .page import assets, pack, render, to_json
 from .runs import stream_run
 from .sharing import Shared, is_shared, read_shared
-from .start import TileStream, described, has_browser, in_page_order, tiles_that_ship
+from .start import TileStream, answer, described, has_browser, in_page_order, tiles_at_hand
 from .watching import newest_run, page_of, read_run, state_of
 
 MAX_BODY_BYTES = 2**20  # of a request
 MAX_CONNECTIONS = 16  # at the same time
 TIMEOUT_SECONDS = 20  # of a socket operation
 USER_ERRORS = (ValueError, LookupError, OSError, ArithmeticError, MemoryError)
-ORDER = ("vae", "diffusion", "gan", "vqvae", "autoencoder", "transformer", "recurrent")  # of the kinds in the list of models
+ORDER = ("vae", "diffusion", "gan", "words", "glyphs", "speech", "vqvae", "autoencoder", "transformer", "recurrent")  # of kinds in the list
 
 
 class Refused(Exception):
@@ -77,8 +78,8 @@ class Models:
 
     @classmethod
     def of(cls, *given: str | Path | Model) -> Models:
-        """The given models, loaded now, then the shipped ones that generate something, those of pictures first."""
-        kinds = {name: card_of(name).get("kind") for name in shipped() if name not in given}
+        """The given models, loaded now, then those at hand that generate something, those of pictures first."""
+        kinds = {name: card_of(name).get("kind") for name in at_hand() if name not in given}
         ships = sorted((name for name, kind in kinds.items() if kind in ORDER), key=lambda name: ORDER.index(kinds[name]))
         models = cls({**{_name(g): g for g in given}, **{name: name for name in ships}})
         for name in [_name(g) for g in given]:
@@ -189,7 +190,7 @@ class Server(ThreadingHTTPServer):
         self.port = self.server_address[1]
         self.address = f"http://127.0.0.1:{self.port}/{self.token}/"
         self.hosts = (f"127.0.0.1:{self.port}", f"localhost:{self.port}")
-        self.tiles = TileStream(tiles_that_ship(), self.turn.running) if start else None
+        self.tiles = TileStream(tiles_at_hand(), self.turn.running) if start else None
         if self.tiles:
             self.tiles.begin()
 
@@ -228,6 +229,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._answer({"model": self._model, "run": self._run, "digit": self._digit, "tiles": self._tiles, "watch": self._watch,
+                      "tile": lambda: self._streamed(lambda request: answer(self.server.models.get, request)),
                       "pad": lambda: self._computed(lambda request: self.server.pad.begin()), "look": lambda: self._computed(self.server.pad.look),
                       "finish": lambda: self._streamed(self.server.pad.finish)})
 

@@ -1,4 +1,4 @@
-"""The start page: five tiles that move by themselves, each filled by a model that ships while it runs.
+"""The start page: tiles that move by themselves, each filled by a model while it runs: one that ships, or lies in the user's cache.
 
 A tile is a generator of parts; what they add to its data, and the page draws, is as in `panels.recording`.  `stream_tiles` runs one tile
 after the other, the quickest first, and passes on messages:
@@ -6,6 +6,8 @@ after the other, the quickest first, and passes on messages:
     {"tile": name, "grow": [part, ...]}       the next parts
     {"tile": name, "seconds": 1.2}            it is complete
     {"tile": name, "error": reason}           it will not be
+
+Two of them may be asked for something else, `answer`: a picture of another sentence, another word.
 """
 
 from __future__ import annotations
@@ -16,17 +18,21 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..autograd.random import generator
-from ..loading.cards import load, shipped
+from ..data.scenes import DIGITS as SPOKEN
+from ..data.sound import RATE
+from ..loading.cards import at_hand, load
+from .controls import read_request
 from .music import END, NEW, beginnings
 from .page import to_json, write_page
 from .panels.recording import Rows, grow, packed, packed_part
+from .panels.words import looks
 from .runs import make_run
 
 DIGITS = np.arange(10)
@@ -37,21 +43,27 @@ EVENTS = 768  # of a chorale, four per sixteenth
 EVALUATIONS = 30
 PROMPT = "ROMEO:\n"
 TEMPERATURE = 0.8
+SENTENCE, LATER = "a red seven above a small blue three", "a green seven above a small blue three"  # from half-way on
+MAP = 16  # places a side, at most, of how much a picture takes from a word
 
 Part = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """data(): the empty data of the tile; parts(model, seed): what is added to them, several at a time; story: settings of its page."""
+    """data(): the empty data of the tile; parts(model, seed): what is added to them, several at a time; story: settings of its page.
+
+    asks: settings of `parts` that a visitor may choose.
+    """
 
     name: str
     model: str
     title: str
     sentence: str
     data: Callable[[], Part]
-    parts: Callable[[Any, int], Iterator[list[Part]]]
+    parts: Callable[..., Iterator[list[Part]]]
     story: dict[str, Any]
+    asks: tuple[str, ...] = ()
 
 
 def _morph(model: Any, seed: int) -> Iterator[list[Part]]:
@@ -114,6 +126,29 @@ def _denoise(model: Any, seed: int) -> Iterator[list[Part]]:
         yield [{"pictures": model.to_pictures(x)} for x in pictures]
 
 
+def _paint(model: Any, seed: int, prompt: str | None = None, later: str = "", later_t: float = 0.5) -> Iterator[list[Part]]:
+    """A picture of what a sentence says, with the network's guess of it and how much each place took from each word."""
+    if prompt is None:
+        prompt, later = SENTENCE, LATER
+    for i, (step, words, maps) in enumerate(looks(model, prompt, later, later_t, seed=seed, sampler="euler", evaluations=EVALUATIONS)):
+        every, across = (max(1, side // MAP) for side in maps.shape[1:])
+        light = maps[:, ::every, ::across] / max(float(maps.max()), 1e-12)
+        parts = {"words": words, "guesses": model.to_pictures(step.x_t if step.x_0_predicted is None else step.x_0_predicted)[0], "light": light}
+        times = [(step.x_previous, step.t_previous)] if i else [(step.x_t, step.t), (step.x_previous, step.t_previous)]
+        yield [{**parts, "pictures": model.to_pictures(x)[0], "t": round(float(t), 4)} for x, t in times]
+
+
+def _say(model: Any, seed: int, prompt: str | None = None) -> Iterator[list[Part]]:
+    """The spectrograms of all ten digits, or of what is to be said, from noise; at the end how they sound."""
+    prompts = list(SPOKEN) if prompt is None else [prompt]
+    pictures = np.zeros(0)
+    for i, step in enumerate(model.steps(prompt=prompts, seed=seed, sampler="euler", evaluations=EVALUATIONS)):
+        for x in [step.x_previous] if i else [step.x_t, step.x_previous]:
+            pictures = model.to_pictures(x)
+            yield [{"pictures": pictures}]
+    yield [{"waves": wave} for wave in model.sound(pictures)]
+
+
 TILES = (  # in the order in which they are computed
     Tile("morph", "vae", "One digit becomes another", "Every picture is a point in a space of 50 numbers; here we walk from point to point.",
          lambda: {"pictures": Rows("unit8")}, _morph, {}),
@@ -126,17 +161,24 @@ TILES = (  # in the order in which they are computed
     Tile("denoise", "diffusion", "Noise becomes the digit you ask for",
          "It guesses the digit behind the noise, takes a little noise away, and looks again.",
          lambda: {"pictures": Rows("unit8")}, _denoise, {"digit": 3}),
+    Tile("words", "words", "It draws what you say", "Each word lights the part that it paints. A word may change half-way.",
+         lambda: {"prompt": SENTENCE, "later": LATER, "words": [], "t": [], "pictures": Rows("unit8"), "guesses": Rows("unit8"),
+                  "light": Rows("unit8")}, _paint, {"prompt": SENTENCE, "later": LATER, "evaluations": 20}, ("prompt", "later", "later_t", "seed")),
+    Tile("speech", "speech", "It speaks", "Noise becomes a spectrogram, time from left to right, and that becomes sound.",
+         lambda: {"digits": list(SPOKEN), "pictures": Rows("unit8"), "waves": Rows("float16"), "rate": RATE}, _say,
+         {"prompt": "seven", "evaluations": 20}, ("prompt", "seed")),
 )
 
 
-def tiles_that_ship() -> list[Tile]:
-    there = shipped()
+def tiles_at_hand() -> list[Tile]:
+    """Those whose models ship or lie in the cache."""
+    there = at_hand()
     return [tile for tile in TILES if tile.model in there]
 
 
 def in_page_order(tiles: list[Tile]) -> list[Tile]:
     """What delights most comes first on the page, whatever is computed first."""
-    order = ("write", "morph", "denoise", "duel", "compose")
+    order = ("words", "speech", "write", "morph", "denoise", "duel", "compose")
     return sorted(tiles, key=lambda tile: order.index(tile.name))
 
 
@@ -155,10 +197,25 @@ def stream_tiles(tiles: list[Tile], seed: int = 0) -> Iterator[dict[str, Any]]:
             yield {"tile": tile.name, "error": " ".join(str(e).split()) or type(e).__name__}
 
 
+def answer(get: Callable[[str], Any], request: dict[str, Any]) -> Generator[dict[str, Any]]:
+    """What a tile shows for what a visitor typed, as messages {"grow"}; get(name) is the model.  ValueError names what can't be."""
+    name = request.pop("tile", None)
+    asked = {tile.name: tile for tile in TILES if tile.asks}
+    if not isinstance(name, str) or name not in asked:
+        raise ValueError(f"tile is {str(name)[:60]!r}; it may be {', '.join(asked)}")
+    tile, data = asked[name], asked[name].data()
+    if others := sorted(set(request) - set(tile.asks)):
+        raise ValueError(f"{str(others[0])[:60]!r} isn't a setting of this tile; there are {', '.join(tile.asks)}")
+    model = get(tile.model)
+    settings = {"seed": 0, **read_request(model, request)}
+    for parts in tile.parts(model, **settings):
+        yield {"grow": [packed_part(data, part) for part in parts]}
+
+
 def write_start_page(path: str | Path = "zoo-demo.html", *, seed: int = 0, say: Callable[[str], None] = print) -> int:
     """The start page as one file, with its guided pages; returns its size in bytes."""
     sections, stories = [], {}
-    for tile in in_page_order(tiles_that_ship()):
+    for tile in in_page_order(tiles_at_hand()):
         began, data, model = time.perf_counter(), tile.data(), load(tile.model)
         for parts in tile.parts(model, seed):
             for part in parts:

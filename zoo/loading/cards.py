@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .. import storage
-from .get import DOWNLOADS, downloaded
+from .get import DOWNLOADS, downloaded, models_folder
 
 if TYPE_CHECKING:
     from ..diffusion import Diffusion
@@ -78,10 +78,10 @@ def load(name_or_folder: str | Path) -> Any:
 
 
 def folder_of(name_or_folder: str | Path) -> Path:
-    """The folder itself, or that of the model that ships under this name."""
+    """The folder itself, or that of the model that ships or lies in the cache under this name."""
     folder = Path(name_or_folder)
-    if not storage.is_folder(folder) and storage.is_folder(WEIGHTS / str(name_or_folder)):
-        folder = WEIGHTS / str(name_or_folder)
+    places = [place / str(name_or_folder) for place in (WEIGHTS, *_cache())]
+    folder = next((path for path in (folder, *places) if storage.is_folder(path)), folder)
     if not storage.is_folder(folder):
         if str(name_or_folder) in DOWNLOADS:
             raise FileNotFoundError(f"load: {str(name_or_folder)!r} hasn't been fetched yet; run: zoo get {name_or_folder}")
@@ -97,4 +97,21 @@ def card_of(name_or_folder: str | Path) -> dict[str, Any]:
 
 def shipped() -> list[str]:
     """The names of the models that ship."""
-    return sorted(p.name for p in WEIGHTS.iterdir() if (p / storage.CARD).exists()) if WEIGHTS.is_dir() else []
+    return _names_in(WEIGHTS)
+
+
+def at_hand() -> list[str]:
+    """The names of the models that ship, and of those whose folders lie in numpy-zoo/models under the user's cache."""
+    return sorted({name for place in (WEIGHTS, *_cache()) for name in _names_in(place)})
+
+
+def _names_in(place: Path) -> list[str]:
+    return sorted(p.name for p in place.iterdir() if (p / storage.CARD).exists()) if place.is_dir() else []
+
+
+def _cache() -> list[Path]:
+    """The folder of models under the user's cache; none where there is no home to have one."""
+    try:
+        return [models_folder()]
+    except OSError:
+        return []

@@ -276,16 +276,8 @@ panels.words = (data, run) => {
 /** A sound per step, as a curve, and a button that plays it. */
 panels.sound = (data, run) => {
   const canvas = el("canvas", {role: "img"}), W = 512, H = 96;
-  let at = 0, source = null;
-  const button = el("button", {type: "button", onclick: () => {
-    source?.stop();
-    const wave = row(data.waves, at), context = audio.context ??= new AudioContext(), buffer = context.createBuffer(1, wave.length, data.rate);
-    buffer.copyToChannel(Float32Array.from(wave), 0);
-    source = context.createBufferSource();
-    source.buffer = buffer;
-    source.connect(context.destination);
-    source.start();
-  }}, "▶ listen");
+  let at = 0;
+  const button = el("button", {type: "button", onclick: () => playWave(row(data.waves, at), data.rate)}, "▶ listen");
   return {
     element: el("div", {class: "picture"}, canvas, button),
     show(i) {

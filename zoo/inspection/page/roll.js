@@ -15,7 +15,19 @@ function notesOf(tokens) {
   return notes;
 }
 
-const audio = {context: null, stop: null, began: 0};  // began: when the music that sounds began, on the context's clock
+const audio = {context: null, stop: null, began: 0, source: null, heard: 0};  // began: when the music that sounds began, on the context's clock; source: a waveform, heard: its samples
+
+/** Play a waveform; the one before it ends. */
+function playWave(wave, rate) {
+  audio.source?.stop();
+  const context = audio.context ??= new AudioContext(), buffer = context.createBuffer(1, wave.length, rate), source = audio.source = context.createBufferSource();
+  context.resume();
+  buffer.copyToChannel(Float32Array.from(wave), 0);
+  source.buffer = buffer;
+  source.connect(context.destination);
+  source.start();
+  audio.heard = wave.length;
+}
 
 /** Play notes from a sixteenth on: the first harmonics under a soft attack, as `synthesise` does.  Returns what was scheduled. */
 function hear(notes, from = 0, ended = () => {}) {

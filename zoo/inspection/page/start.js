@@ -143,24 +143,36 @@ stages.duel = data => {
   };
 };
 
+/** A row of ten buttons, of which one is chosen, by the mouse or the arrow keys: chosen(k) is called for the visitor's choice alone. */
+function digitButtons(chosen) {
+  let digit = 0;
+  const buttons = Array.from({length: 10}, (_, k) => el("button", {type: "button", role: "radio", onclick: () => chosen(k), onkeydown: e => {
+    const by = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[e.key];
+    if (!by) return;
+    e.preventDefault(); e.stopPropagation();
+    chosen((digit + by + 10) % 10);
+    buttons[digit].focus();
+  }}, String(k)));
+  /** Show that k is chosen; -1: none is. */
+  function set(k) {
+    digit = Math.max(0, k);
+    buttons.forEach((b, j) => { b.setAttribute("aria-checked", String(j === k)); b.tabIndex = j === digit ? 0 : -1; });
+  }
+  return {element: el("div", {class: "segments", role: "radiogroup", "aria-label": "digit"}, ...buttons), set};
+}
+
 /** All ten digits were computed from noise together; the one that was asked for is shown. */
 stages.denoise = (data, state) => {
   const canvas = el("canvas", {role: "img"}), caption = el("p", {class: "note"});
   let digit = 0, began = 0, asked = false, shown = "";
-  const buttons = Array.from({length: 10}, (_, k) => el("button", {type: "button", role: "radio", tabindex: k ? -1 : 0, onclick: () => choose(k, true), onkeydown: e => {
-    const by = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[e.key];
-    if (!by) return;
-    e.preventDefault(); e.stopPropagation();
-    choose((digit + by + 10) % 10, true);
-    buttons[digit].focus();
-  }}, String(k)));
+  const digits = digitButtons(k => choose(k, true));
   function choose(k, byHand) {
     digit = k; began = start.clock; asked ||= byHand;
-    buttons.forEach((b, j) => { b.setAttribute("aria-checked", String(j === k)); b.tabIndex = j === k ? 0 : -1; });
+    digits.set(k);
   }
   choose(0, false);
   return {
-    element: el("div", {class: "play square"}, canvas, caption, el("div", {class: "segments", role: "radiogroup", "aria-label": "digit"}, ...buttons)),
+    element: el("div", {class: "play square"}, canvas, caption, digits.element),
     ready: () => count(data.pictures) > 0,
     draw(seconds) {
       const n = count(data.pictures), frame = Math.min(n - 1, Math.floor((seconds - began) * 14)), key = digit + "/" + frame;
@@ -171,6 +183,138 @@ stages.denoise = (data, state) => {
       paint(canvas, row(data.pictures, frame).subarray(digit * size, (digit + 1) * size), height, width);
       canvas.setAttribute("aria-label", `noise that becomes a ${digit}`);
       setText(caption, frame === 0 ? "only noise" : frame === n - 1 && state.complete ? `a ${digit}` : `after ${counted(frame, "step")}`);
+    },
+    redraw() { shown = ""; },
+  };
+};
+
+/** Ask the server to fill a tile's data anew: fresh() makes them empty, begun(data) is called when the first part has come. */
+async function askTile(tile, settings, fresh, begun) {
+  tile.asking?.abort();
+  const asking = tile.asking = new AbortController(), data = fresh();
+  let begins = true;
+  setText(tile.status, "computing …");
+  tile.status.classList.remove("wrong");
+  try {
+    for await (const messages of linesOf((await ask("tile", {tile: tile.name, ...settings}, asking.signal)).body)) for (const message of messages) {
+      if (tile.asking !== asking) return;
+      if (message.error) throw new Error(message.error);
+      for (const part of message.grow) grow(data, part);
+      if (begins) begun(data);
+      begins = false;
+    }
+    data.complete = true;
+    setText(tile.status, "");
+  } catch (e) {
+    if (tile.asking !== asking) return;
+    setText(tile.status, e.message);
+    tile.status.classList.add("wrong");
+  }
+}
+
+const nothing = dtype => ({dtype, shape: [0], base64: ""});
+
+/** A picture of what a sentence says, and the network's guess once for each word, lit where it took from that word. */
+stages.words = (data, state) => {
+  const canvas = el("canvas", {role: "img"}), caption = el("p", {class: "note"}), lit = el("div", {class: "flow lit"}), figures = [];
+  const tile = {name: "words", asking: null, status: el("p", {class: "note", role: "status"})};
+  let now = data, began = 0, asked = false, shown = -1, seed = 0;
+  const line = (id, label, value) => {
+    const input = el("input", {id, type: "text", value, maxlength: 2000, spellcheck: "false", autocomplete: "off"});
+    return {input, element: el("label", {class: "asked"}, el("span", {}, label), input)};
+  };
+  const first = line("words-prompt", "draw", data.prompt), second = line("words-later", "from here on", data.later);
+  const when = el("input", {id: "words-when", type: "range", min: 0.05, max: 0.95, step: 0.05, value: 0.5, "aria-label": "how far the picture is drawn when the words change", oninput: told});
+  const share = el("span", {class: "note"});
+  function told() {
+    const part = Math.round(100 * when.value);
+    setText(share, part === 50 ? "half-way" : `after ${part}%`);
+    when.setAttribute("aria-valuetext", share.textContent);
+  }
+  told();
+  function draw() {
+    askTile(tile, {prompt: first.input.value, later: second.input.value, later_t: Number((1 - when.value).toFixed(2)), seed},
+      () => ({words: [], t: [], pictures: nothing("unit8"), guesses: nothing("unit8"), light: nothing("unit8"), complete: false}),
+      fresh => { now = fresh; began = start.clock; shown = -1; asked = true; pauseTiles(false); });
+  }
+  const form = el("form", {onsubmit: e => { e.preventDefault(); draw(); }}, first.element, second.element, el("div", {class: "row"}, when, share,
+    el("button", {type: "submit", class: "primary"}, "draw"), el("button", {type: "button", title: "from another noise", onclick: () => { seed = Math.floor(Math.random() * 10000); draw(); }}, "↻ another")), tile.status);
+  return {
+    element: el("div", {class: "play told"}, el("div", {class: "square"}, canvas, caption), el("div", {class: "said"}, page.start.live ? form : null, lit)),
+    ready: () => count(data.pictures) > 0,
+    draw(seconds) {
+      const n = count(now.pictures), complete = now === data ? state.complete : now.complete, frame = Math.min(n - 1, Math.max(0, Math.floor((seconds - began) * 9)));
+      if (complete && seconds - began > n / 9 + (asked ? 6 : 2.5)) began = seconds;
+      if (frame === shown) return;
+      shown = frame;
+      const [, height, width] = now.pictures.shape, words = now.words[frame], before = now.words[0], changed = words.join(" ") !== before.join(" ");
+      paint(canvas, row(now.pictures, frame), height, width, "colour", 1);
+      canvas.setAttribute("aria-label", `noise that becomes a picture of ${words.join(" ")}`);
+      setText(caption, frame === 0 ? "only noise" : frame === n - 1 && complete ? "the picture" : `after ${counted(frame, "step")}`);
+      light(words, before, frame, changed);
+    },
+    redraw() { shown = -1; },
+  };
+  function light(words, before, frame, changed) {
+    const [, height, width] = now.guesses.shape, [, most, rows, columns] = now.light.shape, guess = row(now.guesses, frame), all = row(now.light, frame);
+    while (figures.length < most) {
+      const canvas = el("canvas", {role: "img"}), word = el("figcaption");
+      figures.push({canvas, word, figure: el("figure", {}, canvas, word)});
+    }
+    if (lit.children.length !== words.length) lit.replaceChildren(...figures.slice(0, words.length).map(f => f.figure));
+    words.forEach((word, k) => {
+      const out = new Float32Array(guess.length), map = all.subarray(k * rows * columns, (k + 1) * rows * columns);
+      for (let i = 0; i < height * width; i++) {
+        const y = Math.floor(Math.floor(i / width) * rows / height), x = Math.floor(i % width * columns / width), bright = 0.12 + 0.88 * map[y * columns + x];
+        for (let c = 0; c < 3; c++) out[3 * i + c] = bright * (0.25 + 0.75 * guess[3 * i + c]);
+      }
+      paint(figures[k].canvas, out, height, width, "colour", 1);
+      figures[k].canvas.setAttribute("aria-label", `where the picture takes from ${word}`);
+      setText(figures[k].word, word);
+      figures[k].word.classList.toggle("changed", changed && word !== before[k]);
+    });
+  }
+};
+
+/** A spectrogram that grows from noise, and what it sounds like: all ten digits were computed together, and anything else can be asked for. */
+stages.speech = (data, state) => {
+  const canvas = el("canvas", {role: "img"}), caption = el("p", {class: "note"});
+  const tile = {name: "speech", asking: null, status: el("p", {class: "note", role: "status"})};
+  let now = data, at = 0, said = data.digits[0], began = 0, asked = false, due = false, shown = "";
+  const digits = digitButtons(k => choose(k, true));
+  function choose(k, byHand) {
+    now = data; at = k; said = data.digits[k]; began = start.clock; asked ||= byHand; due = byHand;
+    digits.set(k);
+    tile.asking?.abort();
+    tile.asking = null;
+    setText(tile.status, "");
+    if (byHand) pauseTiles(false);
+  }
+  const input = el("input", {id: "speech-prompt", type: "text", maxlength: 200, spellcheck: "false", autocomplete: "off", placeholder: page.start.live ? "7, or: a woman says b" : "7, or seven"});
+  function say() {
+    const text = input.value.trim().toLowerCase(), digit = /^[0-9]$/.test(text) ? Number(text) : data.digits.indexOf(text);
+    if (digit >= 0) return choose(digit, true);
+    if (!page.start.live) return setText(tile.status, "This page knows the ten digits.");
+    askTile(tile, {prompt: input.value, seed: Math.floor(Math.random() * 10000)}, () => ({pictures: nothing("unit8"), waves: nothing("float16"), complete: false}),
+      fresh => { now = fresh; at = 0; said = text; began = start.clock; asked = due = true; shown = ""; digits.set(-1); pauseTiles(false); });
+  }
+  const listen = el("button", {type: "button", onclick: () => playWave(row(now.waves, at), data.rate)}, "▶ listen");
+  choose(0, false);
+  return {
+    element: el("div", {class: "play square"}, canvas, caption, digits.element,
+      el("form", {onsubmit: e => { e.preventDefault(); say(); }}, el("label", {class: "asked"}, el("span", {}, "say"), input), listen), tile.status),
+    ready: () => count(data.pictures) > 0,
+    draw(seconds) {
+      const n = count(now.pictures), frame = Math.min(n - 1, Math.max(0, Math.floor((seconds - began) * 14))), sounds = count(now.waves) > at, key = `${said}/${frame}/${sounds}`;
+      if (due && sounds && frame === n - 1) { due = false; playWave(row(now.waves, at), data.rate); }
+      if (now === data && state.complete && seconds - began > n / 14 + (asked ? 6 : 1.6)) choose(asked ? at : (at + 1) % 10, false);
+      if (key === shown) return;
+      shown = key;
+      const [, , height, width] = now.pictures.shape, size = height * width;
+      paint(canvas, row(now.pictures, frame).subarray(at * size, (at + 1) * size), height, width);
+      canvas.setAttribute("aria-label", `a spectrogram that grows from noise: ${said}`);
+      setText(caption, frame === 0 ? "only noise" : frame === n - 1 && sounds ? `“${said}”` : `after ${counted(frame, "step")}`);
+      listen.disabled = !sounds;
     },
     redraw() { shown = ""; },
   };
@@ -255,7 +399,7 @@ function buildStart() {
   for (const canvas of document.querySelectorAll(".compose canvas")) sized.observe(canvas);
   listeners.push(() => { for (const tile of start.tiles) tile.view.redraw?.(); });
   document.addEventListener("keydown", e => {
-    if (e.key === "t" && !e.ctrlKey && !e.metaKey && !e.altKey) KEYS.t();
+    if (e.key === "t" && !e.ctrlKey && !e.metaKey && !e.altKey && !e.target.closest("input")) KEYS.t();
     if (e.key === " " && !e.target.closest("button, a, input")) { e.preventDefault(); pauseTiles(); }
   });
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) setTimeout(() => pauseTiles(true), 4000);  // after the first pictures
@@ -271,7 +415,7 @@ function buildStory(name) {
   page.facts = "";
   page.runs = [{title: "", ...run}];
   buildPlayer();
-  document.querySelector(".top").prepend(el("a", {href: "#"}, "← all five"));
+  document.querySelector(".top").prepend(el("a", {href: "#"}, "← all tiles"));
   playStory();
 }
 addEventListener("hashchange", () => { if (page.start && !page.start.live) location.reload(); });

@@ -22,11 +22,9 @@ DIM = 0.12  # brightness of a place that a word has nothing to do with
 @recorder("words", "glyphs", "speech")
 def words(model: Any, *, prompt: str | None = None, later: str = "", later_t: float = 0.5, weigh: str = "", **settings: Any) -> Iterator[Event]:
     """later: the prompt that holds from t = later_t on; weigh: words and factors of the attention that they receive, "red 2 seven 0.5"."""
-    then = (float(later_t), later) if later.strip() else ()
-    told = {"prompt": prompt or None, "then": then, "weights": weights_of(weigh)}
-    stages = model.prompts_for(prompt or None, 1, then, told["weights"])
-    sentences = [] if stages is None else [_words(model, stage["word"]) for stage in stages[0]]
-    most = max(map(len, sentences), default=0)
+    told: dict[str, Any] = {"prompt": prompt or None, "then": exchange(later, later_t), "weights": weights_of(weigh)}
+    sentences = Sentences(model, **told)
+    most = sentences.most
     with trace(model) as seen:
         inner = diffusion(model, **told, **settings)
         for event, records in watch(inner, seen):
@@ -41,11 +39,42 @@ def words(model: Any, *, prompt: str | None = None, later: str = "", later_t: fl
             step: Any = event[0]
             parts = event[1]
             if most:
-                spoken = sentences[int((stages["until"][0, :, 0] >= step.t).sum().clip(max=len(sentences) - 1))]
-                parts = {**parts, "words": _lit(model, step, records, spoken, most)}
+                parts = {**parts, "words": _lit(model, step, records, sentences.at(step.t), most)}
             if hasattr(model, "sound"):
                 parts = {**parts, "sound": {"waves": model.sound(model.to_pictures(step.x_previous))[0]}}
             yield step, parts
+
+
+class Sentences:
+    """The words of a prompt, and of those that take its place on the way."""
+
+    def __init__(self, model: Any, prompt: str | None, then: Any, weights: Any = None):
+        stages = model.prompts_for(prompt, 1, then, weights)
+        self._until = np.zeros(0) if stages is None else stages["until"][0, :, 0]
+        self.words = [] if stages is None else [_words(model, stage["word"]) for stage in stages[0]]
+        self.most = max(map(len, self.words), default=0)  # words of the longest
+
+    def at(self, t: float) -> list[str]:
+        """The sentence that holds at t."""
+        return self.words[int((self._until >= t).sum().clip(max=len(self.words) - 1))]
+
+
+def exchange(later: str, later_t: float) -> tuple:
+    """What `Words.steps` takes as `then`: nothing for an empty sentence."""
+    return (float(later_t), later) if later.strip() else ()
+
+
+def looks(model: Any, prompt: str, later: str = "", later_t: float = 0.5, **settings: Any) -> Iterator[tuple[Any, list[str], np.ndarray]]:
+    """Each step of one picture with the words that hold, and how much each place took from each of them, (words of the longest sentence,
+    height, width) with zeros after the last."""
+    then = exchange(later, later_t)
+    sentences = Sentences(model, prompt, then)
+    with trace(model, "*.softmax") as seen:
+        for step, records in watch(model.steps(1, prompt=prompt, then=then, **settings), seen):
+            words = sentences.at(step.t)
+            maps = np.zeros_like(model.maps_of(records)[0][: sentences.most])
+            maps[: len(words)] = model.maps_of(records)[0][1 : 1 + len(words)]  # the first stands for the sentence's beginning
+            yield step, words, maps
 
 
 def weights_of(text: str) -> dict[str, float]:
