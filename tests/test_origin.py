@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import wave
+import zlib
 
 import mido
 import numpy as np
@@ -202,3 +203,65 @@ def test_a_wav_file_s_pieces_have_even_lengths_and_fill_it(line, tmp_path_factor
     inner = pieces[b"LIST"]
     (size,) = struct.unpack_from("<I", inner, 8)
     assert inner[:8] == b"INFOICMT" and inner[12 : 12 + size] == line.encode() + b"\0" and len(inner) == 12 + size + size % 2
+
+
+def pieces_of_png(content):
+    at, pieces = 8, []
+    while at < len(content):
+        (length,) = struct.unpack_from(">I", content, at)
+        kind, body = content[at + 4 : at + 8], content[at + 8 : at + 8 + length]
+        assert struct.unpack_from(">I", content, at + 8 + length)[0] == zlib.crc32(kind + body)
+        pieces.append((kind, body))
+        at += 12 + length
+    return pieces
+
+
+def png_chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def test_a_picture_s_line_is_a_chunk_of_text_behind_its_header(tmp_path_factory):
+    """Keyword, 0, not compressed, method 0, no language, no translated keyword, text (PNG, 11.3.3.4)."""
+    content = content_of(".png", tmp_path_factory)
+    before, after = pieces_of_png(content), pieces_of_png(mark(content, ".png", "from \u00e9"))
+    assert after == [before[0], (b"iTXt", b"Source\0" + b"\0\0" + b"\0" + b"\0" + "from \u00e9".encode()), *before[1:]]
+    others = png_chunk(b"iTXt", b"Comment\0\0\0\0\0other") + png_chunk(b"tEXt", b"Source\0other") + png_chunk(b"iTXt", b"Sources\0\0\0\0\0other")
+    assert text_of(content[:33] + others + content[33:], ".png") is None
+    assert text_of(content[:33] + others + png_chunk(b"iTXt", b"Source\0\0\0\0\0mine") + content[33:], ".png") == "mine"
+
+
+def gif_of(table, *blocks):
+    """Signature and version, width and height, flags, background, aspect; a table of colours; blocks; the end (GIF89a, 17 to 27)."""
+    return b"GIF89a" + struct.pack("<HHBBB", 1, 1, table, 0, 0) + bytes(0 if table < 128 else 3 * 2 ** (table % 8 + 1)) + b"".join(blocks) + b";"
+
+
+@pytest.mark.parametrize("table", [0x00, 0x07, 0x80, 0x81, 0xF3, 0x87])
+def test_a_moving_picture_s_line_is_its_last_comment_whatever_stands_around_it(table):
+    picture = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, table) + bytes(0 if table < 128 else 3 * 2 ** (table % 8 + 1)) + b"\x02" + b"\x02\x44\x01" + b"\x01\x05" + b"\0"
+    control, comment = b"!\xf9\x04\0\0\0\0\0", b"!\xfe\x03one\x02, \x03two\0"
+    assert text_of(gif_of(table, control, picture, comment), ".gif") == text_of(gif_of(table, comment, control, picture), ".gif") == "one, two"
+    assert text_of(gif_of(table, control, picture, picture), ".gif") is None
+    assert text_of(gif_of(table, comment, picture, b"!\xfe\x05three\0"), ".gif") == "three"
+    assert mark(gif_of(table, picture), ".gif", "x" * 256) == gif_of(table, picture, b"!\xfe\xff" + b"x" * 255 + b"\x01x\0")
+
+
+def test_lines_of_sound_music_and_archives_are_read_where_they_stand():
+    fmt, odd = b"fmt " + struct.pack("<I", 16) + bytes(16), b"junk\x03\0\0\0abc\0"
+    info = b"LIST" + struct.pack("<I", 4 + 8 + 6) + b"INFOICMT" + struct.pack("<I", 5) + b"mine\0\0"
+    other = b"LIST" + struct.pack("<I", 4 + 8 + 2) + b"INFOISFT" + struct.pack("<I", 2) + b"x\0"
+    for chunks, line in ((fmt + odd + info, "mine"), (fmt + other + info + odd, "mine"), (info, "mine"), (fmt + other + odd, None), (fmt, None), (b"", None), (odd[:7], None)):
+        assert text_of(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks, ".wav") == line
+    head, event = b"MThd\0\0\0\x06\0\0\0\x01\0\x60", b"\0\xff\x01\x04mine"
+    for track, line in ((b"MTrk\0\0\0\x0c" + event, "mine"), (b"XXXX\0\0\0\x0c" + event, None), (b"MTrk\0\0\0\x0c\0\xff\x03\x04mine", None)):
+        assert text_of(head + track + b"\0\xff\x2f\0", ".mid") == line
+    empty = b"PK\5\6" + bytes(18)  # an archive of no file
+    assert mark(empty, ".npz", "mine") == empty[:-2] + b"\x04\0mine" and text_of(mark(empty, ".npz", "mine"), ".npz") == "mine"
+    assert text_of(empty, ".npz") is None and text_of(b"no archive, but a text of some length", ".npz") is None
+
+
+@pytest.mark.parametrize("ending", [".png", ".gif", ".wav", ".mid", ".npz"])
+def test_a_line_has_thirty_thousand_bytes_at_most(ending, tmp_path_factory):
+    content = content_of(ending, tmp_path_factory)
+    assert text_of(mark(content, ending, "\u00e9" * 15_000), ending) == "\u00e9" * 15_000
+    with pytest.raises(ValueError, match="^text: has 30,001 bytes"):
+        mark(content, ending, "\u00e9" * 15_000 + "x")

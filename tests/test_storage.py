@@ -1,13 +1,18 @@
 """Laws of zoo.storage: what is saved comes back, a failed write changes nothing, a wrong file is named in one line."""
 
+import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
+import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +36,7 @@ from zoo.storage import (
     write_tensors,
 )
 from zoo.storage.atomic import _host
+from zoo.storage.files import looks_like, read_json, shorten
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 any_array = st.sampled_from(sorted(storage.DTYPES.values())).flatmap(
@@ -153,6 +159,108 @@ def test_shards_are_read_as_one(tmp_path):
     index.write_text(json.dumps({"weight_map": {"x": "c.safetensors"}}))
     with pytest.raises(FileNotFoundError, match="c.safetensors: does not exist"):
         read_tensors(tmp_path)
+
+
+def laid_out(header, data=b""):
+    """A safetensors file: the header's length, the header, the numbers."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def test_a_file_is_laid_out_as_its_format_says(tmp_path):
+    """Widest numbers first, so that each array is aligned; the header is padded with spaces, so that the first is."""
+    write_tensors(tmp_path / "x", {"a": np.array([7], np.uint8), "n": np.zeros((0, 2), np.int16), "b": np.array([1, 2], np.float32)}, {"k": "v"})
+    header = (b'{"__metadata__":{"k":"v"},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"n":{"dtype":"I16","shape":[0,2],"data_offsets":[8,8]},'
+              b'"a":{"dtype":"U8","shape":[1],"data_offsets":[8,9]}}')
+    header += b" " * (8 - len(header) % 8)
+    assert (tmp_path / "x").read_bytes() == laid_out(header, struct.pack("<ffB", 1, 2, 7))
+    write_tensors(tmp_path / "x", {"k" * n: np.zeros(1) for n in range(1, 9)})
+    assert struct.unpack("<Q", (tmp_path / "x").read_bytes()[:8])[0] % 8 == 0
+
+
+@pytest.mark.parametrize(("header", "data", "arrays"), [
+    (b"{}", b"", {}), ({"b": ["U8", 2, 2, 4], "a": ["U8", 2, 0, 2]}, b"\1\2\3\4", {"a": [1, 2], "b": [3, 4]}), ({"a": ["U8", 3, 0, 3], "b": ["U8", 1, 3, 4]}, b"\1\2\3\4", {"a": [1, 2, 3], "b": [4]}),
+    ({"a": ["U8", 1, 0, 1], "n": ["U8", 0, 0, 0]}, b"\5", {"a": [5], "n": []}), ({"t": ["BOOL", 3, 0, 3]}, b"\0\1\2", {"t": [False, True, True]})])
+def test_tensors_may_be_listed_in_any_order(header, data, arrays, tmp_path):
+    if isinstance(header, dict):
+        header = {name: {"dtype": kind, "shape": [n], "data_offsets": ends} for name, (kind, n, *ends) in header.items()}
+    (tmp_path / "x").write_bytes(laid_out(header, data))
+    read = read_tensors(tmp_path / "x")
+    assert {name: a.tolist() for name, a in read.items()} == arrays
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"1234567", "is not a safetensors file"), (laid_out(b"[]"), "is not a safetensors file"), (bytes(8), "has a damaged safetensors header"),
+    (laid_out(b"{}", b"x"), "has bytes after its end: it has 11 bytes, its header asks for 10"), (laid_out(b"{}")[:-1], "is truncated: it has 9 bytes, its header alone needs 10"),
+    (laid_out({"w": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]}}, b"12"), r"is truncated: it has 70 bytes, its header asks for 71$"),
+    (laid_out({"w": {"dtype": "U8", "shape": [2], "data_offsets": [1, 3]}}, b"123"), r"tensor 'w' begins at byte 1, expected 0\)"),
+    (laid_out({"v": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}, "w": {"dtype": "U8", "shape": [1], "data_offsets": [2, 3]}}, b"123"), r"tensor 'w' begins at byte 2, expected 1\)"),
+    (laid_out({"w": {"dtype": "U8", "shape": [0], "data_offsets": [2**62 - 1] * 2}}), "tensor 'w' begins at byte 4611686018427387903, expected 0"),
+    (laid_out({"w": {"dtype": "U8", "shape": [0], "data_offsets": [2**62] * 2}}), r"tensor 'w': dtype 'U8', shape \[0\], data_offsets"),
+    (laid_out({"w": {"dtype": "U8", "shape": [1] * 33, "data_offsets": [0, 1]}}, b"1"), "tensor 'w': dtype 'U8', shape"),
+    (laid_out({"w": {"dtype": "U8", "shape": [0, 2**59], "data_offsets": [0, 0]}}), r"tensor 'w': shape \[0, 576460752303423488\] of U8 in bytes 0 to 0"),
+    (laid_out({"w": {"dtype": "F16", "shape": [2], "data_offsets": [0, 2]}}, b"12"), r"tensor 'w': shape \[2\] of F16 in bytes 0 to 2"),
+    (laid_out({"w": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}, b"1"), "tensor 'w' has dtype 'F4'; can read F64, F32, F16, I64"),
+    (laid_out({"__metadata__": {"k": 1}}), "metadata of strings alone"), (laid_out({"__metadata__": 3}), "metadata of strings alone"),
+    (laid_out({"w": 3}), "tensor 'w': dtype 3, shape 3, data_offsets 3"), (laid_out(b'{"w": 1, "w": 2}'), "a name occurs twice")])
+def test_a_damaged_header_is_told_exactly(content, message, tmp_path):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(WrongFile, match=f"/x: .*{message}"):
+        read_tensors(tmp_path / "x")
+
+
+def test_what_is_just_within_the_bounds_of_a_header_is_read(tmp_path):
+    for header, data in (({"w": {"dtype": "U8", "shape": [1] * 32, "data_offsets": [0, 1]}}, b"1"), ({"w": {"dtype": "U8", "shape": [2**59 - 1, 0], "data_offsets": [0, 0]}}, b"")):
+        (tmp_path / "x").write_bytes(laid_out(header, data))
+        assert read_tensors(tmp_path / "x")["w"].shape == tuple(header["w"]["shape"])
+    for length, message in ((10**7, None), (10**7 + 1, "is not a safetensors file")):
+        (tmp_path / "x").write_bytes(laid_out(b"{}".ljust(length)))
+        with contextlib.nullcontext() if message is None else pytest.raises(WrongFile, match=message):
+            assert read_tensors(tmp_path / "x") == {}
+
+
+def test_a_file_that_shrinks_between_header_and_numbers_is_said(tmp_path):
+    write_tensors(tmp_path / "x", {"a": np.arange(3), "b": np.arange(3, dtype=np.int32)})
+    tensors = storage.open_tensors(tmp_path / "x")
+    assert len(tensors) == 2 and list(tensors) == ["a", "b"] and tensors["b"].tolist() == tensors["a"].tolist() == [0, 1, 2]
+    os.truncate(tmp_path / "x", (tmp_path / "x").stat().st_size - 1)
+    assert tensors["a"].tolist() == [0, 1, 2]
+    with pytest.raises(WrongFile, match="was changed while it was read"):
+        tensors["b"]
+
+
+@pytest.mark.parametrize(("names", "message"), [
+    ([], "no 'weight_map'"), (None, "no 'weight_map'"), ({"w": 3}, "no 'weight_map'"), ({"w": "a/b"}, "inside the same folder"), ({"w": "a\nb"}, "inside the same folder"),
+    ({"w": "a" * 201}, "inside the same folder"), ({"w": "\u00e9" * 101}, "inside the same folder"), ({"w": "a" * 200}, None), ({"w": "a" * 200, "v": "a" * 200}, "v in .* but not in")])
+def test_an_index_names_files_of_its_own_folder(names, message, tmp_path):
+    write_tensors(tmp_path / ("a" * 200), {"w": np.ones(2), "other": np.ones(3)})
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with contextlib.nullcontext() if message is None else pytest.raises(WrongFile, match=message):
+        assert {name: a.tolist() for name, a in read_tensors(tmp_path).items()} == {"w": [1, 1]}
+
+
+def test_names_of_arrays_in_a_checkpoint_are_their_paths(tmp_path):
+    save_checkpoint(tmp_path / "c", {"a": {"b": np.zeros(1)}, "a.b": np.ones(1), "a.b~1": np.ones(1), "l": [np.ones(1), (np.ones(1), 3)], "__metadata__": np.ones(1)})
+    arrays, metadata = read_safetensors(tmp_path / "c")
+    assert set(arrays) == {"a.b", "a.b~1", "a.b~1~1", "l.0", "l.1.0", "__metadata__~1"}
+    assert json.loads(metadata["zoo_checkpoint"])["l"] == [{"$array": "l.0"}, [{"$array": "l.1.0"}, 3]]
+    write_tensors(tmp_path / "c", {}, {"zoo_checkpoint": '{"a": {"$array": "b"}}'})
+    with pytest.raises(WrongFile, match=r"is a damaged checkpoint \(KeyError"):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_a_card_is_json_that_people_can_read(tmp_path):
+    save_folder(tmp_path, {"w": np.ones(2, np.float32)}, {"name": "\u00e9\udcff", "path": Path("a/b"), "n": np.int64(3)})
+    digest = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
+    assert (tmp_path / "card.json").read_bytes() == (b'{\n "name": "\xc3\xa9\\udcff",\n "path": "a/b",\n "n": 3,\n "weights_sha256": "' + digest.encode() + b'"\n}\n')
+
+
+def test_the_cache_lies_where_the_system_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert storage.cache_folder("data") == tmp_path / "numpy-zoo" / "data"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    assert storage.cache_folder("data") == tmp_path / "home" / ".cache" / "numpy-zoo" / "data"
 
 
 # ------------------------------------------------------------------------------------------------ a failed write changes nothing
@@ -302,6 +410,8 @@ def test_a_second_rename_that_fails_says_what_was_replaced(tmp_path, monkeypatch
         save_folder(tmp_path, {"w": np.zeros(3)}, {"run": 2})
     with pytest.raises(WrongFile, match="does not belong to"):
         load_folder(tmp_path)
+    with pytest.raises(OSError, match=r"card.json: .* unchanged, but a, b was replaced already"):
+        atomic_writes({tmp_path / name: b"1" for name in ("a", "b", "card.json")})
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions and links")
@@ -312,6 +422,32 @@ def test_permissions_and_links_survive(tmp_path):
     atomic_write(tmp_path / "link", b"2")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"2"
     assert (tmp_path / "real").stat().st_mode & 0o777 == 0o640
+    (tmp_path / "usual").touch()
+    atomic_write(tmp_path / "new", b"3")
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sockets with names")
+def test_a_socket_is_neither_written_to_nor_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("s")
+        with pytest.raises(OSError, match="^s: is a socket; expects the name of a file$"):
+            atomic_write("s", b"1")
+        with pytest.raises(WrongFile, match="^s: is a device, a pipe or a socket"):
+            read_tensors("s")
+    assert os.listdir(tmp_path) == ["s"]
+
+
+def test_what_another_machine_left_goes_after_an_hour(tmp_path):
+    ages = {3_540: True, 3_660: False, 0: True}
+    for age in ages:
+        path = tmp_path / f".x.{'0' * 8}-9-9-{age}.tmp"
+        path.write_bytes(b"")
+        os.utime(path, (time.time() - age,) * 2)
+    storage.remove_abandoned(tmp_path, "x")
+    assert {age: (tmp_path / f".x.{'0' * 8}-9-9-{age}.tmp").exists() for age in ages} == ages
+    assert not storage.is_running(10**30) and storage.is_running(os.getpid())
 
 
 # ------------------------------------------------------------------------------------------------ wrong files, in one line
@@ -351,6 +487,27 @@ def test_foreign_file_is_called_by_its_name(content, what, tmp_path):
     with pytest.raises(WrongFile, match="w.safetensors: is not a safetensors file") as error:
         read_tensors(tmp_path / "w.safetensors")
     assert what in one_line(error)
+
+
+def test_a_message_is_cut_at_two_hundred_characters():
+    for n, rest in ((200, "x" * 200), (201, "x" * 197 + "...")):
+        assert str(WrongFile("file: " + "x" * n)) == "file: " + rest
+    assert [shorten(value) for value in ("a" * 58, "a" * 59, list(range(20)))] == [repr("a" * 58), repr("a" * 59)[:60] + "...", str(list(range(20)))[:60] + "..."]
+    assert shorten("a" * 9, 11) == repr("a" * 9) and shorten(3) == "3" and looks_like(b"") == "empty"
+    assert looks_like(b"0123456789") == "something else (it starts with b'01234567')"
+
+
+def test_json_of_bounded_size_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "x.json"
+    path.write_text('{"a":[1,{}]}')  # a comma, a list and two objects
+    for name, most, message in (("MAX_JSON", 12, None), ("MAX_JSON", 11, r"has 12 bytes; expects JSON of at most 11"), ("MAX_VALUES", 4, None), ("MAX_VALUES", 3, "holds more than 3 values")):
+        with monkeypatch.context() as patch, contextlib.nullcontext() if message is None else pytest.raises(WrongFile, match=message):
+            patch.setattr("zoo.storage.files." + name, most)
+            assert read_json(path) == {"a": [1, {}]}
+    for text, message in (('{"a": [1, {', r"is not JSON: it is damaged or truncated"), ("", "is not JSON: it is empty"), ("<p>", "is not JSON: it is HTML"), ("[1]", "holds a JSON list"), ("[", "it is JSON")):
+        path.write_text(text)
+        with pytest.raises(WrongFile, match=message):
+            read_json(path)
 
 
 @pytest.mark.parametrize("entry", [
@@ -408,6 +565,8 @@ def test_fit_lists_every_fault_in_one_line():
         check_fit(arrays, {"a": (2,), "b": (3, 2), **{f"c{i}": (1,) for i in range(9)}}, "run/model.safetensors")
     assert one_line(error) == ("run/model.safetensors: does not fit the model; missing: c0, c1, c2, c3 and 5 more; unexpected: x; "
                                "wrong shape: b is (2, 3), wanted (3, 2)")
+    with pytest.raises(ValueError, match="^weights: does not fit the model; missing: c0, c1, c2, c3$"):
+        check_fit({}, {f"c{i}": (1,) for i in range(4)})
 
 
 def test_half_the_room_rounds_and_nothing_else(tmp_path):

@@ -16,13 +16,13 @@ def check_images(x: Any, image: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"images: dtype is {x.dtype}; they are numbers in [0, 1]")
     if x.ndim == 2 and x.shape[1] == math.prod(image):
         x = x.reshape(len(x), *image)
-    if x.ndim == 0 or x.shape[1:] != tuple(image):
+    if x.shape[1:] != tuple(image):
         raise ValueError(f"images: shape is {x.shape}; {expected}")
     if len(x) == 0:
         raise ValueError(f"images: shape is {x.shape}, an empty batch; {expected}, n at least 1")
     x = x.astype(np.float32, copy=False)
     low, high = float(x.min()), float(x.max())
-    if math.isnan(low + high):
+    if math.isnan(low):
         raise ValueError("images: there is a NaN among them; they must lie in [0, 1]")
     if not (low >= 0 and high <= 1):
         raise ValueError(f"images: values go from {low:.4g} to {high:.4g}; they must lie in [0, 1]")

@@ -49,7 +49,7 @@ def _mark_png(content: bytes, line: bytes) -> bytes:
 
 def _text_of_png(content: bytes) -> bytes | None:
     at = 8
-    while at + 12 <= len(content):
+    while at < len(content):
         (length,), kind = struct.unpack_from(">I", content, at), content[at + 4 : at + 8]
         body = content[at + 8 : at + 8 + length]
         if kind == b"iTXt" and body.startswith(KEYWORD + b"\0"):
@@ -99,7 +99,7 @@ def _mark_wav(content: bytes, line: bytes) -> bytes:
 
 def _text_of_wav(content: bytes) -> bytes | None:
     at = 12
-    while at + 8 <= len(content):
+    while at < len(content):
         kind, (length,) = content[at : at + 4], struct.unpack_from("<I", content, at + 4)
         if kind == b"LIST" and content[at + 8 : at + 16] == b"INFOICMT":
             (size,) = struct.unpack_from("<I", content, at + 16)
