@@ -85,7 +85,7 @@ def make_parser() -> Parser:
     digit: dict[str, Any] = {"metavar": "CLASS", "help": "the class to generate, a number or a name; for conditional models (default: each in turn)"}
 
     demo = commands.add_parser("demo", help="the start page: models at work (what zoo without a command does)",
-                               description="Serve the start page, where models that ship are at work, with words and speech where your cache has them, "
+                               description="Serve the start page, where models that ship are at work, and words and speech from your cache, "
                                            "and open it in the browser. "
                                            "With --out, or where there is no browser, write it as one file that plays from disk.")
     demo.add_argument("--out", metavar="FILE", help="write the page to this file (default without a browser: zoo-demo.html)")
