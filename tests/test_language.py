@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,13 +11,16 @@ from hypothesis import strategies as st
 
 from zoo.autograd import get_threads, set_threads
 from zoo.autograd.runtime.threads import available_threads
-from zoo.language.corpus import Corpus
-from zoo.language.evaluation import bigram_loss
-from zoo.language.model import LanguageModel
+from zoo.data import music
+from zoo.language.cache import Cache
+from zoo.language.corpus import Corpus, read_corpus
+from zoo.language.evaluation import bigram_loss, evaluate
+from zoo.language.model import LanguageConfig, LanguageModel
+from zoo.language.prefixes import common
 from zoo.language.sampling import Sampling, drawn, softmax
-from zoo.language.stopping import until_stop
+from zoo.language.stopping import stop_texts, until_stop
 from zoo.language.tokenizer import BytePairTokenizer, CharTokenizer
-from zoo.language.windows import random_windows
+from zoo.language.windows import consecutive_windows, line_table, random_lines, random_pieces, random_windows, transposed
 from zoo.model import last
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
@@ -494,3 +498,205 @@ def test_probabilities_of_many_symbols_are_those_of_the_definition(seed, tempera
         finally:
             set_threads(before)
         assert p.dtype == np.float64 and np.allclose(p, expected, rtol=1e-12, atol=1e-320) and (p[np.isneginf(logits)] == 0).all()
+
+
+# --- exactly at the limits
+
+
+@pytest.mark.parametrize("right", [{"temperature": 0}, {"top_k": 1}, {"top_k": 2.0}, {"top_p": 1}, {"top_p": 1e-9}, {"min_p": 0}, {"min_p": 1}, {"repetition_penalty": 1e-9},
+                                   {"presence_penalty": -3}, {"frequency_penalty": -3}])
+def test_a_setting_at_its_limit_is_taken(right):
+    assert getattr(Sampling(**right), next(iter(right))) == next(iter(right.values()))
+    with pytest.raises(ValueError, match="top_k is True"):
+        Sampling(top_k=True)
+    with pytest.raises(ValueError, match="temperature is -1"):
+        Sampling(temperature=-1e-9)
+
+
+def test_a_filter_that_filters_nothing_leaves_the_probabilities_as_they_are():
+    logits = np.arange(4, dtype=np.float32)
+    p = softmax(logits)
+    for settings in ({}, {"top_k": 4}, {"top_k": 9}, {"top_p": 1}, {"min_p": 0}, {"min_p": None}):
+        assert Sampling(**settings).choices(logits, p) is p
+    assert Sampling(temperature=2).choices(logits, p).tolist() == softmax(logits / 2).tolist()
+    plain = Sampling()
+    assert plain.penalised(logits, np.array([1]), 0) is logits and plain.choices(logits, p) is p
+    for penalty in ("repetition_penalty", "presence_penalty", "frequency_penalty"):
+        assert Sampling(**{penalty: 0.5}).penalised(logits, np.array([1, 3, 3]), 1).tolist() != logits.tolist()
+
+
+def test_a_kernel_takes_only_what_it_can_read(rng):
+    """float64, and every other of float32: probabilities are those of the definition all the same."""
+    for logits in (rng.standard_normal(10_000), rng.standard_normal(20_000).astype(np.float32)[::2]):
+        z = np.exp(logits.astype(float) - logits.max())
+        np.testing.assert_allclose(softmax(logits), z / z.sum(), rtol=1e-6)
+
+
+def test_a_draw_of_one_takes_the_last_token_that_can_be():
+    assert drawn(np.array([0.5, 0.5, 0.0]), 1.0) == 1 and drawn(np.array([0.25, 0.75]), 0.25) == 1 and drawn(np.array([0.0, 1.0]), 0.0) == 1
+
+
+@pytest.mark.parametrize(("start", "pieces", "stops", "texts"), [
+    ("", ["a", "b", "c"], ["ab"], []), ("s", ["a", "b"], [], ["s", "a", "b"]), ("", ["a", "c", "ab"], ["ab"], ["ac"]), ("", ["xab"], ["b", "a"], ["x"]),
+    ("", ["xa", "y"], ["ab"], ["x", "ay"]), ("", ["x", "aba", "bc"], ["abc"], ["x", "ab"]), ("", ["abab", "x"], ["abc", "b!"], ["ab", "abx"]),
+    ("", ["a"], ["aa"], ["a"]), ("", ["ab"], ["ab"], []), ("", ["", "ab"], ["b"], ["a"]), ("a", ["b"], ["ab"], ["a", "b"])])
+def test_a_piece_is_given_out_as_soon_as_it_is_sure(start, pieces, stops, texts):
+    assert list(until_stop(start, pieces, stops)) == texts
+
+
+def test_stops_are_a_text_or_several():
+    assert [stop_texts(s) for s in (None, "a", ["a", "b"], ("a",), {"a"}, [])] == [[], ["a"], ["a", "b"], ["a"], ["a"], []]
+
+
+# --- what is read in training
+
+
+def test_windows_of_a_table_share_no_token():
+    """Of 4 tokens and the one that follows; with a stride of 3 they begin at multiples of 6."""
+    for stride, n, starts in ((1, 14, [0, 5]), (1, 15, [0, 5, 10]), (3, 16, [0, 6]), (3, 17, [0, 6, 12]), (5, 5, [0]), (1, 4, [0])):
+        table = random_windows(np.arange(n), 2, 4, stride)
+        assert table.n == len(starts) and table.batch_size == 2 and table.example == "a window of 5 tokens"
+        if n >= 5:
+            inputs, targets = table.take(np.arange(table.n), None)
+            assert inputs.tolist() == [list(range(s, s + 4)) for s in starts] and np.array_equal(targets, inputs + 1)
+
+
+@pytest.mark.parametrize(("n", "batch_size", "time"), [(25, 2, 4), (24, 2, 4), (27, 2, 4), (9, 2, 10), (41, 1, 5)])
+def test_consecutive_windows_carry_on_row_by_row_and_start_over_with_each_epoch(n, batch_size, time):
+    """Each row has (n - 1) // rows tokens of its own to predict; all but one of them hold as many whole windows as fit."""
+    table = consecutive_windows(np.arange(n), batch_size, time)
+    length = (n - 1) // batch_size
+    per_epoch, width = max(1, (length - 1) // time), min(time, length)
+    offsets = set()
+    for epoch in range(30):
+        for i in range(per_epoch):
+            inputs, targets, first = table(epoch * per_epoch + i, None)
+            assert first == (i == 0) and inputs.shape == (batch_size, width)
+            offset = inputs[0, 0] - i * time
+            offsets.add(int(offset))
+            expected = np.minimum(length * np.arange(batch_size)[:, None] + offset + i * time + np.arange(width + 1), n - 1)
+            assert np.array_equal(inputs, expected[:, :-1]) and np.array_equal(targets, expected[:, 1:])
+    assert offsets == set(range(max(1, length - per_epoch * time)))
+    alone, following, first = table.take(np.array([0]), None)
+    assert alone.tolist() == [list(range(width))] and following.tolist() == [list(range(1, width + 1))] and first and table.n == max(1, (n - width - 1) // (width + 1) + 1)
+
+
+def test_lines_follow_their_start_and_are_cut_or_filled_up():
+    tokenizer = CharTokenizer("\nabc")  # 0 is the newline
+    text = "abc\n\na\n"
+    inputs, targets = line_table(text, tokenizer, 0)
+    assert inputs.tolist() == [[0, 1, 2, 3], [0, 1, 0, 0]] and targets.tolist() == [[1, 2, 3, 0], [1, 0, -1, -1]]
+    assert [part.tolist() for part in line_table(text, tokenizer, 3, 3)] == [[[3, 1, 2], [3, 1, 0]], [[1, 2, 3], [1, 0, -1]]]
+    assert line_table(text, tokenizer, 3, 9)[0].tolist() == [[3, 1, 2, 3], [3, 1, 0, 3]]
+    table = random_lines(inputs, targets, 5)
+    assert [part.tolist() for part in table.take(np.array([1, 1]), None)] == [[[0, 1]] * 2, [[1, 0]] * 2] and table.n == 2 and table.batch_size == 5
+    assert table.take(np.array([1, 0]), None)[0].tolist() == [[0, 1, 0, 0], [0, 1, 2, 3]]
+    drawn_rows = [table(step, np.random.default_rng(step)) for step in range(9)]
+    assert all(len(x) == 5 for x, _ in drawn_rows) and {tuple(row) for x, _ in drawn_rows for row in x[:, 1:2]} == {(1,)} and {x.shape[1] for x, _ in drawn_rows} <= {2, 4}
+    with pytest.raises(ValueError, match="has no lines to learn from"):
+        line_table("\n\n", tokenizer, 0)
+
+
+def test_a_roll_is_moved_only_as_far_as_the_keyboard_goes():
+    roll = np.zeros((2, 88), np.float32)
+    roll[0, [2, 40]] = roll[1, 84] = 1
+    keys = lambda r: [np.flatnonzero(step).tolist() for step in r]
+    for semitones, moved in ((0, [[2, 40], [84]]), (3, [[5, 43], [87]]), (4, None), (1, [[3, 41], [85]]), (-1, [[1, 39], [83]]), (-2, [[0, 38], [82]]), (-3, None)):
+        assert keys(transposed(roll, semitones)) == (keys(roll) if moved is None else moved)
+    table = random_pieces([roll, roll[:1]], 30, transpose=2)
+    rolls, mask = table(0, np.random.default_rng(0))
+    assert table.n == 2 and rolls.shape == (30, 2, 88) and {tuple(m) for m in mask.tolist()} == {(True, True), (True, False)}
+    assert {int(np.flatnonzero(r[0])[1]) - 40 for r in rolls} == {-2, -1, 0, 1, 2} and not rolls[~mask].any()
+    assert all(np.array_equal(r, roll) for r in random_pieces([roll], 9)(0, np.random.default_rng(0))[0])
+
+
+# --- figures, exactly
+
+
+class Half:
+    """A model to which each target has probability 1/2; it keeps what it was asked."""
+
+    reads_rolls = False
+
+    def __init__(self, text, context=None, lines=False):
+        self.tokenizer, self.context, self.start_id, self.asked = CharTokenizer(text), context, 0, []
+        self.config = dataclasses.replace(LanguageConfig(), lines=lines)
+
+    def log_likelihood(self, blocks):
+        self.asked = [(inputs, targets) for inputs, targets in blocks]
+        count = sum(int((targets >= 0).sum()) for _, targets in self.asked)
+        return -count * math.log(2), count
+
+
+def test_nats_are_per_token_predicted_and_per_character_of_the_text():
+    text = "abcde" * 20
+    corpus = Corpus("letters", parts={"train": "", "valid": text, "test": "ab\nc\n" * 200})
+    for settings, context, shapes, characters in (({}, None, [(1, 99)], 100), ({"time": 10}, None, [(9, 10), (1, 9)], 100), ({}, 33, [(3, 33)], 100),
+                                                  ({"max_tokens": 41, "time": 20}, 7, [(2, 20)], 41), ({"max_tokens": 100, "time": 99}, None, [(1, 99)], 100)):
+        model = Half(text, context)
+        figures = evaluate(model, corpus, **settings)
+        assert [targets.shape for _, targets in model.asked] == shapes
+        count = sum(np.prod(shape) for shape in shapes)
+        assert figures["valid nats per token"] == pytest.approx(math.log(2)) and figures["valid nats per character"] == pytest.approx(count * math.log(2) / characters)
+    model = Half("\nabc", lines=True)
+    figures = evaluate(model, corpus, "test")
+    assert [len(inputs) for inputs, _ in model.asked] == [256, 144] and figures["test nats per character"] == pytest.approx(math.log(2))  # a newline is one
+    model = Half("\nabc", context=2, lines=True)
+    evaluate(model, corpus, "test")
+    assert model.asked[0][0].shape == (256, 2)
+    model = Half(text, context=5000)
+    evaluate(model, Corpus("long", parts={"valid": text * 4000}))
+    assert [inputs.shape for inputs, _ in model.asked[:2]] == [(3, 5000)] * 2  # at most 16,384 tokens at a time
+
+
+def test_nats_of_rolls_are_per_step():
+    class Rolls:
+        reads_rolls = True
+
+        def roll_log_likelihood(self, rolls):
+            return np.array([-3.0 * len(roll) for roll in rolls])
+
+    rolls = [np.zeros((4, 88)), np.zeros((0, 88)), np.zeros((3, 88))]
+    assert evaluate(Rolls(), Corpus("x", rolls={"valid": rolls})) == {"valid nats per step": 3.0}
+    with pytest.raises(ValueError, match="has no music to evaluate on in its part 'valid'"):
+        evaluate(Rolls(), Corpus("x", rolls={"valid": [np.zeros((0, 88))]}))
+    with pytest.raises(ValueError, match="x is text; a model with inputs 'keys' reads"):
+        evaluate(Rolls(), Corpus("x", "text"))
+
+
+# --- corpora
+
+
+def test_chorales_are_read_in_every_key_that_can_be_sung():
+    """Trained on from five semitones lower to six higher, tested as they are; a roll has a step for each quarter of four sixteenths."""
+    corpus = read_corpus("chorales")
+    parts = music.split_chorales(music.chorales())
+    for part in ("valid", "test"):
+        assert corpus.parts[part] == "".join(music.to_text(piece) + "\n\n\n\n" for piece in parts[part])
+    begins = [keyed for key in range(-5, 7) for piece in parts["train"][:1] for keyed in [music.transpose(piece, key)]]
+    texts = corpus.parts["train"].split("\n\n\n\n")
+    assert texts[0] == music.to_text(begins[0]) and {music.to_text(piece) for piece in begins} <= set(texts) and texts[-1] == ""
+    assert len({text[:40] for text in texts}) > 12 * len(parts["train"]) * 0.8
+    roll, piece = corpus.rolls["valid"][0], parts["valid"][0]
+    assert len(roll) == -(-len(piece.pitch) // 4)
+    assert all(np.flatnonzero(step).tolist() == sorted({int(p) - 21 for p in piece.pitch[4 * i] if p >= 0}) for i, step in enumerate(roll))
+    low = Corpus("x", parts={"a": "b"})
+    assert low.split() == {"a": "b"} and Corpus("x", "abcdefghij").split() == {"train": "abcdefghi", "valid": "j", "test": "j"}
+    with pytest.raises(ValueError, match="x is music as piano rolls"):
+        Corpus("x", rolls={}).split()
+
+
+def test_a_cache_holds_what_a_model_of_its_sizes_needs():
+    cache = Cache.empty(dataclasses.make_dataclass("C", ["layers", "key_value_heads", "head_width"])(2, 3, 5), 7, batch=4)
+    assert cache.keys.shape == cache.values.shape == (2, 4, 3, 7, 5) and cache.ids.shape == (7,) and cache.room == 7
+    cache.keys[...], cache.values[...], cache.ids[...] = 1, 2, np.arange(7)
+    cache.keys[:, :, :, 3] = 9
+    more = cache.resized(3, 10)
+    assert more.room == 10 and (more.keys[:, :, :, :3] == 1).all() and (more.values[:, :, :, :3] == 2).all() and more.ids[:3].tolist() == [0, 1, 2]
+    assert (cache.resized(4, 4).keys[:, :, :, 3] == 9).all() and cache.resized(7, 9).ids[:7].tolist() == list(range(7))
+
+
+def test_a_state_is_remembered_up_to_where_texts_part():
+    state = lambda ids: SimpleNamespace(length=len(ids), cache=SimpleNamespace(ids=np.array([*ids, 77, 77])))
+    for known, asked, n in (([1, 2, 3], [1, 2, 3, 4], 3), ([1, 2, 3], [1, 2, 3], 2), ([1, 2, 3], [1, 9, 3, 4], 1), ([1, 2, 3], [9, 2, 3], 0), ([1, 2], [1, 2, 77, 5], 2)):
+        assert common(state(known), np.array(asked)) == n

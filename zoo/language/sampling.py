@@ -95,7 +95,7 @@ class Sampling:
 
 def _most_likely(p: np.ndarray, count: int) -> np.ndarray:
     """The tokens of the `count` largest probabilities, largest first, of equal ones the smaller id: without sorting a whole vocabulary."""
-    if 4 * count < len(p):
+    if count < len(p):
         likely = np.flatnonzero(p >= np.partition(p, len(p) - count)[len(p) - count])
         return likely[np.argsort(-p[likely], kind="stable")[:count]]
     return np.argsort(-p, kind="stable")[:count]
