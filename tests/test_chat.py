@@ -1,5 +1,6 @@
 """Chat templates: conversations against the texts that the models' own templates write, and messages that nobody can answer."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -159,3 +160,116 @@ def test_a_vocabulary_without_json_is_refused():
         grammar.as_json(np.zeros(2), grammar.OBJECT, grammar.Vocabulary({0: b"a", 1: b"b"}, 2), 9)
     with pytest.raises(ValueError, match="leaves room for its end within 1 token"):
         grammar.as_json(np.zeros(2), grammar.OBJECT, grammar.Vocabulary({0: b"{", 1: b"}"}, 2), 1)
+
+
+BYTES = b' \t\n\r"\\/{}[]:,-+.0123456789eEtrufalsn' + bytes([0, 11, 31, 33, 127, 128, 255]) + b"bgAFGk"
+ENDS = ["", ":0", '"":0', "}", "]", *(x + y for x in ("", "0", "00", "000", "0000", "n", "rue", "ue", "e", "alse", "lse", "se", "ull", "ll", "l")
+                                      for y in ("", '"', '":0'))]
+
+
+@pytest.mark.parametrize(("text", "closers"), [
+    ("", ""), (" ", ""), ('"', ""), ('"a', ""), ('"\\', ""), ('"\\u', ""), ('"\\u0a', ""), ('"\\u00Ff', ""), ('"a"', ""), ("t", ""), ("tr", ""), ("fals", ""), ("n", ""), ("nul", ""),
+    ("null", ""), ("-", ""), ("0", ""), ("-0", ""), ("7", ""), ("10", ""), ("0.", ""), ("1.5", ""), ("1e", ""), ("1E+", ""), ("1e-7", ""), ("0.1e0", ""), ("1 ", ""), ("[", "]"), ("[ ", "]"),
+    ("[1", "]"), ("[1 ", "]"), ("[1,", "]"), ("[1, ", "]"), ("[[", "]]"), ("[[]", "]"), ("{", "}"), ("{ ", "}"), ('{"', "}"), ('{"a', "}"), ('{"\\', "}"), ('{"a"', "}"), ('{"a" ', "}"),
+    ('{"a":', "}"), ('{"a":1', "}"), ('{"a":1,', "}"), ('{"a":"', "}"), ('{"a":"b"', "}"), ('[{"a":[', "]}]"), ('[{"a":[]', "}]"), ('[{"a":[]}', "]"), ('{"a":{}', "}"), ("[]", ""), ("{}", "")])
+def test_a_byte_may_follow_if_json_can_end_behind_it(text, closers):
+    """Python's parser against the automaton: some end makes the text whole, or none of many does."""
+    def whole(candidate):
+        try:
+            json.loads(candidate, parse_constant=lambda name: (_ for _ in ()).throw(ValueError(name)))
+        except ValueError:
+            return False
+        return True
+
+    before = grammar.advance(grammar.State(), text.encode())
+    assert before.complete == whole(text) and whole(text + grammar.closing(before).decode())
+    for byte in BYTES:
+        longer, after = text + chr(byte), grammar.advance(before, bytes([byte]))
+        if after is None:
+            assert not any(whole(longer + end + rest) for end in ENDS for rest in {closers, closers[1:]}), longer
+        else:
+            assert whole(longer + grammar.closing(after).decode()) and after.complete == whole(longer), longer
+
+
+def test_only_an_object_may_begin_an_object():
+    assert [b for b in range(256) if grammar.advance(grammar.OBJECT, bytes([b]))] == sorted(b" \t\n\r{")
+    assert grammar.closing(grammar.OBJECT) == b"{}" and not grammar.OBJECT.complete
+    with_space = grammar.advance(grammar.State(), b"[1," + b" " * 24)
+    assert with_space.space == 24 and grammar.advance(with_space, b" ") is None and grammar.advance(with_space, b"1").space == 0
+
+
+def test_a_vocabulary_knows_the_first_byte_of_each_token():
+    """256 where a token has none: none of a special one, an empty one, or one that the model has no symbol for."""
+    assert grammar.Vocabulary({0: b"{x", 1: b"", 3: b"}", 4: b"a"}, 4).first.tolist() == [ord("{"), 256, 256, ord("}")]
+    t = tokenizer()
+    assert grammar.vocabulary_of(t, 258) is grammar.vocabulary_of(t, 258) and len(grammar.vocabulary_of(t, 300).first) == 300
+    in_a_string = grammar._first_bytes(grammar.advance(grammar.State(), b'"'))
+    assert in_a_string.tolist() == [byte >= 32 for byte in range(256)] + [False]
+
+
+def test_the_likeliest_tokens_that_fit_are_left():
+    """Behind `{"` come at least `":0}`, behind `{""` only `:0}`; that one likelier than all that fit was cut is said."""
+    vocabulary = grammar.Vocabulary({0: b"}", 1: b'"', 2: b" ", 3: b"x", 4: b'""'}, 6)
+    state = grammar.advance(grammar.State(), b"{")
+    logits = np.array([1.0, 5.0, 0.5, 9.0, 4.0, 7.0])
+    for left, most, allowed, cut in ((1, 64, [0], True), (2, 64, [0, 2], True), (3, 64, [0, 2], True), (4, 64, [0, 2, 4], True),
+                                     (5, 64, [0, 1, 2, 4], False), (5, 2, [1, 4], False), (5, 1, [1], False), (2, 1, [0], True)):
+        only, was_cut = grammar.as_json(logits, state, vocabulary, left, most)
+        assert (np.flatnonzero(np.isfinite(only)).tolist(), was_cut) == (allowed, cut) and np.isneginf(only[~np.isfinite(only)]).all()
+
+
+# --- what is learned from conversations
+
+
+class Pupil:
+    template, tokenizer = chat.CHATML, tokenizer()
+
+    class config:
+        window = 60
+
+
+def test_a_lesson_teaches_the_last_answer_and_its_end():
+    talks = [[*HELLO, {"role": "assistant", "content": "Hi"}], [*HELLO, {"role": "assistant", "content": "No"}, *HELLO, {"role": "assistant", "content": "!"}]]
+    Pupil.config.window = 120
+    inputs, targets = chat.lessons(Pupil, talks)
+    ids = [Pupil.template.ids(talk, Pupil.tokenizer, answer=False)[:-1] for talk in talks]  # without the newline behind the last marker
+    assert inputs.shape == targets.shape == (2, max(map(len, ids)) - 1) and inputs.dtype == targets.dtype == np.int64
+    for row, target, whole, answer in zip(inputs, targets, ids, (b"Hi", b"!")):
+        n = len(whole)
+        assert row[: n - 1].tolist() == whole[:-1].tolist() and not row[n - 1 :].any()
+        taught = np.flatnonzero(target != -1)
+        assert target[taught].tolist() == [*answer, 257] and taught.tolist() == list(range(n - 2 - len(answer), n - 1))
+
+
+def test_a_lesson_must_end_with_an_answer_and_fit():
+    talk = [*HELLO, {"role": "assistant", "content": "Hi"}]
+    n = len(Pupil.template.ids(talk, Pupil.tokenizer, answer=False)) - 1
+    Pupil.config.window = n - 1
+    assert chat.lessons(Pupil, [talk])[0].shape == (1, n - 1)
+    Pupil.config.window = n - 2
+    with pytest.raises(ValueError, match=f"number 1 has {n} tokens; this model sees {n - 2} at once"):
+        chat.lessons(Pupil, [[{"role": "user", "content": ""}, {"role": "assistant", "content": ""}], talk])
+    for wrong in (HELLO, [{"role": "assistant", "content": "Hi"}]):
+        with pytest.raises(ValueError, match="number 0 ends with a message of the"):
+            chat.lessons(Pupil, [wrong])
+
+
+def test_gemma_is_told_within_the_first_turn_and_chatml_by_default():
+    told = {"role": "system", "content": "Be brief."}
+    for messages in ([told], [told, {"role": "assistant", "content": "Hi"}]):
+        with pytest.raises(ValueError, match="Gemma's system message stands in the user's first one"):
+            chat.GEMMA.text(messages)
+    assert chat.GEMMA.text(HELLO) == "<bos><start_of_turn>user\nHello<end_of_turn>\n<start_of_turn>model\n"
+    assert chat.GEMMA.markers == ("<bos>", "<start_of_turn>", "<end_of_turn>") and chat.LLAMA3.markers[2] == "<|end_header_id|>"
+    assert chat.recognise("<|im_start|>system\n" + "x" * 400 + "<|im_end|>").system == "x" * 400
+    assert chat.recognise("<|im_start|>system\n" + "x" * 401 + "<|im_end|>").system is None
+    assert chat.recognise(r"<|im_start|>system\na\nb<|im_end|>").system == "a\nb"
+
+
+@pytest.mark.parametrize("saved", [None, [], {"kind": "chatml"}, {**dataclasses.asdict(chat.CHATML), "more": "x"}, {**dataclasses.asdict(chat.CHATML), "kind": "alpaca"},
+                                   {**dataclasses.asdict(chat.CHATML), "end": None}, {**dataclasses.asdict(chat.CHATML), "after": 3}])
+def test_what_is_no_template_is_refused(saved):
+    for template in (chat.CHATML, chat.LLAMA3, chat.GEMMA, chat.recognise(SMOLLM)):
+        assert chat.from_dict(dataclasses.asdict(template)) == template
+    with pytest.raises(ValueError, match="^template: is "):
+        chat.from_dict(saved)
