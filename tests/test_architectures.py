@@ -162,15 +162,29 @@ def test_a_configuration_that_makes_no_sense_is_refused(fields, says):
         tiny("llama", **fields)
 
 
-@pytest.mark.parametrize(("d", "window", "factor"), [(8, 16, 4.0), (64, 4096, 8.0), (16, 512, 2.0)])
-def test_yarn_divides_as_its_paper_says(d, window, factor):
+@pytest.mark.parametrize(("d", "window", "factor", "theta", "fast"), [
+    (8, 16, 4.0, 1e4, 32), (64, 4096, 8.0, 1e4, 32), (16, 512, 2.0, 1e4, 32), (8, 4096, 4.0, 10.0, 1000), (8, 6, 3.0, 1e4, 32), (64, 32768, 4.0, 1e6, 32)])
+def test_yarn_divides_as_its_paper_says(d, window, factor, theta, fast):
     """Peng et al. 2023, section 3.2: a pair that turns r times is left alone above 32, interpolated below 1, and goes over on a line between."""
-    theta = 10_000.0
-    where = [d * math.log(window / (turns * 2 * math.pi)) / (2 * math.log(theta)) for turns in (32, 1)]
+    where = [d * math.log(window / (turns * 2 * math.pi)) / (2 * math.log(theta)) for turns in (fast, 1)]
     low, high = max(math.floor(where[0]), 0), min(math.ceil(where[1]), d - 1)
     expected = []
     for i in range(d // 2):
-        ramp = min(max((i - low) / (high - low), 0.0), 1.0)
+        ramp = min(max((i - low) / (high - low), 0.0), 1.0) if high > low else float(i > low)
         expected.append(1 / ((1 - ramp) + ramp / factor))
-    np.testing.assert_allclose(rotary.yarn(factor, d, theta, window), expected, rtol=1e-12)
-    assert rotary.yarn_attention(factor) == pytest.approx(0.1 * math.log(factor) + 1) and rotary.yarn_attention(1.0) == 1
+    np.testing.assert_allclose(rotary.yarn(factor, d, theta, window, fast=fast), expected, rtol=1e-12)
+    assert rotary.yarn_attention(factor) == pytest.approx(0.1 * math.log(factor) + 1)
+    assert [rotary.yarn_attention(f) for f in (0.5, 1.0)] == [1, 1] and rotary.yarn_attention(1.5) == pytest.approx(1.0405465)
+
+
+@pytest.mark.parametrize(("d", "theta", "factor", "window", "low", "high"), [(128, 5e5, 8.0, 8192, 1.0, 4.0), (64, 5e5, 32.0, 8192, 1.0, 4.0), (16, 1e4, 4.0, 64, 0.5, 3.0)])
+def test_llama_3_divides_as_its_authors_program_does(d, theta, factor, window, low, high):
+    """Wave by wave, as in Llama 3.1's `apply_scaling`; Chen et al. divide all alike."""
+    expected = []
+    for i in range(d // 2):
+        wavelength = 2 * math.pi * theta ** (2 * i / d)
+        smooth = (window / wavelength - low) / (high - low)
+        expected.append(1.0 if wavelength < window / high else factor if wavelength > window / low else 1 / ((1 - smooth) / factor + smooth))
+    assert len({*expected} | {1.0, factor}) > 2
+    np.testing.assert_allclose(rotary.llama3(factor, d, theta, window, low, high), expected, rtol=1e-12)
+    assert rotary.linear(factor, d).tolist() == [factor] * (d // 2)

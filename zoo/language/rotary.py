@@ -34,10 +34,10 @@ def yarn(factor: float, d: int, theta: float, window: int, slow: float = 1.0, fa
         return d * math.log(window / (2 * math.pi * turns)) / (2 * math.log(theta))
 
     first, last = max(math.floor(pair(fast)), 0), min(math.ceil(pair(slow)), d - 1)
-    share = np.clip((np.arange(d // 2) - first) / max(last - first, 0.001), 0, 1)  # of the divided frequency
+    share = np.clip((np.arange(d // 2) - first) / max(last - first, 1), 0, 1)  # of the divided frequency
     return 1 / ((1 - share) + share / factor)
 
 
 def yarn_attention(factor: float) -> float:
     """By which yarn multiplies queries and keys, unless a model says otherwise."""
-    return 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
+    return 0.1 * math.log(max(factor, 1)) + 1
