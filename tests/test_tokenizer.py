@@ -85,7 +85,7 @@ def written(tmp_path_factory):
 @quick
 @given(text=any_text)
 def test_file_for_other_libraries_reads_back_the_same(text, written):
-    assert np.array_equal(written.encode(text), SMALL.encode(text)) and written.special == SMALL.special
+    assert np.array_equal(written.encode(text), SMALL.encode(text)) and written.special == SMALL.special and written.patterns == SMALL.patterns
 
 
 def test_special_tokens_are_plain_text_unless_asked_for():
@@ -231,7 +231,19 @@ def test_literals_of_a_pattern_mean_the_text_itself():
     assert cut("[.!?]+", "a\u2026!") == ["a\u2026", "!"] and cut(r"\t", "a\u3000\tb") == ["a\u3000", "\t", "b"]
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", "a*a*b", r"\w+", r"\d+", r"\b", "a?a?a?aaa", "x{1000}", "", "|", "a|", "\u00e9+", "a+b", ".*",
+@pytest.mark.parametrize(("pattern", "text", "pieces"), [
+    (r"\s+", "x\x84\x85\xa0\u2028\x86y", ["x\x84", "\x85\xa0\u2028", "\x86y"]), ("\x7f+", "\xe9\x7f\x80", ["\xe9", "\x7f", "\x80"]),
+    (r"\p{Cc}+", "a\x80\x7f\x1fb\xad", ["a", "\x80\x7f\x1f", "b\xad"]), (r"\P{L}+", "ab 12\xe9", ["ab", " 12", "\xe9"]), (r"\S+", "ab 12\x85", ["ab", " ", "12", "\x85"]),
+    (r"[\p{Lu}\s_]{1,9}x", "A B_xa \xc9x", ["A B_x", "a", " \xc9x"]), (r"[^\p{L}\s]+", "a, 1b", ["a", ",", " ", "1", "b"]), (r"\p{Ll}+", "a\u017fA\xe9", ["a\u017f", "A", "\xe9"]),
+    ("a{99}b", "a" * 100 + "bb", ["a", "a" * 99 + "b", "b"]), ("a{50}b{50}", "a" * 50 + "b" * 51, ["a" * 50 + "b" * 50, "b"]), ("ab?c?", "acabcb", ["ac", "abc", "b"]),
+    ("x|a{1,2}b", "aaabx", ["a", "aab", "x"]), ("b|a+", "baab", ["b", "aa", "b"]), (r"\r\n|\t+", "a\r\n\t\tb", ["a", "\r\n", "\t\t", "b"]), ("ab|" * 333 + "a", "abba", ["ab", "b", "a"]),
+    (r"\p{N}{1,3}", "12345\xbd", ["123", "45\xbd"]), (r"\.", "a.b", ["a", ".", "b"])])
+def test_patterns_that_are_simple_enough_cut_as_they_say(pattern, text, pieces):
+    assert split(text, [compile_pattern(pattern)]) == pieces and split("", [compile_pattern(pattern)]) == []
+
+
+@pytest.mark.parametrize("pattern", ["a{99}b{2}", "a{50}b{51}", "b|a{99}b{2}", "ab?c?d?", "b|ab?c?d?", "a{0,1}", "b|a?", "b|", "a{0}", r"\p{C}+", r"[\S]+", r"[a\P{L}]+", r"\z",
+                                     r"ab\p{L}+c", "ab|" * 333 + "ab", "(a+)+$", "(a|a)*b", "a*a*b", r"\w+", r"\d+", r"\b", "a?a?a?aaa", "x{1000}", "", "|", "a|", "\u00e9+", "a+b", ".*",
                                      r"\p{Xx}", "a+?", "[[:alpha:]]+", r"\1", "^a", "a$", "a?", "a{0,2}"])
 def test_patterns_that_may_hang_or_mean_something_else_are_refused(pattern):
     with pytest.raises(ValueError, match=r"^pattern: .*expects that of GPT-2, Llama 3"):
@@ -477,3 +489,133 @@ def test_a_tokenizer_that_lacks_a_byte_is_saved_as_one():
     t = BytePairTokenizer({i: bytes([b]) for i, b in enumerate(b"abc")}, [], may_lack_bytes=True)
     back = BytePairTokenizer.from_dict(json.loads(json.dumps(t.to_dict())))
     assert back.encode("cab").tolist() == t.encode("cab").tolist() == [2, 0, 1]
+
+
+# ------------------------------------------------------------------------------------------------ by the letter of the files
+
+def test_a_written_file_says_what_others_expect(tmp_path):
+    """The fields of Hugging Face's tokenizers with their defaults for a byte-level BPE as GPT-2's."""
+    SMALL.write(tmp_path / "tokenizer.json")
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    assert content["pre_tokenizer"]["pretokenizers"] == [{"type": "Split", "pattern": {"Regex": GPT2_PATTERN}, "behavior": "Isolated", "invert": False}, level]
+    assert content["decoder"] == level and content["added_tokens"] == [added("<|endoftext|>", SMALL.size - 1)]
+    assert {name: content["model"][name] for name in ("fuse_unk", "byte_fallback", "ignore_merges", "dropout")} == {
+        "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "dropout": None}
+    assert SMALL.plain_size == SMALL.size - 1 and SMALL.contents().keys() == SMALL.printable_tokens().keys() == set(range(SMALL.size - 1))
+
+
+def test_gpt2s_symbols_stand_for_bytes():
+    """The printable ones for themselves; the 68 others in their order from U+0100 on (openai/gpt-2, encoder.py)."""
+    symbols = tokenizer_files.printable(bytes(range(256)))
+    assert symbols[33:127] == "".join(map(chr, range(33, 127))) and symbols[0xA1:0xAD] == "\xa1\xa2\xa3\xa4\xa5\xa6\xa7\xa8\xa9\xaa\xab\xac" and symbols[0xAE:] == "".join(map(chr, range(0xAE, 256)))
+    assert [symbols[b] for b in (0, 10, 32, 127, 160, 173)] == ["\u0100", "\u010a", "\u0120", "\u0121", "\u0142", "\u0143"]
+    assert tokenizer_files.unprintable(symbols) == bytes(range(256))
+    for other in (" ", "\x7f", "\xad", "\u0144", "\U0001f600"):
+        with pytest.raises(KeyError):
+            tokenizer_files.unprintable("a" + other)
+
+
+@pytest.mark.parametrize(("steps", "patterns"), [
+    ([{"type": "Digits"}], [r"\p{N}+"]), ([{"type": "Digits", "individual_digits": False}], [r"\p{N}+"]), ([{"type": "Digits", "individual_digits": True}], [r"\p{N}"]),
+    ([{"type": "Split", "pattern": {"Regex": "a+"}, "behavior": "Isolated"}], ["a+"]),
+    ([{"type": "Split", "pattern": {"Regex": "a+"}, "behavior": "Removed"}], None), ([{"type": "Split", "pattern": {"Regex": "a+"}, "behavior": "Isolated", "invert": True}], None),
+    ([{"type": "Split", "pattern": {"String": "a"}, "behavior": "Isolated"}], None), ([{"type": "Split", "pattern": "a", "behavior": "Isolated"}], None),
+    ([{"type": "Split", "pattern": {"Regex": 3}, "behavior": "Isolated"}], None), ([{"type": "ByteLevel", "use_regex": False}], None), ([{"type": "Whitespace"}], None)])
+def test_a_text_is_cut_by_splits_and_digits(steps, patterns, tmp_path):
+    folder = file_of(tmp_path, pre_tokenizer={"type": "Sequence", "pretokenizers": [*steps, {"type": "ByteLevel", "use_regex": False}]})
+    if patterns is None:
+        with pytest.raises(WrongFile, match="cuts text by"):
+            BytePairTokenizer.read(folder)
+    else:
+        assert BytePairTokenizer.read(folder).patterns == tuple(patterns)
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"normalizer": {"type": "Sequence", "normalizers": []}}, None), ({"added_tokens": None}, None), ({"type": lambda c: "BPE"}, None),
+    ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "use_regex": False}}, "add_prefix_space is true with other patterns than GPT-2's"),
+    ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Digits"}]}}, "BPE over characters"), ({"added_tokens": ["x"]}, "added token"),
+    ({"added_tokens": [added("x", True)]}, "added token"), ({"merges": [["t", 1]]}, "no pair of its tokens"), ({"merges": [["t", "h", "e"]]}, "no pair of its tokens"),
+    ({"merges": ["t q q"]}, "no pair of its tokens"), ({"vocab": {"a": 10_000_000}}, "10000000 is not an id"), ({"vocab": {"a": True}}, "not an id")])
+def test_what_else_a_file_asks_for(changes, words, tmp_path):
+    if words is None:
+        t = BytePairTokenizer.read(file_of(tmp_path, **changes))
+        assert t.encode("the cat").tolist() == SMALL.encode("the cat").tolist()
+    else:
+        with pytest.raises(WrongFile, match=words):
+            BytePairTokenizer.read(file_of(tmp_path, **changes))
+
+
+def older(folder, settings=None, version="#version: 0.2\n", others=None):
+    """SMALL as vocab.json and merges.txt."""
+    content = json.loads((file_of(folder) / "tokenizer.json").read_text())["model"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps({**content["vocab"], "<|endoftext|>": SMALL.size - 1, "<pad>": SMALL.size}))
+    (folder / "merges.txt").write_text(version + "\n".join(" ".join(m) for m in content["merges"]) + "\n")
+    if settings is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    if others is not None:
+        (folder / "added_tokens.json").write_text(json.dumps(others))
+    return folder
+
+
+@pytest.mark.parametrize(("settings", "others", "special"), [
+    (None, None, {"<|endoftext|>"}), ({"pad_token": "<pad>"}, None, {"<|endoftext|>", "<pad>"}), ({"eos_token": {"content": "<pad>"}}, None, {"<|endoftext|>", "<pad>"}),
+    ({"bos_token": "<none>", "unk_token": 3}, None, {"<|endoftext|>"}), (None, {"<more>": 400}, {"<|endoftext|>", "<more>"}),
+    ({"added_tokens_decoder": {"00000400": added("<far>", 0)}}, {"<more>": 401}, {"<|endoftext|>", "<far>"})])
+def test_special_tokens_of_the_older_files(settings, others, special, tmp_path):
+    for version in ("", "#version: 0.2\n"):
+        t = BytePairTokenizer.read(older(tmp_path, settings, version, others))
+        assert set(t.special) == special and t.encode("the cat").tolist() == SMALL.encode("the cat").tolist() and not t.prefix_space
+    assert t.encode("<|endoftext|>", special=True).tolist() == [SMALL.size - 1] and t.special.get("<far>", 400) == 400
+    assert BytePairTokenizer.read(older(tmp_path, {"add_prefix_space": True})).encode("the").tolist() == SMALL.encode(" the").tolist()
+
+
+def test_merges_may_take_so_many_bytes(tmp_path, monkeypatch):
+    size = (older(tmp_path) / "merges.txt").stat().st_size
+    monkeypatch.setattr(tokenizer_files, "MAX_MERGES", size)
+    BytePairTokenizer.read(tmp_path)
+    monkeypatch.setattr(tokenizer_files, "MAX_MERGES", size - 1)
+    with pytest.raises(WrongFile, match=f"merges.txt: has {size:,} bytes; expects merges of at most {size - 1:,}"):
+        BytePairTokenizer.read(tmp_path)
+
+
+@pytest.mark.parametrize(("settings", "before"), [
+    ({}, None), ({"add_bos_token": False, "bos_token": "<pad>"}, None), ({"add_bos_token": True, "bos_token": "<pad>"}, "<pad>"), ({"add_bos_token": True}, "<|endoftext|>"),
+    ({"add_bos_token": True, "bos_token": {"content": "<pad>"}}, "<pad>"), ({"add_bos_token": True, "bos_token": 3}, None)])
+def test_the_older_files_say_in_their_settings_what_stands_before_a_text(settings, before, tmp_path):
+    folder = older(tmp_path, settings)
+    assert text_before(folder, {"<|endoftext|>": 1, "<pad>": 2}) == before
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "add_eos_token": True}))
+    with pytest.raises(WrongFile, match="add_eos_token is True; can honour add_bos_token alone"):
+        text_before(folder, {})
+    file_of(folder)  # where there is a tokenizer.json, it alone counts
+    assert text_before(folder, {}) is None
+
+
+def test_the_smallest_vocabulary_and_the_largest_id():
+    t = BytePairTokenizer.train("aaaa", 257, special=["<s>"])
+    assert t.size == 257 and t.special == {"<s>": 256} and t.merges() == [] and t.plain_size == 256
+    with pytest.raises(ValueError, match=r"size: is 256; expects at least 257 .256 bytes and 1 special tokens"):
+        BytePairTokenizer.train("aaaa", 256, special=["<s>"])
+    assert BytePairTokenizer.train("aaaa", 999).merges() == [(97, 97)] and BytePairTokenizer.train("abab", 999, ["<s>"]).special == {"<s>": 257}
+    bytes_ = {b: bytes([b]) for b in range(256)}
+    assert BytePairTokenizer({**bytes_, 9_999_999: b"xyz"}, []).size == 10_000_000
+    for wrong in (10_000_000, True):
+        with pytest.raises(ValueError, match="is not an id; expects whole numbers from 0 to 9999999"):
+            BytePairTokenizer(bytes_, [], undecodable={wrong: b"x"} if wrong is not True else None, special={"<x>": AddedToken(wrong)})
+    for t in (CharTokenizer("ab"), BytePairTokenizer(bytes_, [])):
+        assert t.decode([]) == "" and t.decode(np.array([t.size - 1], np.uint8)) in ("b", "\ufffd")
+        for wrong in (t.size, -1):
+            with pytest.raises(ValueError, match=f"ids: {wrong} is not a token; expects 0 to {t.size - 1}"):
+                t.decode([0, wrong])
+
+
+def test_white_space_around_an_added_token_goes_to_it_once(tmp_path):
+    """Unicode's White_Space: not the four separators of ASCII, which Python counts among it."""
+    tokens = {"<l>": AddedToken(256, lstrip=True), "<r>": AddedToken(257, rstrip=True), " <b>": AddedToken(258), "<late>": AddedToken(259, special=False, late=True)}
+    t = BytePairTokenizer({b: bytes([b]) for b in range(256)}, [], tokens)
+    for text, ids in ((" \n<l>", [256]), ("<r> \t", [257]), ("a\x1c <l>", [97, 28, 256]), ("<r>\x1fa", [257, 31, 97]), ("<r> <l>", [257, 256]), ("<l><l>", [256, 256]),
+                      ("<r>  <b>a", [257, 258, 97]), ("<l> a<late>", [256, 32, 97, 259]), ("", []), ("\x85<l>\u3000<r>\u2028", [256, 0xE3, 0x80, 0x80, 257])):
+        assert t.encode(text, special=True).tolist() == ids, text
+    assert t.encode("<late>x").tolist() == [259, 120] and 256 not in t.encode("<l>").tolist()

@@ -174,9 +174,9 @@ class BytePairTokenizer:
                 start -= 1
             while token.rstrip and stop < len(text) and _is_space(text[stop]):
                 stop += 1
-            parts += [*([text[end:start]] if start > end else []), token.id]
+            parts += [text[end:start], token.id]
             end = stop
-        return parts + ([text[end:]] if end < len(text) else [])
+        return [*parts, text[end:]]
 
     def encode_bytes(self, content: bytes) -> np.ndarray:
         """(n,) int64 for any bytes, UTF-8 or not; `decode_bytes` is the inverse. No added tokens and no prefix space."""

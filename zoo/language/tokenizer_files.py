@@ -27,8 +27,8 @@ def _bytes_to_symbols() -> dict[int, str]:
 
 SYMBOL = _bytes_to_symbols()
 BYTE = {symbol: b for b, symbol in SYMBOL.items()}
-_LATIN_1: dict[int, int | str] = {ord(symbol): b for symbol, b in BYTE.items()}  # a symbol's code point -> its byte's
-_LATIN_1 |= {b: "\uffff" for b in range(256) if chr(b) not in BYTE}  # no symbol: nothing that Latin-1 has
+# A symbol's code point -> its byte's; what is no symbol -> what Latin-1 doesn't have
+_LATIN_1: dict[int, int | str] = {**dict.fromkeys(SYMBOL, "\uffff"), **{ord(symbol): b for symbol, b in BYTE.items()}}
 
 
 def printable(content: bytes) -> str:
