@@ -1,7 +1,9 @@
 """Laws of writing: what is drawn, what is recorded, what streams, and what wrong input says."""
 
+import copy
 import dataclasses
 import math
+from collections import namedtuple
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,16 +15,18 @@ from zoo.autograd import get_threads, set_threads
 from zoo.autograd.runtime.threads import available_threads
 from zoo.data import music
 from zoo.language.cache import Cache
-from zoo.language.corpus import Corpus, read_corpus
+from zoo.language.corpus import Corpus, fit_tokenizer, read_corpus
 from zoo.language.evaluation import bigram_loss, evaluate
+from zoo.language.lora import LowRank, adapt, merge
 from zoo.language.model import LanguageConfig, LanguageModel
-from zoo.language.prefixes import common
+from zoo.language.prefixes import Prefixes, common
 from zoo.language.sampling import Sampling, drawn, softmax
 from zoo.language.stopping import stop_texts, until_stop
 from zoo.language.tokenizer import BytePairTokenizer, CharTokenizer
 from zoo.language.windows import consecutive_windows, line_table, random_lines, random_pieces, random_windows, transposed
 from zoo.model import last
 from zoo.recurrent import Recurrent
+from zoo.storage import WrongFile
 from zoo.transformer import Transformer
 
 TEXT = "the quick brown fox jumps over the lazy dog.\nand the dog sleeps on.\n"
@@ -673,10 +677,12 @@ def test_chorales_are_read_in_every_key_that_can_be_sung():
     parts = music.split_chorales(music.chorales())
     for part in ("valid", "test"):
         assert corpus.parts[part] == "".join(music.to_text(piece) + "\n\n\n\n" for piece in parts[part])
-    begins = [keyed for key in range(-5, 7) for piece in parts["train"][:1] for keyed in [music.transpose(piece, key)]]
-    texts = corpus.parts["train"].split("\n\n\n\n")
-    assert texts[0] == music.to_text(begins[0]) and {music.to_text(piece) for piece in begins} <= set(texts) and texts[-1] == ""
-    assert len({text[:40] for text in texts}) > 12 * len(parts["train"]) * 0.8
+    sung = [piece.pitch[piece.pitch >= 0] for piece in parts["train"]]
+    keyed = [(piece, key) for key in range(-5, 7) for piece, pitch in zip(parts["train"], sung) if pitch.min() + key >= 36 and pitch.max() + key <= 114]
+    assert len(corpus.parts["train"]) == sum(4 * len(piece.pitch) + 4 for piece, _ in keyed) and len(keyed) < 12 * len(sung)
+    for text, at in ((corpus.parts["train"], 0), (corpus.parts["train"][::-1], -1)):
+        first = music.to_text(music.transpose(*keyed[at])) + "\n\n\n\n"
+        assert text.startswith(first if at == 0 else first[::-1])
     roll, piece = corpus.rolls["valid"][0], parts["valid"][0]
     assert len(roll) == -(-len(piece.pitch) // 4)
     assert all(np.flatnonzero(step).tolist() == sorted({int(p) - 21 for p in piece.pitch[4 * i] if p >= 0}) for i, step in enumerate(roll))
@@ -700,3 +706,135 @@ def test_a_state_is_remembered_up_to_where_texts_part():
     state = lambda ids: SimpleNamespace(length=len(ids), cache=SimpleNamespace(ids=np.array([*ids, 77, 77])))
     for known, asked, n in (([1, 2, 3], [1, 2, 3, 4], 3), ([1, 2, 3], [1, 2, 3], 2), ([1, 2, 3], [1, 9, 3, 4], 1), ([1, 2, 3], [9, 2, 3], 0), ([1, 2], [1, 2, 77, 5], 2)):
         assert common(state(known), np.array(asked)) == n
+
+
+# --- what a model makes of its prompts and cards
+
+
+@pytest.mark.parametrize(("card", "wrong"), [
+    ({"end_ids": [0, 25]}, None), ({"end_ids": 3}, None), ({"begin_id": 25}, None), ({"begin_id": 0}, None), ({"begin_id": [3]}, "begin_id"), ({"end_ids": [26]}, "end_ids"),
+    ({"end_ids": [-1, 3]}, "end_ids"), ({"end_ids": [3, -1]}, "end_ids"), ({"start_ids": [True]}, "start_ids"), ({"start_ids": ["a"]}, "start_ids"), ({"begin_id": 26}, "begin_id"),
+    ({"begin_id": 1.0}, "begin_id")])
+def test_ids_of_a_card_lie_within_the_vocabulary(card, wrong):
+    model = transformer(symbols=26)
+    if wrong:
+        with pytest.raises(WrongFile, match=f"^{wrong} is .*; ids go from 0 to 25$"):
+            model.restore_extras(card)
+    else:
+        model.restore_extras(card)
+        assert (model.begin_id, model.end_ids) == (card.get("begin_id"), tuple(np.ravel(card.get("end_ids", ())).astype(int)))
+
+
+def test_a_tokenizer_may_have_as_many_symbols_as_the_model_and_no_more():
+    card = {"tokenizer": CharTokenizer("abc").to_dict()}
+    model = transformer(symbols=3)
+    model.restore_extras(card)
+    assert model.tokenizer.symbols == "abc" and model.extras() == card and model.template is None
+    with pytest.raises(WrongFile, match="the tokenizer has 3 symbols, the model 2"):
+        transformer(symbols=2).restore_extras(card)
+    bare = transformer(symbols=3)
+    bare.tokenizer = None
+    assert bare.extras() == {}
+    model.begin_id, model.end_ids, model.start_ids = 0, (1,), (2, 1)
+    assert model.extras() == {**card, "begin_id": 0, "end_ids": [1], "start_ids": [2, 1]}
+
+
+def test_a_prompt_is_a_text_or_a_row_of_whole_numbers():
+    model = transformer()
+    for wrong in ([], [[1]], [0.5], np.zeros((0,), int), 3):
+        with pytest.raises(ValueError, match="^prompt has shape"):
+            model.ids(wrong)
+    assert model.ids(np.array([3, 0], np.uint8)).tolist() == [3, 0] and model.ids([1]).dtype == np.int64
+    assert model.ids("the", special=True).tolist() == model.ids("the").tolist()  # a tokenizer without special tokens
+    with pytest.raises(TypeError, match="^ids has dtype float64; ids are integers"):
+        model.check_ids(np.zeros(2))
+    model.check_ids(np.zeros(0, int))
+    assert model.generate([3, 4], 0) == model.tokenizer.decode([3, 4])
+    model.tokenizer = None
+    assert model.generate([3, 4], 2) == "" and model.beam_search([3, 4], 2) == ""
+
+
+def test_what_an_empty_prompt_stands_for_may_be_a_special_token():
+    model = with_specials()
+    model.config = dataclasses.replace(model.config, start="<s>")
+    assert model.ids("").tolist() == [model.tokenizer.special["<s>"]] and len(model.ids("<s>")) > 1
+    assert model._text_completed(model.tokenizer.size, b"\xc3") == ("", b"\xc3")  # an id that the tokenizer hasn't
+    assert model._text_completed(model.tokenizer.size - 1, b"") == ("</s>", b"")
+
+
+@pytest.mark.parametrize(("settings", "message"), [({"n_tokens": 1, "json": True}, "n_tokens is 1; the shortest object"), ({"n_tokens": -1}, "n_tokens is -1"), ({"prefixes": 3}, "prefixes is 3")])
+def test_settings_that_no_text_can_have(settings, message):
+    model = with_specials()
+    with pytest.raises(ValueError, match=message):
+        model.steps("the", **settings)
+    assert list(model.steps("the", 0)) == [] and "".join(s.text for s in model.steps("the", 2, json=True, seed=1)) == "{}"
+    model.tokenizer = None
+    with pytest.raises(ValueError, match="json: this model has no tokenizer"):
+        model.steps([1, 2], 5, json=True)
+    for wrong, says in (({"beams": 0}, "beams is 0"), ({"n_tokens": 0}, "n_tokens is 0")):
+        with pytest.raises(ValueError, match=says):
+            model.beam_steps([1, 2], **wrong)
+    assert len(list(model.beam_steps([1, 2], 1, beams=1))) == 1
+
+
+def test_a_beam_that_has_ended_waits_for_the_others():
+    model = with_specials()
+    free = list(model.beam_steps("the", 4, beams=3))
+    model.end_ids = (int(free[0].tokens[0, 0]),)
+    steps = list(model.beam_steps("the", 4, beams=3))
+    ended = [row.tolist() for row in steps[-1].tokens if row[0] == model.end_ids[0]]
+    assert len(steps) == 4 and ended == [[model.end_ids[0], -1, -1, -1]] and steps[0].tokens.shape == (3, 1) and steps[-1].tokens.shape == (3, 4)
+    assert steps[-1].texts[[row[0] for row in steps[-1].tokens.tolist()].index(model.end_ids[0])] == ""
+    assert steps[-1].parents.shape == steps[-1].log_probabilities.shape == (3,) and [s.position for s in steps] == [len(model.ids("the")) + i for i in range(4)]
+    plain = transformer()
+    greedy = plain.generate("the", 9, temperature=0)[3:]
+    for stops in ([greedy[4:6], "nowhere"], ["nowhere", greedy[4:6]]):
+        assert plain.beam_search("the", 9, beams=1, stop=stops) == "the" + greedy[: greedy.index(greedy[4:6]) + 2]
+
+
+def test_a_model_is_judged_on_the_parts_that_its_corpus_has():
+    text = "abcde" * 20
+    names = lambda corpus, **fields: {key.split()[0] for key in LanguageModel.evaluate(Half("\n" + text, **fields), corpus)}
+    assert names(Corpus("x", text)) == {"valid"} and names(Corpus("x", "ab\n" * 50), lines=True) == {"valid", "test"}
+    assert names(Corpus("x", parts=dict.fromkeys(("train", "valid", "test"), text))) == {"valid", "test"}
+    assert transformer().terms_of((None, np.array([[1, -1, 0]]))) == 2 and transformer().terms_of((None, np.array([[True, False, True, True]]))) == 3
+    assert Recurrent.for_data(Corpus("x", rolls={}), inputs="keys", width=4).config.symbols == 88
+    corpus = Corpus("x", "\n".join(20 * letter for letter in "abcdefghij"))
+    learned = {lines: fit_tokenizer(corpus, 300, lines).merges() for lines in (True, False)}
+    assert learned[True] != learned[False]  # of other lines
+    for lines in (True, "true", "True", False, "false", None):
+        model = Recurrent.for_data(corpus, width=4, symbols="300", **({} if lines is None else {"lines": lines}))
+        assert model.config.lines == (str(lines) in ("True", "true")) and model.tokenizer.merges() == learned[model.config.lines]
+        assert model.config.symbols == model.tokenizer.size > 256
+
+
+def test_no_more_states_are_remembered_than_there_is_room_for():
+    State = namedtuple("State", ["cache", "length", "decoder"])
+    model = transformer()
+
+    def state(first, megabytes=0.7):
+        keys = np.zeros(int(megabytes * 1e6) // 2, np.uint8)
+        return State(SimpleNamespace(keys=keys, values=keys.copy(), ids=np.array([first, 1, 2])), 3, "decoder")
+
+    def remembered(prefixes):
+        return [first for first in range(5) if prefixes.nearest(model, np.array([first, 1, 2, 3]))]
+
+    for settings, sizes, expected in (({"texts": 9, "megabytes": 2}, (0.7, 0.7, 0.7), [1, 2]), ({"texts": 9, "megabytes": 2.1}, (0.7, 0.7, 0.7), [0, 1, 2]), ({}, (0.7, 0.7), [1]),
+                                      ({"texts": 9, "megabytes": 1}, (3,), [0]), ({"texts": 9, "megabytes": 1}, (3, 3), [1]), ({"texts": 2}, (1, 1, 1), [1, 2])):
+        prefixes = Prefixes(**settings)
+        for first, size in enumerate(sizes):
+            prefixes.add(model, state(first, size))
+        assert remembered(prefixes) == expected
+    assert prefixes.nearest(model, np.array([1, 1, 2, 3])).decoder is None and prefixes.nearest(model, np.array([2, 1, 9])).cache.ids[0] == 2
+    prefixes.add(model, SimpleNamespace(length=3))  # without a cache, as a recurrent network's: nothing to copy
+    assert remembered(prefixes) == [1, 2]
+    model.embedding = copy.copy(model.embedding)
+    assert remembered(prefixes) == []
+
+
+def test_a_rank_of_one_is_enough_and_a_model_is_adapted_once():
+    model = adapt(transformer(), rank=1, alpha=3, layers=("mlp.up",))
+    assert {m.scale for _, m in model.modules() if isinstance(m, LowRank)} == {3.0} and sum(p.requires_grad for p in model.parameters()) == 4
+    with pytest.raises(ValueError, match="the model has low-rank layers already; merge them first"):
+        adapt(model)
+    assert all(p.requires_grad for p in merge(model).parameters())

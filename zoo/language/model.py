@@ -386,7 +386,7 @@ class LanguageModel(Model):
             if beam.ended:
                 candidates.append((beam.log_probability, parent, IGNORED))
                 continue
-            log_p = beam.log_probability + np.log(np.maximum(softmax(beam.logits), 1e-300))
+            log_p = beam.log_probability + np.log(np.maximum(softmax(beam.logits), 5e-324))
             candidates += [(float(log_p[t]), parent, int(t)) for t in np.argsort(-log_p, kind="stable")[:beams]]
         candidates.sort(key=lambda candidate: -candidate[0])
         chosen, texts = [], []
