@@ -111,8 +111,8 @@ def faults_of(path: Path, file: str) -> list[Fault]:
                 yield fault(node, str(v + 1))
                 if v > 1:
                     yield fault(node, str(v - 1))
-            else:
-                yield fault(node, repr(v * 1.1 if v else 0.1))
+            elif (other := v * 1.1 if v else 0.1) != v:  # the smallest numbers round to themselves
+                yield fault(node, repr(other))
         elif isinstance(node, ast.BinOp) and type(node.op) in SWAPS and not isinstance(node.left, (ast.JoinedStr,)):
             yield fault(node, f"{whole(node.left)} {SWAPS[type(node.op)]} {whole(node.right)}")
         elif isinstance(node, ast.BoolOp):
