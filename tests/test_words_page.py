@@ -1,13 +1,18 @@
-"""The page of pictures and speech from words: each word's share at each step, prompts that change on the way, and what one hears."""
+"""The page and the command line of pictures and speech from words: each word's share at each step, prompts that change on the way, what one
+hears, and pictures that are painted anew."""
 
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from zoo.data import speech
+from zoo.__main__ import main
+from zoo.data import scenes, speech
+from zoo.data.picture_folders import read_picture
+from zoo.drawing.pictures import png
 from zoo.inspection.controls import controls_for, read_request
 from zoo.inspection.inspect import inspect
 from zoo.inspection.page import unpack
@@ -90,3 +95,80 @@ def test_speech_is_heard_at_every_step(tmp_path):
     waves = unpack(panel(run, "sound")["waves"])
     assert waves.shape == (4, 8064) and np.abs(waves).max() <= 1 and not np.array_equal(waves[0], waves[3])
     assert inspect(model, tmp_path / "page.html", prompt="seven", seed=0) > 10_000
+
+
+# --- a part of a picture painted anew, at the command line
+
+
+@pytest.fixture
+def painted(tmp_path, monkeypatch):
+    """A folder with a small model of scenes, a picture, and masks."""
+    monkeypatch.chdir(tmp_path)
+    model = stirred(Words.for_data("captioned-digits", seed=0, **SMALL, **NETWORKS["unet"]))
+    model.save("drawer")
+    picture = scenes.captioned_digits(1, 3).pictures[0]
+    (tmp_path / "scene.png").write_bytes(png(picture))
+    half, whole = np.zeros((32, 32), np.uint8), np.zeros((32, 32), np.uint8)
+    half[:, 16:] = 255
+    for name, mask in (("half", half), ("black", whole), ("wide", np.zeros((32, 48), np.uint8))):
+        (tmp_path / f"{name}.png").write_bytes(png(mask))
+    return model, read_picture(tmp_path / "scene.png").astype(np.float32) / 255
+
+
+def test_a_picture_is_painted_anew_where_the_mask_is_white(painted, capsys):
+    model, picture = painted
+    main(["sample", "drawer", "scene.png", "--mask", "half.png", "--prompt", "a green two", "--repeats", "1", "--seed", "4", "--out", "new.npz", "-n", "2"])
+    images = np.load("new.npz")["images"]
+    assert images.shape == (2, 32, 32, 3) and np.abs(images[:, :, :16] - picture[:, :16]).max() < 1e-5
+    mask = np.ones((32, 32), bool)
+    mask[:, 16:] = False
+    expected = model.inpaint(np.stack([picture, picture]), mask, prompt="a green two", repeats=1, seed=4)
+    assert np.array_equal(images, expected) and not np.array_equal(images[0], images[1])
+    main(["sample", "drawer", "scene.png", "--mask", "half.png", "--later", "a red two", "--prompt", "a green two", "--repeats", "1", "--out", "new.gif"])
+    assert Path("new.gif").stat().st_size > 1000
+    main(["sample", "drawer", "--prompt", "a red two", "--later", "a green two", "--later-t", "0.5", "--weigh", "red 2", "-n", "1", "--out", "a.npz"])
+    expected = model.sample(1, prompt="a red two", then=(0.5, "a green two"), weights={"red": 2.0})
+    assert np.array_equal(np.load("a.npz")["images"], expected)
+
+
+@pytest.mark.parametrize("arguments, error", [
+    (["scene.png", "--prompt", "a two"], "--mask is missing; it is a picture of the size of scene.png"),
+    (["--mask", "half.png", "--prompt", "a two"], "PICTURE is missing; --mask covers a part of it"),
+    (["scene.png", "--mask", "none.png", "--prompt", "a two"], "none.png"),
+    (["scene.png", "--mask", "wide.png", "--prompt", "a two"], "wide.png: is 48 x 32 pixels; Words reads 32 x 32"),
+    (["wide.png", "--mask", "half.png", "--prompt", "a two"], "wide.png: is 48 x 32 pixels; Words reads 32 x 32"),
+    (["scene.png", "--mask", "black.png", "--prompt", "a two"], "--mask is black.png: nothing of it is white"),
+    (["scene.png", "--mask", "drawer/card.json", "--prompt", "a two"], "cannot be read as a picture"),
+    (["scene.png", "--mask", "half.png", "--prompt", "a rad two"], "this model doesn't know the word 'rad'; the nearest it knows: red"),
+    (["scene.png", "--mask", "half.png", "--prompt", ""], "prompt: is '', which has no word in it"),
+    (["scene.png", "--mask", "half.png", "--prompt", "a " * 60], "prompt: has 60 words; this model reads at most 39"),
+    (["scene.png", "--mask", "half.png", "--digit", "3"], "--digit is for models with classes"),
+    (["scene.png", "--mask", "half.png", "--prompt", "a two", "--repeats", "0"], "repeats"),
+    (["scene.png", "--mask", "half.png", "--prompt", "a two", "-n", "0"], "n is 0; it is a whole number of at least 1"),
+    (["scene.png", "--mask", "half.png", "--prompt", "a two", "--out", "a.wav"], "--out is a.wav; pictures go to a .png, .gif or .npz file"),
+    (["--prompt", "a two", "--later", "a red two", "--later-t", "x"], "--later-t is 'x'"),
+    (["--prompt", "a two", "--later", "a red two", "--later-t", "3"], "t is 3"), (["--prompt", "a two", "--then", "a red two"], "--then isn't an option here"),
+    (["--prompt", "a two", "--evaluation", "3"], "--evaluation isn't an option here; did you mean --evaluations?"),
+    (["--prompt", "a two", "--weigh", "red 2"], "weights: 'red' is in none of the prompts"), (["--prompt", "a two", "--weigh", "two"], "weigh is 'two'"),
+])
+def test_what_cannot_be_painted_is_said_in_one_line_and_nothing_is_written(painted, capsys, arguments, error):
+    before = sorted(path.name for path in Path().iterdir())
+    assert main(["sample", "drawer", *arguments]) == 2
+    said = capsys.readouterr()
+    assert error in said.err and said.err.count("\n") == 1 and "Traceback" not in said.err and not said.out
+    assert sorted(path.name for path in Path().iterdir()) == before
+
+
+def test_a_mask_is_for_models_that_paint_into_pictures(painted, capsys):
+    Speech.new(vocabulary=speech.VOCABULARY, multipliers=(1, 2), **SMALL).save("speaker")
+    assert main(["sample", "speaker", "scene.png", "--mask", "half.png", "--prompt", "seven"]) == 2
+    assert capsys.readouterr().err == "zoo: --mask is half.png; speaker paints into no pictures\n"
+
+
+def test_a_grey_picture_is_painted_anew_by_class(painted):
+    from zoo.diffusion import Diffusion
+
+    model = Diffusion.new(image=(32, 32), channels=8, multipliers=(1,), blocks=1, classes=3, evaluations=2)
+    model.save("grey")
+    main(["sample", "grey", "scene.png", "--mask", "half.png", "--digit", "1", "--repeats", "1", "--out", "grey.npz"])
+    assert np.abs(np.load("grey.npz")["images"][0, :, :16] - painted[1].max(-1)[:, :16]).max() < 1e-5

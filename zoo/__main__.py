@@ -127,10 +127,11 @@ def make_parser() -> Parser:
                                              "with a list of them. Diffusion: --sampler ddim --evaluations 30 --guidance 2 --eta 0.5. "
                                              "GAN: --truncation 0.7. Text: --temperature 1 (default: 0.8) --top-k 20 --top-p 0.9.")
     sample.add_argument("model", metavar="MODEL", help="a shipped model's name, or the folder of your own")
-    sample.add_argument("pictures", metavar="PICTURE", nargs="*", help="for a model that writes captions: files of pictures")
+    sample.add_argument("pictures", metavar="PICTURE", nargs="*", help="files: for a model that writes captions, or to paint into with --mask")
     sample.add_argument("-n", "--n", type=int, help="number of pictures (default: 64), or of tokens of text (default: 500)")
     sample.add_argument("--digit", **digit)
     sample.add_argument("--prompt", help="text that the model continues, or words for what it is to draw or say")
+    sample.add_argument("--mask", metavar="FILE", help="a picture, white where PICTURE is painted anew, as --prompt or --digit says")
     sample.add_argument("--seed", **seed)
     sample.add_argument("--out", help="the file to write: .png, .gif or .npz for pictures, .txt or .npz for text, .mid, .wav, .png, .gif, .txt or "
                              ".npz for music, .wav, .png or .npz for speech")
@@ -508,7 +509,8 @@ def _sample(known: argparse.Namespace, options: dict[str, str], arguments: list[
     if isinstance(spread, int):
         return spread
     origin = None if known.no_origin else origin_of(arguments, known.model, known.seed)
-    request = Request(known.model, known.n, known.digit, known.prompt, known.seed, known.out, known.steps, known.pictures, origin, not _rank())
+    request = Request(known.model, known.n, known.digit, known.prompt, known.seed, known.out, known.steps, known.pictures, origin, not _rank(),
+                      known.mask)
     with spread:
         write_samples(load(known.model), request, options)
     return None

@@ -12,15 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from ..data.coloured import as_grey
 from ..data.picture_folders import read_picture
 from ..data.sound import write_wav
 from ..drawing.gif import gif
 from ..drawing.pictures import grid, save_grid
 from ..drawing.terminal import draw_images, draw_step
+from ..model import check_count
+from ..parts.denoising.editing import inpaint_steps
 from ..recipes.options import as_keywords, read_class
 from ..storage import atomic_write
 from . import music
 from .origin import Origin, deliver
+from .panels.words import exchange, weights_of
 
 ENDINGS = {"pictures": (".png", ".gif", ".npz"), "points": (".npz", ".png"), "text": (".txt", ".npz"), "music": music.ENDINGS,
            "captions": (".txt", ".npz"), "speech": (".wav", ".png", ".npz")}
@@ -48,9 +52,10 @@ class Request:
     seed: int
     out: str | None
     steps: bool  # print every step as well
-    pictures: list[str] = dataclasses.field(default_factory=list)  # files, for a model that writes captions
+    pictures: list[str] = dataclasses.field(default_factory=list)  # files, for a model that writes captions, or to paint into
     origin: Origin | None = None  # what is written into the file
     writes: bool = True  # False for all but the first of several processes that draw together
+    mask: str | None = None  # a file: what of the pictures is painted anew
 
     def deliver(self, out: str | Path, write: Callable[[Path], None]) -> None:
         """What `write(path)` writes, as the file `out`."""
@@ -60,10 +65,13 @@ class Request:
 
 def write_samples(model: Any, request: Request, options: dict[str, str]) -> None:
     """Samples of a model, printed and written to a file; options are settings of its sampler. Raises ValueError where they don't fit the model."""
+    paints = hasattr(model, "inpaint_steps") and not hasattr(model, "sound") and len(model.config.image) > 1
+    if request.mask is not None and not paints:
+        raise ValueError(f"--mask is {request.mask}; {request.name} paints into no pictures")
     if hasattr(model, "caption"):
         _write_captions(model, request, options)
         return
-    if request.pictures:
+    if request.pictures and not paints:
         raise ValueError(f"PICTURE is {request.pictures[0]}; {request.name} reads no pictures")
     if hasattr(model, "generate"):
         _write_text(model, request, options)
@@ -80,8 +88,12 @@ def write_samples(model: Any, request: Request, options: dict[str, str]) -> None
         return
     shape = getattr(model, "sample_shape", getattr(model.config, "image", ()))
     check_ending(request.out, "points" if len(shape) == 1 and getattr(model, "latents", None) is None else "pictures")
-    asked_for = {"prompt": request.prompt} if reads_words else {"digit": read_class(model, request.digit)}
-    settings: dict[str, Any] = {"seed": request.seed, **asked_for, **as_keywords(model.sample, options, model.steps)}
+    asked_for = _words_of(request.prompt, options) if reads_words else {"digit": read_class(model, request.digit)}
+    if request.pictures or request.mask is not None:
+        options = as_keywords(model.inpaint_steps, options, inpaint_steps, *_steps_of(model))
+        _write_painted(model, request, {"seed": request.seed, **asked_for, **options})
+        return
+    settings: dict[str, Any] = {"seed": request.seed, **asked_for, **as_keywords(model.sample, options, *_steps_of(model))}
     if request.out and Path(request.out).suffix == ".gif":
         frames = moving(model, GIF_PICTURES if request.n is None else request.n, settings)
         request.deliver(request.out, lambda path: _write_gif(path, frames))
@@ -99,6 +111,53 @@ def write_samples(model: Any, request: Request, options: dict[str, str]) -> None
             print("classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(names)))
         out = f"{Path(request.name).name}.png"
     request.deliver(out, lambda path: _write_images(path, images))
+    print(out)
+
+
+def _steps_of(model: Any) -> list[Callable]:
+    """The methods `steps` of a model's class and of its bases, each of which may pass its keywords on to the next."""
+    return [vars(each)["steps"] for each in type(model).__mro__ if "steps" in vars(each)]
+
+
+def _words_of(prompt: str | None, options: dict[str, str]) -> dict[str, Any]:
+    """What a model that reads words is told: the prompt, --later, the one that holds from --later-t on, and --weigh, factors of attention.
+
+    They are taken out of `options`.
+    """
+    later, t, weigh = options.pop("later", ""), options.pop("later_t", "0.5"), options.pop("weigh", "")
+    try:
+        then = exchange(later, float(t))
+    except ValueError:
+        raise ValueError(f"--later-t is {t!r}; it is a number between 0, the picture, and 1, the noise") from None
+    return {"prompt": prompt, **({"then": then} if then else {}), **({"weights": weights_of(weigh)} if weigh.strip() else {})}
+
+
+def _write_painted(model: Any, request: Request, settings: dict[str, Any]) -> None:
+    """The pictures that are given, with what the mask covers painted anew, -n times each."""
+    if model.latents is not None:
+        raise ValueError(f"--mask: {request.name} draws latents, in which a part of a picture has no place of its own; a model of pictures has")
+    if request.mask is None:
+        raise ValueError(f"--mask is missing; it is a picture of the size of {request.pictures[0]}, white where that is painted anew")
+    if not request.pictures:
+        raise ValueError(f"PICTURE is missing; --mask covers a part of it: zoo sample {request.name} picture.png --mask {request.mask}")
+    check_ending(request.out, "pictures")
+    images = np.stack([_picture_for(model, Path(path)) for path in request.pictures]).repeat(1 if request.n is None else check_count(request.n), 0)
+    mask = _picture_for(model, Path(request.mask))
+    painted = (as_grey(mask) if mask.ndim == 3 else mask) >= 0.5
+    if not painted.any():
+        raise ValueError(f"--mask is {request.mask}: nothing of it is white, so nothing would be painted")
+    steps = list(model.inpaint_steps(images, ~painted, **settings))
+    if request.steps:
+        print("\n".join(map(str, steps)))
+    result = model.to_pictures(steps[-1].x_previous)
+    out = request.out
+    if out is None:
+        print(draw_images(result[:16]))
+        out = f"{Path(request.name).name}.png"
+    if Path(out).suffix == ".gif":
+        request.deliver(out, lambda path: _write_gif(path, [grid(model.to_pictures(step.x_previous)) for step in steps]))
+    else:
+        request.deliver(out, lambda path: _write_images(path, result))
     print(out)
 
 
@@ -126,19 +185,21 @@ def _write_captions(model: Any, request: Request, options: dict[str, str]) -> No
 
 def _picture_for(model: Any, path: Path) -> np.ndarray:
     """The picture of a file as a model takes it, (height, width, colours) in [0, 1].  ValueError names a file of another size."""
-    height, width, colours = model.config.image
+    height, width, *colours = model.config.image
     picture = read_picture(path)
     if picture.shape[:2] != (height, width):
         raise ValueError(f"{path}: is {picture.shape[1]} x {picture.shape[0]} pixels; {type(model).__name__} reads {width} x {height}")
     values = picture.astype(np.float32) / 255 if picture.dtype == np.uint8 else picture
-    return values.reshape(height, width, -1).repeat(colours if values.ndim == 2 else 1, axis=2)
+    if not colours:
+        return as_grey(values) if values.ndim == 3 else values
+    return values.reshape(height, width, -1).repeat(colours[0] if values.ndim == 2 else 1, axis=2)
 
 
 def _write_speech(model: Any, request: Request, options: dict[str, str]) -> None:
     """Words one after the other in one file that can be heard, or their spectrograms."""
     check_ending(request.out, "speech")
     n = 1 if request.n is None else request.n
-    settings = {"seed": request.seed, "prompt": request.prompt, **as_keywords(model.spectrograms, options, model.steps)}
+    settings = {"seed": request.seed, "prompt": request.prompt, **as_keywords(model.spectrograms, options, *_steps_of(model))}
     if request.steps:
         for step in model.steps(n, **settings):
             print(step)

@@ -176,9 +176,10 @@ def as_keywords(function: Callable, options: dict[str, str], *further: Callable)
             break
     else:
         return as_numbers(options)  # the last of them takes any keyword
-    internal = ("n", "n_tokens", "seed", "digit", "prompt", "images", "corpus", "stream", "data", "keep", "z", "codes", "x_1", "known", "mask")
+    internal = ("n", "n_tokens", "seed", "digit", "prompt", "images", "corpus", "stream", "data", "keep", "z", "codes", "x_1", "known", "mask",
+                "then", "weights", "self")
     for name in options:
-        if name not in names:
+        if name not in names or name in internal:
             raise unknown_option(name, [n for n in dict.fromkeys(names) if n not in internal])
     return as_numbers(options)
 

@@ -221,15 +221,15 @@ stages.words = (data, state) => {
   let now = data, began = 0, asked = false, shown = -1, seed = 0;
   const line = (id, label, value) => {
     const input = el("input", {id, type: "text", value, maxlength: 2000, spellcheck: "false", autocomplete: "off"});
-    return {input, element: el("label", {class: "asked"}, el("span", {}, label), input)};
+    const name = el("span", {}, label);
+    return {input, name, element: el("label", {class: "asked"}, name, input)};
   };
-  const first = line("words-prompt", "draw", data.prompt), second = line("words-later", "from here on", data.later);
+  const first = line("words-prompt", "draw", data.prompt), second = line("words-later", "half-way", data.later);
   const when = el("input", {id: "words-when", type: "range", min: 0.05, max: 0.95, step: 0.05, value: 0.5, "aria-label": "how far the picture is drawn when the words change", oninput: told});
-  const share = el("span", {class: "note"});
   function told() {
     const part = Math.round(100 * when.value);
-    setText(share, part === 50 ? "half-way" : `after ${part}%`);
-    when.setAttribute("aria-valuetext", share.textContent);
+    setText(second.name, part === 50 ? "half-way" : `after ${part}%`);
+    when.setAttribute("aria-valuetext", second.name.textContent);
   }
   told();
   function draw() {
@@ -237,7 +237,7 @@ stages.words = (data, state) => {
       () => ({words: [], t: [], pictures: nothing("unit8"), guesses: nothing("unit8"), light: nothing("unit8"), complete: false}),
       fresh => { now = fresh; began = start.clock; shown = -1; asked = true; pauseTiles(false); });
   }
-  const form = el("form", {onsubmit: e => { e.preventDefault(); draw(); }}, first.element, second.element, el("div", {class: "row"}, when, share,
+  const form = el("form", {onsubmit: e => { e.preventDefault(); draw(); }}, first.element, second.element, el("div", {class: "row"}, when,
     el("button", {type: "submit", class: "primary"}, "draw"), el("button", {type: "button", title: "from another noise", onclick: () => { seed = Math.floor(Math.random() * 10000); draw(); }}, "↻ another")), tile.status);
   return {
     element: el("div", {class: "play told"}, el("div", {class: "square"}, canvas, caption), el("div", {class: "said"}, page.start.live ? form : null, lit)),
