@@ -110,6 +110,8 @@ def test_top_p_keeps_the_fewest_that_reach_it():
     assert kept(top_p=0.4) == [0] and kept(top_p=0.6) == [0, 1] and kept(top_p=0.9) == [0, 1, 2] and kept(top_p=1.0) == [0, 1, 2, 3]
     assert kept(min_p=0.5) == [0, 1] and kept(min_p=0.2) == [0, 1, 2] and kept(min_p=1.0) == [0]
     assert kept(temperature=0) == [0] and kept(top_k=2) == [0, 1]
+    alike = softmax(np.zeros(4, np.float32))
+    assert [int(np.count_nonzero(Sampling(top_p=p).choices(np.zeros(4), alike))) for p in (1e-17, 0.25, 0.26, 0.75, 0.76)] == [1, 1, 2, 3, 4]
 
 
 @given(st.lists(st.floats(-9, 9, width=32), min_size=6, max_size=6), st.lists(st.integers(0, 5), max_size=8), st.integers(0, 8),
@@ -140,7 +142,7 @@ def test_the_likeliest_tokens_come_in_order_with_their_log_probabilities(name):
     step = next(MODELS[name]().steps("the", 1))
     order = np.argsort(-step.probabilities, kind="stable")
     assert step.likeliest(3) == [(int(t), math.log(step.probabilities[t])) for t in order[:3]]
-    assert [t for t, _ in step.likeliest(10**6)] == order.tolist()
+    assert [t for t, _ in step.likeliest(10**6)] == [t for t, _ in step.likeliest(len(order))] == order.tolist() and len(step.likeliest(len(order) - 1)) == len(order) - 1
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": -1}, {"temperature": math.nan}, {"temperature": math.inf}, {"top_k": 0}, {"top_k": 1.5},
@@ -578,7 +580,7 @@ def test_consecutive_windows_carry_on_row_by_row_and_start_over_with_each_epoch(
             assert first == (i == 0) and inputs.shape == (batch_size, width)
             offset = inputs[0, 0] - i * time
             offsets.add(int(offset))
-            expected = np.minimum(length * np.arange(batch_size)[:, None] + offset + i * time + np.arange(width + 1), n - 1)
+            expected = length * np.arange(batch_size)[:, None] + offset + i * time + np.arange(width + 1)
             assert np.array_equal(inputs, expected[:, :-1]) and np.array_equal(targets, expected[:, 1:])
     assert offsets == set(range(max(1, length - per_epoch * time)))
     alone, following, first = table.take(np.array([0]), None)
@@ -651,6 +653,12 @@ def test_nats_are_per_token_predicted_and_per_character_of_the_text():
     model = Half(text, context=5000)
     evaluate(model, Corpus("long", parts={"valid": text * 4000}))
     assert [inputs.shape for inputs, _ in model.asked[:2]] == [(3, 5000)] * 2  # at most 16,384 tokens at a time
+    model = Half(text, context=20_000)
+    evaluate(model, Corpus("long", parts={"valid": text * 4000}))
+    assert [inputs.shape for inputs, _ in model.asked[:2]] == [(1, 20_000)] * 2
+    model = Half(text)
+    evaluate(model, Corpus("long", parts={"valid": text * 30}))
+    assert [inputs.shape for inputs, _ in model.asked] == [(2, 1024), (1, 951)]
 
 
 def test_nats_of_rolls_are_per_step():

@@ -599,6 +599,8 @@ def test_the_smallest_vocabulary_and_the_largest_id():
     with pytest.raises(ValueError, match=r"size: is 256; expects at least 257 .256 bytes and 1 special tokens"):
         BytePairTokenizer.train("aaaa", 256, special=["<s>"])
     assert BytePairTokenizer.train("aaaa", 999).merges() == [(97, 97)] and BytePairTokenizer.train("abab", 999, ["<s>"]).special == {"<s>": 257}
+    nothing = BytePairTokenizer({}, [], may_lack_bytes=True)
+    assert nothing.size == nothing.plain_size == 0 and nothing.encode("x").tolist() == []
     bytes_ = {b: bytes([b]) for b in range(256)}
     assert BytePairTokenizer({**bytes_, 9_999_999: b"xyz"}, []).size == 10_000_000
     for wrong in (10_000_000, True):

@@ -126,9 +126,8 @@ def split(text: str, patterns: Sequence[re.Pattern[str]]) -> list[str]:
                 start = match.start()
                 if start > end:
                     cut.append(piece[end:start])
-                if match.end() > start:
-                    cut.append(piece[start:match.end()])
-                end = match.end()
+                end = match.end()  # behind `start`: no pattern that is accepted matches nothing
+                cut.append(piece[start:end])
             if end < len(piece):
                 cut.append(piece[end:])
         pieces = cut

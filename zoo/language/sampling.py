@@ -94,22 +94,20 @@ class Sampling:
 
 
 def _most_likely(p: np.ndarray, count: int) -> np.ndarray:
-    """The tokens of the `count` largest probabilities, largest first, of equal ones the smaller id: without sorting a whole vocabulary."""
-    if count < len(p):
-        likely = np.flatnonzero(p >= np.partition(p, len(p) - count)[len(p) - count])
-        return likely[np.argsort(-p[likely], kind="stable")[:count]]
-    return np.argsort(-p, kind="stable")[:count]
+    """The tokens of the `count` largest probabilities, largest first, of equal ones the smaller id."""
+    return _in_order(p, np.partition(p, len(p) - count)[len(p) - count])[:count]
+
+
+def _in_order(p: np.ndarray, least: float) -> np.ndarray:
+    """The tokens of at least this probability, largest first, of equal ones the smaller id: without sorting a whole vocabulary."""
+    likely = np.flatnonzero(p >= least)
+    return likely[np.argsort(-p[likely], kind="stable")]
 
 
 def _nucleus(p: np.ndarray, share: float) -> np.ndarray:
-    """The fewest most likely tokens whose probabilities add up to `share`."""
-    count = 64
-    while True:
-        tokens = _most_likely(p, count)
-        ends = np.cumsum(p[tokens])
-        if ends[-1] >= share or count >= len(p):
-            return tokens[: int(np.searchsorted(ends, share)) + 1]
-        count *= 8
+    """The fewest most likely tokens whose probabilities add up to `share`; all that are left out below hold less than 1 - share together."""
+    tokens = _in_order(p, (1 - share) / len(p))
+    return tokens[: int(np.searchsorted(np.cumsum(p[tokens]), share)) + 1]
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

@@ -29,6 +29,7 @@ from ..storage import PathLike, WrongFile, atomic_write, in_one_line, is_folder,
 from .patterns import GPT2_PATTERN, compile_pattern, split
 from .tokenizer_files import MAX_ID, printable, read_gpt2, read_hugging_face, unprintable
 
+REMEMBERED_PIECES = 1 << 17  # of texts, with their ids
 NEVER_IN_UTF8 = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
 
 
@@ -140,7 +141,7 @@ class BytePairTokenizer:
                 raise ValueError(f"merges: pair {rank}, ({a}, {b}), does not join two tokens to a third") from None
             if (a, b) not in merged:
                 merged[a, b] = rank, joined
-        self._encode_piece = lru_cache(maxsize=1 << 17)(self._merge)
+        self._encode_piece = lru_cache(maxsize=REMEMBERED_PIECES)(self._merge)
 
     # -- text to numbers and back
 

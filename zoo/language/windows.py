@@ -53,7 +53,7 @@ def consecutive_windows(ids: np.ndarray, batch_size: int, time: int) -> Table:
         epoch, i = divmod(step, per_epoch)
         offset = int(np.random.default_rng((epoch, 0x5EED)).integers(max(1, length - per_epoch * time)))
         at = (np.arange(batch_size) * length + offset + i * time)[:, None] + np.arange(min(time, length) + 1)
-        windows = ids[np.minimum(at, len(ids) - 1)]
+        windows = ids[at]
         return windows[:, :-1], windows[:, 1:], i == 0
 
     return _table_of_windows(ids, batch_size, min(time, length), 1, batches, True)
