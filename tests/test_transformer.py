@@ -137,6 +137,37 @@ def test_weights_that_move_are_found_again(rng):
     np.testing.assert_allclose(logits, model(ids[None]).data[0, -1], atol=2e-5)
 
 
+@pytest.mark.skipif(not kernels_enabled(), reason="about the kernel")
+@pytest.mark.parametrize("fields", [GPT2, {**LLAMA, "hidden": 300}, {**GPT2, "head_width": 10, "hidden": 27}], ids=["gpt2", "llama", "narrow inside"])
+def test_a_plan_has_memory_for_all_its_rows_and_threads_for_its_weights(fields, monkeypatch):
+    """Rows lie 256 floats and more apart.  Of the weights, those that a token reads: all but an embedding that is only looked up."""
+    model, c = made(fields), made(fields).config
+    apart = lambda n: -(-n // 16) * 16 + 256
+    assert [decoding.row_pitch(n) for n in (1, 16, 17, 32)] == [272, 272, 288, 288]
+    read = sum(p.size for name, p in model.named_parameters().items() if c.tied or name != "embedding.weight")
+    for floats, threads in ((1, 8), (read // 3, 4), (read, 2), (read + 1, 1)):
+        monkeypatch.setattr(decoding, "MIN_SHARED_FLOATS", floats)
+        plan = decoding.Plan(model, decoding._layers(model))
+        assert plan.threads == threads and plan.looks == decoding.JOIN_LOOKS + read // 100
+    heads = c.heads * c.head_width
+    widest = max(c.width, heads, c.hidden)
+    rows = {"x": c.width, "normal": c.width, "packed": heads + 2 * c.key_value_heads * c.head_width, "mixed": heads, "h": c.hidden, "other": c.hidden,
+            "slopes": c.hidden, "scaled": widest, "sums": widest}
+    assert plan.thread_floats == sum(apart(n) for n in rows.values()) and plan.shared_floats == 256 + 2 * 8 * apart(c.width)
+
+
+@pytest.mark.skipif(not kernels_enabled(), reason="about the kernel")
+@pytest.mark.parametrize("change", [lambda w: w.astype(np.float64), np.asfortranarray])
+def test_weights_that_the_kernel_cannot_read_are_left_to_the_definition(change, rng):
+    model, ids = made(GPT2), rng.integers(0, 31, 6)
+    assert model.begin(ids)[1].decoder is not None
+    weight = model.blocks[1].mlp.down.weight
+    weight.data = change(weight.data)
+    logits, state = model.begin(ids[:5], room=1)
+    assert state.decoder is None
+    np.testing.assert_allclose(model.advance(int(ids[5]), state)[0], model(ids[None]).data[0, -1], atol=2e-5)
+
+
 def test_a_layer_that_was_exchanged_is_found_where_a_text_begins(rng):
     model, other, ids = made(GPT2), made(GPT2), rng.integers(0, 31, 6)
     _, state = model.begin(ids)
