@@ -209,12 +209,13 @@ def test_a_vocabulary_knows_the_first_byte_of_each_token():
 
 def test_the_likeliest_tokens_that_fit_are_left():
     """Behind `{"` come at least `":0}`, behind `{""` only `:0}`; that one likelier than all that fit was cut is said."""
-    vocabulary = grammar.Vocabulary({0: b"}", 1: b'"', 2: b" ", 3: b"x", 4: b'""'}, 6)
+    vocabulary = grammar.Vocabulary({0: b"}", 1: b'"', 2: b" ", 3: b'"\x01', 4: b'""'}, 6)  # 3 begins as JSON does, and isn't
     state = grammar.advance(grammar.State(), b"{")
-    logits = np.array([1.0, 5.0, 0.5, 9.0, 4.0, 7.0])
-    for left, most, allowed, cut in ((1, 64, [0], True), (2, 64, [0, 2], True), (3, 64, [0, 2], True), (4, 64, [0, 2, 4], True),
-                                     (5, 64, [0, 1, 2, 4], False), (5, 2, [1, 4], False), (5, 1, [1], False), (2, 1, [0], True)):
-        only, was_cut = grammar.as_json(logits, state, vocabulary, left, most)
+    logits, brief = np.array([1.0, 5.0, 0.5, 9.0, 4.0, 7.0]), np.array([6.0, 5.0, 0.5, 9.0, 4.0, 7.0])
+    for logits_now, left, most, allowed, cut in (
+            (logits, 1, 64, [0], True), (logits, 2, 64, [0, 2], True), (logits, 3, 64, [0, 2], True), (logits, 4, 64, [0, 2, 4], True), (brief, 4, 64, [0, 2, 4], False),
+            (logits, 5, 64, [0, 1, 2, 4], False), (logits, 5, 2, [1, 4], False), (logits, 5, 1, [1], False), (logits, 2, 1, [0], True)):
+        only, was_cut = grammar.as_json(logits_now, state, vocabulary, left, most)
         assert (np.flatnonzero(np.isfinite(only)).tolist(), was_cut) == (allowed, cut) and np.isneginf(only[~np.isfinite(only)]).all()
 
 
