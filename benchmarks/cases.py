@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SYMBOLS = 65
+WORDS = 47  # of a vocabulary; ids 0 and 1 are padding and the beginning
 
 
 class Case(NamedTuple):
-    """One row of the table: `kind` names a function of zoo_steps.py and of torch_steps.py, `sizes` are its arguments."""
+    """One row of the table: `kind` names a function of zoo_steps.py and of torch_steps.py or torch_words.py, `sizes` are its arguments."""
 
     title: str
     kind: str
@@ -21,12 +22,17 @@ class Case(NamedTuple):
 
 
 GPT_SMALL = {"layers": 4, "width": 128, "heads": 4, "batch": 12, "time": 64}
+TEXT = {"length": 40, "text_width": 96, "text_blocks": 2, "text_heads": 4, "batch": 64}
 CASES: dict[str, Case] = {
     "gpt-small": Case("GPT, 4 layers, width 128, 4 heads, batch 12 x 64", "gpt", GPT_SMALL),
     "gpt-middle": Case("GPT, 6 layers, width 256, 8 heads, batch 8 x 128", "gpt", {"layers": 6, "width": 256, "heads": 8, "batch": 8, "time": 128}),
     "vae": Case("VAE 784-400-20, batch 128", "vae", {"hidden": 400, "latent": 20, "batch": 128}),
     "dcgan": Case("DCGAN, 28x28, 64/128 channels, batch 64, steps of D and G", "dcgan", {"latent": 64, "channels": 32, "batch": 64}, True),
     "unet": Case("U-Net, 28x28, 32 channels, batch 64", "unet", {"channels": 32, "batch": 64}, True),
+    "words-unet": Case("U-Net with words, 32x32x3, 48 channels, sentences of up to 39 words, batch 64", "words_unet",
+                       {**TEXT, "channels": 48, "blocks": 1, "heads": 4}, True),
+    "words-mmdit": Case("MM-DiT, 32x32x3, 6 blocks, width 128, sentences of up to 39 words, batch 64", "words_mmdit",
+                        {**TEXT, "channels": 128, "blocks": 6, "heads": 4, "patch": 4}),
     "lstm": Case("LSTM, width 128, batch 32 x 64", "lstm", {"width": 128, "batch": 32, "time": 64}),
     "decoding": Case("GPT, 4 layers, width 128: 64 tokens, one stream, with a cache", "decoding", {**GPT_SMALL, "batch": 1}, training=False,
                      compiled=False),
@@ -41,6 +47,8 @@ TINY: dict[str, dict[str, Any]] = {  # the same networks, small enough for a tes
     "vae": {"hidden": 30, "latent": 4, "batch": 10},
     "dcgan": {"latent": 8, "channels": 8, "batch": 6},
     "unet": {"channels": 8, "batch": 3},
+    "words-unet": {"length": 7, "text_width": 8, "text_blocks": 1, "text_heads": 2, "batch": 3, "channels": 8, "blocks": 1, "heads": 2},
+    "words-mmdit": {"length": 7, "text_width": 8, "text_blocks": 1, "text_heads": 2, "batch": 3, "channels": 16, "blocks": 2, "heads": 2, "patch": 8},
     "lstm": {"width": 16, "batch": 4, "time": 9},
     "decoding": {"layers": 2, "width": 32, "heads": 2, "batch": 1, "time": 10},
     "unet-evaluation": {"channels": 8, "batch": 3},
@@ -65,6 +73,11 @@ def batch(kind: str, sizes: dict[str, Any], seed: int = 0) -> dict[str, np.ndarr
         return {"x": 2 * rng.random((n, 28, 28, 1), np.float32) - 1, "z": normal(n, sizes["latent"])}
     if kind in ("unet", "unet_evaluation"):
         return {"x": normal(n, 28, 28, 1), "noise": normal(n, 28, 28, 1), "t": 1000 * rng.random(n, np.float32)}
+    if kind in ("words_unet", "words_mmdit"):
+        ids = rng.integers(2, 2 + WORDS, (n, sizes["length"]))
+        ids[:, 0] = 1
+        ids[np.arange(sizes["length"]) > rng.integers(3, sizes["length"], (n, 1))] = 0
+        return {"x": normal(n, 32, 32, 3), "noise": normal(n, 32, 32, 3), "t": 1000 * rng.random(n, np.float32), "ids": ids}
     shape = (1, sizes["heads"], sizes["time"], sizes["width"])  # attention
     return {name: normal(*shape) for name in ("query", "key", "value", "gradient")}
 

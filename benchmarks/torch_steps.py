@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,8 @@ def build(kind: str, data: dict[str, np.ndarray], weights: dict[str, np.ndarray]
     arrays = {name: torch.from_numpy(a) for name, a in data.items()}
     if kind not in ("gpt", "lstm", "decoding", "attention", "vae"):  # pictures: PyTorch has the channels second
         arrays = {name: a.permute(0, 3, 1, 2).contiguous() if a.ndim == 4 else a for name, a in arrays.items()}
-    return globals()[kind](arrays, weights, variant.split("+"), **sizes)
+    functions = vars(importlib.import_module("torch_words")) if kind.startswith("words") else globals()
+    return functions[kind](arrays, weights, variant.split("+"), **sizes)
 
 
 # --- weights
@@ -288,12 +290,14 @@ class Residual(nn.Module):
 
 
 class Level(nn.Module):
-    def __init__(self, inputs: int, outputs: int, width: int):
+    def __init__(self, inputs: int, outputs: int, width: int, blocks: int = 1):
         super().__init__()
-        self.blocks = nn.ModuleList([Residual(inputs, outputs, width)])
+        self.blocks = nn.ModuleList(Residual(outputs if i else inputs, outputs, width) for i in range(blocks))
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        return self.blocks[0](x, e)
+        for block in self.blocks:
+            x = block(x, e)
+        return x
 
 
 class Condition(nn.Module):

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from cases import SYMBOLS
+from cases import SYMBOLS, WORDS
 
 import zoo.autograd as ops
 from zoo.autograd import Tensor, no_grad
 from zoo.gan import GAN
+from zoo.multimodal.words import Words
 from zoo.nn import Module
 from zoo.optim import Adam, AdamW
 from zoo.parts.denoising.unet import UNet
@@ -87,6 +88,24 @@ def unet_evaluation(data: dict[str, np.ndarray], *, channels: int, batch: int) -
 
 def _unet(channels: int) -> UNet:
     return UNet(1, channels, (1, 2), 1, 0, 0, rng=np.random.default_rng(0))
+
+
+def words_unet(data: dict[str, np.ndarray], *, channels: int, blocks: int, heads: int, batch: int, **text: int) -> Case:
+    return _words(data, channels=channels, blocks=blocks, heads=heads, multipliers=(1, 2), unshuffle=2, **text)
+
+
+def words_mmdit(data: dict[str, np.ndarray], *, channels: int, blocks: int, heads: int, patch: int, batch: int, **text: int) -> Case:
+    return _words(data, network="transformer", channels=channels, blocks=blocks, heads=heads, patch=patch, **text)
+
+
+def _words(data: dict[str, np.ndarray], **fields: Any) -> Case:
+    model = Words.new(vocabulary=tuple(f"word {i}" for i in range(WORDS)), **fields)
+
+    def loss() -> Tensor:
+        text, mask = model.text(data["ids"])
+        return ops.mse(model.network(data["x"], data["t"], text, mask), data["noise"])
+
+    return training(model, Adam(model.parameters(), 1e-3), loss)
 
 
 def lstm(data: dict[str, np.ndarray], *, width: int, batch: int, time: int) -> Case:
