@@ -60,7 +60,7 @@ def test_mnist_is_bit_exact():
 def test_small_digits_cover_all_classes_in_both_parts():
     images = data.load_images("digits8x8")
     assert images.train.shape == (1437, 8, 8) and images.test.shape == (360, 8, 8) and images.train.max() == 1
-    assert set(images.train_labels) == set(images.test_labels) == set(range(10))
+    assert set(images.train_labels) == set(images.test_labels) == set(range(10)) and len(images.train_labels) == 1437 and len(images.test_labels) == 360
 
 
 def test_texts_that_ship():
@@ -865,3 +865,18 @@ def test_a_toy_has_the_shape_of_its_samples():
     for shape, n in (((3, 2), 3), ((3, 2, 2), 2)):
         with pytest.raises(ValueError, match="^stacked_digits: images have shape"):
             toys.stacked_digits(np.zeros(shape), np.zeros(n, int), 2, np.random.default_rng(0))
+
+
+def test_only_what_says_of_itself_that_it_is_colour_stays_so(tmp_path):
+    """A grey picture in RGB has three channels; one whose colours are multiplied by their alpha is laid over white like any other."""
+    assert read_back(tmp_path, Image.fromarray(np.repeat(GREY[..., None], 3, 2))).shape == (2, 2, 3)
+    alpha = np.array([[0, 255], [255, 128]], "u1")
+    rgba = Image.fromarray(np.concatenate([COLOUR, alpha[..., None]], 2))
+    expected = 255 - (255 - COLOUR.astype(float)) * alpha[..., None] / 255
+    assert np.abs(picture_folders._values(tmp_path, rgba.convert("RGBa")) - expected).max() <= 2
+    la = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(alpha)])
+    assert np.abs(picture_folders._values(tmp_path, la.convert("La")) - (255 - (255 - GREY.astype(float)) * alpha / 255)).max() <= 2
+    known = picture_folders.extensions()
+    assert {".png", ".jpg", ".tif", ".webp"} <= known and not {".eps", ".pdf", ".palm", ".mpg", ".txt"} & known
+    x = np.zeros((1, 2, 2), np.float32)
+    assert np.shares_memory(data.as_pixels(x), x)
