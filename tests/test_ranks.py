@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import os
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zoo
+from zoo.autograd import Tensor
 from zoo.data.images import digits8x8
 from zoo.loading.cards import card_of
 from zoo.recipes import recipe_of
@@ -90,6 +93,107 @@ def test_one_process_is_a_run_of_one_rank():
     alone = Ranks()
     x = np.arange(3.0)
     assert alone.is_first and alone.share(x) is x and alone.add_up(x) is x and alone.mean({"loss": 2.0}, 1.0) == {"loss": 2.0} and alone.agree(x) is x
+
+
+@pytest.mark.parametrize(("n", "rows", "shape", "expected"), [
+    (12, slice(1, 12, 2), 6, lambda g: g(12)[1::2]), (12, slice(1, 12, 2), np.int64(6), lambda g: g(12)[1::2]), (12, slice(1, 12, 2), None, lambda g: g(None)),
+    (12, slice(1, 12, 2), (6, 4), lambda g: g((12, 4))[1::2]), (12, slice(1, 12, 2), (4, 6), lambda g: g((4, 12))[:, 1::2]),
+    (12, slice(1, 12, 2), (18, 2), lambda g: g((36, 2)).reshape(12, 3, 2)[1::2].reshape(18, 2)), (12, slice(1, 12, 2), (12, 6), lambda g: g((24, 6)).reshape(12, 2, 6)[1::2].reshape(12, 6)),
+    (12, slice(1, 12, 2), 3, lambda g: g(3)), (12, slice(1, 12, 2), (2, 5), lambda g: g((2, 5))),
+    (12, slice(1, 12, 2), 1, lambda g: g(1)), (12, slice(1, 12, 2), (5, 2), lambda g: g((5, 2))), (12, slice(1, 12, 2), (0, 2), lambda g: g((0, 2))), (11, slice(0, 11, 2), 3, lambda g: g(3)),
+    (4, slice(1, 4, 2), (4, 2), lambda g: g((4, 4))[:, 1::2]), (6, slice(1, 6, 2), (6, 3), lambda g: g((12, 3)).reshape(6, 2, 3)[1::2].reshape(6, 3))])
+def test_where_the_rows_of_draws_are_is_seen_by_lengths(n, rows, shape, expected):
+    share = ShareOfDraws(np.random.default_rng(3), n, rows)
+    assert np.array_equal(share.random(shape), expected(np.random.default_rng(3).random)) and share.row_numbers().tolist() == list(range(n))[rows]
+
+
+class Beside(FakeCommunicator):
+    """The first of three ranks, of which the others say something."""
+
+    def __init__(self, values=(), sum_of_others=0.0, rank=0):
+        super().__init__(rank, 3)
+        self.values, self.sum_of_others = list(values), sum_of_others
+
+    def allgather(self, value):
+        return self.values
+
+    def bcast(self, value, root):
+        return [value, root]
+
+    def Allreduce(self, in_place, x, op):
+        x += self.sum_of_others
+
+
+def test_ranks_agree_on_values_sums_and_means(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=SimpleNamespace(IN_PLACE="in place", SUM="sum", COMM_WORLD=FakeCommunicator(1, 3))))
+    assert Ranks(Beside([None, 0, 3, 5])).any(None) == 3 and Ranks(Beside([0, 0, 0])).any(0) == 0 and Ranks().any(4) == 4
+    assert Ranks(Beside()).agree("x") == ["x", 0] and Ranks(Beside()).is_first and not Ranks(Beside(rank=1)).is_first
+    Ranks(Beside([2, 2, 2])).check_same("seed", 2)
+    Ranks().check_same("seed", 2)
+    with pytest.raises(ValueError, match="^ranks: seed is 2 on rank 0 and 4 on rank 2; all must have the same"):
+        Ranks(Beside([2, 2, 4])).check_same("seed", 2)
+    assert Ranks(Beside(sum_of_others=np.array([1.5, 0.0]))).mean({"a": 2.0, "b": 4.0}, 0.25) == {"a": 2.0, "b": 1.0}
+    assert Ranks(Beside([np.array([[0], [3]]), np.array([[1], [4]]), np.array([[2]])])).gather(np.array([[0], [3]])).tolist() == [[0], [1], [2], [3], [4]]
+    assert Ranks(Beside()).rows(3) == slice(0, 3, 3) and Ranks(Beside(rank=2)).weight(4) == 0.25 and Ranks(Beside()).weight(4) == 0.5
+    ranks, x = Ranks(Beside(sum_of_others=10)), Tensor(np.array([1.0, 2.0], np.float32), requires_grad=True)
+    ranks.current_weight = 0.25
+    y = ranks.sum(x)
+    y.backward(np.array([1.0, 2.0], np.float32))  # the others' weighted gradients add up to 10
+    assert y.data.tolist() == [11, 12] and x.grad.tolist() == [(0.25 + 10) / 0.25, (0.5 + 10) / 0.25] and x.data.tolist() == [1, 2]
+    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS"):
+        monkeypatch.delenv(name, raising=False)
+    for value, size in ((None, 1), ("1", 1), ("x", 1), ("", 1), ("3", 3)):
+        for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS"):
+            with monkeypatch.context() as patch:
+                if value is not None:
+                    patch.setenv(name, value)
+                ranks = started_by_mpi()
+                assert (ranks.size, ranks.rank) == (size, size // 3)
+
+
+def test_a_batch_may_be_of_rows_that_are_no_arrays():
+    second = Ranks(FakeCommunicator(1, 2))
+    assert rows_of(("a", "b", "c")) == 3 and second.share(("a", "b", "c")) == ("b",) and second.share(["a", "b", "c"]) == ["b"]
+    Batch = dataclasses.make_dataclass("Batch", ["x", "y", "flag"])
+    share = second.share(Batch(None, np.arange(5), np.float32(2)))
+    assert share.x is None and share.y.tolist() == [1, 3] and share.flag == 2 and share.y.flags.c_contiguous and rows_of(Batch(None, np.arange(5), 2)) == 5
+    assert rows_of({"x": None, "y": np.zeros((4, 2))}) == 4 and rows_of(np.zeros((3, 2))) == 3
+
+
+@pytest.mark.parametrize(("version", "status", "shown"), [("HYDRA build", 0, ["text"]), ("mpiexec (Open MPI) 5", 0, ["text"]), ("HYDRA build", 3, [])])
+def test_ranks_are_started_by_mpiexec_with_their_threads(version, status, shown, monkeypatch, signals):
+    started, said, before = [], [], {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    class Process:
+        returncode = status
+
+        def __init__(self, command, env, stdout, text):
+            started.append((command, env["ZOO_THREADS"], stdout))
+            self.signals = []
+
+        def communicate(self):
+            for n in before:
+                signal.getsignal(n)(n, None)
+            assert self.signals == [signal.SIGTERM]
+            return "text", None
+
+        def send_signal(self, number):
+            self.signals.append(number)
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(shutil, "which", lambda name: "/some/mpiexec")
+    monkeypatch.setattr(subprocess, "run", lambda command, **k: SimpleNamespace(stdout=version))
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    try:
+        for show in (said.append, None):
+            assert launch(3, ["train", "vae"], 2, show) == status
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
+    extra = ["--oversubscribe"] if "Open" in version else []
+    command = ["/some/mpiexec", *extra, "-n", "3", "/nowhere/python", "-m", "zoo", "train", "vae"]
+    assert said == shown and started == [(command, "2", subprocess.PIPE), (command, "2", subprocess.DEVNULL)]
 
 
 # --- with MPI
