@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -22,7 +23,7 @@ from zoo.optim import SGD
 from zoo.recipes import recipe_of
 from zoo.recipes.rerun import rerun
 from zoo.training import Private, Trainer, shuffled
-from zoo.training.private import clipped, epsilon
+from zoo.training.private import PrivateGradients, clipped, epsilon, refuse_models_of_whole_batches, refuse_statistics
 from zoo.training.ranks import Ranks
 
 with_accountant = pytest.mark.skipif(importlib.util.find_spec("dp_accounting") is None, reason="no dp-accounting here (pip install 'numpy-zoo[privacy]')")
@@ -165,6 +166,75 @@ def test_one_example_more_moves_the_sum_by_at_most_the_clip(rng):
         sums.append(model.layer.weight.grad[:, 0].astype(np.float64) * trainer.private.expected)
     differences = [np.linalg.norm(s - sums[0]) for s in sums[1:]]
     assert max(differences) <= 0.5 + 1e-5 and max(differences) > 0.49  # an outlier's is all of it; the sums are float32
+
+
+def test_a_step_is_the_sum_of_clipped_gradients_and_the_noise(rng):
+    """1 / (q n) [ sum_i g_i min(1, C / |g_i|) + noise ] (Abadi et al. 2016, algorithm 1); the gradient of a line in an example is the example."""
+    x = (rng.standard_normal((40, 4)) * np.where(np.arange(40) % 2, 3, 0.3)[:, None]).astype(np.float32)
+    model = Line()
+    p = Trainer(model, model.loss, shuffled(x, batch_size=20), SGD(model.parameters(), 0.1), steps=3, seed=7, private=Private(0.0, 2.0, secret=False)).private
+    p.private = dataclasses.replace(p.private, noise=1.5)
+    assert p.rate == 0.5 and p.per_step == 1 and p.secret == 0
+    p.split(4)
+    assert (p.expected, p.per_step, p.rate) == (5, 4, 0.125)
+    optimiser = SGD(model.parameters(), 0.1)
+    for draw in range(3):
+        rows = p.rows(draw)
+        losses = p.gradients(optimiser, model.loss, draw)
+        clipped_sum = sum(row * min(1.0, 2.0 / np.linalg.norm(row)) for row in x[rows].astype(float))
+        np.testing.assert_allclose(model.layer.weight.grad[:, 0], (clipped_sum + p.noise(draw, 4)) / 5, rtol=1e-3, atol=1e-5)
+        assert losses["loss"] == pytest.approx(float(model.layer(x[rows]).mean()), rel=1e-4)
+    p.rows = lambda draw: np.zeros(0, int)
+    assert p.gradients(optimiser, model.loss, 4) == {} and np.allclose(model.layer.weight.grad[:, 0], p.noise(4, 4) / 5)
+
+
+def test_a_gradient_just_within_the_clip_is_left_alone():
+    g = np.array([3, 4], np.float32)
+    assert clipped(g, 5.0, 5.0 / (1 - 1e-5)) is g and clipped(g, 4.0, 5.0) is g
+    np.testing.assert_allclose(clipped(g, 5.0, 1.0), np.array([0.6, 0.8]) * (1 - 1e-5), rtol=2e-7)
+
+
+class Looks(Module):
+    def __init__(self, **reads):
+        vars(self).update(reads)
+
+
+def test_what_reads_whole_batches_and_what_keeps_statistics_is_refused():
+    for reads, fine in (({}, True), ({"reads_whole_batch": True}, False), ({"reads_examples_alone": True}, True), ({"reads_whole_batch": True, "reads_examples_alone": True}, True)):
+        with contextlib.nullcontext() if fine else pytest.raises(ValueError, match="^private: this model is a Looks, which looks at the whole batch"):
+            refuse_models_of_whole_batches(Looks(**reads))
+    model = Line()
+    model.named_buffers = lambda: {"mean": np.zeros(2), "new": np.ones(2)}
+    refuse_statistics({"mean": np.zeros(2), "gone": np.ones(1)}, model)
+    with pytest.raises(ValueError, match="^private: mean of this Line is a statistic"):
+        refuse_statistics({"mean": np.array([0.0, 1.0])}, model)
+
+
+@pytest.mark.parametrize(("delta", "n", "fine"), [(0.01, 100, False), (0.0099, 100, True), (0.011, 100, False), (0.5, 1, True)])
+def test_delta_is_below_one_in_so_many_examples(delta, n, fine, monkeypatch):
+    monkeypatch.setattr("zoo.training.private._library", lambda: None)
+    model, batches = Line(), shuffled(np.ones((n, 4), np.float32), batch_size=1)
+    with contextlib.nullcontext() if fine else pytest.raises(ValueError, match=f"^private: delta is {delta} with {n} examples; it is below {1 / n:.2g}"):
+        PrivateGradients(Private(1.0, delta=delta), model, batches, 0)
+    PrivateGradients(Private(0.0, delta=delta), model, batches, 0)  # nothing is promised
+    for wrong in (1.0, 1.5):
+        with pytest.raises(ValueError, match=f"^Private: delta is {wrong}; it is above 0 and below 1"):
+            Private(1.0, delta=wrong)
+    assert Private(1.0, delta=0.999).delta == 0.999
+
+
+def test_the_secret_is_kept_in_hexadecimal_and_facts_are_of_all_draws():
+    model = Line()
+    p = PrivateGradients(Private(0.0, clip=0.5), model, shuffled(np.ones((30, 4), np.float32), batch_size=6), 0)
+    assert 2**100 < p.secret < 2**128
+    saved = p.checkpoint()
+    assert saved == {"noise": 0.0, "clip": 0.5, "delta": 1e-5, "secret": True, "key": hex(p.secret)[2:]}
+    p.restore({"key": "1f"})
+    assert p.secret == 31
+    p.split(2)
+    facts = p.facts(10)
+    assert facts["epsilon"] is facts["accountant"] is None and facts["draws"] == 20 and facts["sampling"] == "Poisson, each of 30 examples with probability 0.1"
+    assert facts["holds"] == "no guarantee: there was no noise" and (facts["delta"], facts["noise"], facts["clip"], facts["secret"]) == (1e-5, 0.0, 0.5, True)
 
 
 def test_noise_has_the_stated_deviation_and_no_draw_is_anothers():

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import kill_runs
 import numpy as np
@@ -22,6 +23,7 @@ from zoo.nn import BatchNorm, Linear, Module
 from zoo.optim import SGD, Adam, AdamW, Average, Muon, cosine
 from zoo.training import Stopped, Trainer, TrainingFailed, minibatches, shuffled
 from zoo.training import folder as run_folder
+from zoo.training.trainer import _Forgiving
 from zoo.vae import VAE
 
 STEPS = 12
@@ -621,3 +623,159 @@ def test_a_card_says_seed_steps_and_minutes(tmp_path):
     trainer.save_model(tmp_path / "model")
     card = json.loads((tmp_path / "model" / "card.json").read_text())
     assert (card["seed"], card["steps"], card["minutes"]) == (7, STEPS, 12.57)
+
+
+class Clock:
+    """A second passes with each step, and none otherwise."""
+
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr("zoo.training.trainer.time", SimpleNamespace(perf_counter=lambda: self.now))
+
+    def update(self, batch, rng):
+        self.now += 1
+        return {"loss": 0.5, "other": 2.0}
+
+
+def clocked(clock, **options):
+    layer = Linear(2, 1, rng=np.random.default_rng(0))
+    return Trainer(layer, None, lambda step, rng: None, SGD(layer.parameters(), 0.1), update=clock.update, **options)
+
+
+def test_checkpoints_come_when_more_than_so_many_seconds_have_passed(monkeypatch, tmp_path):
+    trainer, written = clocked(Clock(monkeypatch), steps=8, checkpoint_every=2, folder=tmp_path / "run"), []
+    trainer.checkpoint = lambda: written.append(trainer.step)
+    assert [record.seconds for record in trainer] == [1, 2, 3, 4, 5, 6, 7, 8] and written == [3, 6]
+    written.clear()
+    trainer = clocked(Clock(monkeypatch), steps=124, folder=tmp_path / "other")
+    trainer.checkpoint = lambda: written.append(trainer.step)
+    assert len(list(trainer)) == 124 and written == [61, 122]  # a minute, unless told
+    with pytest.raises(ValueError, match="^checkpoint: this run has no folder"):
+        clocked(Clock(monkeypatch), steps=1).checkpoint()
+
+
+@pytest.mark.parametrize(("before", "minutes", "steps"), [(0, 5 / 60, 6), (0, None, 9), (60, 1, 1), (60.5, 1, 0), (59.5, 1, 1), (58, 1, 3)])
+def test_no_step_begins_after_so_many_minutes_in_all(before, minutes, steps, monkeypatch):
+    trainer = clocked(Clock(monkeypatch), steps=9, minutes=minutes)
+    trainer.seconds = before
+    assert len(list(trainer)) == steps and trainer.seconds == before + steps
+
+
+@pytest.mark.parametrize(("steps", "logged"), [(3, [1, 2, 3]), (1999, range(1, 2000)), (2001, [*range(2, 2001, 2), 2001])])
+def test_the_log_has_a_thousand_rows_and_the_last(steps, logged, monkeypatch):
+    trainer = clocked(Clock(monkeypatch), steps=steps, schedule=lambda step: 1 / (1 + step))
+    records = list(trainer)
+    assert [row["step"] for row in trainer.rows] == list(logged) and [r.step for r in records] == list(range(1, steps + 1))
+    assert [r.lr for r in records] == pytest.approx([0.1 / (1 + step) for step in range(steps)])
+    assert trainer.rows[-1] == {"step": steps, "loss": 0.5, "other": 2.0, "lr": records[-1].lr, "grad_norm": 0.0, "seconds": steps}
+
+
+@pytest.mark.parametrize(("every", "before_the_end"), [(2, [2, 4]), (3, [3]), (6, []), (None, []), (1, [1, 2, 3, 4, 5])])
+def test_evaluations_are_due_every_so_many_steps_and_at_the_end(every, before_the_end, monkeypatch):
+    trainer = clocked(Clock(monkeypatch), steps=6, evaluate=lambda model: {"figure": 7.0}, evaluate_every=every)
+    list(trainer)
+    assert trainer.evaluations == [{"step": step, "seconds": step, "figure": 7.0} for step in before_the_end]
+    assert trainer.last_evaluation() == trainer.last_evaluation() == {"figure": 7.0} and [e["step"] for e in trainer.evaluations] == [*before_the_end, 6]
+    assert clocked(Clock(monkeypatch), steps=1).last_evaluation() == {}
+
+
+@pytest.mark.parametrize(("name", "least", "wrong"), [("steps", 1, [0, -1, 1.5, True]), ("seed", 0, [-1, 0.5, False]), ("evaluate_every", 1, [0, True]), ("accumulate", 1, [0, 1.5, True])])
+def test_whole_numbers_of_a_run_are_at_least_what_they_can_be(name, least, wrong):
+    layer = Linear(2, 1, rng=np.random.default_rng(0))
+    make = lambda **options: Trainer(layer, None, None, SGD(layer.parameters(), 0.1), **{"steps": 3, **options})
+    assert getattr(make(**{name: least}), name) == least
+    for value in wrong:
+        with pytest.raises(ValueError, match=f"^Trainer: {name} is {value}; it is a whole number of at least {least}$"):
+            make(**{name: value})
+    for field, right, wrong in (("minutes", [None, 1e-9], [0, -1.0, float("nan")]), ("checkpoint_every", [None, 0, 1e-9], [-1e-9, float("nan")])):
+        for value in right:
+            assert getattr(make(**{field: value}), field) == (60 if (field, value) == ("checkpoint_every", None) else value)
+        for value in wrong:
+            with pytest.raises(ValueError, match=f"^Trainer: {field} is {value}; it is "):
+                make(**{field: value})
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_bar_moves_twice_a_second_before_eyes_and_twice_a_minute_in_a_file(terminal, progress, monkeypatch):
+    bars, shown = [], []
+
+    class Bar:
+        def __init__(self, steps, **options):
+            self.steps = steps
+            bars.append(options)
+
+        def __iter__(self):
+            return iter(self.steps)
+
+        def set_postfix(self, values, refresh):
+            assert not refresh
+            shown.append(values)
+
+        def close(self):
+            pass
+
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setattr("zoo.training.trainer._bar_class", lambda: Bar)
+    trainer = clocked(Clock(monkeypatch), steps=2000)
+    trainer.step = 1995
+    assert trainer.run(progress=progress, title="learning") == {"step": 2000, "loss": 0.5, "other": 2.0, "lr": 0.1, "grad_norm": 0.0, "seconds": 5}
+    seconds, most = (0.5, 10.0) if terminal else (30.0, 30.0)
+    assert {**bars[0], "file": None} == {"total": 2000, "initial": 1995, "desc": "learning", "disable": not progress, "file": None, "dynamic_ncols": True,
+                                         "mininterval": seconds, "maxinterval": most}
+    assert shown == [{"loss": "0.5", "other": "2"}] * 3  # steps 1996, 1998 and 2000
+
+
+def test_a_card_has_the_minutes_and_the_average_is_given_back(tmp_path):
+    model, trainer = made(steps=2)
+    list(trainer)
+    trainer.seconds = 93.0
+    with pytest.raises(ValueError, match="^save_model: this run has no folder"):
+        trainer.save_model()
+    before = model.arrays()["output.weight"].copy()
+    trainer.save_model(tmp_path / "model", note="x", seed=9)
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    assert (card["steps"], card["minutes"], card["seed"], card["note"]) == (2, 1.55, 9, "x") and "changes" not in card and "private" not in card
+    assert np.array_equal(model.arrays()["output.weight"], before)
+    assert not np.array_equal(storage.read_tensors(tmp_path / "model")["output.weight"], before)
+
+
+def test_pieces_of_a_batch_are_weighted_by_their_rows():
+    """Three rows in two pieces: the first has two of them."""
+    layer = Linear(2, 1, bias=False, rng=np.random.default_rng(0))
+    x, told = np.array([[1, 0], [0, 4], [3, 0]], np.float32), []
+    optimiser = SGD(layer.parameters(), 0.0)
+    trainer = Trainer(layer, lambda batch, rng: told.append((batch.tolist(), rng.random())) or {"loss": layer(batch).mean(), "rows": Tensor(float(len(batch)))},
+                      lambda step, rng: x, optimiser, steps=1, accumulate=2)
+    losses = next(iter(trainer)).losses
+    draw = np.random.default_rng((0, 0, 0x57E9)).random()
+    assert told == [([[1, 0], [3, 0]], draw), ([[0, 4]], draw)]
+    np.testing.assert_allclose(optimiser.grad, [4 / 3, 4 / 3], rtol=1e-6)
+    assert losses["rows"] == pytest.approx(2 * 2 / 3 + 1 / 3) and losses["loss"] == pytest.approx(float(layer(x).mean()), abs=1e-6)
+
+
+def test_a_stream_that_is_gone_takes_nothing_and_says_so():
+    class Gone:
+        encoding = "latin-1"
+
+        def write(self, *text):
+            raise OSError(5, "Input/output error")
+
+        flush = isatty = write
+
+    for stream in (None, Gone()):
+        forgiving = _Forgiving(stream)
+        assert forgiving.write("text") == 0 and forgiving.flush() is None and forgiving.isatty() is False
+    assert _Forgiving(Gone()).encoding == "latin-1" and _Forgiving(io.StringIO()).write("text") == 4
+
+
+def test_differences_of_settings_are_by_dotted_names():
+    from zoo.training.folder import differences, flattened, not_finite
+
+    assert flattened({"a": {"b": (1, 2), "c": {"d": 3}}, "e": 4}) == {"a.b": [1, 2], "a.c.d": 3, "e": 4}
+    assert differences({"a": {"b": 1, "c": 2}, "x": 1}, {"a": {"b": 1, "c": 3}, "y": 2}) == {"a.c": [2, 3]}
+    assert not_finite({"a": {"b": np.zeros(2), "n": np.array([1]), "t": "nan"}}) is None
+    assert not_finite({"a": {"b": np.zeros(2), "c": np.array([1, np.inf, 1])}, "z": np.array([np.nan])}) == "a.c" and not_finite({"x": np.array(np.nan)}) == "x"

@@ -341,7 +341,7 @@ class Trainer:
                        dynamic_ncols=True, mininterval=seconds, maxinterval=max(10.0, seconds))
             try:
                 for record in bar:
-                    if record.step % max(1, self.log_every) == 0:
+                    if record.step % self.log_every == 0:
                         bar.set_postfix({name: f"{value:.4g}" for name, value in record.losses.items()}, refresh=False)
                     if number := self.ranks.any(received[0] if received else None):
                         received = received or [number]
