@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import numpy as np
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 import zoo
 from zoo.__main__ import main
-from zoo.evaluation.copies import COPY, NEIGHBOURS, longest_passages, picture_copies, rolling_hashes, seen_share
-from zoo.evaluation.membership import auc, auc_deviation, true_positives
+from zoo.evaluation.copies import COPY, NEIGHBOURS, PictureCopies, longest_passages, picture_copies, rolling_hashes, seen_share
+from zoo.evaluation.membership import auc, auc_deviation, likelihood_ratios, logit_scaled, true_positives
 from zoo.inspection import audit as auditing
 from zoo.inspection.audit import audit
 
@@ -86,6 +87,57 @@ def test_members_are_found_while_few_others_are_accused():
     assert true_positives(np.array([-1.0, 0.5, 0.9, 50.0]), others) == 0.75  # one of the others, 0, is below the threshold of 1
     assert true_positives(np.array([-1.0, 0.5]), others[:100]) == 0.5  # none may be
     assert true_positives(others, others) <= 0.001
+
+
+def test_the_spread_of_the_area_is_the_paper_s():
+    """Hanley & McNeil (1982), eq. 1, with Q1 = A / (2 - A) and Q2 = 2 A^2 / (1 + A), by hand."""
+    assert auc_deviation(0.5, 1, 1) == pytest.approx(0.5) and auc_deviation(0.5, 2, 3) == pytest.approx((1 / 12) ** 0.5)
+    assert auc_deviation(0.8, 2, 1) == pytest.approx(((0.16 + 2 / 3 - 0.64) / 2) ** 0.5) and auc_deviation(0.8, 1, 2) == pytest.approx(((0.16 + 1.28 / 1.8 - 0.64) / 2) ** 0.5)
+    assert auc_deviation(0.893, 51, 58) == pytest.approx(0.0325, abs=5e-5)
+
+
+def test_a_member_on_the_threshold_is_not_found():
+    assert true_positives(np.array([0.0, 1.0, 2.0, 3.0]), np.array([3.0, 1.0, 2.0, 0.0]), 0.5) == 0.5 and true_positives(np.array([0.0]), np.array([0.0])) == 0
+
+
+def test_a_copy_is_nearer_than_half_as_far_and_fifty_one_pictures_are_enough(rng):
+    assert PictureCopies(np.zeros(4), np.zeros(4), np.array([0.5, 0.499, 0.6, 0.1])).share == 0.5
+    assert picture_copies(rng.random((2, 3)), rng.random((51, 3))).ratio.shape == (2,)
+
+
+def test_so_many_passages_are_named_and_no_more():
+    text, train = "aaaa1bbb2cc3d", "d-cc-bbb-aaaa"
+    assert [p.text for p in longest_passages(text, train)] == ["aaaa", "bbb", "cc"] and [p.text for p in longest_passages(text, train, 9)] == ["aaaa", "bbb", "cc", "d"]
+    assert longest_passages(text, train, 2)[1] == ("bbb", 5, 5) and longest_passages(text, train, 0) == [] and longest_passages("xyz", train) == []
+
+
+def likelihoods_by_hand(losses, members, target):
+    """ln p(logit | seen) - ln p(logit | not), with a deviation for all that were seen and one for all that weren't."""
+    from scipy.stats import norm
+
+    logits = -losses - np.log(-np.expm1(-losses))
+    shadows = [i for i in range(len(losses)) if i != target]
+    terms = []
+    for saw in (True, False):
+        groups = [[logits[i, e] for i in shadows if members[i, e] == saw] for e in range(losses.shape[1])]
+        freedom = sum(len(g) - 1 for g in groups)
+        deviation = max(1e-12, sum(((np.array(g) - np.mean(g)) ** 2).sum() for g in groups) / max(freedom, 1)) ** 0.5
+        terms.append([norm.logpdf(logits[target, e], np.mean(g), deviation * (1 + 1 / len(g)) ** 0.5) for e, g in enumerate(groups)])
+    return np.array(terms[0]) - np.array(terms[1])
+
+
+def test_a_likelihood_ratio_is_that_of_two_normal_distributions(rng):
+    """Carlini et al. (2022), algorithm 1.  Of three examples, two, one and one of the four shadows saw: one degree of freedom."""
+    members = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 0]], bool)[[0, 1, 4, 2, 3]]
+    losses = rng.uniform(0.1, 3, (5, 3))
+    np.testing.assert_allclose(likelihood_ratios(losses, members, 2), likelihoods_by_hand(losses, members, 2), rtol=1e-9)
+    lone = np.array([[0, 0, 0], [1, 0, 1], [0, 1, 0]], bool)  # none but one of each kind: the deviation is the least there is
+    losses[:3] = rng.uniform(0.6931, 0.6932, (3, 3))
+    np.testing.assert_allclose(likelihood_ratios(losses[:3], lone, 0), likelihoods_by_hand(losses[:3], lone, 0), rtol=1e-6)
+    assert logit_scaled(np.array([math.log(2), 0.0])) == pytest.approx([0, 12 * math.log(10)])
+    for wrong in (np.array([[0, 0], [1, 1], [0, 1]], bool), np.array([[0, 0], [1, 0], [0, 0]], bool)):
+        with pytest.raises(ValueError, match="all or none of the 2 other models"):
+            likelihood_ratios(losses[:3, :2], wrong, 0)
 
 
 # --- models

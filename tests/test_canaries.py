@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import zoo
-from zoo.autograd import no_grad
-from zoo.evaluation.canaries import Canary, draw_canary, exposure, log_likelihoods, plant
+from zoo.autograd import Tensor, no_grad
+from zoo.evaluation.canaries import Canary, Exposure, _upper_tail, draw_canary, exposure, log_likelihoods, plant, reads_out
 from zoo.evaluation.membership import auc, likelihood_ratios, logit_scaled
 from zoo.inspection.audit import _private
+from zoo.nn import Module
 
 
 def test_exposure_is_the_rank_among_all_secrets():
@@ -52,3 +54,76 @@ def test_the_page_says_what_private_training_promises():
     said = _private({"epsilon": 2.0, "delta": 1e-5, "secret": True, "holds": "for whoever sees the model", "example": "a line"})
     assert "at most 7.39 times as likely" in said.answer and "a line" in said.answer and not said.is_concern
     assert _private({"epsilon": None, "delta": 1e-5}).is_concern and _private({"epsilon": 2.0, "delta": 1e-5, "secret": False}).is_concern
+
+
+LETTERS = "\n0123456789-x ="
+
+
+class Bigrams(Module):
+    """A language model in which each character depends on the one before alone, so that every probability is easily computed."""
+
+    def __init__(self, logits):
+        self.logits, self.tokenizer = logits, SimpleNamespace(encode=lambda text: np.array([LETTERS.index(c) for c in text]))
+
+    def __call__(self, ids):
+        return Tensor(self.logits[ids].astype(np.float32))
+
+    def log_p(self, before, secret):
+        p = np.exp(self.logits)
+        p /= p.sum(1, keepdims=True)
+        ids = self.tokenizer.encode(before[-1] + secret)
+        return sum(math.log(p[a, b]) for a, b in zip(ids, ids[1:]))
+
+
+@pytest.fixture
+def bigrams():
+    return Bigrams(np.random.default_rng(5).standard_normal((len(LETTERS), len(LETTERS))))
+
+
+def test_likelihoods_and_ranks_are_those_of_every_secret(bigrams):
+    secrets = [f"{a}{b}-{c}" for a in range(10) for b in range(10) for c in range(10)]
+    every = np.array([bigrams.log_p("x= ", secret) for secret in secrets])
+    np.testing.assert_allclose(log_likelihoods(bigrams, "x= ", secrets), every, rtol=1e-5)
+    for place in (0, 1, 9, 99, 499):
+        number = np.argsort(-every)[place]
+        found = exposure(bigrams, Canary("x= ", secrets[number], "##-#"), most=1000)
+        assert found.is_exact and found.rank == place + 1 and found.bits == pytest.approx(math.log2(1000 / (place + 1)))
+
+
+def test_a_rank_is_exact_while_no_more_beginnings_than_allowed_are_as_likely():
+    uniform = Bigrams(np.zeros((len(LETTERS), len(LETTERS))))
+    exact, estimated = (exposure(uniform, Canary("x", "37", "##"), most=most) for most in (100, 99))
+    assert exact == Exposure(0.0, 100, True) and not estimated.is_exact
+    assert estimated.bits == pytest.approx(-math.log2(estimated.rank / 100))
+
+
+def test_a_rank_that_is_estimated_is_near_the_exact_one(bigrams):
+    every = np.array([bigrams.log_p("x", f"{n:03d}") for n in range(1000)])
+    for place in (50, 300, 700):
+        secret = f"{np.argsort(-every)[place]:03d}"
+        assert exposure(bigrams, Canary("x", secret, "###"), most=0).rank == pytest.approx(place, abs=60)
+    likely = Bigrams(np.where(np.arange(len(LETTERS)) == 4, 30.0, 0.0) * np.ones((len(LETTERS), 1)))  # "333" for certain
+    assert exposure(likely, Canary("x", "333", "###"), most=0) == Exposure(math.log2(1000), 1.0, False)
+
+
+@pytest.mark.parametrize("values", [np.random.default_rng(1).gamma(4.0, size=500), -np.random.default_rng(1).gamma(4.0, size=500), np.array([-1.0, 0.0, 1.0]),
+                                    np.array([0.0] * 50 + [100.0]), np.array([0.0] * 50 + [-100.0])])
+def test_a_tail_is_that_of_the_skew_normal_distribution_of_the_same_moments(values):
+    """Its skewness is at most 0.995: more is taken as 0.99."""
+    from scipy.optimize import brentq
+    from scipy.stats import skew, skewnorm
+
+    skewness = min(max(skew(values), -0.99), 0.99)
+    shape = brentq(lambda a: skewnorm.stats(a, moments="s") - skewness, -300, 300)
+    scale = values.std() / skewnorm.std(shape)
+    place = values.mean() - scale * skewnorm.mean(shape)
+    for target in np.quantile(values, [0.1, 0.5, 0.9]) + 0.1 * values.std():
+        assert _upper_tail(values, target) == pytest.approx(skewnorm.sf(target, shape, place, scale), rel=1e-4)
+
+
+def test_a_secret_is_read_out_where_the_likeliest_completion_ends_with_the_sentence():
+    asked, canary = [], Canary("x= ", "12", "##")
+    for says, beams, is_read in (("\nx= 12", 1, True), ("\nx= 13", 4, False)):
+        model = SimpleNamespace(beam_search=lambda text, n, beams, says=says: asked.append((text, n, beams)) or says)
+        assert reads_out(model, canary, *([] if beams == 1 else [beams])) == is_read
+    assert asked == [("\nx= ", 2, 1), ("\nx= ", 2, 4)]

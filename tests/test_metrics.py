@@ -1,8 +1,11 @@
 """Laws of the judge's figures, most of them on sets whose answer is known."""
 
+import contextlib
+import dataclasses
 import inspect
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +31,7 @@ from zoo.evaluation import (
     toy_figures,
 )
 from zoo.evaluation.classifier import randomly_shifted
+from zoo.evaluation.judge import check_known
 from zoo.recipes.classifier import ClassifierTraining, make_trainer
 
 RNG = np.random.default_rng
@@ -401,3 +405,115 @@ def test_figures_are_of_ten_thousand_samples_unless_told():
 
     for function in (GAN.evaluate, Diffusion.evaluate, evaluate):
         assert inspect.signature(function).parameters["n"].default == 10_000, function
+
+
+# --- with judges that say what they are told
+
+
+class Told:
+    """A classifier of 2x2 pictures: the features are the first two pixels, the label is ten times the third."""
+
+    config = SimpleNamespace(image=(2, 2))
+
+    def __init__(self, accuracy=1.0):
+        self.share_right = accuracy
+
+    def look(self, x):
+        flat = x.reshape(len(x), -1)
+        return flat[:, :2], np.eye(10)[np.rint(10 * flat[:, 2]).astype(int)]
+
+    def classify(self, x):
+        return np.rint(10 * x.reshape(len(x), -1)[:, -1]).astype(int)
+
+    def accuracy(self, x, labels):
+        assert len(x) == len(labels)
+        return self.share_right
+
+
+def small(train, test, labelled=True):
+    x = RNG(0).random((train + test, 2, 2)).astype(np.float32) * 0.9
+    return zoo.data.Images(x[:train], None, x[train:], np.zeros(test, int) if labelled else None, "small")
+
+
+@pytest.mark.parametrize(("train", "test", "message"), [(2, 6, None), (1, 6, "has 1 picture to train on"), (2, 5, "has 5 test pictures; more than k = 5"), (9, 0, "has 0 test")])
+def test_a_judge_needs_two_pictures_to_train_on_and_more_than_k_to_test_on(train, test, message):
+    with contextlib.nullcontext() if message is None else pytest.raises(ValueError, match=f"^judge: 'small' {message}"):
+        judge = Judge(Told(), small(train, test))
+        assert len(judge.evaluate(small(2, 6).test[:2])) > 5
+        with pytest.raises(ValueError, match="there is 1 sample; a distance between sets takes at least 2"):
+            judge.evaluate(small(2, 6).test[:1])
+
+
+@pytest.mark.parametrize(("right", "near", "is_known"), [(0.9, None, True), (0.89, None, False), (None, 0.5, True), (None, 0.49, False)])
+@pytest.mark.parametrize(("n", "k"), [(4, 3), (9, 5)])
+def test_the_judge_of_digits_knows_pictures_of_which_nine_in_ten_are_read_or_half_look_like_digits(right, near, is_known, n, k, monkeypatch):
+    def coverage(real, fake, neighbours):
+        assert (len(real), len(fake), neighbours) == (n, 2000, k)
+        return 0.0, near
+
+    monkeypatch.setattr("zoo.evaluation.judge.density_and_coverage", coverage)
+    with contextlib.nullcontext() if is_known else pytest.raises(ValueError, match="^judge: the classifier that ships knows MNIST's digits"):
+        check_known(Told(right), small(2, n, labelled=right is not None))
+
+
+def test_what_is_judged_is_asked_for_class_by_class(monkeypatch):
+    class Asked:
+        def evaluate(self, samples, digit):
+            return {"digit": None if digit is None else digit.tolist()}
+
+    monkeypatch.setattr(Judge, "of_zoo", classmethod(lambda cls, images, judge: Asked()))
+    draw = lambda: None
+    assert judged(draw, small(2, 6), n=5, image=(2, 2), classes=3) == {"digit": [0, 1, 2, 0, 1]} and judged(draw, small(2, 6), n=2, image=(2, 2)) == {"digit": None}
+    with pytest.raises(ValueError, match="^n is 1; the judge compares at least 2"):
+        judged(never, small(2, 6), n=1, image=(2, 2))
+    assert judged(lambda: GRID[:1], "grid", n=1, image=(2,))["modes"] == 1
+    with pytest.raises(ValueError, match="^n is 0; it is a whole number"):
+        judged(never, "grid", n=0, image=(2,))
+
+
+def test_stacked_digits_are_hundreds_tens_and_ones():
+    x = np.zeros((3, 2, 2, 3), np.float32)
+    x[0, -1, -1], x[1, -1, -1] = [0.1, 0.2, 0.3], [0.1, 0.2, 0.3]
+    covered = stacked_modes(Told(), x)
+    assert len(covered.counts) == 1000 and covered.counts[123] == 2 and covered.counts[0] == 1 and (covered.modes, covered.good) == (2, 1.0)
+    assert covered.reverse_kl == pytest.approx(math.log(1000) + 2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3))
+    for wrong in (np.zeros((2, 4, 4)), np.zeros((2, 4, 4, 1)), np.zeros((2, 4, 4, 3, 1))):
+        with pytest.raises(ValueError, match="^stacked_modes: samples have shape"):
+            stacked_modes(Told(), wrong)
+
+
+def test_a_sample_at_three_deviations_is_not_good_and_floors_are_of_other_points(monkeypatch):
+    covered = count_modes(np.array([[3.0], [2.9], [12.9]]), np.array([[0.0], [10.0], [20.0]]), 1.0)
+    assert covered.counts.tolist() == [1, 1, 0] and covered.modes == 2 and covered.good == pytest.approx(2 / 3)
+    x = TOYS["moons"](40, RNG(3))
+    figures = toy_figures("moons", x, seed=4)
+    fresh, others = (TOYS["moons"](40, RNG((4, i))) for i in (1, 2))
+    assert figures == {"squared_wasserstein": squared_wasserstein(x, fresh), "squared_wasserstein_floor": squared_wasserstein(others, fresh)}
+    monkeypatch.setattr("zoo.evaluation.modes.squared_wasserstein", lambda a, b: (len(a), len(b)))
+    assert set(toy_figures("moons", np.zeros((10_001, 2))).values()) == {(10_000, 10_000)}
+
+
+def test_features_are_rows_of_finite_numbers_of_one_width():
+    a, broken = RNG(0).random((2, 3)), np.array([[0, np.inf, 0]] * 2)
+    assert frechet_distance(a, a) < 1e-9 and density_and_coverage(a, a, k=1)[1] == 1
+    for x, y in ((a[:1], a), (a, a[:1]), (a[0], a), (a, a[0]), (a, a[:, :2]), (broken, a), (a, broken)):
+        with pytest.raises(ValueError, match="^features: "):
+            frechet_distance(x, y)
+    for k, is_right in ((1, True), (0, False), (2, False)):
+        with contextlib.nullcontext() if is_right else pytest.raises(ValueError, match=rf"^density_and_coverage: k is {k}; with 2 real rows it may go from 1 to 1"):
+            density_and_coverage(a, a, k)
+    assert frechet_distance(a[:, :1], a[:, :1] + 2) == pytest.approx(4)
+
+
+def test_weights_of_the_classifier_are_he_s_and_colours_are_read():
+    """Deviations of sqrt(2 / inputs) before relu (He et al. 2015, eq. 10), sqrt(1 / inputs) before the labels."""
+    model = Classifier.new(image=(8, 8, 3), channels=32, features=64)
+    assert model(np.zeros((2, 8, 8, 3), np.float32)).shape == (2, 10) and [c.weight.shape for c in model.convolutions] == [
+        (3, 3, 3, 32), (3, 3, 32, 32), (3, 3, 32, 64), (3, 3, 64, 64)]
+    for layer, inputs, gain in ((model.convolutions[1], 288, 2), (model.convolutions[3], 576, 2), (model.dense, 256, 2), (model.output, 64, 1)):
+        assert layer.weight.data.std() == pytest.approx(math.sqrt(gain / inputs), rel=0.12)
+    assert all(norm.activation == "relu" for norm in model.norms) and model.dense.activation == "relu"
+    for images, is_fine in ((small(2, 6), True), (small(2, 6, labelled=False), False), (small(2, 0), False)):
+        judge = Classifier.new(image=(4, 4), channels=2, features=2)
+        with contextlib.nullcontext() if is_fine else pytest.raises(ValueError, match="^data: 'small' has no labelled test pictures"):
+            assert 0 <= judge.evaluate(dataclasses.replace(images, test=np.tile(images.test, (1, 2, 2))))["test_right"] <= 1

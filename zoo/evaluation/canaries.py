@@ -105,7 +105,7 @@ def _upper_tail(values: np.ndarray, target: float) -> float:
     """The share of a skew normal distribution, fitted by its moments to values, that lies at or above the target."""
     from scipy.stats import skew, skewnorm
 
-    g = float(np.clip(skew(values), -0.99, 0.99))  # a skew normal's goes up to 0.995
+    g = float(np.clip(skew(values), -0.99, 0.99)) if values.std() > 1e-6 else 0.0  # a skew normal's goes up to 0.995; of equal values it is none
     c = abs(g) ** (2 / 3)
     delta = math.copysign(math.sqrt(math.pi / 2 * c / (c + ((4 - math.pi) / 2) ** (2 / 3))), g)
     shape = delta / math.sqrt(1 - delta**2)

@@ -101,7 +101,7 @@ def rolling_hashes(text: str, length: int) -> np.ndarray:
     if len(codes) < length:
         return np.zeros(0, np.uint64)
     total, rest = None, length
-    block, size, offset = codes + np.uint64(1), 1, 0  # the hash of pieces of `size`, from which longer ones are put together by doubling
+    block, size, offset = codes, 1, 0  # the hash of pieces of `size`, from which longer ones are put together by doubling
     power = 0x9E3779B97F4A7C15  # odd, so that it can be undone: base^size, modulo 2^64 as all of this
     while rest:
         if rest & 1:
