@@ -14,7 +14,7 @@ from ..autograd.random import generator
 from ..data.toys import TOYS, sample_shape, stacked_digits
 from ..gan import GAN, AdversarialStep, GameSettings
 from ..model import Decay, Share, check_images, moved
-from ..optim import Average, constant, linear_decay
+from ..optim import Average, linear_decay
 from ..training import Trainer, shuffled
 from .recipe import Recipe, labels_of
 
@@ -60,7 +60,7 @@ def make_trainer(model: GAN, data: Images | str, training: GANTraining, *, seed:
         raise ValueError(f"GANTraining: batch_size is {t.batch_size} and critic_steps {t.critic_steps}, which take "
                          f"{t.batch_size * t.critic_steps} pictures a step; {data.name!r} has {len(data.train)} to train on")
     batches = batches_of(data, t.batch_size * t.critic_steps, model, seed)
-    schedule = linear_decay(t.steps, hold=t.decay_from) if t.decay_from < 1 else constant
+    schedule = linear_decay(t.steps, hold=t.decay_from)
     update = AdversarialStep(model, t, schedule)
     buffers = [Tensor(a) for a in model.generator.named_buffers().values()]  # running averages of norms belong to the weights
     average = Average([*model.generator.parameters(), *buffers], t.average) if t.average else None
