@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import pickle
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_ranks import MPIEXEC, with_mpi
 
 import zoo
 from zoo.__main__ import main
 from zoo.inspection.search import rows_of, table
-from zoo.recipes import recipe_of
+from zoo.recipes import KINDS, recipe_of
 from zoo.recipes.search import Space, gaussian, read_search, running, search, strategies, trials
 from zoo.recipes.search.strategies import Trial, promotion
 
@@ -239,6 +244,24 @@ def test_a_trial_that_reaches_the_top_is_the_run_that_its_command_makes(tmp_path
 
 def test_two_workers_find_what_one_finds(tmp_path, names):
     assert told(small(names, tmp_path / "two", 3, workers=2)) == told(small(names, tmp_path / "one", 3))
+
+
+@pytest.mark.parametrize("kind", sorted(kind for kind in KINDS if "lr" in {f.name for f in dataclasses.fields(recipe_of(kind).training)}))
+def test_a_space_of_every_recipe_reaches_other_processes(kind):
+    sent = Space.of(recipe_of(kind), "lr=1e-4..1e-2", {"seed": 3})
+    there = pickle.loads(pickle.dumps(sent))
+    assert there == sent and there.recipe is recipe_of(kind)
+
+
+@with_mpi
+def test_processes_of_mpi_search(tmp_path, names):
+    arguments = ["search", "recurrent", "--preset", "names", "--over", "lr=1e-3..1e-2", "--trials", "2", "--data", names, "--steps", "2", "--width", "4",
+                 "--layers", "1", "--batch-size", "8", "--mpi", "--out", str(tmp_path / "s"), "--threads", "1"]
+    done = subprocess.run([str(MPIEXEC), "-n", "3", sys.executable, "-m", "mpi4py.futures", "-m", "zoo", *arguments], capture_output=True, text=True,
+                          timeout=300, cwd=Path(__file__).parent.parent)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "s" / "search.json").read_text())
+    assert [trial["state"] for trial in found["trials"]] == ["done", "done"]
 
 
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(tmp_path, names, monkeypatch):

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...model import range_of
 from ...storage import shorten
+from .. import recipe_of
 from ..recipe import Recipe
 
 LOG_FROM = 10.0  # a range of positive numbers whose ends have at least this ratio is drawn on a logarithmic scale
@@ -83,6 +84,9 @@ class Space:
     recipe: Recipe
     dimensions: tuple[Dimension, ...]
     fixed: dict[str, Any]
+
+    def __reduce__(self) -> Any:  # to other processes by the kind, since recipes hold functions that can't be sent
+        return _space, (self.recipe.model.kind, self.dimensions, self.fixed)
 
     @classmethod
     def of(cls, recipe: Recipe, text: str, fixed: dict[str, Any] | None = None) -> Space:
@@ -163,6 +167,10 @@ def _check_alone(config: Any, name: str, value: Any) -> None:
             raise ValueError(f"over: {name} is {part!r}; it is a{'' if float in types else ' whole'} number") from None
         if allowed is not None and number not in allowed:
             raise ValueError(f"over: {name} is {part}; it is {allowed}")
+
+
+def _space(kind: str, dimensions: tuple[Dimension, ...], fixed: dict[str, Any]) -> Space:
+    return Space(recipe_of(kind), dimensions, fixed)
 
 
 def _dimension(name: str, text: str, hint: Any) -> Dimension:
