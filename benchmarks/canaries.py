@@ -30,7 +30,7 @@ PIECES, LENGTH = 4096, 512
 MEMBERS = 600  # pieces whose membership is guessed
 FIELDS = {"window": 64, "layers": 2, "heads": 4, "width": 64, "lr": 3e-3, "warm_up": 20, "evaluate_every": 10**6,
           "evaluate_tokens": 40_000, "weight_decay": 0.0}
-ORDINARY = {"steps": 6000, "batch_size": 8, "average": 0.995}  # three times through the text
+ORDINARY = {"steps": 10_000, "batch_size": 8, "muon_lr": 0.03, "average": 0.995}  # five times through the text
 PRIVATE = {"steps": 250, "batch_size": 64, "average": 0.95, "optimiser": "adamw", "lr": 3e-3, "clip": 1e9}  # gradients are clipped one by one already
 
 

@@ -1,6 +1,6 @@
 """What a second rank brings, and how much of the sum of gradients is hidden behind backward.
 
-    python benchmarks/ranks.py [--only unet,gpt-small] [--seconds 40] [--latency 0] [--gbit 0]
+    python benchmarks/ranks.py [--only unet,gpt-small] [--seconds 40] [--ranks 2] [--latency 0] [--gbit 0]
 
 One single-threaded process and two single-threaded ranks take turns, on the cases of `speed.py`: the same whole batch, of which each rank has
 half, so this is strong scaling.  The two ranks step in three ways: gradients summed while backward runs; summed when it has ended; and not
@@ -143,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="unet,gpt-small,gpt-middle")
     parser.add_argument("--seconds", type=float, default=40, help="for each case (default: %(default)s)")
+    parser.add_argument("--ranks", type=int, default=2, help="processes of one thread that are compared with one (default: %(default)s)")
     parser.add_argument("--latency", type=float, default=0, help="milliseconds that each sum takes longer")
     parser.add_argument("--gbit", type=float, default=0, help="per second of a simulated wire; 0: none")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
@@ -152,7 +153,7 @@ def main() -> None:
         serve(names, (options.latency / 1e3, 8 / (options.gbit * 1e9) if options.gbit else 0.0))
         return
     passed_on = ["--latency", str(options.latency), "--gbit", str(options.gbit)]
-    print(f"{'case':11} {'gradient':>9} {'one rank':>9} {'two':>9} {'ratio':>6} {'quartiles':>11} {'at the end':>10} {'no sum':>9} {'hidden':>7}")
+    print(f"{'case':11} {'gradient':>9} {'one rank':>9} {f'{options.ranks} ranks':>9} {'ratio':>6} {'quartiles':>11} {'at the end':>10} {'no sum':>9} {'hidden':>7}")
     for name in names:  # each case has its own processes: while ranks wait for a request, they take their cores
         times: dict[str, list[float]] = {way: [] for way in ("alone", *WAYS)}
         end = time.perf_counter() + options.seconds
@@ -161,14 +162,14 @@ def main() -> None:
             alone.run(name, "overlap", 3)
             times["alone"].append(statistics.median(alone.run(name, "overlap", 12)["times"]))
             alone.close()
-            two = Side(2, passed_on)
+            ranks = Side(options.ranks, passed_on)
             for way in WAYS:
-                two.run(name, way, 3)
+                ranks.run(name, way, 3)
             for _ in range(2):
                 for way in WAYS:
-                    answer = two.run(name, way, 10)
+                    answer = ranks.run(name, way, 10)
                     times[way].append(statistics.median(answer["times"]))
-            two.close()
+            ranks.close()
         one, overlap, at_end, none = (statistics.median(times[way]) for way in ("alone", *WAYS))
         ratios = [a / b for a in times["alone"] for b in times["overlap"]]
         low, _, high = statistics.quantiles(ratios, n=4)

@@ -19,6 +19,7 @@ from .. import autograd as ops
 from ..autograd import no_grad
 from ..autograd.random import generator
 from ..data.canaries import Canary, draw_canary, draw_secret, plant
+from ..model.steps import last
 from ..nn import evaluating
 
 __all__ = ["Canary", "Exposure", "draw_canary", "exposure", "log_likelihoods", "plant", "reads_out"]
@@ -115,5 +116,6 @@ def _upper_tail(values: np.ndarray, target: float) -> float:
 
 
 def reads_out(model: Any, canary: Canary, beams: int = 1) -> bool:
-    """Whether the model completes the sentence with the secret: greedily, or as the likeliest of a beam search."""
-    return model.beam_search("\n" + canary.before, len(canary.secret), beams=beams).endswith(canary.text)
+    """Whether the model completes the sentence with the secret: greedily, or in one of the texts that a beam search ends with."""
+    texts = last(model.beam_steps("\n" + canary.before, len(canary.secret), beams=beams)).texts
+    return any(text.startswith(canary.secret) for text in texts)

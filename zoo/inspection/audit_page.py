@@ -17,6 +17,7 @@ from ..storage import CARD, VERSION, PathLike, atomic_write, read_json, shorten
 NOT_TESTED = (
     "Attacks that train other models to compare with (LiRA), which find more than a threshold of the loss does.",
     "Cleverer ways to make a model say what it rarely says by chance, such as beginnings that were searched for.",
+    "Planted secrets, unless a section above is about them (zoo train MODEL --data TEXT+canaries plants some).",
     "What the data itself holds: whether its people agreed, whom it leaves out, what it says of groups.",
     "What somebody could make the model do with further training.",
 )
