@@ -32,7 +32,7 @@ SIZES: dict[str, list[dict[str, Any]]] = {
                     for layers, width in ((1, 32), (2, 48), (3, 72), (4, 104), (4, 152))],
     "flow": [{"channels": channels, "steps": LONG, "constant": True, "batch_size": 64, "average": 0.995} for channels in (8, 12, 16, 24, 32)],
 }
-POINTS = 24  # evaluations of a run, at even distances of ln(time)
+POINTS = 12  # evaluations of a run, at even distances of ln(time)
 
 
 def trained(family: str, size: int, seed: int, minutes: float) -> list[tuple[float, float]]:
@@ -58,7 +58,7 @@ def trained(family: str, size: int, seed: int, minutes: float) -> list[tuple[flo
             if family == "transformer":
                 loss = model.evaluate(data, max_tokens=20_000)["valid nats per token"]
             else:
-                loss = float(model.error_by_t(data.test[:512], data.test_labels[:512])["loss"].mean())
+                loss = float(model.error_by_t(data.test[:100], data.test_labels[:100])["loss"].mean())
             model.train()
         held_out += time.perf_counter() - pause
         curve.append((seen.flops * record.step, loss))
