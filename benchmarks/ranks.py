@@ -153,7 +153,8 @@ def main() -> None:
         serve(names, (options.latency / 1e3, 8 / (options.gbit * 1e9) if options.gbit else 0.0))
         return
     passed_on = ["--latency", str(options.latency), "--gbit", str(options.gbit)]
-    print(f"{'case':11} {'gradient':>9} {'one rank':>9} {f'{options.ranks} ranks':>9} {'ratio':>6} {'quartiles':>11} {'at the end':>10} {'no sum':>9} {'hidden':>7}")
+    print(f"{'case':11} {'gradient':>9} {'one rank':>9} {f'{options.ranks} ranks':>9} {'ratio':>6} {'quartiles':>11} {'at the end':>10} "
+          f"{'no sum':>9} {'hidden':>7}")
     for name in names:  # each case has its own processes: while ranks wait for a request, they take their cores
         times: dict[str, list[float]] = {way: [] for way in ("alone", *WAYS)}
         end = time.perf_counter() + options.seconds
