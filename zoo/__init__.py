@@ -21,6 +21,9 @@ _WHERE = {  # public name -> the module it is imported from, when it is first us
     "no_grad": "zoo.autograd",
     "set_threads": "zoo.autograd",
     "get_threads": "zoo.autograd",
+    "set_precision": "zoo.autograd",
+    "get_precision": "zoo.autograd",
+    "use_precision": "zoo.autograd",
     "trace": "zoo.autograd.tracing",
     "patch": "zoo.autograd.tracing",
     "profile": "zoo.inspection.profiling",
@@ -48,9 +51,12 @@ __all__ = ["__version__", *_WHERE, *_MODULES]
 
 if TYPE_CHECKING:
     from .autograd import Tensor as Tensor
+    from .autograd import get_precision as get_precision
     from .autograd import get_threads as get_threads
     from .autograd import no_grad as no_grad
+    from .autograd import set_precision as set_precision
     from .autograd import set_threads as set_threads
+    from .autograd import use_precision as use_precision
     from .autograd.tracing import patch as patch
     from .autograd.tracing import trace as trace
     from .inspection.memory import memory_report as memory_report

@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .operators import ops
+from .runtime.precision import setting, use_precision
 from .runtime.switch import kernels_enabled
 from .tensor import Node, Source, Tensor, Unread, changes, gradients, source, state
 
@@ -213,6 +214,13 @@ class Operation:
             g = np.asarray(g)
         if changes.latest > node.birth:
             self._check_unchanged(node, create_graph)
+        if node.precision != setting.name:
+            with use_precision(node.precision):
+                return self._gradients_by(g, node, needs, create_graph)
+        return self._gradients_by(g, node, needs, create_graph)
+
+    def _gradients_by(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> list:
+        """The same in the precision that is set: by the kernel of the derivative where there is one, else by the rules."""
         if not create_graph and self.kernel_backward is not None and node.saved is not None:
             given = self.kernel_backward(_contiguous(g), node.y, node.saved, *node.args, needs=needs, **node.settings)
         else:

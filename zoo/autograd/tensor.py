@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .operators import Operators, ops
+from .runtime.precision import setting
 from .runtime.switch import kernels_enabled
 
 Source: TypeAlias = Union["Node", "Tensor"]  # where a gradient arrives: the node that made a tensor, or the tensor itself if it's a leaf
@@ -89,10 +90,10 @@ class Node:
     """One operation that ran: `inputs[i]` is where `args[i]` came from, or None where no gradient is needed.
 
     y: its result, where the derivative reads it.  saved: what its kernel saved for the kernel of the derivative, () for nothing; None where
-    the rules give the gradients.
+    the rules give the gradients.  precision: that of products of matrices when it ran.
     """
 
-    __slots__ = ("args", "birth", "changed", "dtype", "inputs", "kept_grad", "op", "saved", "settings", "shape", "y")
+    __slots__ = ("args", "birth", "changed", "dtype", "inputs", "kept_grad", "op", "precision", "saved", "settings", "shape", "y")
 
     changed: int  # set by mark_changed alone
 
@@ -100,6 +101,7 @@ class Node:
         self.op, self.inputs, self.args, self.settings, self.y, self.saved = op, inputs, args, settings, y, saved
         self.shape, self.dtype = like.shape, like.dtype
         self.kept_grad: list | None = None  # retain_grad() puts a list here
+        self.precision = setting.name
         self.birth = next(_births)
 
     def free(self) -> None:

@@ -11,6 +11,7 @@ from . import (  # noqa: F401
     linear,
     loss,
     normalisation,
+    precision,
     quantised,
     recurrence,
     self_attention,

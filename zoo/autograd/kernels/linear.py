@@ -5,6 +5,8 @@ activation. Whichever of the two factors is larger is cut, because each thread p
 
 All matrices are float32 in rows. BLAS reads a factor whose rows lie apart (a slice of wider rows) or that is stored transposed
 (an embedding that serves as the last layer), so neither is copied: `Matrix` says where it lies and how.
+
+In bf16 each product is one of `product`, which rounds its factors, and what follows it is a pass of its own.
 """
 
 from __future__ import annotations
@@ -14,14 +16,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..operations.arithmetic import sum_to
 from ..operations.linear import embedding, embedding_adjoint, linear, matmul
+from ..operations.precision import round_to_bfloat16
 from ..runtime.compiling import inner
-from ..runtime.native import address, clear_floats, copy_floats, floats, gemm, integers
+from ..runtime.native import address, clear_floats, copy_floats, floats, gemm, integers, keep_alive
+from ..runtime.precision import setting
 from ..runtime.tasks import RUN_FLOATS, Address, address_of, at, is_float32, part, row_address, span, task, tasks_for
 from ..runtime.threads import get_threads
 from ..tensor import state
 from .activation import CODES, LEAKY_SLOPE, SAVES_DERIVATIVE, activate, run_activation_backward
 from .arithmetic import add_to, column_sums
+from .precision import packed_product, pays
 
 f32 = np.float32
 RUN_ROWS = 8  # rows of a product are shared out in runs of so many, columns in RUN_FLOATS: BLAS works in such tiles
@@ -86,6 +92,19 @@ def tasks_for_products(products: int) -> int:
 # --- linear
 
 
+@inner
+def finish(top, bottom, left, width, bias, y, derivative, m, code, alpha):
+    """Bias and activation for rows top .. bottom, and so many columns from `left` on, of y (rows, m)."""
+    scratch = np.empty(width, np.float32)
+    for i in range(top, bottom):
+        first = i * m + left
+        if bias:
+            add_to(floats(at(y, first), width), floats(at(bias, left), width))
+        if code:
+            activate(code, at(y, first), at(derivative, first) if derivative else address(scratch), width, f32(alpha))
+    keep_alive(scratch)
+
+
 @task
 def linear_forward(t, tasks, x: Matrix, weight: Matrix, bias, y, derivative, rows, k, m, code, alpha: float):
     """y (rows, m) = activation(x W + bias), x (rows, k), W (k, m), bias (m,) or 0 for none.
@@ -93,15 +112,14 @@ def linear_forward(t, tasks, x: Matrix, weight: Matrix, bias, y, derivative, row
     derivative (rows, m): that of the activation, if its code saves it; 0 if it isn't wanted.
     """
     top, bottom, left, right = multiply_part(t, tasks, x, weight, y, rows, m, k)
-    width = right - left
-    if width > 0 and (bias or code):
-        scratch = np.empty(width, np.float32)
-        for i in range(top, bottom):
-            first = i * m + left
-            if bias:
-                add_to(floats(at(y, first), width), floats(at(bias, left), width))
-            if code:
-                activate(code, at(y, first), at(derivative, first) if derivative else address(scratch), width, f32(alpha))
+    if right > left and (bias or code):
+        finish(top, bottom, left, right - left, bias, y, derivative, m, code, alpha)
+
+
+@task
+def finish_rows(t, tasks, bias, y, derivative, rows, m, code, alpha: float):
+    """Bias and activation of a product y (rows, m), as in `linear_forward`."""
+    finish(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1), 0, m, bias, y, derivative, m, code, alpha)
 
 
 @task
@@ -151,11 +169,15 @@ def _(x, weight, bias, *, activation):
     stored, transposed = as_stored(weight)
     k, m = weight.shape
     rows, pitch = as_rows(x)
-    y = np.empty((*x.shape[:-1], m), f32)
-    derivative = np.empty(y.shape, f32) if code >= SAVES_DERIVATIVE and state.grad_enabled else None
+    in_bf16, shape = setting.name == "bf16", (*x.shape[:-1], m)
+    y = product(rows, weight).reshape(shape) if in_bf16 else np.empty(shape, f32)
+    derivative = np.empty(shape, f32) if code >= SAVES_DERIVATIVE and state.grad_enabled else None
     shift = None if bias is None else contiguous(bias)
-    linear_forward(Matrix(rows, pitch, False), Matrix(stored, stored.shape[1], transposed), shift, y, derivative,
-                   len(rows), k, m, code, LEAKY_SLOPE, tasks=tasks_for_products(x.size * m))  # fmt: skip
+    if not in_bf16:
+        linear_forward(Matrix(rows, pitch, False), Matrix(stored, stored.shape[1], transposed), shift, y, derivative,
+                       len(rows), k, m, code, LEAKY_SLOPE, tasks=tasks_for_products(x.size * m))  # fmt: skip
+    elif code or bias is not None:
+        finish_rows(shift, y, derivative, len(rows), m, code, LEAKY_SLOPE, tasks=tasks_for(y.size))
     return y, (rows, pitch, derivative if derivative is not None else y if code else None)
 
 
@@ -166,6 +188,11 @@ def _(g, _y, saved, x, weight, _bias, *, needs, activation):
         g = run_activation_backward(CODES[activation], g, y_or_derivative, LEAKY_SLOPE)
     stored, transposed = as_stored(weight)
     k, m = weight.shape
+    if setting.name == "bf16":
+        g = g.reshape(-1, m)
+        dx = product(g, weight.T).reshape(x.shape) if needs[0] else None
+        dweight = None if not needs[1] else product(g.T, rows).T if transposed else product(rows.T, g)
+        return dx, dweight, sum_to(g, shape=(m,)) if needs[2] else None
     dx = np.empty(x.shape, f32) if needs[0] else None
     dweight = np.empty(stored.shape, f32) if needs[1] else None
     dbias = np.empty(m, f32) if needs[2] else None
@@ -217,13 +244,17 @@ def _starts(a: np.ndarray, batch: tuple[int, ...]) -> np.ndarray:
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a b over the last two axes, for float32 arrays of two axes or more, of any strides."""
+    """a b over the last two axes, for float32 arrays of two axes or more, of any strides, in the precision that is set."""
     m, k, n = *a.shape[-2:], b.shape[-1]
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     c = np.empty((*batch, m, n), f32)
     if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous:  # one weight for all: one large product
         a, batch = a.reshape(-1, k), ()
         m = a.shape[0]
+    if setting.name == "bf16":
+        if not batch and pays(m, n, k):
+            return packed_product(_layout(a)[0], _layout(b)[0]).reshape(c.shape)
+        a, b = round_to_bfloat16(a), round_to_bfloat16(b)
     (a, a_layout), (b, b_layout) = _layout(a), _layout(b)
     pairs = math.prod(batch)
     threads = tasks_for_products(pairs * m * n * k)

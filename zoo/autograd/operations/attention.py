@@ -13,6 +13,7 @@ from . import checks
 from .activation import softmax
 from .arithmetic import values_of, where
 from .linear import matmul
+from .precision import in_float32
 from .shaping import swapaxes
 
 
@@ -34,12 +35,12 @@ def scaled_dot_product_attention(query, key, value, mask=None, *, is_causal=Fals
             [0.36, 0.64, 0.  ],
             [0.26, 0.26, 0.47]]], dtype=float32)
     """
-    scores = matmul(query, swapaxes(key)) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    scores = in_float32(matmul, query, swapaxes(key)) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
     if is_causal:
         scores = where(causal_mask(query.shape[-2], key.shape[-2]), scores, -np.inf)
     if mask is not None:
         scores = where(mask, scores, -np.inf) if mask.dtype == bool else where(mask == -np.inf, -np.inf, scores + mask)
-    return matmul(softmax_or_zeros(scores), value)
+    return in_float32(matmul, softmax_or_zeros(scores), value)
 
 
 def softmax_or_zeros(scores):

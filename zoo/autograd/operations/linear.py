@@ -8,6 +8,7 @@ from ..operation import fused, primitive
 from . import activation as activations
 from . import checks
 from .arithmetic import sum_to
+from .precision import as_factors
 from .shaping import expand_dims, reshape, swapaxes
 
 
@@ -16,11 +17,12 @@ def matmul(a, b):
     """y = a b over the last two axes, earlier axes broadcast; vectors as in NumPy
 
     a (..., n, k), b (..., k, m) -> (..., n, m).  Raises ValueError where the inner sizes differ.
+    Under set_precision("bf16"), float32 factors are rounded to bfloat16 first.
 
     >>> matmul([[1.0, 2.0]], [[3.0], [4.0]])
     array([[11.]], dtype=float32)
     """
-    return np.matmul(a, b)
+    return np.matmul(*as_factors(a, b))
 
 
 @matmul.check

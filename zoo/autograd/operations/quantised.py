@@ -16,6 +16,7 @@ import numpy as np
 from ..operation import fused, primitive
 from . import checks
 from .linear import matmul
+from .precision import in_float32
 from .shaping import swapaxes
 
 BLOCK = 32  # columns that share a scale
@@ -121,7 +122,7 @@ dequantise.derivatives(None)
 @fused(floats="x")
 def quantised_linear(x, blocks, *, kind, outputs):
     """y = x W^T, W (outputs, inputs) as blocks of 4 or 8 bits: x (..., inputs) -> (..., outputs)"""
-    return matmul(x, swapaxes(dequantise(blocks, kind=kind, outputs=outputs)))
+    return in_float32(matmul, x, swapaxes(dequantise(blocks, kind=kind, outputs=outputs)))
 
 
 quantised_linear.opened = False  # inside is the whole matrix: of each token, a trace of SmolLM2 would take 170 tokens' time and 540 MB for it

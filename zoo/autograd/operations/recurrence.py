@@ -12,6 +12,7 @@ from . import checks
 from .activation import sigmoid, tanh
 from .joining import concatenate, split, stack
 from .linear import embedding, matmul
+from .precision import in_float32
 
 
 @fused(floats="xw h weight")
@@ -24,7 +25,7 @@ def elman(xw, h, weight, ids=None):
     """
     xw, states = _looked_up(xw, ids), []
     for t in range(xw.shape[1]):
-        h = tanh(xw[:, t] + matmul(h, weight))
+        h = tanh(xw[:, t] + in_float32(matmul, h, weight))
         states.append(h)
     return stack(states, axis=1)
 
@@ -43,7 +44,7 @@ def lstm(xw, state, weight, ids=None):
     h, c = split(state, 2, axis=-1)
     xw, states = _looked_up(xw, ids), []
     for t in range(xw.shape[1]):
-        i, f, g, o = split(xw[:, t] + matmul(h, weight), 4, axis=-1)
+        i, f, g, o = split(xw[:, t] + in_float32(matmul, h, weight), 4, axis=-1)
         c = sigmoid(f) * c + sigmoid(i) * tanh(g)
         h = sigmoid(o) * tanh(c)
         states.append(concatenate([h, c], axis=-1))
@@ -63,7 +64,7 @@ def gru(xw, h, weight, bias=None, ids=None):
     xw, states = _looked_up(xw, ids), []
     for t in range(xw.shape[1]):
         r, z, n = split(xw[:, t], 3, axis=-1)
-        products = matmul(h, weight) if bias is None else matmul(h, weight) + bias
+        products = in_float32(matmul, h, weight) if bias is None else in_float32(matmul, h, weight) + bias
         hr, hz, hn = split(products, 3, axis=-1)
         z = sigmoid(z + hz)
         n = tanh(n + sigmoid(r + hr) * hn)

@@ -29,11 +29,13 @@ from .native import (
     tanhf,
     uniform,
 )
+from .precision import get_precision, set_precision, use_precision
 from .switch import kernels_enabled, use_kernels
 from .threads import get_threads, set_threads
 
-__all__ = ["Native", "address", "clear_floats", "copy_floats", "erff", "expf", "floats", "gemm", "get_threads", "inner", "integers",
+__all__ = ["Native", "address", "clear_floats", "copy_floats", "erff", "expf", "floats", "gemm", "get_precision", "get_threads", "inner", "integers",
            "keep_alive", "kernel", "kernels_enabled", "logf", "matmul", "matmul_transposed_a", "matmul_transposed_b", "minus_in_order",
-           "prange", "random_bits", "reals", "separate", "set_threads", "sigmoidf", "tanhf", "uniform", "use_kernels"]
+           "prange", "random_bits", "reals", "separate", "set_precision", "set_threads", "sigmoidf", "tanhf", "uniform", "use_kernels",
+           "use_precision"]
 
 _memory.keep_freed_memory()

@@ -24,3 +24,5 @@ WIDTH, ROWS, COLUMNS, tile_of_rows, tile_of_columns = _names("vectors", "WIDTH",
 row_times_rows, add_row_times_matrix, row_times_narrow_matrix = _names(
     "row_vectors", "row_times_rows", "add_row_times_matrix", "row_times_narrow_matrix")
 count_arrival, publish, look, wait_until = _names("team", "count_arrival", "publish", "look", "wait_until")
+BFLOAT16_ROWS, BFLOAT16_COLUMNS = 6, 64  # of a tile: 24 of 32 registers hold sums, four a row of the right factor, one a word of the left
+HAS_BFLOAT16, tile_of_pairs = _names("bfloat16", "HAS_BFLOAT16", "tile_of_pairs")
