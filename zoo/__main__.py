@@ -136,6 +136,7 @@ def make_parser() -> Parser:
     sample.add_argument("--out", help="the file to write: .png, .gif or .npz for pictures, .txt or .npz for text, .mid, .wav, .png, .gif, .txt or "
                              ".npz for music, .wav, .png or .npz for speech")
     sample.add_argument("--steps", action="store_true", help="print the record of every step")
+    _add_precision(sample)
     _add_ranks(sample, "draw")
     sample.add_argument("--no-origin", action="store_true", help="don't write into the file which model, seed and command made it")
 
@@ -207,6 +208,7 @@ def make_parser() -> Parser:
     evaluate.add_argument("--data", help="what to test on: a name or a path (default: what the model was trained on)")
     evaluate.add_argument("--seed", **seed)
     evaluate.add_argument("--out", help="also write the model to this folder, with these figures on its card")
+    _add_precision(evaluate)
     _add_ranks(evaluate, "measure")
     evaluate.add_argument("--half", action="store_true", help="round the weights to 16 bits first, and write them so")
 
@@ -273,6 +275,11 @@ def _add_ranks(command: argparse.ArgumentParser, what: str) -> None:
     command.add_argument("--ranks", type=int, metavar="N", help=f"{what} on this many processes (MPI), with the same result")
 
 
+def _add_precision(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--precision", choices=("float32", "bf16"), default="float32",
+                         help="of products of matrices: bf16 rounds their factors to 16 bits (default: %(default)s)")
+
+
 def _add_serving(command: argparse.ArgumentParser) -> None:
     command.add_argument("--port", type=int, default=0, help="port to serve on (default: any free one)")
     command.add_argument("--no-open", action="store_true", help="print the address, and open no browser")
@@ -318,13 +325,14 @@ def _run(known: argparse.Namespace, rest: list[str], arguments: list[str]) -> in
         options = read_options(rest)
         if options and known.command not in ("train", "sample", "inspect", "evaluate", "search", "distill"):
             raise ValueError(f"{known.command} doesn't take --{next(iter(options))}")
-        from .autograd import get_threads, set_threads
+        from .autograd import get_precision, get_threads, set_threads, use_precision
 
         set_threads(known.threads or get_threads())  # what the environment says is looked at now, not in the middle of the work
         run = {"demo": _demo, "train": _train, "sample": _sample, "inspect": _inspect, "play": _play, "watch": _watch, "chat": _chat,
                "serve": _serve, "get": _get, "evaluate": _evaluate, "rerun": _rerun, "origin": _origin, "audit": _audit, "search": _search,
                "distill": _distill, "prune": _prune, "list": _list, "info": _info, "completion": _completion, "warm-up": _warm_up}
-        return run[known.command](known, options, arguments) or 0
+        with use_precision(getattr(known, "precision", get_precision())):
+            return run[known.command](known, options, arguments) or 0
     except BrokenPipeError:
         return 0
     except Exception as e:

@@ -11,14 +11,14 @@ from typing import Any
 
 from ..autoencoder import Autoencoder
 from ..data.images import Images, load_images
-from ..model import Config, Count, Positive, check_images
+from ..model import Count, Positive, check_images
 from ..optim import Adam, cosine
 from ..training import Trainer, shuffled
-from .recipe import Recipe
+from .recipe import Recipe, RunSettings
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoencoderTraining(Config):
+class AutoencoderTraining(RunSettings):
     epochs: Count = 20
     batch_size: Count = 128
     lr: Positive = 1e-3
@@ -38,7 +38,7 @@ def make_trainer(model: Autoencoder, images: Images, training: AutoencoderTraini
     batches = shuffled(x, batch_size=training.batch_size, seed=seed)
     steps = training.epochs * (len(x) // training.batch_size)
     return Trainer(model, model.loss, batches, Adam(model.parameters(), training.lr), steps=steps, schedule=cosine(steps), seed=seed,
-                   folder=folder, resume=resume, **options)
+                   folder=folder, resume=resume, precision=training.precision, **options)
 
 
 RECIPE = Recipe(Autoencoder, AutoencoderTraining, PRESETS, lambda source: load_images(source or "mnist"), make_trainer, "mnist")

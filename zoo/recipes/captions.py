@@ -10,16 +10,16 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..data import scenes
-from ..model import Config, Count, Decay, Natural, Positive
+from ..model import Count, Decay, Natural, Positive
 from ..multimodal.captions import Captions, evaluate
 from ..optim import Adam, Average, cosine
 from ..training import Trainer
-from .recipe import Recipe
+from .recipe import Recipe, RunSettings
 from .words import SCENES, load_data
 
 
 @dataclasses.dataclass(frozen=True)
-class CaptionsTraining(Config):
+class CaptionsTraining(RunSettings):
     steps: Count = 6000
     batch_size: Count = 64
     lr: Positive = 1e-3  # it rises, and then falls along a cosine to 0
@@ -36,7 +36,7 @@ def trainer_with_average(model: Any, training: CaptionsTraining, draw: Callable[
     buffers = [Tensor(a) for a in model.named_buffers().values()]  # the running averages are averaged as the weights are
     return Trainer(model, model.loss, draw, Adam(model.parameters(), t.lr, clip=t.clip), steps=t.steps,
                    schedule=cosine(t.steps, warmup=min(t.warm_up, t.steps // 10)), seed=seed,
-                   average=Average([*model.parameters(), *buffers], t.average) if t.average else None, **options)
+                   average=Average([*model.parameters(), *buffers], t.average) if t.average else None, precision=training.precision, **options)
 
 
 def make_trainer(model: Captions, data: str, training: CaptionsTraining, *, seed: int = 0, **options) -> Trainer:

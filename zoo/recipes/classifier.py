@@ -8,14 +8,14 @@ from typing import Any
 from ..autograd import Tensor
 from ..data.images import Images, load_images
 from ..evaluation.classifier import Classifier
-from ..model import Config, Count, Decay, NonNegative, check_images
+from ..model import Count, Decay, NonNegative, check_images
 from ..optim import Adam, Average, cosine
 from ..training import Trainer, shuffled
-from .recipe import Recipe, labels_of
+from .recipe import Recipe, RunSettings, labels_of
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassifierTraining(Config):
+class ClassifierTraining(RunSettings):
     epochs: Count = 12
     batch_size: Count = 128
     lr: NonNegative = 2e-3  # at first; it falls along a cosine to 0
@@ -40,7 +40,7 @@ def make_trainer(model: Classifier, images: Images, training: ClassifierTraining
     if images.test_labels is not None and len(images.test):
         options.setdefault("evaluate", lambda m: {"test_right": m.accuracy(images.test, images.test_labels)})
     return Trainer(model, model.loss, batches, optimiser, steps=steps, schedule=cosine(steps, warmup=min(200, steps // 10)), seed=seed,
-                   average=average, folder=folder, resume=resume, **options)
+                   average=average, folder=folder, resume=resume, precision=training.precision, **options)
 
 
 def load_data(source: str | None) -> Images:

@@ -33,7 +33,8 @@ def make_trainer(model: Dalle, data: str, training: CaptionsTraining, *, seed: i
 
     return Trainer(model, model.loss, draw, Adam(model.parameters(), t.lr, clip=t.clip), steps=t.steps,
                    schedule=cosine(t.steps, warmup=min(t.warm_up, t.steps // 10)), seed=seed,
-                   average=Average(model.parameters(), t.average) if t.average else None, folder=folder, resume=resume, **options)
+                   average=Average(model.parameters(), t.average) if t.average else None, folder=folder, resume=resume,
+                   precision=training.precision, **options)
 
 
 RECIPE = Recipe(Dalle, CaptionsTraining, PRESETS, load_data, make_trainer, SCENES)

@@ -23,18 +23,18 @@ from numpy.random import Generator
 from ..autograd.random import generator
 from ..data.toys import TOYS
 from ..diffusion import Diffusion, Pairs
-from ..model import Config, Count, Decay, Natural, Positive, check_images
+from ..model import Count, Decay, Natural, Positive, check_images
 from ..nn import Conv2d, Linear
 from ..optim import Adam, Average, Muon, constant, cosine
 from ..training import Batches, Trainer, shuffled
-from .recipe import Recipe, labels_of
+from .recipe import Recipe, RunSettings, labels_of
 
 if TYPE_CHECKING:
     from ..data.images import Images
 
 
 @dataclasses.dataclass(frozen=True)
-class DiffusionTraining(Config):
+class DiffusionTraining(RunSettings):
     steps: Count = 20_000
     batch_size: Count = 128
     optimiser: Literal["adam", "muon"] = "adam"  # muon: for matrices and kernels, except the first and the last
@@ -112,7 +112,7 @@ def make_trainer(model: Diffusion, data: Images | str, training: DiffusionTraini
     average = Average(model.parameters(), t.average) if t.average else None
     schedule = constant if t.constant else cosine(t.steps, warmup=min(t.warm_up, t.steps // 10))
     return Trainer(model, model.loss, batches, optimiser_for(model, t), steps=t.steps, schedule=schedule, seed=seed, average=average,
-                   folder=folder, resume=resume, **options)
+                   folder=folder, resume=resume, precision=training.precision, **options)
 
 
 def optimiser_for(model: Diffusion, t: Any) -> Adam:

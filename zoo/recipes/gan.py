@@ -16,14 +16,14 @@ from ..gan import GAN, AdversarialStep, GameSettings
 from ..model import Decay, Share, check_images, moved
 from ..optim import Average, linear_decay
 from ..training import Trainer, shuffled
-from .recipe import Recipe, labels_of
+from .recipe import Recipe, RunSettings, labels_of
 
 if TYPE_CHECKING:
     from ..data.images import Images
 
 
 @dataclasses.dataclass(frozen=True)
-class GANTraining(GameSettings):
+class GANTraining(GameSettings, RunSettings):
     """A run's settings: those of the game, and how the weights come to rest."""
 
     decay_from: Share = 1.0  # share of the steps after which the learning rates fall to 0 in a straight line
@@ -65,7 +65,8 @@ def make_trainer(model: GAN, data: Images | str, training: GANTraining, *, seed:
     buffers = [Tensor(a) for a in model.generator.named_buffers().values()]  # running averages of norms belong to the weights
     average = Average([*model.generator.parameters(), *buffers], t.average) if t.average else None
     return Trainer(model, None, batches, {"generator": update.generator_optimiser, "discriminator": update.discriminator_optimiser}, steps=t.steps,
-                   schedule=schedule, seed=seed, average=average, folder=folder, resume=resume, update=update, **options)
+                   schedule=schedule, seed=seed, average=average, folder=folder, resume=resume, update=update,
+                   precision=training.precision, **options)
 
 
 def load_data(source: str | None) -> Images | str:

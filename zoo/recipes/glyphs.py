@@ -10,11 +10,11 @@ import numpy as np
 from ..autograd import Tensor
 from ..autograd.random import generator
 from ..data import glyphs as fonts
-from ..model import Config, Count, Decay, Positive
+from ..model import Count, Decay, Positive
 from ..multimodal.glyphs import GlyphJudge, Glyphs, lookalikes
 from ..optim import Adam, Average, cosine
 from ..training import Trainer
-from .recipe import Recipe
+from .recipe import Recipe, RunSettings
 from .words import WordsTraining, flow_trainer
 
 FONTS = "dejavu"  # matplotlib's
@@ -65,7 +65,7 @@ def make_trainer(model: Glyphs, data: fonts.Glyphs, training: GlyphsTraining, *,
 
 
 @dataclasses.dataclass(frozen=True)
-class GlyphJudgeTraining(Config):
+class GlyphJudgeTraining(RunSettings):
     steps: Count = 8000
     batch_size: Count = 128
     lr: Positive = 2e-3
@@ -91,7 +91,7 @@ def make_judge_trainer(model: GlyphJudge, data: fonts.Glyphs, training: GlyphJud
     buffers = [Tensor(a) for a in model.named_buffers().values()]  # the running averages are averaged as the weights are
     return Trainer(model, model.loss, batches, Adam(model.parameters(), t.lr), steps=t.steps,
                    schedule=cosine(t.steps, warmup=min(200, t.steps // 10)), seed=seed,
-                   average=Average([*model.parameters(), *buffers], t.average), folder=folder, resume=resume, **options)
+                   average=Average([*model.parameters(), *buffers], t.average), folder=folder, resume=resume, precision=training.precision, **options)
 
 
 RECIPE = Recipe(Glyphs, GlyphsTraining, PRESETS, load_data, make_trainer, FONTS)

@@ -9,13 +9,13 @@ from ..language.corpus import Corpus
 from ..language.evaluation import evaluate
 from ..language.model import LanguageModel
 from ..language.windows import consecutive_windows, line_table, random_lines, random_pieces, random_windows
-from ..model import Config
 from ..optim import AdamW, Average, Muon, Optimiser, cosine, linear_decay
 from ..training import Batches, Trainer
+from .recipe import RunSettings
 
 
 @dataclasses.dataclass(frozen=True)
-class LanguageTraining(Config):
+class LanguageTraining(RunSettings):
     steps: int = 2000
     batch_size: int = 12
     transpose: int = 0  # piano rolls: each is moved by up to so many semitones, up or down
@@ -68,4 +68,4 @@ def make_trainer(model: LanguageModel, corpus: Corpus, training: LanguageTrainin
     return Trainer(
         model, model.loss, batches_of(model, corpus, t), optimiser, steps=t.steps, schedule=shape(t.steps, warmup=t.warm_up, floor=t.floor),
         seed=seed, average=average, folder=folder, resume=resume,
-        evaluate=lambda m: evaluate(m, corpus, max_tokens=t.evaluate_tokens), evaluate_every=t.evaluate_every, **options)
+        evaluate=lambda m: evaluate(m, corpus, max_tokens=t.evaluate_tokens), evaluate_every=t.evaluate_every, precision=t.precision, **options)

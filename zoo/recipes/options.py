@@ -66,8 +66,9 @@ def _allowed(config: type[Config], name: str) -> str:
 
 def comments_of(config: type[Config]) -> dict[str, str]:
     """{field: the comment at the end of its line}, read from the source, that of its bases too; empty where there is no source."""
-    base = config.__base__
-    comments = comments_of(base) if base is not None and issubclass(base, Config) else {}
+    comments: dict[str, str] = {}
+    for base in config.__bases__:
+        comments |= comments_of(base) if issubclass(base, Config) else {}
     try:
         source = textwrap.dedent(inspect.getsource(config))
     except OSError:

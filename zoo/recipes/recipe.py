@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -43,6 +43,13 @@ def describe(data: Any) -> dict[str, Any]:
             if field.name in ("train", "test", "text"):
                 counts[field.name] = len(value)
     return {**counts, "digest": f"{digest:08x}"}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings(Config):
+    """Settings of a run that every recipe has."""
+
+    precision: Literal["float32", "bf16"] = "float32"  # of products of matrices: bf16 rounds their factors to 16 bits
 
 
 @dataclasses.dataclass(frozen=True)

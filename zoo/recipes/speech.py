@@ -10,11 +10,11 @@ import numpy as np
 from ..autograd import Tensor
 from ..autograd.random import generator
 from ..data import sound, speech
-from ..model import Config, Count, Decay, Positive
+from ..model import Count, Decay, Positive
 from ..multimodal.speech import Speech, SpeechJudge, numbers, recognised
 from ..optim import Adam, Average, cosine
 from ..training import Table, Trainer
-from .recipe import Recipe
+from .recipe import Recipe, RunSettings
 from .words import WordsTraining, flow_trainer
 
 VOICES = "spoken-words"  # espeak-ng's
@@ -80,7 +80,7 @@ def make_trainer(model: Speech, data: SpokenWords, training: SpeechTraining, *, 
 
 
 @dataclasses.dataclass(frozen=True)
-class SpeechJudgeTraining(Config):
+class SpeechJudgeTraining(RunSettings):
     steps: Count = 3000
     batch_size: Count = 128
     lr: Positive = 2e-3
@@ -105,7 +105,7 @@ def make_judge_trainer(model: SpeechJudge, data: SpokenWords, training: SpeechJu
     buffers = [Tensor(a) for a in model.named_buffers().values()]
     return Trainer(model, model.loss, batches, Adam(model.parameters(), t.lr), steps=t.steps,
                    schedule=cosine(t.steps, warmup=min(200, t.steps // 10)), seed=seed,
-                   average=Average([*model.parameters(), *buffers], t.average), folder=folder, resume=resume, **options)
+                   average=Average([*model.parameters(), *buffers], t.average), folder=folder, resume=resume, precision=training.precision, **options)
 
 
 RECIPE = Recipe(Speech, SpeechTraining, PRESETS, load_data, make_trainer, VOICES)

@@ -15,16 +15,16 @@ import dataclasses
 from typing import Any, Literal
 
 from ..data.images import Images, load_images
-from ..model import Config, Count, Decay, Natural, Positive, check_images
+from ..model import Count, Decay, Natural, Positive, check_images
 from ..nn import Linear
 from ..optim import Adam, Average, Muon, constant, cosine
 from ..training import Trainer, shuffled
 from ..vae import VAE
-from .recipe import Recipe, labels_of
+from .recipe import Recipe, RunSettings, labels_of
 
 
 @dataclasses.dataclass(frozen=True)
-class VAETraining(Config):
+class VAETraining(RunSettings):
     epochs: Count = 500
     batch_size: Count = 500
     optimiser: Literal["adam", "muon"] = "muon"  # muon needs a third of Adam's epochs for the same likelihood here
@@ -72,7 +72,7 @@ def make_trainer(model: VAE, images: Images, training: VAETraining, *, seed: int
 
     schedule = cosine(steps) if t.schedule == "cosine" else constant
     trainer = Trainer(model, objective, batches, optimiser, steps=steps, schedule=schedule, seed=seed, average=average, folder=folder,
-                      resume=resume, **options)
+                      resume=resume, precision=training.precision, **options)
     return trainer
 
 

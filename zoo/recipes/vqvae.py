@@ -11,15 +11,15 @@ from typing import Any
 
 from ..data import scenes
 from ..data.images import Images, load_images
-from ..model import Config, Count, Natural, Positive, check_images
+from ..model import Count, Natural, Positive, check_images
 from ..optim import Adam, cosine
 from ..training import Trainer, shuffled
 from ..vqvae import VQVAE
-from .recipe import Recipe, labels_of
+from .recipe import Recipe, RunSettings, labels_of
 
 
 @dataclasses.dataclass(frozen=True)
-class VQVAETraining(Config):
+class VQVAETraining(RunSettings):
     epochs: Count = 20
     batch_size: Count = 128
     lr: Positive = 1e-3
@@ -53,7 +53,7 @@ def make_trainer(model: VQVAE, images: Images, training: VQVAETraining, *, seed:
     batches = shuffled(*arrays, batch_size=t.batch_size, seed=seed)
     steps = t.epochs * (len(arrays[0]) // t.batch_size)
     return Trainer(model, model.loss, batches, Adam(model.parameters(), t.lr, clip=10.0), steps=steps, seed=seed, folder=folder,
-                   schedule=cosine(steps, warmup=min(t.warm_up, steps // 10)), resume=resume, **options)
+                   schedule=cosine(steps, warmup=min(t.warm_up, steps // 10)), resume=resume, precision=training.precision, **options)
 
 
 RECIPE = Recipe(VQVAE, VQVAETraining, PRESETS, load_data, make_trainer, "mnist", {"scenes": SCENES})

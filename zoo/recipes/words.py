@@ -11,19 +11,19 @@ import numpy as np
 from ..autograd.random import generator
 from ..data import scenes
 from ..data.emoji import Emoji, emoji
-from ..model import Config, Count, Decay, Natural, Positive
+from ..model import Count, Decay, Natural, Positive
 from ..multimodal.words import Words
 from ..optim import Average, cosine
 from ..training import Trainer
 from .diffusion import optimiser_for
-from .recipe import Recipe
+from .recipe import Recipe, RunSettings
 
 SCENES = "captioned-digits"  # drawn on the spot
 EMOJI = "emoji"  # after: zoo get emoji
 
 
 @dataclasses.dataclass(frozen=True)
-class WordsTraining(Config):
+class WordsTraining(RunSettings):
     steps: Count = 10_000
     batch_size: Count = 128
     optimiser: Literal["adam", "muon"] = "muon"  # muon: for matrices and kernels, except the first and the last, and the text encoder
@@ -50,7 +50,7 @@ def flow_trainer(model: Any, training: Any, batches: Callable[[int, np.random.Ge
     """A run of a flow from words on these batches: the rate rises for at most a tenth of the steps, then follows a cosine; weights are averaged."""
     t = training
     return Trainer(model, model.loss, batches, optimiser_for(model, t), steps=t.steps, schedule=cosine(t.steps, warmup=min(t.warm_up, t.steps // 10)),
-                   seed=seed, average=Average(model.parameters(), t.average) if t.average else None, **options)
+                   seed=seed, average=Average(model.parameters(), t.average) if t.average else None, precision=training.precision, **options)
 
 
 def make_trainer(model: Words, data: str | Emoji, training: WordsTraining, *, seed: int = 0, folder=None, resume: bool = False,

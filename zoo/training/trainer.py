@@ -34,7 +34,7 @@ import numpy as np
 from numpy.random import Generator
 
 from .. import nn, storage
-from ..autograd import Tensor, no_grad
+from ..autograd import Tensor, get_precision, no_grad, use_precision
 from ..nn import Module
 from ..optim import Average, Optimiser, Schedule, constant
 from .batches import Batches
@@ -96,6 +96,8 @@ class Trainer:
         writes, and the folder is one that all can read.  The first step is computed in both ways: ValueError where they differ.
     shard_optimiser: from the second step on, each rank holds the optimisers' state of its share of the weights alone, and updates those; the
         weights are the same, bit for bit.
+    precision: of products of matrices in every step, "float32" or "bf16" (`autograd.set_precision`); what is set here and now unless given.
+        Evaluations aren't part of a step.
     on_step(trainer, record): called after every step, with the weights as that step left them; `averaged()` lends it the averaged ones.
         It must not change the model; an exception that it raises ends the run.
     """
@@ -107,7 +109,7 @@ class Trainer:
                  evaluate: Callable[[Any], dict[str, float]] | None = None, evaluate_every: int | None = None,
                  checkpoint_every: float | None = None, minutes: float | None = None, settings: Mapping[str, Any] | None = None,
                  change_settings: bool = False, ranks: Ranks | None = None, accumulate: int | None = None,
-                 shard_optimiser: bool = False, private: Private | None = None,
+                 shard_optimiser: bool = False, private: Private | None = None, precision: str | None = None,
                  on_step: Callable[[Trainer, TrainingStep], None] | None = None):
         checkpoint_every = 60.0 if checkpoint_every is None else checkpoint_every
         for name, value, least in (("steps", steps, 1), ("seed", seed, 0), ("evaluate_every", evaluate_every, 1),
@@ -127,6 +129,8 @@ class Trainer:
         self.checkpoint_every, self.minutes, self.on_step = checkpoint_every, minutes, on_step
         self.folder = None if folder is None else Path(folder)
         self.ranks, self.accumulate = ranks or Ranks(), accumulate or 1
+        with use_precision(precision or get_precision()):
+            self.precision = get_precision()
         if self.accumulate > 1:
             _check_rows_are_independent(model, update)
         self._shares_checked, self.shard_optimiser = self.ranks.size == 1, shard_optimiser
@@ -137,7 +141,7 @@ class Trainer:
         self.settings = {
             **(settings or {}), **({"model": config.to_dict()} if hasattr(config, "to_dict") else {}),
             "optimisers": {name: o.settings() for name, o in self.optimisers.items()},
-            "average": 0.0 if average is None else average.decay,
+            "average": 0.0 if average is None else average.decay, "precision": self.precision,
             **({"private": private.to_dict()} if private else {})}
         self.changes: list[dict[str, Any]] = []  # each the step at which settings changed, and {name: [before, after]}
         self.step, self.seconds = 0, 0.0
@@ -225,7 +229,8 @@ class Trainer:
         rng = self.generator(self.step)
         try:
             batch = None if self.private else self.batches(self.step, rng)  # private steps draw their examples themselves
-            losses = self.update(batch, rng) if self.ranks.size == 1 else self._update_with_others(batch, rng)
+            with use_precision(self.precision):
+                losses = self.update(batch, rng) if self.ranks.size == 1 else self._update_with_others(batch, rng)
         except FloatingPointError as e:  # an optimiser's, of a gradient that isn't finite
             raise TrainingFailed(f"step {self.step + 1}: {e}; training stopped{self._checkpoint_note()}") from e
         for name, value in losses.items():
