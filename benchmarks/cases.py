@@ -19,6 +19,7 @@ class Case(NamedTuple):
     convolutional: bool = False  # PyTorch is tried with channels-last memory too
     training: bool = True  # one training step; else without gradients, or without an optimiser
     compiled: bool = True  # torch.compile is worth trying
+    size: str = "middle"  # or "small", where a step is mostly Python, or "large", where it is mostly products
 
 
 GPT_SMALL = {"layers": 4, "width": 128, "heads": 4, "batch": 12, "time": 64}
@@ -40,6 +41,22 @@ CASES: dict[str, Case] = {
     **{f"attention-{time}": Case(f"causal attention, 4 heads of 32, {time} steps, and its derivative", "attention",
                                  {"heads": 4, "width": 32, "time": time}, training=False) for time in (256, 512, 1024, 2048, 4096)},
 }
+CASES |= {
+    "gpt-batch-1": Case("GPT, 4 layers, width 128, 4 heads, batch 1 x 64", "gpt", {**GPT_SMALL, "batch": 1}, size="small"),
+    "vae-batch-8": Case("VAE 784-400-20, batch 8", "vae", {"hidden": 400, "latent": 20, "batch": 8}, size="small"),
+    "dcgan-batch-4": Case("DCGAN, 28x28, 64/128 channels, batch 4", "dcgan", {"latent": 64, "channels": 32, "batch": 4}, True, size="small"),
+    "unet-batch-2": Case("U-Net, 28x28, 32 channels, batch 2", "unet", {"channels": 32, "batch": 2}, True, size="small"),
+    "lstm-batch-1": Case("LSTM, width 128, batch 1 x 64", "lstm", {"width": 128, "batch": 1, "time": 64}, size="small"),
+    "gpt-512": Case("GPT, 8 layers, width 512, 8 heads, batch 8 x 128", "gpt",
+                    {"layers": 8, "width": 512, "heads": 8, "batch": 8, "time": 128}, size="large"),
+    "gpt-768": Case("GPT, 12 layers, width 768, 12 heads, batch 1 x 256", "gpt",
+                    {"layers": 12, "width": 768, "heads": 12, "batch": 1, "time": 256}, size="large"),
+    "vae-2000": Case("VAE 784-2000-100, batch 512", "vae", {"hidden": 2000, "latent": 100, "batch": 512}, size="large"),
+    "dcgan-96": Case("DCGAN, 28x28, 192/384 channels, batch 128", "dcgan", {"latent": 64, "channels": 96, "batch": 128}, True, size="large"),
+    "unet-96": Case("U-Net, 28x28, 96 channels, batch 32", "unet", {"channels": 96, "batch": 32}, True, size="large"),
+    "lstm-512": Case("LSTM, width 512, batch 32 x 64", "lstm", {"width": 512, "batch": 32, "time": 64}, size="large"),
+}
+SIZES = ("small", "middle", "large")
 TRAINING = [name for name, case in CASES.items() if case.training]
 
 TINY: dict[str, dict[str, Any]] = {  # the same networks, small enough for a test

@@ -1,12 +1,14 @@
 """Whole training steps, and what generates, beside PyTorch.
 
-    python benchmarks/speed.py [--only vae,unet] [--rounds N] [--threads N] [--compile] [--json FILE] [--plot FILE]
+    python benchmarks/speed.py [--only vae,unet] [--size small,large] [--rounds N] [--threads N] [--compile] [--bf16] [--json FILE] [--plot FILE]
 
 The zoo and PyTorch run in separate processes and take turns, so that other load on the machine meets both alike.  Both start
-from the same weights and get the same batch and the same noise; if the losses of the first three steps differ by more than 1e-4,
-nothing is reported.  PyTorch is taken at its best: the lowest of eager, its fused optimiser, channels-last memory, torch.compile
-(with --compile: it takes minutes), and each of them with glibc's allocator tuned to keep what is freed.  Without PyTorch the zoo runs
-alone.
+from the same weights and get the same batch and the same noise, and must agree in the losses of the first three steps, or nothing is
+reported: within 1e-4, or, where rounding alone moves them by more (batch norm and Adam's first steps amplify it), the zoo must be no further
+from PyTorch in float64 than twice as far as PyTorch in float32 is.  PyTorch is taken at its best: the lowest of eager, its fused optimiser,
+channels-last memory, torch.compile (with --compile: it takes minutes), and each of them with glibc's allocator tuned to keep what is freed.
+--bf16 measures both sides with products of bfloat16 too: the zoo's `set_precision("bf16")`, PyTorch's autocast, each in a column of its own, with a
+ratio of its own; that of float32 is among columns of float32.  Without PyTorch the zoo runs alone.
 
 Each step's floor is the time that its matrix products and convolutions would take at the speed of the fastest large matrix product
 that was measured here; Winograd's convolutions need fewer multiplications than are counted, and may go below it.
@@ -26,10 +28,13 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cases import CASES, Case
+from cases import CASES, SIZES, Case
 from worker import STEERING, TUNED, Worker
 
 TOLERANCE = 1e-4
+AMPLIFIED = 1e-2  # beyond this, it isn't rounding that the steps amplify
+BF16_TOLERANCE = 3e-2  # of the zoo's results in float32: 8 bits of significand, three steps
+AS_FAR = 2.0  # times as far from float64 as PyTorch's float32 may the zoo's be
 TURN = 0.25  # seconds that a side runs before it's the other's turn
 
 
@@ -47,27 +52,40 @@ class Column(NamedTuple):
     def title(self) -> str:
         return self.variant + self.worker.removeprefix("torch").removeprefix("zoo")
 
+    @property
+    def is_bf16(self) -> bool:
+        return "bf16" in self.variant
 
-def columns_of(case: Case, workers: list[str], compiled: bool) -> list[Column]:
+
+def columns_of(case: Case, workers: list[str], compiled: bool, bf16: bool) -> list[Column]:
     fused = "fused" if case.training else "eager"
     variants = ["eager", "fused"] if case.training else ["eager"]
     if case.convolutional:
         variants += [f"{fused}+channels-last" if case.training else "channels-last"]
     if compiled and case.compiled:
         variants += ["fused+compiled" if case.training else "compiled"]
-    return [Column("zoo", "zoo")] + [Column(w, v) for w in workers if w != "zoo" for v in variants]
+    bf16 = bf16 and case.training
+    if bf16:
+        variants += [f"{v}+bf16" for v in variants if v != "eager"]
+    return [Column("zoo", "zoo")] + [Column("zoo", "zoo bf16")] * bf16 + [Column(w, v) for w in workers if w != "zoo" for v in variants]
 
 
-def compare(name: str, workers: dict[str, Worker], rounds: int, compiled: bool, peak: float) -> dict[str, Any]:
+def compare(name: str, workers: dict[str, Worker], rounds: int, compiled: bool, bf16: bool, peak: float) -> dict[str, Any]:
     """One row of the table."""
     case = CASES[name]
-    columns = columns_of(case, list(workers), compiled)
+    columns = columns_of(case, list(workers), compiled, bf16)
     with tempfile.TemporaryDirectory() as folder:
+        def results_of(column: Column) -> list[list[float]]:
+            return workers[column.worker].ask("make", case=name, variant=column.variant, weights=f"{folder}/weights.npz", tiny=False)
+
         expected: list[list[float]] = []
+        exact: list[list[float]] | None = None
         for column in columns:
-            results = workers[column.worker].ask("make", case=name, variant=column.variant, weights=f"{folder}/weights.npz", tiny=False)
+            results = results_of(column)
             expected = expected or results
-            check_agreement(name, column.title, expected, results)
+            if exact is None and not column.is_bf16 and not agree(expected, results, TOLERANCE):
+                exact = results_of(Column("torch", "eager+float64"))
+            check_agreement(name, column, expected, results, exact)
     steps: dict[Column, int] = {}
     for column in columns:  # warm-up, which also tells how many steps fill a turn
         steps[column] = max(1, round(TURN / min(run(workers, column, name, 3))))
@@ -86,10 +104,14 @@ def compare(name: str, workers: dict[str, Worker], rounds: int, compiled: bool, 
     if case.kind != "decoding":  # one kernel for all layers, whose products aren't counted: it waits for the weights to be read
         floor = profile["flops"] / peak / 1e6
         row |= {"gflop": profile["flops"] / 1e9, "floor_milliseconds": floor, "share_of_floor": floor / row["milliseconds"]["zoo"][1]}
-    if len(columns) > 1:
-        best = min(columns[1:], key=lambda c: statistics.median(times[c]))
-        row["best"] = best.title
-        row["ratio"] = quartiles([theirs / mine for theirs, mine in zip(times[best], times[columns[0]])])
+    if exact is not None:
+        row["results_in_float64"] = exact
+    theirs = [c for c in columns if c.worker != "zoo"]
+    for key, mine, others in (("", Column("zoo", "zoo"), [c for c in theirs if not c.is_bf16]), ("_bf16", Column("zoo", "zoo bf16"), theirs)):
+        if others and mine in columns:
+            best = min(others, key=lambda c: statistics.median(times[c]))
+            row["best" + key] = best.title
+            row["ratio" + key] = quartiles([b / a for a, b in zip(times[mine], times[best])])
     return row
 
 
@@ -97,12 +119,30 @@ def run(workers: dict[str, Worker], column: Column, name: str, steps: int) -> li
     return workers[column.worker].ask("run", case=name, variant=column.variant, steps=steps)
 
 
-def check_agreement(name: str, title: str, expected: list[list[float]], results: list[list[float]]) -> None:
+def agree(mine: list[list[float]], theirs: list[list[float]], tolerance: float) -> bool:
+    return all(abs(a - b) <= tolerance * abs(b) for one, other in zip(mine, theirs, strict=True) for a, b in zip(one, other, strict=True))
+
+
+def check_agreement(name: str, column: Column, expected: list[list[float]], results: list[list[float]], exact: list[list[float]] | None) -> None:
+    """Raise Disagreement unless both sides' results are the same but for rounding.
+
+    expected: the zoo's, of each step; results: the column's; exact: PyTorch's in float64, where it was needed.
+    """
+    if column.is_bf16:
+        if not agree(expected, results, BF16_TOLERANCE):
+            raise Disagreement(f"{name}: {column.title} gave {results}, the zoo in float32 {expected}; "
+                               f"they may differ by {BF16_TOLERANCE:g}, so nothing is reported")
+        return
     for i, (mine, theirs) in enumerate(zip(expected, results, strict=True)):
-        for a, b in zip(mine, theirs, strict=True):
-            if not abs(a - b) <= TOLERANCE * abs(b):
-                raise Disagreement(f"{name}: step {i + 1} gave {a:.7g} in the zoo and {b:.7g} in PyTorch ({title}); "
-                                   f"they may differ by {TOLERANCE:g} of it, so nothing is reported")
+        for j, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+            if abs(a - b) <= TOLERANCE * abs(b):
+                continue
+            text = f"{name}: step {i + 1} gave {a:.7g} in the zoo and {b:.7g} in PyTorch ({column.title}); they may differ by {TOLERANCE:g} of it"
+            if exact is None:
+                raise Disagreement(f"{text}, so nothing is reported")
+            c = exact[i][j]
+            if not abs(a - b) <= AMPLIFIED * abs(c) or not abs(a - c) <= AS_FAR * abs(b - c):
+                raise Disagreement(f"{text}, or the zoo be {AS_FAR:g} times as far from PyTorch in float64, {c:.10g}, so nothing is reported")
 
 
 def quartiles(values: list[float]) -> list[float]:
@@ -128,25 +168,69 @@ def machine(threads: int) -> dict[str, Any]:
     if information.exists():
         lines = [line for line in information.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].split(":")[1].strip() if lines else model
-    return {"cpu": model, "cores": os.cpu_count(), "threads": threads, "system": platform.platform(), "python": platform.python_version()}
+    return {"cpu": model, "features": features(), "cores": os.cpu_count(), "threads": threads, "system": platform.platform(),
+            "python": platform.python_version()}
+
+
+FEATURES = {"AVX2": "avx2", "AVX-512": "avx512f", "VNNI": "avx512vnni", "bf16": "avx512bf16", "AMX": "amx-tile", "NEON": "neon"}
+
+
+def features() -> list[str]:
+    """What of the processor matters for products, as LLVM finds it."""
+    from llvmlite.binding import get_host_cpu_features
+
+    has = get_host_cpu_features()
+    return [name for name, flag in FEATURES.items() if has.get(flag)]
 
 
 # --- what is shown
 
-HEADER = (f"{'case':16} {'zoo ms':>9} {'PyTorch ms':>11}  {'its best column':38} {'ratio':>6} {'quartiles':>13} "
-          f"{'floor':>8} {'share':>6} {'MB zoo':>7} {'MB torch':>8}")
+def head(report: dict[str, Any]) -> list[str]:
+    """Without which no figure of the table says anything: the processor, what it has, how fast each library multiplies on it, and what else ran."""
+    machine = report["machine"]
+    peaks = [f"{name} {value:.0f} GFLOP/s in {precision}" for precision, key in (("float32", "peak_gflops"), ("bf16", "peak_gflops_bf16"))
+             for name, value in report.get(key, {}).items()]
+    return [f"{machine['cpu']} ({', '.join(machine['features']) or 'no vector features that are known here'}), {machine['cores']} cores, "
+            f"{machine['threads']} threads; load {report['load_before'][0]:.2f}",
+            ", ".join(f"{name} {v}" for name, v in report["versions"].items()),
+            f"large products: {', '.join(peaks)}"]
 
 
-def line(name: str, row: dict[str, Any]) -> str:
-    text = f"{name:16} {row['milliseconds']['zoo'][1]:9.2f} "
-    if "best" in row:
-        low, middle, high = row["ratio"]
-        text += f"{row['milliseconds'][row['best']][1]:11.2f}  {row['best']:38} {middle:6.2f} {low:6.2f}-{high:<6.2f} "
-    else:
-        text += " " * 73
+KINDS = {"eager": "eager, fused", "compiled": "compiled", "bf16": "bf16"}  # columns of PyTorch that are shown, each at its best
+
+
+def kind_of(title: str) -> str:
+    return "bf16" if "bf16" in title else "compiled" if "compiled" in title else "eager"
+
+
+def header(bf16: bool) -> str:
+    return (f"{'case':16} {'zoo ms':>9} " + f"{'zoo bf16':>9} " * bf16 + "".join(f"{f'torch {title}':>19} " for title in KINDS.values())
+            + f" {'its best in float32':38} {'ratio':>6} {'quartiles':>13} " + f"{'bf16':>6} {'quartiles':>13} " * bf16
+            + f"{'floor':>8} {'share':>6} {'MB zoo':>7} {'MB torch':>8}")
+
+
+def line(name: str, row: dict[str, Any], bf16: bool) -> str:
+    milliseconds = {title: values[1] for title, values in row["milliseconds"].items()}
+    text = f"{name:16} {milliseconds['zoo']:9.2f} "
+    if bf16:
+        text += number(milliseconds.get("zoo bf16"), 9)
+    for kind in KINDS:
+        text += number(min((ms for title, ms in milliseconds.items() if not title.startswith("zoo") and kind_of(title) == kind), default=None), 19)
+    text += f" {row.get('best', ''):38} {ratio(row, 'ratio')}" + (ratio(row, "ratio_bf16") if bf16 else "")
     memory = row.get("megabytes", {})
     text += f"{row['floor_milliseconds']:8.2f} {row['share_of_floor']:6.0%} " if "gflop" in row else " " * 16
     return text + f"{memory.get('zoo', {}).get('peak', float('nan')):7.0f} {memory.get('torch', {}).get('peak', float('nan')):8.0f}"
+
+
+def number(value: float | None, width: int) -> str:
+    return " " * (width + 1) if value is None else f"{value:{width}.2f} "
+
+
+def ratio(row: dict[str, Any], key: str) -> str:
+    if key not in row:
+        return " " * 21
+    low, middle, high = row[key]
+    return f"{middle:6.2f} {low:6.2f}-{high:<6.2f} "
 
 
 def plot(report: dict[str, Any], file: Path) -> None:
@@ -171,17 +255,21 @@ def plot(report: dict[str, Any], file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", help=f"comma-separated names out of {', '.join(CASES)}")
+    parser.add_argument("--size", default="middle", help=f"without --only: which sizes, of {', '.join(SIZES)} (middle: the README's table)")
     parser.add_argument("--rounds", type=int, default=12, help="turns of each side (12)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side (all cores)")
     parser.add_argument("--compile", action="store_true", help="also try torch.compile, which takes minutes")
+    parser.add_argument("--bf16", action="store_true", help="also measure both sides with products of bfloat16")
     parser.add_argument("--without-torch", action="store_true", help="the zoo alone")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     parser.add_argument("--plot", type=Path, help="write a picture to this file")
     arguments = parser.parse_args()
-    names = arguments.only.split(",") if arguments.only else list(CASES)
-    unknown = [name for name in names if name not in CASES]
-    if unknown:
-        parser.error(f"--only: {', '.join(unknown)} isn't among {', '.join(CASES)}")
+    sizes = arguments.size.split(",")
+    names = arguments.only.split(",") if arguments.only else [name for name, case in CASES.items() if case.size in sizes]
+    for option, given, known in (("--only", names, list(CASES)), ("--size", sizes, list(SIZES))):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            parser.error(f"{option}: {', '.join(unknown)} isn't among {', '.join(known)}")
     if arguments.rounds < 1:
         parser.error(f"--rounds is {arguments.rounds}; it is at least 1")
     for name in STEERING:
@@ -191,7 +279,7 @@ def main() -> None:
     if not torch:
         print("without PyTorch: the zoo alone (pip install 'numpy-zoo[bench]' brings it)", file=sys.stderr)
     try:
-        report = measure(names, arguments.rounds, arguments.threads, arguments.compile, torch)
+        report = measure(names, arguments.rounds, arguments.threads, arguments.compile, arguments.bf16, torch)
     except Disagreement as e:
         sys.exit(str(e))
     if arguments.json:
@@ -200,7 +288,7 @@ def main() -> None:
         plot(report, arguments.plot)
 
 
-def measure(names: list[str], rounds: int, threads: int, compiled: bool, torch: bool) -> dict[str, Any]:
+def measure(names: list[str], rounds: int, threads: int, compiled: bool, bf16: bool, torch: bool) -> dict[str, Any]:
     report: dict[str, Any] = {"machine": machine(threads), "began": time.strftime("%Y-%m-%d %H:%M"), "load_before": os.getloadavg()}
     if report["load_before"][0] > 0.5:
         print(f"load is {report['load_before'][0]:.1f}: other processes are running, so the figures are rough", file=sys.stderr)
@@ -208,22 +296,26 @@ def measure(names: list[str], rounds: int, threads: int, compiled: bool, torch: 
     if torch:
         workers |= {"torch": Worker("torch", threads), "torch, allocator tuned": Worker("torch", threads, TUNED)}
     report["versions"] = {name: v for worker in list(workers.values())[:2] for name, v in worker.ask("versions").items()}
-    report["peak_gflops"] = {name: worker.ask("products") for name, worker in list(workers.items())[:2]}
+    sides = list(workers.items())[:2]
+    report["peak_gflops"] = {name: worker.ask("products") for name, worker in sides}
+    if bf16:
+        report["peak_gflops_bf16"] = {name: worker.ask("products", precision="bf16") for name, worker in sides}
     peak = max(report["peak_gflops"].values())
-    print(f"{report['machine']['cpu']}, {report['machine']['cores']} cores, {threads} threads; "
-          + ", ".join(f"{name} {v}" for name, v in report["versions"].items()) + f"; matrix products at up to {peak:.0f} GFLOP/s")
-    print(HEADER)
+    for text in head(report):
+        print(text)
+    print(header(bf16))
     report["cases"] = {}
     for name in names:
-        row = report["cases"][name] = compare(name, workers, rounds, compiled, peak)
+        row = report["cases"][name] = compare(name, workers, rounds, compiled, bf16, peak)
         row["megabytes"] = {side: peak_memory(name, side, threads) for side in (["zoo", "torch"] if torch else ["zoo"])}
-        print(line(name, row), flush=True)
+        print(line(name, row, bf16), flush=True)
     for worker in workers.values():
         worker.close()
-    ratios = [row["ratio"][1] for name, row in report["cases"].items() if "ratio" in row and CASES[name].training]
-    if ratios:
-        report["geometric_mean_of_training"] = statistics.geometric_mean(ratios)
-        print(f"geometric mean of the training steps: {report['geometric_mean_of_training']:.2f}")
+    for key, what in (("ratio", "float32"), ("ratio_bf16", "bf16, to PyTorch's best of all")):
+        ratios = [row[key][1] for name, row in report["cases"].items() if key in row and CASES[name].training]
+        if ratios:
+            mean = report[key.replace("ratio", "geometric_mean_of_training")] = statistics.geometric_mean(ratios)
+            print(f"geometric mean of {len(ratios)} training steps ({what}): {mean:.2f}, on {report['machine']['cpu']}")
     report["load_after"] = os.getloadavg()
     print(f"load before {report['load_before'][0]:.2f}, after {report['load_after'][0]:.2f}")
     return report

@@ -1,7 +1,8 @@
 """PyTorch's side: the same networks, with the zoo's names, so that weights are handed over by name.
 
 `build(kind, data, weights, variant, sizes)` returns `step()`.  A variant is "eager" or words out of "fused" (the optimiser in one kernel),
-"channels-last" (memory in the order that its convolutions like better) and "compiled" (torch.compile).
+"channels-last" (memory in the order that its convolutions like better), "compiled" (torch.compile), "bf16" (autocast: products and convolutions
+in bfloat16) and "float64", to which both sides' rounding is compared.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ def build(kind: str, data: dict[str, np.ndarray], weights: dict[str, np.ndarray]
     arrays = {name: torch.from_numpy(a) for name, a in data.items()}
     if kind not in ("gpt", "lstm", "decoding", "attention", "vae"):  # pictures: PyTorch has the channels second
         arrays = {name: a.permute(0, 3, 1, 2).contiguous() if a.ndim == 4 else a for name, a in arrays.items()}
+    if "float64" in variant.split("+"):
+        arrays = {name: a.double() if a.is_floating_point() else a for name, a in arrays.items()}
     functions = vars(importlib.import_module("torch_words")) if kind.startswith("words") else globals()
     return functions[kind](arrays, weights, variant.split("+"), **sizes)
 
@@ -77,6 +80,8 @@ def prepared(model: nn.Module, weights: dict[str, np.ndarray], variant: list[str
     load(model, weights)
     if "channels-last" in variant:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if "float64" in variant:
+        model = model.double()
     return torch.compile(model) if "compiled" in variant else model
 
 
@@ -84,10 +89,16 @@ def placed(x: Tensor, variant: list[str]) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if "channels-last" in variant else x
 
 
-def training(optimiser: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Step:
+def autocast(variant: list[str]) -> torch.autocast:
+    """Around the forward pass and the loss: what is done in bfloat16, and what isn't, as PyTorch has it."""
+    return torch.autocast("cpu", torch.bfloat16, enabled="bf16" in variant)
+
+
+def training(optimiser: torch.optim.Optimizer, variant: list[str], loss: Callable[[], Tensor]) -> Step:
     def step() -> Tensor:
         optimiser.zero_grad(set_to_none=True)
-        value = loss()
+        with autocast(variant):
+            value = loss()
         value.backward()
         optimiser.step()
         return value.detach()
@@ -154,7 +165,7 @@ def gpt(data: dict[str, Tensor], weights: dict, variant: list[str], *, layers: i
     groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]  # gains and biases don't decay
     optimiser = adam(groups, variant, torch.optim.AdamW, lr=1e-3, weight_decay=0.01)
     ids, targets = data["ids"], data["targets"].reshape(-1)
-    return training(optimiser, lambda: F.cross_entropy(model(ids).flatten(0, 1), targets))
+    return training(optimiser, variant, lambda: F.cross_entropy(model(ids).flatten(0, 1), targets))
 
 
 def decoding(data: dict[str, Tensor], weights: dict, variant: list[str], *, layers: int, width: int, heads: int, batch: int, time: int) -> Step:
@@ -218,7 +229,7 @@ def vae(data: dict[str, Tensor], weights: dict, variant: list[str], *, hidden: i
         logits, m, v = model(x, noise)
         return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") - 0.5 * torch.sum(1 + v - m * m - v.exp())
 
-    return training(adam(model.parameters(), variant, lr=1e-3), loss)
+    return training(adam(model.parameters(), variant, lr=1e-3), variant, loss)
 
 
 # --- DCGAN
@@ -259,13 +270,15 @@ def dcgan(data: dict[str, Tensor], weights: dict, variant: list[str], *, latent:
     x, z = placed(data["x"], variant), data["z"].reshape(batch, latent, 1, 1)
 
     def step() -> list[Tensor]:
-        fake = G(z)
         of_d.zero_grad(set_to_none=True)
-        loss_d = F.softplus(-D(x)).mean() + F.softplus(D(fake.detach())).mean()
+        with autocast(variant):
+            fake = G(z)
+            loss_d = F.softplus(-D(x)).mean() + F.softplus(D(fake.detach())).mean()
         loss_d.backward()
         of_d.step()
         of_g.zero_grad(set_to_none=True)
-        loss_g = F.softplus(-D(fake)).mean()
+        with autocast(variant):
+            loss_g = F.softplus(-D(fake)).mean()
         loss_g.backward()
         of_g.step()
         return [loss_d.detach(), loss_g.detach()]
@@ -307,7 +320,7 @@ class Condition(nn.Module):
         self.inner, self.outer = nn.Linear(channels, width), nn.Linear(width, width)
 
     def forward(self, t: Tensor) -> Tensor:
-        angle = t[:, None] * torch.exp(-math.log(1e4) * torch.arange(self.half) / self.half)
+        angle = t[:, None] * torch.exp(-math.log(1e4) * torch.arange(self.half, dtype=t.dtype) / self.half)
         return self.outer(F.silu(self.inner(torch.cat([angle.sin(), angle.cos()], 1))))
 
 
@@ -337,7 +350,7 @@ class UNet(nn.Module):
 def unet(data: dict[str, Tensor], weights: dict, variant: list[str], *, channels: int, batch: int) -> Step:
     model = prepared(UNet(channels), weights, variant)
     x, noise = placed(data["x"], variant), placed(data["noise"], variant)
-    return training(adam(model.parameters(), variant, lr=1e-3), lambda: F.mse_loss(model(x, data["t"]), noise))
+    return training(adam(model.parameters(), variant, lr=1e-3), variant, lambda: F.mse_loss(model(x, data["t"]), noise))
 
 
 def unet_evaluation(data: dict[str, Tensor], weights: dict, variant: list[str], *, channels: int, batch: int) -> Step:
@@ -368,4 +381,4 @@ def lstm(data: dict[str, Tensor], weights: dict, variant: list[str], *, width: i
     model = prepared(Text(width), weights, variant)
     ids = data["ids"]
     trained = [p for p in model.parameters() if p.requires_grad]
-    return training(adam(trained, variant, lr=1e-3), lambda: F.cross_entropy(model(ids).flatten(0, 1), ids.flatten()))
+    return training(adam(trained, variant, lr=1e-3), variant, lambda: F.cross_entropy(model(ids).flatten(0, 1), ids.flatten()))

@@ -198,4 +198,4 @@ def words_mmdit(data: dict[str, Tensor], weights: dict, variant: list[str], *, c
 def from_words(data: dict[str, Tensor], weights: dict, variant: list[str], text: TextEncoder, network: nn.Module) -> Step:
     model = prepared(FromWords(text, network), weights, variant)
     x, noise = placed(data["x"], variant), placed(data["noise"], variant)
-    return training(adam(model.parameters(), variant, lr=1e-3), lambda: F.mse_loss(model(x, data["t"], data["ids"]), noise))
+    return training(adam(model.parameters(), variant, lr=1e-3), variant, lambda: F.mse_loss(model(x, data["t"], data["ids"]), noise))

@@ -5,6 +5,7 @@ The sides never share a process, because each has its threads, its BLAS and its 
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -61,9 +62,9 @@ class Side:
         """MB of memory that this process held at its peak."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
-    def products(self) -> float:
+    def products(self, precision: str = "float32") -> float:
         """GFLOP/s of a large matrix product, the best of several."""
-        return max(_best_product(self.multiply, n) for n in (768, 1024, 2048))
+        return max(_best_product(functools.partial(self.multiply, precision=precision), n) for n in (768, 1024, 2048))
 
     def build(self, kind: str, data: dict, variant: str, sizes: dict, weights: str) -> Callable[[], Any]:
         raise NotImplementedError
@@ -72,7 +73,7 @@ class Side:
         """The result of a step as arrays."""
         return result
 
-    def multiply(self, a: np.ndarray, b: np.ndarray) -> Callable[[], Any]:
+    def multiply(self, a: np.ndarray, b: np.ndarray, precision: str) -> Callable[[], Any]:
         raise NotImplementedError
 
 
@@ -104,17 +105,18 @@ class Zoo(Side):
             arrays = {name: p.data for name, p in model.named_parameters().items()}
             cases.jitter(arrays)
             np.savez(weights, **arrays)
-        return step
+        return step if variant == "zoo" else zoo_steps.in_bf16(step)
 
     def plain(self, result):
         import zoo_steps
 
         return zoo_steps.plain(result)
 
-    def multiply(self, a, b):
-        from zoo.autograd import matmul
+    def multiply(self, a, b, precision):
+        import zoo_steps
 
-        return lambda: matmul(a, b)
+        step = functools.partial(zoo_steps.ops.matmul, a, b)
+        return step if precision == "float32" else zoo_steps.in_bf16(step)
 
     def profile(self, case: str, steps: int = 3) -> dict[str, Any]:
         """FLOPs of one step, and where its time goes: [operation, seconds, calls, FLOPs]."""
@@ -150,10 +152,10 @@ class Torch(Side):
                 arrays = dict(file)
         return torch_steps.build(kind, data, arrays, variant, sizes)
 
-    def multiply(self, a, b):
+    def multiply(self, a, b, precision):
         import torch
 
-        x, y = torch.from_numpy(a), torch.from_numpy(b)
+        x, y = (torch.from_numpy(m).to(torch.float32 if precision == "float32" else torch.bfloat16) for m in (a, b))
         return lambda: torch.mm(x, y)
 
 

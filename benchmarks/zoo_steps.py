@@ -9,7 +9,7 @@ import numpy as np
 from cases import SYMBOLS, WORDS
 
 import zoo.autograd as ops
-from zoo.autograd import Tensor, no_grad
+from zoo.autograd import Tensor, no_grad, use_precision
 from zoo.gan import GAN
 from zoo.multimodal.words import Words
 from zoo.nn import Module
@@ -33,6 +33,16 @@ def training(model: Module, optimiser: Any, loss: Callable[[], Tensor]) -> Case:
         return value
 
     return model, step
+
+
+def in_bf16(step: Callable[[], Any]) -> Callable[[], Any]:
+    """The same step with products of bfloat16."""
+
+    def rounded() -> Any:
+        with use_precision("bf16"):
+            return step()
+
+    return rounded
 
 
 def gpt(data: dict[str, np.ndarray], *, layers: int, width: int, heads: int, batch: int, time: int) -> Case:

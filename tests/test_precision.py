@@ -13,7 +13,7 @@ from llvmlite import ir
 import zoo
 import zoo.autograd as ops
 from zoo.__main__ import main
-from zoo.autograd import Tensor, get_precision, grad, round_to_bfloat16, set_precision, use_precision
+from zoo.autograd import Tensor, get_precision, grad, no_grad, round_to_bfloat16, set_precision, use_precision
 from zoo.autograd.kernels import precision as kernels
 from zoo.autograd.operations.linear import ACTIVATIONS
 from zoo.autograd.runtime import use_kernels
@@ -22,6 +22,7 @@ from zoo.optim import Adam
 from zoo.recipes import recipe_of
 from zoo.storage import read_json
 from zoo.training import Trainer, shuffled
+from zoo.transformer import Transformer
 from zoo.vae import VAE
 
 BOTH = pytest.mark.parametrize("by_kernel", [True, False])
@@ -364,7 +365,7 @@ def test_sample_on_the_command_line_takes_a_precision(tmp_path):
     pictures = {}
     for precision in ("float32", "bf16"):
         assert main(["sample", "vae", "-n", "3", "--precision", precision, "--out", str(tmp_path / "x.npz")]) == 0
-        pictures[precision] = np.load(tmp_path / "x.npz")["samples"]
+        pictures[precision] = np.load(tmp_path / "x.npz")["images"]
         with use_precision(precision):
             assert np.array_equal(pictures[precision], zoo.load("vae").sample(3, seed=0))
     assert get_precision() == "float32"
@@ -378,3 +379,17 @@ def test_train_on_the_command_line_takes_a_precision_and_writes_it_on_the_card(t
     assert main(["rerun", str(tmp_path / "run"), "--quiet"]) == 0, "made again from its card, it is the same bit for bit"
     assert main(["train", "vae", "--precision", "bf8", "--out", str(tmp_path / "other")]) == 2
     assert "precision" in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
+@BOTH
+def test_a_transformer_writes_with_its_cache_in_float32(by_kernel):
+    model = Transformer.new(symbols=20, window=12, layers=1, width=32, heads=2, seed=3)
+    with use_kernels(by_kernel):
+        written = []
+        for precision in ("float32", "bf16"):
+            with use_precision(precision), no_grad():
+                logits, state = model.begin(np.array([1, 2, 3]), room=12)
+                written.append(np.stack([logits, model.advance(4, state)[0]]))
+                whole = model(np.array([[1, 2, 3, 4]])).data[0, 2:]
+            assert np.array_equal(written[0], written[-1])
+            assert np.allclose(written[0], whole, atol=1e-5) == (precision == "float32")

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.random import Generator
 
 from . import autograd as ops
-from .autograd import Tensor, no_grad
+from .autograd import Tensor, no_grad, use_precision
 from .autograd.operations import quantised
 from .language import decoding
 from .language.cache import Cache
@@ -317,7 +317,7 @@ class Transformer(LanguageModel):
         return decoder(token, n), DecodingState(cache, n + 1, decoder)
 
     def _last_logits(self, ids: np.ndarray, cache: Cache, start: int) -> np.ndarray:
-        with no_grad():
+        with no_grad(), use_precision("float32"):  # as the kernel computes, which waits for weights and not for products
             return _array(self(ids[None], cache=cache, start=start))[0, -1]
 
     def fork(self, state: DecodingState) -> DecodingState:

@@ -6,7 +6,7 @@ into a float32 exactly, and sums are taken in float32.  Processors with AVX512_B
 What is rounded: the factors of `matmul`, `@` and `linear`, forward and in both products of backward, where both are float32.  Everything else
 stays float32: weights and what an optimiser keeps of them, sums, activations, norms, losses (which need no scaling, since the range is the
 same), convolutions, attention's products with queries and keys, and products with the state inside the loop of a recurrent layer.  There
-rounded scores would be exponents, and rounded states would be rounded again at every step.
+rounded scores would be exponents, and rounded states would be rounded again at every step. A transformer that writes with a cache is float32, too.
 
 Backward takes the precision of the call whose derivative it computes, wherever it runs.
 """

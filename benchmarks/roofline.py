@@ -1,0 +1,111 @@
+"""How near each operation of a training step is to what the machine can do (Williams, Waterman & Patterson 2009).
+
+    python benchmarks/roofline.py [--only gpt-small,vae] [--threads N] [--steps N]
+
+An operation can't take less time than its arithmetic at the rate of the fastest large product that was measured here, nor than its arguments and
+results, each read or written once, at the rate of a pass over more memory than the caches hold. The larger of the two is `possible`, and
+`of it` the share that was reached. Arrays that still lie in a cache may go above 100%; Winograd's convolutions too, which need fewer
+multiplications than are counted. Only products count as arithmetic, so that what an activation computes seems to be nothing but memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import zoo_steps
+from cases import CASES, TRAINING, batch
+from speed import features, machine
+
+from zoo.autograd import get_threads, matmul, round_to_bfloat16, set_threads
+from zoo.inspection.profiling import Profile, Row
+
+PASS_FLOATS = 1 << 24  # 64 MB, more than caches hold
+ADAM_PASSES = 7  # over memory: weights, gradients and both moments read, all but the gradients written
+HEADER = (f"{'operation':30} {'ms':>8} {'share':>6} {'GFLOP':>7} {'MB':>8} {'FLOP/byte':>9} {'GFLOP/s':>8} {'GB/s':>6} "
+          f"{'possible ms':>11} {'of it':>6}")
+
+
+class Limits(NamedTuple):
+    """What the machine can do."""
+
+    flops: float  # per second, of a large product
+    bytes: float  # per second, of a pass that reads one array and writes another
+
+    def seconds(self, row: Row) -> float:
+        """The least time that an operation can take."""
+        return max(row.flops / self.flops, row.bytes / self.bytes)
+
+
+def fastest(step: Callable[[], Any], times: int) -> float:
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def limits() -> Limits:
+    n, rng = 1024, np.random.default_rng(0)
+    a, b = (rng.standard_normal((n, n), np.float32) for _ in range(2))
+    long = rng.standard_normal(PASS_FLOATS, np.float32)
+    return Limits(2 * n**3 / fastest(lambda: matmul(a, b), 12), 2 * long.nbytes / fastest(lambda: round_to_bfloat16(long), 12))
+
+
+def profiled(name: str, steps: int) -> tuple[Profile, int]:
+    """A profile of so many steps of a case, and the bytes of its weights."""
+    case = CASES[name]
+    model, step = getattr(zoo_steps, case.kind)(batch(case.kind, case.sizes), **case.sizes)
+    assert model is not None
+    for _ in range(3):
+        step()
+    with Profile(show=False) as seen:
+        for _ in range(steps):
+            step()
+    return seen, sum(p.data.nbytes for p in model.parameters())
+
+
+def line(name: str, row: Row, limit: Limits, steps: int, total: float) -> str:
+    text = f"{name:30} {row.seconds / steps * 1e3:8.2f} {row.seconds / total:6.1%} "
+    if not row.flops and not row.bytes:
+        return text.rstrip()
+    intensity = f"{row.flops / row.bytes:9.1f}" if row.flops and row.bytes else " " * 9
+    gflops = f"{row.gflops:8.1f}" if row.flops else " " * 8
+    possible = limit.seconds(row)
+    return (f"{text}{row.flops / steps / 1e9:7.3f} {row.bytes / steps / 1e6:8.1f} {intensity} {gflops} {row.gbytes:6.1f} "
+            f"{possible / steps * 1e3:11.2f} {possible / row.seconds:6.0%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", default="gpt-small,vae,unet", help=f"comma-separated names out of {', '.join(TRAINING)} (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=get_threads(), help="how many threads compute (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=5, help="that are measured (default: %(default)s)")
+    arguments = parser.parse_args()
+    names = arguments.only.split(",")
+    unknown = [name for name in names if name not in TRAINING]
+    if unknown:
+        parser.error(f"--only: {', '.join(unknown)} isn't among {', '.join(TRAINING)}")
+    set_threads(arguments.threads)
+    limit = limits()
+    print(f"{machine(arguments.threads)['cpu']} ({', '.join(features())}), {arguments.threads} threads, load {os.getloadavg()[0]:.2f}; "
+          f"large products {limit.flops / 1e9:.0f} GFLOP/s, memory {limit.bytes / 1e9:.1f} GB/s")
+    for name in names:
+        seen, weights = profiled(name, arguments.steps)
+        if "optimiser" in seen.rows:
+            seen.rows["optimiser"].bytes = ADAM_PASSES * weights * arguments.steps
+        print(f"\n{name}: {CASES[name].title}\n{HEADER}")
+        for title, row in seen.shares():
+            print(line(title, row, limit, arguments.steps, seen.seconds))
+        possible = sum(limit.seconds(row) for _, row in seen.shares())
+        print(f"{'total':30} {seen.seconds / arguments.steps * 1e3:8.2f} {1:6.0%} {' ' * 51} {possible / arguments.steps * 1e3:11.2f} "
+              f"{possible / seen.seconds:6.0%}")
+
+
+if __name__ == "__main__":
+    main()
