@@ -52,7 +52,7 @@ CASES |= {
     "gpt-768": Case("GPT, 12 layers, width 768, 12 heads, batch 1 x 256", "gpt",
                     {"layers": 12, "width": 768, "heads": 12, "batch": 1, "time": 256}, size="large"),
     "vae-2000": Case("VAE 784-2000-100, batch 512", "vae", {"hidden": 2000, "latent": 100, "batch": 512}, size="large"),
-    "dcgan-96": Case("DCGAN, 28x28, 192/384 channels, batch 128", "dcgan", {"latent": 64, "channels": 96, "batch": 128}, True, size="large"),
+    "dcgan-96": Case("DCGAN, 28x28, 96/192 channels, batch 128", "dcgan", {"latent": 64, "channels": 48, "batch": 128}, True, size="large"),
     "unet-96": Case("U-Net, 28x28, 96 channels, batch 32", "unet", {"channels": 96, "batch": 32}, True, size="large"),
     "lstm-512": Case("LSTM, width 512, batch 32 x 64", "lstm", {"width": 512, "batch": 32, "time": 64}, size="large"),
 }
