@@ -4,13 +4,14 @@ hears, and pictures that are painted anew."""
 from __future__ import annotations
 
 import base64
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from zoo.__main__ import main
-from zoo.data import scenes, speech
+from zoo.data import scenes, sound, speech
 from zoo.data.picture_folders import read_picture
 from zoo.drawing.pictures import png
 from zoo.inspection.controls import controls_for, read_request
@@ -87,6 +88,29 @@ def test_weights_change_the_picture_and_unknown_words_are_named(model):
     with pytest.raises(ValueError, match="the nearest it knows: red"):
         make_run(model, prompt="a rad seven")
     assert "words" not in {p["name"] for p in make_run(model)["panels"]}  # nothing is said
+
+
+@pytest.mark.parametrize("prompt, word, speaker", [("seven", "seven", "man"), ("a woman says b", "b", "woman")])
+def test_espeak_is_heard_beside_the_model_where_it_is_installed(prompt, word, speaker, monkeypatch):
+    model = stirred(Speech.new(vocabulary=speech.VOCABULARY, multipliers=(1, 2), **SMALL))
+    said = np.sin(np.arange(8064) / 10).astype(np.float32)
+    asked = []
+    monkeypatch.setattr(speech, "spoken", lambda *words: asked.append(words) or said)
+    shown = panel(make_run(model, prompt=prompt), "espeak")
+    assert asked == [(word, speaker)] and np.abs(unpack(shown["waves"])[0] - said).max() < 1e-3
+    assert np.abs(unpack(shown["picture"]) - sound.spectrogram(said[None])[0]).max() <= 0.5 / 255 + 1e-6
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)  # which makes the import fail
+    assert "espeak" not in {p["name"] for p in make_run(model, prompt=prompt)["panels"]}
+
+
+def test_the_voice_beside_says_the_word():
+    pytest.importorskip("espeakng_loader", reason="espeakng-loader isn't installed")
+    man, woman = speech.spoken("seven"), speech.spoken("seven", "woman")
+    assert man.shape == woman.shape == (8064,) and np.abs(man).max() == pytest.approx(0.9) and not np.array_equal(man, woman)
+    assert np.array_equal(man, speech.spoken("seven"))
+    with pytest.raises(ValueError, match="word is 'dog'"):
+        speech.spoken("dog")
 
 
 def test_speech_is_heard_at_every_step(tmp_path):

@@ -88,6 +88,14 @@ def spoken_words(words: Sequence[str] = DIGITS, takes: int = 4, seed: int = 0, *
     return Spoken(clips, tuple(text.lower() for text, *_ in wanted), tuple(speakers), tuple(voice for _, voice, *_ in wanted))
 
 
+def spoken(word: str, speaker: Literal["man", "woman"] = "man") -> np.ndarray:
+    """One word by the first of espeak-ng's voices of that kind: (8064,) float32 in [-1, 1] at 8 kHz.  Raises as `spoken_words` does."""
+    if word not in WORDS or speaker not in SPEAKERS:
+        raise ValueError(f"spoken: word is {word!r} and speaker {speaker!r}; a man or a woman says {', '.join(DIGITS)}, or a letter")
+    voice = next(name for name, kind in voices_and_speakers().items() if kind == speaker)
+    return sound.as_clip(_say([(word.upper() if word in LETTERS else word, voice, 160, 50)])[0])
+
+
 def voices_and_speakers() -> dict[str, str]:
     """The names of espeak-ng's voices, and whether each is a man's or a woman's."""
     folder = Path(_espeak()[1]) / "voices" / "!v"

@@ -273,16 +273,18 @@ panels.words = (data, run) => {
   };
 };
 
-/** A sound per step, as a curve, and a button that plays it. */
+/** A sound per step, or one for all, as a curve, and a button that plays it; picture: its spectrogram, in the form of the model's. */
 panels.sound = (data, run) => {
   const canvas = el("canvas", {role: "img"}), W = 512, H = 96;
   let at = 0;
   const button = el("button", {type: "button", onclick: () => playWave(row(data.waves, at), data.rate)}, "▶ listen");
+  const spectrogram = data.picture ? el("canvas") : null, reading = () => (data.waves.shape[1] / data.rate).toFixed(1) + " seconds";
   return {
-    element: el("div", {class: "picture"}, canvas, button),
+    element: el("div", {class: "picture"}, spectrogram, canvas, button),
     show(i) {
-      at = i;
-      const wave = row(data.waves, i), out = new Float32Array(W * H), each = wave.length / W;
+      at = Math.min(i, data.waves.shape[0] - 1);
+      if (spectrogram) draw(spectrogram, data.picture, "ink", `the spectrogram of ${reading()} of sound`);
+      const wave = row(data.waves, at), out = new Float32Array(W * H), each = wave.length / W;
       for (let x = 0; x < W; x++) {
         let most = 0;
         for (let k = Math.floor(x * each); k < (x + 1) * each; k++) most = Math.max(most, Math.abs(wave[k]));
@@ -290,7 +292,7 @@ panels.sound = (data, run) => {
         for (let y = Math.max(0, H / 2 - reach); y < Math.min(H, H / 2 + reach); y++) out[y * W + x] = 1;
       }
       paint(canvas, out, H, W, "ink");
-      canvas.setAttribute("aria-label", `the sound after ${run.steps[i].label} as a curve of ${(wave.length / data.rate).toFixed(1)} seconds`);
+      canvas.setAttribute("aria-label", data.picture ? `a sound as a curve of ${reading()}` : `the sound after ${run.steps[i].label} as a curve of ${reading()}`);
     },
   };
 };

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from ...autograd.tracing import trace
+from ...data import sound, speech
 from ...multimodal import prompts
+from ..page import pack
 from .noise import diffusion
-from .recording import Event, Rows, recorder, watch
+from .recording import Event, Panels, Rows, recorder, watch
 
 DIM = 0.12  # brightness of a place that a word has nothing to do with
 
@@ -33,7 +35,8 @@ def words(model: Any, *, prompt: str | None = None, later: str = "", later_t: fl
                     event = {**event, "words": {"kind": "words", "title": "Which word went where", "wide": True, "sentences": [], "shares": [],
                                                 "pictures": Rows("unit8"), "note": "the picture, lit where it took from the word"}}
                 if "picture" in event and hasattr(model, "sound"):
-                    event = {**event, "sound": {"kind": "sound", "title": "Heard after this step", "waves": Rows("float16"), "rate": 8000}}
+                    event = {**event, "sound": {"kind": "sound", "title": "Heard after this step", "waves": Rows("float16"), "rate": sound.RATE},
+                             **_espeaks(prompt or "")}
                 yield event
                 continue
             step: Any = event[0]
@@ -43,6 +46,20 @@ def words(model: Any, *, prompt: str | None = None, later: str = "", later_t: fl
             if hasattr(model, "sound"):
                 parts = {**parts, "sound": {"waves": model.sound(model.to_pictures(step.x_previous))[0]}}
             yield step, parts
+
+
+def _espeaks(prompt: str) -> Panels:
+    """espeak-ng's voice beside the model's, where espeakng-loader is installed and the prompt says a word that it was learned from."""
+    words = prompts.words_of(prompt)
+    word = next((word for word in words[::-1] if word in speech.WORDS), None)
+    if word is None:
+        return {}
+    try:
+        wave = speech.spoken(word, "woman" if "woman" in words else "man")
+    except (ModuleNotFoundError, OSError):  # it isn't here, or this machine can't run it
+        return {}
+    return {"espeak": {"kind": "sound", "title": f"espeak-ng says “{word}”", "note": "the voice that the model learned from, for comparison",
+                       "waves": pack(wave[None], "float16"), "rate": sound.RATE, "picture": pack(sound.spectrogram(wave[None])[0], "unit8")}}
 
 
 class Sentences:
