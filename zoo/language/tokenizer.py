@@ -368,7 +368,7 @@ def _learn_pairs(pieces: Mapping[str, int], tokens: list[bytes]) -> Iterator[tup
 
     def count(i: int, sign: int) -> None:
         """One more (or one less) of the pair that starts at i."""
-        pair = ids[i], ids[after[i]] if after[i] < len(ids) else -1
+        pair = ids[i], ids[after[i]]
         if min(pair) >= 0:
             counts[pair] += sign * weight[i]
             changed.add(pair)
@@ -376,7 +376,7 @@ def _learn_pairs(pieces: Mapping[str, int], tokens: list[bytes]) -> Iterator[tup
                 places[pair].append(i)
 
     changed: set[tuple[int, int]] = set()
-    for i in range(len(ids)):
+    for i in range(len(ids) - 1):  # the last one ends a piece
         count(i, 1)
     waiting = [(-counts[pair], pair) for pair in counts]
     heapq.heapify(waiting)
@@ -392,7 +392,7 @@ def _learn_pairs(pieces: Mapping[str, int], tokens: list[bytes]) -> Iterator[tup
         changed.clear()
         for i in sorted(places.pop(pair)):                             # from the left: aaa becomes (aa)a
             j = after[i]
-            if (ids[i], ids[j] if j < len(ids) else -1) != pair:
+            if (ids[i], ids[j]) != pair:
                 continue
             neighbours = [k for k in (before[i], j) if k >= 0 and ids[k] >= 0]
             for k in neighbours:
