@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -274,3 +275,13 @@ def test_what_is_no_template_is_refused(saved):
         assert chat.from_dict(dataclasses.asdict(template)) == template
     with pytest.raises(ValueError, match="^template: is "):
         chat.from_dict(saved)
+
+
+@pytest.mark.parametrize(("cuts", "token", "reason"), [((None, None), 1, "length"), ((False, False), 1, "stop"), ((False, True, False), 1, "length"), ((True,), 1, "length"),
+                                                       ((None,), 257, "stop"), ((False,), 257, "stop")])
+def test_why_an_answer_ended(cuts, token, reason):
+    """Without JSON at the model's marker or for want of room; with JSON whole, unless what was likelier had to be left out for its end."""
+    answer = object.__new__(chat.Answer)
+    answer.ends, answer.tokens, answer.text, answer.reason, answer._likeliest, answer._stops = {257}, [], "", "", 0, []
+    answer._steps = (SimpleNamespace(token=token, text="x", log_probability=-1.0, cut=cut) for cut in cuts)
+    assert "".join(answer) == answer.text == "x" * len(answer.tokens) and answer.reason == reason and len(answer.tokens) == (len(cuts) if token == 1 else 0)
