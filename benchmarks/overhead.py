@@ -4,7 +4,8 @@
 
 A step is measured as it is, then with the time of every kernel taken from within (from the call of the compiled code to its return). The rest is the
 engine's: arguments and shapes are checked, memory is taken, records are made, walked and freed. It is divided by the operations that ran, each
-counted once forward and once backward. One thread, so that no time goes into waking others. --profile lists the functions that take most (cProfile).
+counted once forward and once backward. One thread, so that no time goes into waking others, and its processor's time, which neighbours change
+little. --profile lists the functions that take most (cProfile).
 """
 
 from __future__ import annotations
@@ -60,19 +61,19 @@ def measure(step: Callable[[], Any], steps: int) -> Overhead:
 
     def timed(function: Callable) -> Callable:
         def time_call(*args: Any, **named: Any) -> Any:
-            began = time.perf_counter()
+            began = time.process_time()
             try:
                 return function(*args, **named)
             finally:
-                count[1] += time.perf_counter() - began
+                count[1] += time.process_time() - began
 
         return time_call
 
     gc.disable()
     for _ in range(steps):
-        began = time.perf_counter()
+        began = time.process_time()
         step()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
     places: list[tuple[Any, str]] = [(Task, "run"), (Kernel, "__call__"), (Operation, "apply"), (Operation, "gradients")]
     before = [(owner, name, getattr(owner, name)) for owner, name in places]
     try:

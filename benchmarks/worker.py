@@ -105,7 +105,7 @@ class Zoo(Side):
             arrays = {name: p.data for name, p in model.named_parameters().items()}
             cases.jitter(arrays)
             np.savez(weights, **arrays)
-        return step if variant == "zoo" else zoo_steps.in_bf16(step)
+        return {"zoo": step, "zoo bf16": zoo_steps.in_bf16(step), "zoo definitions": zoo_steps.by_definition(step)}[variant]
 
     def plain(self, result):
         import zoo_steps

@@ -10,6 +10,7 @@ from cases import SYMBOLS, WORDS
 
 import zoo.autograd as ops
 from zoo.autograd import Tensor, no_grad, use_precision
+from zoo.autograd.runtime import use_kernels
 from zoo.gan import GAN
 from zoo.multimodal.words import Words
 from zoo.nn import Module
@@ -43,6 +44,16 @@ def in_bf16(step: Callable[[], Any]) -> Callable[[], Any]:
             return step()
 
     return rounded
+
+
+def by_definition(step: Callable[[], Any]) -> Callable[[], Any]:
+    """The same step without kernels."""
+
+    def defined() -> Any:
+        with use_kernels(False):
+            return step()
+
+    return defined
 
 
 def gpt(data: dict[str, np.ndarray], *, layers: int, width: int, heads: int, batch: int, time: int) -> Case:

@@ -81,3 +81,23 @@ def test_a_profile_is_a_picture_too(tmp_path, rng):
         zoo.autograd.matmul(rng.standard_normal((30, 40), np.float32), rng.standard_normal((40, 50), np.float32))
     seen.plot(tmp_path / "profile.png")
     assert (tmp_path / "profile.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_steps_agree_within_the_tolerance_or_as_definitions_do_with_float64():
+    import speed
+
+    column, theirs, exact = speed.Column("torch", "eager"), [[1.0], [2.0]], [[1.0], [2.000001]]
+    speed.check_agreement("x", column, [[1.00009], [2.0]], theirs, None)
+    with pytest.raises(speed.Disagreement, match="step 2"):
+        speed.check_agreement("x", column, [[1.0], [2.001]], theirs, None)
+    speed.check_agreement("x", column, [[1.0], [2.001]], theirs, speed.Reference(exact, [[1.0], [2.000002]]))
+    with pytest.raises(speed.Disagreement, match="not rounding"):  # the definitions are off
+        speed.check_agreement("x", column, [[1.0], [2.001]], theirs, speed.Reference(exact, [[1.0], [2.001]]))
+    with pytest.raises(speed.Disagreement, match="not rounding"):  # the kernels are, by more than rounding could be
+        speed.check_agreement("x", column, [[1.0], [2.1]], theirs, speed.Reference(exact, [[1.0], [2.000002]]))
+    with pytest.raises(speed.Disagreement):
+        speed.check_agreement("x", column, [[1.0], [float("nan")]], theirs, speed.Reference(exact, exact))
+    rounded = speed.Column("zoo", "zoo bf16")
+    speed.check_agreement("x", rounded, [[1.0], [2.0]], [[1.01], [1.99]], None)
+    with pytest.raises(speed.Disagreement, match="zoo bf16"):
+        speed.check_agreement("x", rounded, [[1.0], [2.0]], [[1.1], [2.0]], None)
