@@ -34,9 +34,10 @@ import numpy.typing as npt
 from .operators import ops
 from .runtime.precision import setting, use_precision
 from .runtime.switch import kernels_enabled
-from .tensor import Node, Source, Tensor, Unread, changes, gradients, source, state
+from .tensor import Node, Source, Tensor, Unread, changes, gradients, result_of, source, state
 
 REGISTRY: dict[str, Operation] = {}
+FLOAT32 = np.dtype(np.float32)
 MAY_BE_INTEGERS = {"blocks", "ids", "targets", "indices", "condition", "mask"}  # arguments that a kernel takes as integers or bool
 
 
@@ -200,7 +201,7 @@ class Operation:
         y = np.asarray(y)
         if not needs_gradient or not state.grad_enabled or y.dtype.kind != "f":
             return Tensor(y)
-        return Tensor(y, node=Node(self, inputs, self.saved_arguments(arrays), settings, y if self.reads_y else Unread(y), saved, y))
+        return result_of(Node(self, inputs, self.saved_arguments(arrays), settings, y if self.reads_y else Unread(y), saved, y), y)
 
     def saved_arguments(self, arrays: Sequence) -> Sequence:
         """What backward is given of the arguments."""
@@ -216,11 +217,7 @@ class Operation:
             self._check_unchanged(node, create_graph)
         if node.precision != setting.name:
             with use_precision(node.precision):
-                return self._gradients_by(g, node, needs, create_graph)
-        return self._gradients_by(g, node, needs, create_graph)
-
-    def _gradients_by(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> list:
-        """The same in the precision that is set: by the kernel of the derivative where there is one, else by the rules."""
+                return self.gradients(g, node, needs, create_graph)
         if not create_graph and self.kernel_backward is not None and node.saved is not None:
             given = self.kernel_backward(_contiguous(g), node.y, node.saved, *node.args, needs=needs, **node.settings)
         else:
@@ -231,6 +228,8 @@ class Operation:
 
     def _fitted(self, g: Any, s: Any, y_shape: tuple[int, ...]) -> Any:
         """The gradient that a rule gives, of the shape and dtype of the input that it's for: what was broadcast is added up again."""
+        if type(g) is np.ndarray and g.shape == s.shape and g.dtype is s.dtype:  # nearly always
+            return g
         if not isinstance(g, (np.ndarray, np.generic, Tensor)):
             raise TypeError(f"{self.__name__}: its rule returned {type(g).__name__}; a gradient is an array or a tensor")
         if g.shape != s.shape:
@@ -434,7 +433,7 @@ def _kernel_accepts(names: Sequence[str], arrays: Sequence) -> bool:
     any_float32 = False
     for name, a in zip(names or itertools.repeat(""), arrays):
         if isinstance(a, np.ndarray):
-            if a.dtype == np.float32:
+            if a.dtype is FLOAT32 or a.dtype == FLOAT32:  # nearly always the very object, which is told at once
                 any_float32 = True
             elif a.dtype.kind == "f" or name not in MAY_BE_INTEGERS:
                 return False

@@ -265,6 +265,18 @@ class Tensor(Operators):
                 arrive(leaf, g)
 
 
+_new_tensor = object.__new__
+
+
+def result_of(node: Node, values: np.ndarray) -> Tensor:
+    """`Tensor(values, node=node)` without the checks of what a user may hand over: the result of an operation."""
+    if not values.dtype.isnative:
+        return Tensor(values, node=node)
+    y = _new_tensor(Tensor)
+    y._data, y.node, y._leaf, y.grad, y.birth = values, node, False, None, node.birth
+    return y
+
+
 def no_grad() -> AbstractContextManager[None]:
     """Nothing inside is recorded."""
     return _switched(grad_enabled=False)

@@ -35,6 +35,7 @@ Address = Any  # of an array's first element: in a call the array itself, in a t
 
 # --- where things lie: the only place, besides `native`, that knows how many bytes a number takes
 
+FLOAT32 = np.dtype(np.float32)
 FLOAT_BYTES, WORD_BYTES = 4, 8  # of a float32; of an int64, a float64 or an address
 L1_FLOATS = 1 << 13  # what the nearest cache holds, 32 kB
 CHUNK_FLOATS = L1_FLOATS // 2  # what a pass over memory takes at a time, so that there is room for as much besides
@@ -137,7 +138,7 @@ class Task(Separate):
         if self.takes_tuples:
             values = tuple(field for v in values for field in (v if isinstance(v, tuple) else (v,)))
         assert len(values) == self.reads, (self.__name__, len(values), self.reads)
-        return array("q", [v if type(v) is int else _word(v) for v in values])
+        return array("q", [v if type(v) is int else address_of(v) if type(v) is np.ndarray else _word(v) for v in values])
 
     def run(self, arguments: int, tasks: int) -> None:
         """Call it with the arguments that lie at an address."""
@@ -186,4 +187,7 @@ def tasks_for(entries: int) -> int:
 
 def is_float32(*arrays) -> bool:
     """Whether all are float32 arrays; a number or an array of integers isn't."""
-    return all(isinstance(a, np.ndarray) and a.dtype == np.float32 for a in arrays)
+    for a in arrays:  # a loop, since a generator takes as long as all that it asks
+        if not isinstance(a, np.ndarray) or not (a.dtype is FLOAT32 or a.dtype == FLOAT32):
+            return False
+    return True
