@@ -141,7 +141,8 @@ def test_a_setting_of_numpy_s_float64_leaves_float32_as_it_is(kernels):
 def test_the_fuzz_calls_whatever_is_exported():
     from fuzz_operations import OPERATIONS
 
-    classes = {"REGISTRY", "Tensor", "enable_grad", "fused", "get_threads", "grad", "no_grad", "primitive", "set_threads"}
+    classes = {"REGISTRY", "Tensor", "enable_grad", "fused", "get_precision", "get_threads", "grad", "no_grad", "primitive", "set_precision",
+               "set_threads", "use_precision"}
     assert {name.removeprefix("function ") for name in OPERATIONS} >= set(zg.__all__) - classes
 
 

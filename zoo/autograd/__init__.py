@@ -30,5 +30,5 @@ from . import kernels as _kernels  # which attach themselves to the operations
 _FUNCTIONS = """append array_split batch_statistics causal_mask column_stack detach diag diff dot dsplit dstack einsum expand_dims hsplit hstack inner
 kron merge_heads moveaxis outer ravel repeat_heads rotate side_by_side split squeeze tensordot tile trace unpack vsplit vstack"""
 __all__ = sorted({"REGISTRY", "Tensor", "enable_grad", "fused", "get_precision", "get_threads", "grad", "no_grad", "primitive",
-                  "round_to_bfloat16", "set_precision", "set_threads", "use_precision"}
+                  "set_precision", "set_threads", "use_precision"}
                  | set(_FUNCTIONS.split()) | {name for name in REGISTRY if name in globals()})
