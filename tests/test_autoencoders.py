@@ -19,7 +19,7 @@ from zoo.nn import Linear
 from zoo.optim import Adam, Muon, cosine
 from zoo.recipes import recipe_of
 from zoo.vae import VAE, Gaussian, repeat_rows
-from zoo.vqvae import VQVAE, Codebook, VQVAEConfig
+from zoo.vqvae import VQVAE, Codebook, VQVAEConfig, draw_codes
 
 RNG = np.random.default_rng(0)
 
@@ -511,3 +511,16 @@ def test_a_vqvae_of_coloured_pictures_reads_and_draws_colours(rng):
     assert model.features(x).shape == (2, 2, 2, 3) and model.reconstruct(x).shape == model.sample(2).shape == x.shape
     swapped = model.features(x[..., ::-1].copy()).data
     assert not np.allclose(model.features(x).data, swapped)  # each colour has weights of its own
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_a_code_is_drawn_where_its_share_of_the_line_lies(temperature, rng):
+    """Shares [0, p0), [p0, p0 + p1), ...: each begins where the one before ends; a draw of 1 is the last code's."""
+    logits, draw = rng.standard_normal((200, 5)).astype(np.float32), rng.random(200)
+    p, codes = draw_codes(logits, draw, temperature)
+    expected = np.exp(logits / temperature - logsumexp(logits / temperature, axis=1, keepdims=True))
+    np.testing.assert_allclose(p, expected, rtol=1e-5)
+    assert codes.tolist() == [int(np.searchsorted(np.cumsum(row), d, side="right")) for row, d in zip(p, draw)]
+    even = np.zeros((6, 4), np.float32)
+    assert draw_codes(even, np.array([0, 0.2499, 0.25, 0.5, 0.75, 1.0]), temperature)[1].tolist() == [0, 0, 1, 2, 3, 3]
+    assert draw_codes(even, np.zeros(6))[0].tolist() == [[0.25] * 4] * 6

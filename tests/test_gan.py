@@ -778,3 +778,47 @@ def test_stacked_digits_are_three_digits_as_three_colours_at_every_step():
     x = batches_of("stacked", 5, model, 0)(0, np.random.default_rng(0))
     x = x[0] if isinstance(x, tuple) else x
     assert x.shape == (5, 28, 28, 3) and 0 <= x.min() and x.max() <= 1
+
+
+SOFTPLUS = lambda x: np.log1p(np.exp(x))
+
+
+@pytest.mark.parametrize(("name", "of_discriminator", "of_generator"), [
+    ("minimax", lambda r, f, s: (SOFTPLUS(r) - (1 - s) * r).mean() + SOFTPLUS(f).mean(), lambda r, f: -SOFTPLUS(f).mean()),
+    ("non-saturating", lambda r, f, s: (SOFTPLUS(r) - (1 - s) * r).mean() + SOFTPLUS(f).mean(), lambda r, f: SOFTPLUS(-f).mean()),
+    ("least-squares", lambda r, f, s: ((r - 1 + s) ** 2).mean() / 2 + (f**2).mean() / 2, lambda r, f: ((f - 1) ** 2).mean() / 2),
+    ("hinge", lambda r, f, s: np.maximum(0, 1 - s - r).mean() + np.maximum(0, 1 + f).mean(), lambda r, f: -f.mean()),
+    ("wasserstein", lambda r, f, s: f.mean() - r.mean(), lambda r, f: -f.mean()),
+    ("relativistic", lambda r, f, s: (SOFTPLUS(f - r) + s * (r - f)).mean(), lambda r, f: SOFTPLUS(r - f).mean())])
+def test_losses_are_their_papers_formulas(name, of_discriminator, of_generator):
+    real, fake, loss = np.array([2.0, -1.0, 0.3]), np.array([0.5, 3.0, -2.0]), LOSSES[name]
+    for smoothing in (0.0, 0.1):
+        assert float(loss.discriminator(Tensor(real), Tensor(fake), smoothing)) == pytest.approx(of_discriminator(real, fake, smoothing))
+    assert float(loss.discriminator(Tensor(real), Tensor(fake))) == pytest.approx(of_discriminator(real, fake, 0.0))
+    assert float(loss.generator(Tensor(fake), *([Tensor(real)] if name == "relativistic" else []))) == pytest.approx(of_generator(real, fake))
+
+
+def test_what_lies_on_the_threshold_is_on_neither_side():
+    at = np.array([0.5, 0.6, 0.4, 0.5])
+    assert LOSSES["least-squares"].accuracy(at, at) == 0.25 and LOSSES["relativistic"].accuracy(at, np.array([0.5, 0.5, 0.5, 0.4])) == 0.5
+    assert [LOSSES[name].threshold for name in ("minimax", "non-saturating", "hinge", "wasserstein")] == [0] * 4
+
+
+def test_penalties_are_of_the_slope_at_points_between_and_at_the_points_themselves():
+    real, fake, w = np.random.default_rng(0).standard_normal((2, 5, 2)).astype(np.float32), np.zeros((5, 2), np.float32), np.array([[3.0], [4.0]], np.float32)
+    real = real[0]
+    assert float(gradient_penalty(lambda x: x @ w, real, fake, np.random.default_rng(1))) == pytest.approx(16)
+    x = np.random.default_rng(1).random((5, 1), np.float32) * real  # of |x|^2 / 2 the slope is x
+    half_square = lambda x: (x * x).sum(axis=1) * 0.5
+    assert float(gradient_penalty(half_square, real, fake, np.random.default_rng(1))) == pytest.approx(((np.linalg.norm(x, axis=1) - 1) ** 2).mean(), rel=1e-5)
+    points = Tensor(real, requires_grad=True)
+    assert float(zero_centred_penalty(points, half_square(points))) == pytest.approx((real**2).sum() / 2 / 5, rel=1e-6)
+
+
+def test_clusters_are_as_many_as_rows_at_most():
+    x = np.array([[0.0], [1.0], [10.0], [12.0]])
+    assert sorted(k_means(x, 2, np.random.default_rng(0)).ravel()) == [0.5, 11] and sorted(k_means(x, 4, np.random.default_rng(0)).ravel()) == [0, 1, 10, 12]
+    assert k_means(x, 1, np.random.default_rng(0)) == 5.75
+    for k in (0, 5):
+        with pytest.raises(ValueError, match=f"^k_means: k is {k}; with 4 rows it may go from 1 to 4"):
+            k_means(x, k, np.random.default_rng(0))

@@ -9,7 +9,7 @@ from zoo.autograd.runtime import use_kernels
 from zoo.language.corpus import Corpus
 from zoo.language.evaluation import evaluate
 from zoo.recipes.language import LanguageTraining, batches_of, make_trainer
-from zoo.recurrent import Recurrent
+from zoo.recurrent import Recurrence, Recurrent
 
 CELLS = pytest.mark.parametrize("cell", ["elman", "gru", "lstm"])
 TEXT = "to be, or not to be: that is the question.\n" * 40
@@ -213,3 +213,13 @@ def test_a_coin_for_each_key_has_its_known_likelihood(rng):
 def test_what_a_recurrent_network_reads_is_named(inputs, shape, message):
     with pytest.raises(ValueError, match=message):
         made(inputs=inputs)(np.zeros(shape, np.int64))
+
+
+def test_only_an_lstm_s_forget_gate_starts_open():
+    """Jozefowicz et al. (2015); weights of the state are orthogonal, gate by gate (Saxe et al. 2014)."""
+    for cell, biases in (("lstm", [0] * 3 + [1] * 3 + [0] * 6), ("gru", [0] * 9), ("elman", [0] * 3)):
+        layer = Recurrence(cell, 2, 3, rng=np.random.default_rng(0))
+        assert layer.input.bias.data.tolist() == biases and (layer.bias is None if cell != "gru" else not layer.bias.data.any())
+        for gate in np.split(layer.weight.data, len(biases) // 3, axis=1):
+            np.testing.assert_allclose(gate.T @ gate, np.eye(3), atol=1e-6)
+        assert layer.initial_state(4).shape == (4, 6 if cell == "lstm" else 3) and not layer.initial_state(4).any()

@@ -78,7 +78,8 @@ class Recurrence(Module):
         self.input = Linear(inputs, gates * width, rng=rng)
         self.weight = parameter(np.concatenate([_orthogonal(width, rng) for _ in range(gates)], axis=1))
         self.bias = parameter(np.zeros(gates * width)) if cell == "gru" else None
-        if cell == "lstm" and self.input.bias is not None:
+        if cell == "lstm":
+            assert self.input.bias is not None
             self.input.bias.data[width : 2 * width] = 1  # a forget gate that starts open: f = sigmoid(1) = 0.73 (Jozefowicz et al. 2015)
 
     def __call__(self, x, state, ids=None):
