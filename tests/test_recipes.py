@@ -19,9 +19,10 @@ from zoo.data.toys import TOYS
 from zoo.model import Config, Count
 from zoo.nn import Linear, Module
 from zoo.optim import Adam, Muon
-from zoo.recipes import captions, language, recipe_of, smaller
+from zoo.recipes import captions, glyphs, language, recipe_of, smaller
 from zoo.recipes.options import as_numbers, help_text, read_class, read_options, split_options, unknown_option
 from zoo.recipes.recipe import Recipe, describe, labels_of
+from zoo.recipes.search import trials
 from zoo.recipes.search.space import Dimension, Space
 
 SIDE = {"image": (8, 8)}
@@ -347,3 +348,55 @@ def test_a_range_that_no_field_can_have_is_refused_by_name(text, message):
         Space.of(THING, text)
     for fine in ("width=1..4:3", "width=1..2", "rate=none|3", "sizes=1 2|3,4|2", "kind=a"):
         Space.of(THING, fine)
+
+
+@pytest.mark.parametrize(("n", "held_out"), [(50, 5), (59, 5), (10, 1), (9, None)])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_search_holds_a_tenth_out_of_what_is_trained_on(n, held_out, labelled, monkeypatch):
+    whole = pictures(n, 3)
+    whole = dataclasses.replace(whole, train_labels=np.arange(n) if labelled else None)
+    monkeypatch.setattr(trials, "recipe_of", lambda kind: SimpleNamespace(data=lambda source: whole))
+    if held_out is None:
+        with pytest.raises(ValueError, match="^some: has 9 pictures to train on; .* it needs at least 10"):
+            trials.data_of.__wrapped__("vae", None)
+        return
+    data, rows = trials.data_of.__wrapped__("vae", None), np.random.default_rng(0x4E1D).permutation(n)
+    for part, labels, expected in ((data.train, data.train_labels, rows[: n - held_out]), (data.test, data.test_labels, rows[n - held_out :])):
+        assert np.array_equal(part, whole.train[np.sort(expected)]) and (np.array_equal(labels, np.sort(expected)) if labelled else labels is None)
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+def test_a_trial_is_scored_by_the_mean_loss_of_what_was_held_out(classes):
+    data, seen = pictures(2, 300), []
+
+    def loss(batch, rng):
+        x = batch[0] if classes else batch
+        seen.append((len(x), batch[1].tolist() if classes else None, rng.random()))
+        return {"loss": float(x.mean()), "other": 9.0}
+
+    model = SimpleNamespace(config=SimpleNamespace(classes=classes), loss=loss)
+    assert trials.loss_on(model, data, 7) == pytest.approx(data.test.mean(), rel=1e-6)
+    assert seen == [(len(part), part.tolist() if classes else None, np.random.default_rng((7, start, 0x5C0)).random())
+                    for start, part in ((0, data.test_labels[:256]), (256, data.test_labels[256:]))]
+    seen.clear()
+    assert trials.loss_on(model, data, 7, most=20) == pytest.approx(data.test[:20].mean(), rel=1e-6) and [n for n, *_ in seen] == [20]
+
+
+def test_some_captions_of_glyphs_are_without_their_style(monkeypatch):
+    """Row by row: all words of a caption have their style, or none."""
+    asked = []
+    model = SimpleNamespace(ids=lambda captions: asked.append(captions) or (np.arange(40)[:, None] + 1) * (1 if len(asked) == 1 else -1) * np.ones((1, 3), int))
+    data = Sized(pictures=np.arange(40), captions=["a in bold"] * 40)
+    monkeypatch.setattr(glyphs, "flow_trainer", lambda model, training, batches, *, seed, **options: batches)
+    monkeypatch.setattr(glyphs.fonts, "without_style", lambda caption: caption[:1])
+    batches = glyphs.make_trainer(model, data, glyphs.GlyphsTraining(batch_size=30), seed=5)
+    assert asked == [["a in bold"] * 40, ["a"] * 40]
+    rng = np.random.default_rng((5, 2, 0x617F))
+    rows, bare = rng.integers(40, size=30), rng.random((30, 1)) < glyphs.BARE
+    x, ids = batches(2, None)
+    assert x.tolist() == rows.tolist() and ids.tolist() == np.where(bare, -1 - rows[:, None], rows[:, None] + 1).repeat(3, 1).tolist() and 0 < bare.sum() < 30
+
+
+class Sized(SimpleNamespace):
+    def __len__(self):
+        return len(self.pictures)
