@@ -30,7 +30,7 @@ LONG = 10**7  # steps: time ends a run
 SIZES: dict[str, list[dict[str, Any]]] = {
     "transformer": [{"layers": layers, "width": width, "heads": 4, "window": 64, "steps": LONG, "warm_up": 50, "floor": 1.0, "batch_size": 16}
                     for layers, width in ((1, 32), (2, 48), (3, 72), (4, 104), (4, 152))],
-    "flow": [{"channels": channels, "steps": LONG, "constant": True, "batch_size": 64, "average": 0.995} for channels in (8, 12, 16, 24, 32)],
+    "flow": [{"channels": channels, "steps": LONG, "constant": True, "batch_size": 64, "average": 0.995} for channels in (8, 16, 24, 32, 40)],
 }
 POINTS = 12  # evaluations of a run, at even distances of ln(time)
 
