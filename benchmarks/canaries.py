@@ -43,7 +43,7 @@ def train(number: int, noise: float) -> dict:
     member = rng.random(PIECES) < 0.5
     canaries = [(draw_canary(name, rng), copies) for name, copies in zip(rng.permutation(NAMES), 2 * COPIES)]
     planted = plant("".join(piece for piece, is_member in zip(pieces, member) if is_member), canaries, rng)
-    corpus = Corpus("shakespeare with secrets", parts={"train": planted, "valid": text[-60_000:], "test": text[-60_000:]})
+    corpus = Corpus("shakespeare with secrets", parts={"train": planted, "valid": text[-60_000:], "test": text})  # the alphabet is that of all parts
     recipe = recipe_of("transformer")
     fields, training = recipe.settings("nanogpt-cpu-best", **{**FIELDS, **(PRIVATE if is_private else ORDINARY)})
     model = recipe.new(corpus, fields, number)
