@@ -5,7 +5,8 @@
 Each size is trained `--minutes` long from each seed, at a constant rate, on one thread; its held-out loss is taken along the way.  Compute is
 counted, not timed: multiplications and additions of a step (`zoo.profile`) times steps.  Among all sizes the lowest loss that a given compute
 reached is the frontier, to which L(C) = floor + (C / c)^-alpha is fitted (Kaplan et al. 2020, section 6; Hoffmann et al. 2022, approach 1).
-The spread of alpha is that of 200 bootstraps over seeds.  What lies in FOLDER is not trained again; --report only fits.
+The spread of alpha is that of 200 bootstraps over seeds, or over a single seed's evaluations.
+What lies in FOLDER is not trained again; --report only fits.
 """
 
 from __future__ import annotations
@@ -80,6 +81,13 @@ def fit(curves: list[list[tuple[float, float]]]) -> np.ndarray:
     return curve_fit(law, frontier[:, 0], frontier[:, 1], start, bounds=([0, 0, 0.01], [frontier[-1, 1], 60, 2]), maxfev=20_000)[0]
 
 
+def resampled(seeds: list[list[list[tuple[float, float]]]], rng: np.random.Generator) -> list[list[tuple[float, float]]]:
+    """The runs of seeds drawn with replacement; of a single seed, evaluations drawn with replacement."""
+    if len(seeds) > 1:
+        return [curve for i in rng.integers(0, len(seeds), len(seeds)) for curve in seeds[i]]
+    return [[curve[i] for i in rng.integers(0, len(curve), len(curve))] for curve in seeds[0]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
@@ -104,10 +112,9 @@ def main() -> None:
             continue
         rng = np.random.default_rng(0)
         floor, log_c, alpha = fit([curve for curves in seeds for curve in curves])
-        draws = rng.integers(0, len(seeds), (200, len(seeds))) if len(seeds) > 1 else []
-        spread = [fit([curve for i in chosen for curve in seeds[i]])[2] for chosen in draws]
-        low, high = np.percentile(spread, [5, 95]) if spread else (np.nan, np.nan)
-        print(f"{family}: L(C) = {floor:.3f} + (C / {np.exp(log_c):.2e})^-{alpha:.3f}; alpha in 90% of bootstraps over {len(seeds)} seeds: "
+        spread = [fit(resampled(seeds, rng))[2] for _ in range(200)]
+        low, high = np.percentile(spread, [5, 95])
+        print(f"{family}: L(C) = {floor:.3f} + (C / {np.exp(log_c):.2e})^-{alpha:.3f}; alpha in 90% of bootstraps, {len(seeds)} seed(s): "
               f"{low:.3f} to {high:.3f}")
 
 
