@@ -4,6 +4,7 @@
     python benchmarks/words.py --glyphs runs/glyphs --glyph-judge runs/glyph_judge        base and marks right
     python benchmarks/words.py --captions runs/captions --contrastive runs/contrastive    exact captions, recall, zero-shot MNIST
     python benchmarks/words.py --speech runs/speech --speech-judge runs/speech_judge      words heard right, Frechet distance over floors
+    python benchmarks/words.py --emoji runs/words-emoji --emoji-judge runs/emoji-judge    the right one among the nearest of all emoji
     [--n 1000] [--seed 0] [--json FILE]                                                   all of them together, too
 
 --words takes any model that draws scenes from a prompt: also one in latents, or of kind dalle.  Beside samples stand what the grammar draws
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import zoo
-from zoo.data import scenes, speech
+from zoo.data import emoji, scenes, speech
 from zoo.evaluation.distances import frechet_distance
 from zoo.multimodal import captions, contrastive, glyphs
 from zoo.multimodal.nearest import nearest_captions
@@ -42,6 +43,13 @@ def of_words(model: Any, judge: Any, n: int, seed: int) -> Iterator[Row]:
                 "nearest neighbour": known.pictures[nearest_captions(asked.captions, known.captions)], "without text": model.sample(n, seed=seed)}
         for name, pictures in rows.items():
             yield f"scenes, {title}, {name}", judge.judge(pictures, asked.captions)
+
+
+def of_emoji(model: Any, judge: Any, seed: int) -> Iterator[Row]:
+    google = emoji()
+    yield "emoji, samples", contrastive.recall_of_emoji(judge, model.sample(prompt=google.captions, seed=seed), google)
+    yield "emoji, Google's own pictures", contrastive.recall_of_emoji(judge, google.pictures, google)
+    yield "emoji, pictures the judge learned from", contrastive.recall_of_emoji(judge, emoji(font="twitter").pictures, emoji(font="twitter"))
 
 
 def of_speech(model: Any, judge: Any, n: int, seed: int) -> Iterator[Row]:
@@ -66,19 +74,21 @@ def rows_of(known: argparse.Namespace) -> Iterator[Row]:
         yield "captions", captions.evaluate(load(known.captions), n, seed)
     if known.contrastive:
         yield "contrastive", contrastive.evaluate(load(known.contrastive), n, seed)
+    if known.emoji:
+        yield from of_emoji(load(known.emoji), load(known.emoji_judge), seed)
     if known.speech:
         yield from of_speech(load(known.speech), load(known.speech_judge), n, seed)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("words", "scene-judge", "glyphs", "glyph-judge", "captions", "contrastive", "speech", "speech-judge"):
+    for name in ("words", "scene-judge", "glyphs", "glyph-judge", "captions", "contrastive", "emoji", "emoji-judge", "speech", "speech-judge"):
         parser.add_argument(f"--{name}", metavar="RUN")
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE")
     known = parser.parse_args(arguments)
-    for model, judge in (("words", "scene_judge"), ("glyphs", "glyph_judge"), ("speech", "speech_judge")):
+    for model, judge in (("words", "scene_judge"), ("glyphs", "glyph_judge"), ("emoji", "emoji_judge"), ("speech", "speech_judge")):
         if getattr(known, model) and not getattr(known, judge):
             parser.error(f"--{model} needs --{judge.replace('_', '-')}, which says what is right")
     table: dict[str, dict[str, float]] = {}

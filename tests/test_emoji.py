@@ -5,8 +5,10 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import tarfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from zoo.data.emoji import caption_of, pack, packed_file
 from zoo.inspection.controls import controls_for
 from zoo.loading import get as fetching
 from zoo.loading import npm
+from zoo.multimodal.contrastive import recall_of_emoji
 from zoo.multimodal.prompts import text_of
 from zoo.multimodal.words import Words
 from zoo.recipes import recipe_of
@@ -51,6 +54,7 @@ def tarball(files, members=()):
 
 
 PICTURES = {f"package/img/google/64/{name}.png": png(colour) for name, colour in COLOURS.items()}
+TWITTER = {f"package/img/twitter/64/{name}.png": png((b, r, g, 255)) for name, (r, g, b, _) in COLOURS.items()}
 LABELS = {"package/en/data.json": json.dumps(ENTRIES).encode()}
 
 
@@ -76,19 +80,21 @@ def registry(tmp_path, monkeypatch):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    kernels = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(kernels))  # compiled kernels stay where they are
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("npm_config_registry", f"http://127.0.0.1:{server.server_port}/")
 
-    def fetch(pictures=None, labels=None, pinned=None, size=None):
-        content = {"PICTURES": tarball(PICTURES) if pictures is None else pictures, "LABELS": tarball(LABELS) if labels is None else labels}
+    def fetch(pictures=None, labels=None, pinned=None, size=None, wanted="emoji"):
+        content = {"TWITTER_PICTURES": tarball(TWITTER), "PICTURES": tarball(PICTURES) if pictures is None else pictures, "LABELS": tarball(LABELS) if labels is None else labels}
         for name, tgz in content.items():
             package = getattr(fetching, name)
             served[f"{package.name}-{package.version}.tgz"] = tgz
             right = pinned if pinned is not None and name == "PICTURES" else tgz
             monkeypatch.setattr(fetching, name, npm.Package(package.name, package.version, base64.b64encode(
                 hashlib.sha512(right).digest()).decode(), len(right) if size is None or name != "PICTURES" else size))
-        return fetching.get("emoji", lambda text: None)
+        return fetching.get(wanted, lambda text: None)
 
     yield fetch
     server.shutdown()
@@ -155,6 +161,35 @@ def test_before_it_is_fetched_one_line_says_how(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="^emoji: haven't been fetched yet; run: zoo get emoji$"):
         zoo.data.emoji()
+
+
+def test_another_font_is_another_file_with_the_same_labels(registry):
+    google, twitter = registry(), registry(wanted="emoji-twitter")
+    assert google != twitter and google.is_file() and twitter.is_file()
+    ours, theirs = zoo.data.emoji(), zoo.data.emoji(font="twitter")
+    assert ours.labels == theirs.labels and np.array_equal(np.rint(theirs.pictures[:, 5, 5] * 255), [(0, 200, 0), (0, 250, 200), (0, 255, 128)])
+    twitter.unlink()
+    with pytest.raises(FileNotFoundError, match="^emoji-twitter: haven't been fetched yet; run: zoo get emoji-twitter$"):
+        zoo.data.emoji(font="twitter")
+    with pytest.raises(ValueError, match="^font: is 'apple'; it may be google, twitter$"):
+        zoo.data.emoji(font="apple")
+
+
+def test_a_judge_learns_from_another_font_which_label_is_nearest(registry):
+    registry()
+    registry(wanted="emoji-twitter")
+    recipe = recipe_of("contrastive")
+    assert recipe.preset_data["emoji"] == "emoji-twitter"
+    fields, training = recipe.settings("emoji", channels=8, width=16, text_width=16, text_heads=2, text_blocks=1, steps=30, batch_size=3, average=0.0, warm_up=0)
+    data = recipe.data("emoji")
+    model = recipe.new(data, fields, 0)
+    trainer = recipe.trainer(model, data, training, seed=0)
+    trainer.run(progress=False)
+    figures = trainer.last_evaluation()
+    assert figures == {"right one": 1.0, "among the first 10": 1.0}
+    wrong = recall_of_emoji(model, data.pictures[[1, 2, 0]], data, first=2)
+    s = model.similarity(data.pictures[[1, 2, 0]], data.captions)
+    assert wrong["right one"] == 0 and wrong["among the first 2"] == np.mean([(row > row[i]).sum() < 2 for i, row in enumerate(s)])
 
 
 SIZE = len(tarball(PICTURES))

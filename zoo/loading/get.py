@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ..data.emoji import emoji, pack, packed_file
+from ..data.emoji import FONTS, emoji, pack, packed_file
 from ..storage import WrongFile, atomic_write, cache_folder
 from . import npm
 
@@ -46,9 +46,10 @@ DOWNLOADS = {
 
 PICTURES = npm.Package("emoji-datasource-google", "16.0.0",
                        "ZRexfzs7MVoLnmzZmNsO4TKhnAJp5D++Vm6PpUpH/jEQQlemp3l88CjZ+DoZ2faM9R4QxZkOPJCoT8DlPhfQ3A==", 74_344_091)
+TWITTER_PICTURES = npm.Package("emoji-datasource-twitter", "16.0.0",
+                               "7F+uCuHH+7Qnrc15P5tnbvKkg9E6tlzi4MnT2uW1RlN4pLYTza6cP/dstIfSDMtpjFLWuZewWg8jBbuL2eyELQ==", 61_683_754)
 LABELS = npm.Package("emojibase-data", "17.0.0",
                      "Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==", 6_711_091)
-PICTURE = re.compile(r"package/img/google/64/([0-9a-f]+(?:-[0-9a-f]+)*)\.png")
 ENTRIES = "package/en/data.json"
 
 
@@ -67,15 +68,16 @@ def downloaded(name: str) -> Path | None:
 
 
 def get(name: str, say: Callable[[str], None] = print, fetch: Callable[[str, Path], None] | None = None) -> Path:
-    """Fetch a model of DOWNLOADS, or "emoji", unless it is there already; returns its file.
+    """Fetch a model of DOWNLOADS, "emoji" or "emoji-twitter", unless it is there already; returns its file.
 
     say: told what comes, how large it is and under which licence, before anything is fetched.  fetch: (package, folder) puts the wheel there;
     pip does unless given.  Raises ValueError for an unknown name, WrongFile where the file isn't the one expected, OSError.
     """
-    if name == "emoji":
-        return _get_emoji(say)
+    for font, its_name in FONTS.items():
+        if name == its_name:
+            return _get_emoji(font, say)
     if name not in DOWNLOADS:
-        raise ValueError(f"get: {name!r} is nothing that can be fetched; there are {', '.join(DOWNLOADS)}, emoji")
+        raise ValueError(f"get: {name!r} is nothing that can be fetched; there are {', '.join([*DOWNLOADS, *FONTS.values()])}")
     wanted, there = DOWNLOADS[name], downloaded(name)
     say(f"{name}: {wanted.what}; {wanted.size / 1e6:.0f} MB, licence {wanted.licence}")
     if there is not None and there.stat().st_size == wanted.size and _digest(there) == wanted.sha256:
@@ -96,12 +98,12 @@ def get(name: str, say: Callable[[str], None] = print, fetch: Callable[[str, Pat
     return folder / f"{name}.gguf"
 
 
-def _get_emoji(say: Callable[[str], None]) -> Path:
-    target = packed_file()
-    say(f"emoji: Google's Noto pictures (Apache-2.0; {PICTURES}, MIT) with labels and tags ({LABELS}, MIT); "
-        f"{(PICTURES.size + LABELS.size) / 1e6:.0f} MB")
+def _get_emoji(font: str, say: Callable[[str], None]) -> Path:
+    target = packed_file(font)
+    package, whose = (PICTURES, "Google's Noto pictures (Apache-2.0") if font == "google" else (TWITTER_PICTURES, "Twitter's pictures (CC BY 4.0")
+    say(f"{FONTS[font]}: {whose}; {package}, MIT) with labels and tags ({LABELS}, MIT); {(package.size + LABELS.size) / 1e6:.0f} MB")
     try:
-        emoji()
+        emoji(font=font)
     except (OSError, WrongFile):  # not there, or damaged
         pass
     else:
@@ -111,12 +113,12 @@ def _get_emoji(say: Callable[[str], None]) -> Path:
     entries = npm.read_files(LABELS, ENTRIES.__eq__)
     if ENTRIES not in entries:
         raise WrongFile(f"{LABELS}: has no {ENTRIES}")
-    say(f"fetching the package {PICTURES} ...")
-    pictures = npm.read_files(PICTURES, PICTURE.fullmatch)
+    say(f"fetching the package {package} ...")
+    pictures = npm.read_files(package, re.compile(rf"package/img/{font}/64/([0-9a-f]+(?:-[0-9a-f]+)*)\.png").fullmatch)
     content = pack({path.rpartition("/")[2].removesuffix(".png"): picture for path, picture in pictures.items()}, entries[ENTRIES])
     target.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(target, content)
-    say(f"{target}: zoo.data.emoji() reads it from now on")
+    say(f"{target}: zoo.data.emoji({'' if font == 'google' else f'font={font!r}'}) reads it from now on")
     return target
 
 

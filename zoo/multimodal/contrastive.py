@@ -21,6 +21,7 @@ from numpy.random import Generator
 from .. import autograd as ops
 from ..autograd import Tensor, no_grad
 from ..data import scenes
+from ..data.emoji import Emoji
 from ..model import Config, Count, Model, check_images
 from ..nn import Linear, evaluating
 from ..training import minibatches
@@ -81,9 +82,10 @@ class Contrastive(Model):
         self.scale = Tensor(np.array(FIRST_SCALE, np.float32), requires_grad=True)
 
     @classmethod
-    def for_data(cls, data: str, *, seed: int = 0, **fields: Any) -> Contrastive:
-        """A fresh model with the vocabulary of this data."""
-        return cls.new(seed=seed, **{"vocabulary": scenes.VOCABULARY, "image": (scenes.SIDE, scenes.SIDE, 3), **fields})
+    def for_data(cls, data: str | Emoji, *, seed: int = 0, **fields: Any) -> Contrastive:
+        """A fresh model with the vocabulary of this data: emoji, or the name of scenes, which are drawn on the spot."""
+        vocabulary = data.vocabulary if isinstance(data, Emoji) else scenes.VOCABULARY
+        return cls.new(seed=seed, **{"vocabulary": vocabulary, "image": (scenes.SIDE, scenes.SIDE, 3), **fields})
 
     def picture_vectors(self, x):
         """x (n, height, width, colours) -> (n, width), each of length 1."""
@@ -150,6 +152,13 @@ def unit(x):
 def recall_at_1(similarity: np.ndarray, captions: Sequence[str]) -> float:
     """Share of rows whose nearest column has the row's caption: similarity (n, n), pictures by sentences or sentences by pictures."""
     return float(np.mean([captions[j] == captions[i] for i, j in enumerate(similarity.argmax(1))]))
+
+
+def recall_of_emoji(model: Contrastive, pictures, data: Emoji, first: int = 10) -> dict[str, float]:
+    """How often the label of the i-th emoji is the nearest of all to the i-th picture, or among the `first` nearest."""
+    s = model.similarity(pictures, data.captions)
+    rank = (s > np.diag(s)[:, None]).sum(1)  # the rows are the first of the columns
+    return {"right one": float((rank == 0).mean()), f"among the first {first}": float((rank < first).mean())}
 
 
 def evaluate(model: Contrastive, n: int = 1000, seed: int = 0) -> dict[str, float]:

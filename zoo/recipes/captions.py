@@ -29,10 +29,10 @@ class CaptionsTraining(RunSettings):
 
 
 def trainer_with_average(model: Any, training: CaptionsTraining, draw: Callable[[int, np.random.Generator], Any],
-                         evaluate: Callable[..., dict[str, float]], *, seed: int, **options) -> Trainer:
-    """A run with Adam on what `draw` draws, whose weights and running averages are averaged; it ends with `evaluate(model, 200)`."""
+                         figures_of: Callable[[Any, int], dict[str, float]], *, seed: int, **options) -> Trainer:
+    """A run with Adam on what `draw` draws, whose weights and running averages are averaged; it ends with `figures_of(model, 200)`."""
     t = training
-    options.setdefault("evaluate", lambda m: evaluate(m, 200))
+    options.setdefault("evaluate", lambda m: figures_of(m, 200))
     buffers = [Tensor(a) for a in model.named_buffers().values()]  # the running averages are averaged as the weights are
     return Trainer(model, model.loss, draw, Adam(model.parameters(), t.lr, clip=t.clip), steps=t.steps,
                    schedule=cosine(t.steps, warmup=min(t.warm_up, t.steps // 10)), seed=seed,
