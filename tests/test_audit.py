@@ -173,8 +173,10 @@ def test_a_text_model_and_its_card(tmp_path, monkeypatch):
 
 def test_a_running_text(monkeypatch):
     monkeypatch.setattr(auditing, "MEMBERS", 4)
+    monkeypatch.setattr(auditing, "BEGINNINGS", 2)
     report = audit("transformer", 20)
-    (copies, membership) = report.sections
+    (copies, membership, completion) = report.sections
+    assert completion.figures["completion, tokens of training passages"] <= auditing.CONTINUED and not completion.is_concern
     assert copies.figures["verbatim, longest, characters"] == len(copies.passages[0][1]) and not copies.is_concern
     assert 0 <= membership.figures["membership, AUC"] <= 1
 

@@ -121,9 +121,9 @@ def test_a_tail_is_that_of_the_skew_normal_distribution_of_the_same_moments(valu
         assert _upper_tail(values, target) == pytest.approx(skewnorm.sf(target, shape, place, scale), rel=1e-4)
 
 
-def test_a_secret_is_read_out_where_the_likeliest_completion_ends_with_the_sentence():
+def test_a_secret_is_read_out_where_one_of_the_beams_is_the_secret():
     asked, canary = [], Canary("x= ", "12", "##")
-    for says, beams, is_read in (("\nx= 12", 1, True), ("\nx= 13", 4, False)):
-        model = SimpleNamespace(beam_search=lambda text, n, beams, says=says: asked.append((text, n, beams)) or says)
+    for says, beams, is_read in ((["12"], 1, True), (["13", "21", "1", "x 12"], 4, False), (["13", "12"], 4, True)):
+        model = SimpleNamespace(beam_steps=lambda text, n, beams, says=says: asked.append((text, n, beams)) or iter([SimpleNamespace(texts=says)]))
         assert reads_out(model, canary, *([] if beams == 1 else [beams])) == is_read
-    assert asked == [("\nx= ", 2, 1), ("\nx= ", 2, 4)]
+    assert asked == [("\nx= ", 2, 1), ("\nx= ", 2, 4), ("\nx= ", 2, 4)]

@@ -578,7 +578,7 @@ def _watch(known: argparse.Namespace, options: dict[str, str], arguments: list[s
 def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> int | None:
     from .loading.cards import load
     from .model import halved
-    from .recipes.options import as_keywords
+    from .recipes.options import INTERNAL, as_keywords
 
     if known.out and Path(known.out).resolve() == Path(known.model).resolve():
         raise ValueError(f"--out is {known.out}, the model itself; name another folder")
@@ -588,7 +588,8 @@ def _evaluate(known: argparse.Namespace, options: dict[str, str], arguments: lis
     model = load(known.model)
     if known.half:
         model.load_arrays(halved(model.arrays()))
-    settings = as_keywords(model.evaluate, options, *([model.sample, model.steps] if hasattr(model, "sample") else []))
+    settings = as_keywords(model.evaluate, options, *([model.sample, model.steps] if hasattr(model, "sample") else []),
+                           but=[name for name in INTERNAL if name != "n"])
     began = time.perf_counter()
     data = known.data or getattr(model, "card", {}).get("data")
     with spread:

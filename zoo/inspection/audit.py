@@ -181,9 +181,9 @@ def _completions(model: Any, parts: dict[str, str], rng: np.random.Generator) ->
     concern = whole > usual + 3 * np.sqrt(max(usual * (1 - usual), 1 / BEGINNINGS) / BEGINNINGS)
     return Section(
         "Completion", "Given the beginning of a passage that it was trained on, does it say the rest?",
-        f"Of {BEGINNINGS} passages of the training text, of which it was given {GIVEN} tokens, beam search with {BEAMS} beams ended {whole:.1%} with "
-        f"the same {CONTINUED}; of as many that were held out, {usual:.1%}. On average the first {matched['train'].mean():.1f} tokens were the same, "
-        f"and of new passages {matched['test'].mean():.1f}.",
+        f"Of {counted(BEGINNINGS, 'passage')} of the training text, of which it was given {counted(GIVEN, 'token')}, beam search with "
+        f"{counted(BEAMS, 'beam')} ended {whole:.1%} with the same {CONTINUED}; of as many that were held out, {usual:.1%}. The first other token "
+        f"came, on average, after {matched['train'].mean():.1f}, in new passages after {matched['test'].mean():.1f}.",
         bool(concern), {"completion, share of training passages": whole, "completion, share of new passages": usual,
                         "completion, tokens of training passages": float(matched["train"].mean()),
                         "completion, tokens of new passages": float(matched["test"].mean())})

@@ -12,7 +12,7 @@ import io
 import textwrap
 import tokenize
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,6 +102,10 @@ def read_options(rest: list[str]) -> dict[str, str]:
     return fields
 
 
+INTERNAL = ("n", "n_tokens", "seed", "digit", "prompt", "images", "corpus", "stream", "data", "keep", "z", "codes", "x_1", "known", "mask", "then",
+            "weights", "self")  # arguments of methods that are no options
+
+
 class CardSettings(NamedTuple):
     """What a card says of how its model is trained."""
 
@@ -167,8 +171,11 @@ def unknown_option(name: str, options: list[str]) -> ValueError:
     return ValueError(f"--{name} isn't an option here; {hint}")
 
 
-def as_keywords(function: Callable, options: dict[str, str], *further: Callable) -> dict[str, Any]:
-    """Options as keywords of this function, or of those that it passes its keywords on to; an unknown one is an error with the nearest name."""
+def as_keywords(function: Callable, options: dict[str, str], *further: Callable, but: Sequence[str] = INTERNAL) -> dict[str, Any]:
+    """Options as keywords of this function, or of those that it passes its keywords on to; an unknown one is an error with the nearest name.
+
+    but: arguments that no option gives, since the command gives them itself, or no text is their value.
+    """
     names: list[str] = []
     for called in (function, *further):
         parameters = inspect.signature(called).parameters.values()
@@ -177,11 +184,9 @@ def as_keywords(function: Callable, options: dict[str, str], *further: Callable)
             break
     else:
         return as_numbers(options)  # the last of them takes any keyword
-    internal = ("n", "n_tokens", "seed", "digit", "prompt", "images", "corpus", "stream", "data", "keep", "z", "codes", "x_1", "known", "mask",
-                "then", "weights", "self")
     for name in options:
-        if name not in names or name in internal:
-            raise unknown_option(name, [n for n in dict.fromkeys(names) if n not in internal])
+        if name not in names or name in but:
+            raise unknown_option(name, [n for n in dict.fromkeys(names) if n not in but])
     return as_numbers(options)
 
 
