@@ -196,6 +196,17 @@ def test_ranks_are_started_by_mpiexec_with_their_threads(version, status, shown,
     assert said == shown and started == [(command, "2", subprocess.PIPE), (command, "2", subprocess.DEVNULL)]
 
 
+@pytest.mark.parametrize(("parts", "size"), [(1, 3), (2, 2), (2, 3), (5, 4)])
+def test_ranks_share_each_part_of_a_batch_that_a_step_takes_apart(parts, size):
+    """Whatever the number of ranks: the i-th part of a rank's rows is its share of the i-th part of the batch."""
+    x = np.arange(parts * 13)
+    shares = [Ranks(FakeCommunicator(rank, size)).share((x, x.tolist()), parts) for rank in range(size)]
+    for i in range(parts):
+        pieces = [np.array_split(rows, parts)[i].tolist() for rows, _ in shares]
+        assert pieces == [list(range(i * 13 + rank, (i + 1) * 13, size)) for rank in range(size)]
+    assert all(rows.tolist() == same for rows, same in shares)
+
+
 # --- with MPI
 
 DIGITS = ["--data", "digits8x8", "--epochs", "1", "--batch-size", "360"]
