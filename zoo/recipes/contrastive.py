@@ -42,12 +42,12 @@ def _varied(model: Contrastive, data: Emoji, size: int, seed: int):
     ids = model.ids(data.captions)
 
     def batches(step: int, rng: np.random.Generator):
-        rng = generator((seed, step, 0xE01))
-        rows = rng.permutation(len(data))[:size]
+        own = generator((seed, step, 0xE01))
+        rows = own.permutation(len(data))[:size]
         x = np.pad(data.pictures[rows], ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), constant_values=1)
-        places, side = rng.integers(0, 2 * SHIFT + 1, (len(rows), 2)), data.pictures.shape[1]
+        places, side = own.integers(0, 2 * SHIFT + 1, (len(rows), 2)), data.pictures.shape[1]
         x = np.stack([picture[a : a + side, b : b + side] for picture, (a, b) in zip(x, places)])
-        x = 1 - (1 - x) * rng.uniform(1 - BRIGHTEST, 1 + BRIGHTEST, (len(rows), 1, 1, 3)) + NOISE * rng.standard_normal(x.shape)
+        x = 1 - (1 - x) * own.uniform(1 - BRIGHTEST, 1 + BRIGHTEST, (len(rows), 1, 1, 3)) + NOISE * own.standard_normal(x.shape)
         return np.clip(x, 0, 1).astype(np.float32), ids[rows]
 
     return batches
