@@ -277,6 +277,52 @@ def test_a_weight_multiplies_what_a_word_receives(seed):
     assert np.allclose(attend(q, k, v, mask, np.ones_like(weight)), shares @ v, atol=1e-5)
 
 
+@given(st.integers(0, 2**32 - 1), st.permutations(range(4)))
+@settings(max_examples=10)
+def test_permuted_padding_changes_nothing(seed, order):
+    rng = np.random.default_rng(seed)
+    q, k, v = (rng.standard_normal((2, 2, n, 4), np.float32) for n in (5, 7, 7))
+    mask, weight = np.arange(7) < np.array([[3], [3]]), rng.random((2, 7), np.float32)
+    moved = np.array([0, 1, 2, *(3 + i for i in order)])
+    for w in (None, weight):
+        y = attend(q, k, v, mask, w)
+        assert np.allclose(attend(q, k[:, :, moved], v[:, :, moved], mask, w), y, atol=1e-6)
+        assert np.allclose(attend(q, k[:, :, :3], v[:, :, :3], mask[:, :3], None if w is None else w[:, :3]), y, atol=1e-6)
+
+
+def test_vectors_of_padding_can_be_permuted_or_replaced_and_words_cannot(words):
+    x, times = np.random.default_rng(0).standard_normal((2, 8, 8, 3), np.float32), np.array([30.0, 90.0])
+    with no_grad():
+        text, mask = words.text(words.ids(["a red seven", "a blue two"]))
+        weight = np.ones(mask.shape, np.float32)
+        y = words.network(x, times, text, mask, weight).data
+        values, used = text.data, int(mask.sum(1)[0])
+        permuted = np.concatenate([values[:, :used], values[:, :used - 1:-1]], 1)
+        noise = np.where(mask[:, :, None], values, 7.0).astype(np.float32)
+        for other in (permuted, noise):
+            assert not np.array_equal(other, values)
+            assert np.allclose(words.network(x, times, Tensor(other), mask, weight).data, y, atol=1e-5)
+        noise[:, 2] = 7.0
+        assert not np.allclose(words.network(x, times, Tensor(noise), mask, weight).data, y, atol=1e-4)
+
+
+def test_a_word_of_weight_nothing_is_not_looked_at(words):
+    """Its vector reaches no pixel by attention.  (The mean of all words still goes to the network beside t.)"""
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((2, 2, n, 4), np.float32) for n in (5, 4, 4))
+    mask, weight = np.ones((2, 4), bool), np.array([[1, 0, 2, 1], [1, 0, 1, 1]], np.float32)
+    other = v.copy()
+    other[:, :, 1] = 1e3
+    assert np.array_equal(attend(q, k, other, mask, weight), attend(q, k, v, mask, weight))
+    other[:, :, 2] = 1e3
+    assert not np.allclose(attend(q, k, other, mask, weight), attend(q, k, v, mask, weight))
+    x = np.random.default_rng(0).standard_normal((1, 8, 8, 3), np.float32)
+    with no_grad():
+        pictures = [words.predict(x, np.array([0.5]), words.prompts_for("a red seven", 1, weights={"red": w})).data for w in (0, 0.0, 1e-6, 1)]
+    assert np.array_equal(pictures[0], pictures[1]) and np.allclose(pictures[0], pictures[2], atol=1e-4)
+    assert not np.allclose(pictures[0], pictures[3], atol=1e-5)
+
+
 # --- the model
 
 
