@@ -1,6 +1,7 @@
 """How near each operation of a training step is to what the machine can do (Williams, Waterman & Patterson 2009).
 
     python benchmarks/roofline.py [--only gpt-small,vae] [--threads N] [--steps N]
+    python benchmarks/roofline.py --attention                 causal attention alone, by the length of the sequence and the width of a head
 
 An operation can't take less time than its arithmetic at the rate of the fastest large product that was measured here, nor than its arguments and
 results, each read or written once, at the rate of a pass over more memory than the caches hold. The larger of the two is `possible`, and
@@ -21,11 +22,13 @@ import zoo_steps
 from cases import CASES, TRAINING, batch
 from speed import features, machine
 
-from zoo.autograd import get_threads, matmul, round_to_bfloat16, set_threads
+from zoo.autograd import Tensor, get_threads, matmul, no_grad, round_to_bfloat16, scaled_dot_product_attention, set_threads
 from zoo.inspection.profiling import Profile, Row
 
 PASS_FLOATS = 1 << 24  # 64 MB, more than caches hold
 ADAM_PASSES = 7  # over memory: weights, gradients and both moments read, all but the gradients written
+LENGTHS, HEAD_WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096), (32, 64)  # of attention alone
+MOST_PLACES = 2048  # in a batch of it
 HEADER = (f"{'operation':30} {'ms':>8} {'share':>6} {'GFLOP':>7} {'MB':>8} {'FLOP/byte':>9} {'GFLOP/s':>8} {'GB/s':>6} "
           f"{'possible ms':>11} {'of it':>6}")
 
@@ -81,9 +84,30 @@ def line(name: str, row: Row, limit: Limits, steps: int, total: float) -> str:
             f"{possible / steps * 1e3:11.2f} {possible / row.seconds:6.0%}")
 
 
+def attention_table(limit: Limits) -> None:
+    """Causal attention of four heads: the products over what a query may look at, two forward and five backward, beside a large product's rate."""
+    print(f"{'time':>6} {'width':>5} {'forward ms':>10} {'of it':>6} {'backward ms':>11} {'of it':>6}")
+    rng = np.random.default_rng(0)
+    for width in HEAD_WIDTHS:
+        for time_steps in LENGTHS:
+            batch_size = max(1, MOST_PLACES // time_steps)  # so that what Python does of a call is as small a part as in a training
+            q, k, v, g = (rng.standard_normal((batch_size, 4, time_steps, width), np.float32) for _ in range(4))
+            leaves = [Tensor(a, requires_grad=True) for a in (q, k, v)]
+            times = max(3, 2048 // time_steps)
+            with no_grad():
+                forward = fastest(lambda: scaled_dot_product_attention(q, k, v, is_causal=True), times)  # noqa: B023
+            backward = float("inf")
+            for _ in range(times):
+                y = scaled_dot_product_attention(*leaves, is_causal=True)
+                backward = min(backward, fastest(lambda: y.backward(g), 1))  # noqa: B023
+            products = 4 * batch_size * time_steps * (time_steps + 1) / 2 * width * 2 / limit.flops
+            print(f"{time_steps:6} {width:5} {forward * 1e3:10.2f} {2 * products / forward:6.0%} {backward * 1e3:11.2f} {5 * products / backward:6.0%}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="gpt-small,vae,unet", help=f"comma-separated names out of {', '.join(TRAINING)} (default: %(default)s)")
+    parser.add_argument("--attention", action="store_true", help="attention alone, by length and width")
     parser.add_argument("--threads", type=int, default=get_threads(), help="how many threads compute (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=5, help="that are measured (default: %(default)s)")
     arguments = parser.parse_args()
@@ -95,6 +119,9 @@ def main() -> None:
     limit = limits()
     print(f"{machine(arguments.threads)['cpu']} ({', '.join(features())}), {arguments.threads} threads, load {os.getloadavg()[0]:.2f}; "
           f"large products {limit.flops / 1e9:.0f} GFLOP/s, memory {limit.bytes / 1e9:.1f} GB/s")
+    if arguments.attention:
+        attention_table(limit)
+        return
     for name in names:
         seen, weights = profiled(name, arguments.steps)
         if "optimiser" in seen.rows:

@@ -24,7 +24,15 @@ from ..autograd.kernels.quantised import multiply_groups, prepare_row
 from ..autograd.operations.quantised import BLOCK, BYTES, GROUP, quantised_embedding
 from ..autograd.runtime.compiling import inner, separate
 from ..autograd.runtime.contention import is_crowded
-from ..autograd.runtime.native import add_row_times_matrix, clear_floats, copy_floats, expf, floats, row_times_narrow_matrix, row_times_rows
+from ..autograd.runtime.native import (
+    add_row_times_matrix,
+    clear_floats,
+    copy_floats,
+    exp_falling,
+    floats,
+    row_times_narrow_matrix,
+    row_times_rows,
+)
 from ..autograd.runtime.switch import kernels_enabled
 from ..autograd.runtime.tasks import FLOAT_BYTES, RUN_FLOATS, Address, address_of, at, integer_row, part, row, row_address, task
 from ..autograd.runtime.team import JOIN_LOOKS, WORDS, barrier, join
@@ -410,7 +418,7 @@ def attend(q, keys, values, scores, y, n, d):
     for t in range(n):
         largest = max(largest, share[t])
     for t in range(n):
-        share[t] = expf((share[t] - largest) * scale)
+        share[t] = exp_falling((share[t] - largest) * scale)
     for t in range(n):
         total += share[t]
     row_times_narrow_matrix(scores, values, d, n, d, y)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..operations.activation import gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
 from ..runtime.compiling import inner, separate
-from ..runtime.native import address, copy_floats, erff, expf, floats, logf, minus_in_order, tanhf
+from ..runtime.native import address, copy_floats, erff, exp_falling, expf, floats, logf, minus_in_order, tanhf
 from ..runtime.tasks import CHUNK_FLOATS, RUN_FLOATS, at, is_float32, part, row, span, task, tasks_for
 from ..tensor import state
 
@@ -49,7 +49,7 @@ def exponentials(x, top):
     """x = e^(x - top) in place; returns the sum."""
     total = f32(0)
     for j in range(x.size):
-        e = expf(x[j] - top)
+        e = exp_falling(x[j] - top)
         x[j] = e
         total += e
     return total
@@ -97,7 +97,7 @@ def activate(code, y_address, derivative_address, n, alpha):
     elif code == 7:
         for j in range(y.size):
             v = y[j]
-            e = expf(-abs(v))
+            e = exp_falling(-abs(v))
             y[j] = max(f32(0), v) + log1p_of_exponential(e)
             derivative[j] = (f32(1) if v > f32(0) else e) / (f32(1) + e)
     elif code == 8:
@@ -105,7 +105,7 @@ def activate(code, y_address, derivative_address, n, alpha):
             v = y[j]
             p = f32(0.5) + f32(0.5) * erff(v * f32(0.70710678))
             y[j] = v * p
-            derivative[j] = p + v * f32(0.39894228) * expf(f32(-0.5) * v * v)
+            derivative[j] = p + v * f32(0.39894228) * exp_falling(f32(-0.5) * v * v)
 
 
 @inner
@@ -244,7 +244,7 @@ def softmax_backward(t, tasks, g, y, dx, rows, n, logarithm: bool):
             for j in range(n):
                 total += g_row[j]
             for j in range(n):
-                dx_row[j] = g_row[j] - total * expf(y_row[j])
+                dx_row[j] = g_row[j] - total * exp_falling(y_row[j])
         else:
             for j in range(n):
                 total += g_row[j] * y_row[j]

@@ -8,6 +8,8 @@ l are kept for backward, which computes each block of weights once more:
 
 Since y = P v, the sum over j of P_ij dP_ij, which softmax's derivative subtracts, is D_i = G_i . y_i and needs no row of P.
 
+A block of scores is stored turned, with a query in each lane of the registers: `score_panels` says why.
+
 All arrays are (batch, heads, time, width) with a contiguous last axis and any strides before it: slices of one (batch, time, 3, heads,
 width) buffer are read, and gradients written, where they lie.
 """
@@ -21,17 +23,30 @@ import numpy as np
 
 from ..operations.attention import scaled_dot_product_attention
 from ..runtime.compiling import inner
-from ..runtime.native import address, expf
+from ..runtime.native import address, clear_floats, exp_falling
 from ..runtime.tasks import Address, at, is_float32, part, row, span, task
 from ..runtime.threads import get_threads
+from ..runtime.tiles import COLUMNS, ROWS, tile_of_columns
 from ..tensor import Tensor, enable_grad, grad
-from .activation import exponentials, greatest, scale_row
-from .linear import Matrix, matrix_row, multiply, rows_from, transpose
+from .activation import scale_row
+from .linear import Matrix, matrix_row
+from .score_panels import (
+    MINUS_INFINITY,
+    add_lanes,
+    exponentials_of_panel,
+    keep_work,
+    mask_panel,
+    pack_panel,
+    raise_greatest,
+    rows_times_panel,
+    weights_backward,
+    work_for,
+)
 
 f32 = np.float32
-QUERY_BLOCK, KEY_BLOCK = 64, 256  # queries and keys of a block of scores: 64 kB
-BACKWARD_KEY_BLOCK = 128  # where there are two such blocks, P and dS
-MINUS_INFINITY = f32(-np.inf)
+KEY_BLOCK = 256  # keys of a block of scores
+BACKWARD_QUERY_BLOCK, BACKWARD_KEY_BLOCK = 64, 64  # where there are two such blocks, P and dS: 16 kB each
+UNIT_QUERIES = 32  # that are worth a thread of their own
 
 
 class Heads(NamedTuple):
@@ -60,61 +75,68 @@ def head_of(a, b, h):
     return Matrix(at(a.start, b * a.batch_pitch + h * a.head_pitch), a.row_pitch, False)
 
 
-@inner
-def block_of_scores(scores, q, k, mask, first, last, start, stop, sizes):
-    """scores (queries first .. last, keys start .. stop) = scale q k^T + mask; -inf from key `query + shift + 1` on."""
-    rows, columns = last - first, stop - start
-    multiply(f32(sizes.scale), rows_from(q, first), transpose(rows_from(k, start)), f32(0), Matrix(address(scores), columns, False),
-             rows, columns, sizes.width)  # fmt: skip
-    for i in range(rows):
-        s = scores[i * columns:(i + 1) * columns]
-        if mask.start:
-            added = span(at(mask.start, (first + i) * mask.pitch), start, stop)
-            for j in range(columns):
-                s[j] = MINUS_INFINITY if added[j] == MINUS_INFINITY else s[j] + added[j]  # a key that is masked may be NaN
-        for j in range(max(0, first + i + sizes.shift + 1 - start), columns):
-            s[j] = MINUS_INFINITY
+# --- forward
 
 
 @inner
-def attend(q, k, v, mask, y, row_max, row_sum, first, last, sizes):
-    """y, row_max, row_sum of queries first .. last of one head; q (queries, width), k (keys, width), v (keys, features) are matrices."""
-    rows, features = last - first, sizes.features
-    scores = np.empty(rows * min(KEY_BLOCK, sizes.keys), np.float32)
-    for i in range(rows):
-        row_max[i], row_sum[i] = MINUS_INFINITY, f32(0)
-    visible = min(sizes.keys, last + sizes.shift)  # keys that the last row may look at
+def attend(q, k, v, mask, y, row_max, row_sum, first, lanes, sizes, w):
+    """y, row_max, row_sum of queries first .. first + lanes - 1, at most COLUMNS, of one head.
+
+    q (queries, width), k (keys, width), v (keys, features) are matrices.
+    """
+    panel, scores, base, top, total = w.panel, w.scores, w.base, w.top, w.total
+    features, shift = sizes.features, sizes.shift
+    pack_panel(panel, q, first, lanes, sizes.width, f32(sizes.scale))
+    for lane in range(COLUMNS):
+        top[lane], total[lane] = MINUS_INFINITY, f32(0)
+    for lane in range(lanes):
+        clear_floats(at(y.start, (first + lane) * y.pitch), features)
+    visible = min(sizes.keys, first + lanes + shift)  # keys that the last query may look at
     for start in range(0, visible, KEY_BLOCK):
-        stop = min(start + KEY_BLOCK, visible)
-        columns = stop - start
-        block_of_scores(scores, q, k, mask, first, last, start, stop, sizes)
-        for i in range(rows):
-            s = scores[i * columns:(i + 1) * columns]
-            new_max = max(greatest(s), row_max[i])
-            base = f32(0) if new_max == MINUS_INFINITY else new_max  # nothing to look at so far
+        count = min(KEY_BLOCK, visible - start)
+        rows_times_panel(k, w.k_rows, start, count, panel, sizes.width, w.scores_rows, 0, w.last_rows, w.nothing)
+        mask_panel(scores, mask, first, lanes, start, count, shift)
+        for lane in range(COLUMNS):
+            base[lane] = top[lane]
+        raise_greatest(top, scores, count)
+        for lane in range(COLUMNS):
+            new_base = f32(0) if top[lane] == MINUS_INFINITY else top[lane]  # nothing to look at so far
             if start > 0:
-                rescale = expf(row_max[i] - base)
-                row_sum[i] *= rescale
-                scale_row(matrix_row(y, first + i, features), rescale)
-            row_sum[i] += exponentials(s, base)
-            row_max[i] = new_max
-        beta = f32(0) if start == 0 else f32(1)
-        multiply(f32(1), Matrix(address(scores), columns, False), rows_from(v, start), beta, rows_from(y, first), rows, features, columns)
-    for i in range(rows):
-        scale_row(matrix_row(y, first + i, features), f32(0) if row_sum[i] == f32(0) else f32(1) / row_sum[i])  # 0: no key to look at
+                rescale = exp_falling(base[lane] - new_base)
+                total[lane] *= rescale
+                if lane < lanes:
+                    scale_row(matrix_row(y, first + lane, features), rescale)
+            base[lane] = new_base
+        exponentials_of_panel(scores, count, base, lanes)
+        add_lanes(total, scores, count)
+        for i in range(0, lanes, ROWS):
+            steps = min(count, first + min(i + ROWS, lanes) + shift - start)
+            for left in range(0, features, COLUMNS):
+                tile_of_columns(at(address(scores), i), address(w.lanes_apart), min(ROWS, lanes - i), at(v.start, start * v.pitch + left),
+                                at(y.start, (first + i) * y.pitch + left), y.pitch, 1, 0, 0, steps, COLUMNS, v.pitch, features - left)
+    for lane in range(lanes):
+        row_max[lane], row_sum[lane] = top[lane], total[lane]
+        share = f32(0) if total[lane] == f32(0) else f32(1) / total[lane]  # 0: no key to look at
+        scale_row(matrix_row(y, first + lane, features), share)
 
 
 @task
 def attention_forward(t, tasks, q: Heads, k: Heads, v: Heads, mask: Heads, y: Heads, row_max, row_sum, sizes: Sizes):
-    """row_max, row_sum (batch, heads, queries). A unit of work is a block of queries of one head."""
-    blocks = (sizes.queries + QUERY_BLOCK - 1) // QUERY_BLOCK
-    units = sizes.batch * sizes.heads * blocks
+    """row_max, row_sum (batch, heads, queries). A unit of work is a panel of queries of one head."""
+    panels = (sizes.queries + COLUMNS - 1) // COLUMNS
+    units = sizes.batch * sizes.heads * panels
+    keys = (min(KEY_BLOCK, sizes.keys) + ROWS - 1) // ROWS * ROWS
+    w = work_for(COLUMNS, keys, sizes, k, v, False)
     for unit in range(part(t, tasks, units, 1), part(t + 1, tasks, units, 1)):
-        head = unit // blocks
-        b, h, first = head // sizes.heads, head % sizes.heads, unit % blocks * QUERY_BLOCK
-        last, before = min(first + QUERY_BLOCK, sizes.queries), head * sizes.queries
-        m, l = span(row_max, before + first, before + last), span(row_sum, before + first, before + last)
-        attend(head_of(q, b, h), head_of(k, b, h), head_of(v, b, h), head_of(mask, b, h), head_of(y, b, h), m, l, first, last, sizes)
+        head = unit // panels
+        b, h, first = head // sizes.heads, head % sizes.heads, unit % panels * COLUMNS
+        lanes, before = min(COLUMNS, sizes.queries - first), head * sizes.queries
+        m, l = span(row_max, before + first, before + first + lanes), span(row_sum, before + first, before + first + lanes)
+        attend(head_of(q, b, h), head_of(k, b, h), head_of(v, b, h), head_of(mask, b, h), head_of(y, b, h), m, l, first, lanes, sizes, w)
+    keep_work(w)
+
+
+# --- backward
 
 
 @inner
@@ -128,39 +150,78 @@ def row_products(g, y, row_dot, rows, features):
 
 
 @inner
-def weights_backward(scores, dweights, row_max, row_sum, row_dot, rows, columns, scale):
-    """scores become the weights P; dweights, which hold dP, become scale dS = scale P (dP - D)."""
+def clear_rows(a, rows, n):
     for i in range(rows):
-        s, d = scores[i * columns:(i + 1) * columns], dweights[i * columns:(i + 1) * columns]
-        nothing, dot = row_sum[i] == f32(0), row_dot[i]
-        m, share = f32(0) if nothing else row_max[i], f32(0) if nothing else f32(1) / row_sum[i]
-        for j in range(columns):
-            p = expf(s[j] - m) * share
-            s[j] = p
-            d[j] = scale * p * (d[j] - dot)
+        clear_floats(at(a.start, i * a.pitch), n)
 
 
 @inner
-def attend_backward(g, q, k, v, mask, dq, dk, dv, row_max, row_sum, row_dot, sizes):
+def add_to_keys(target, panels, j, n, begin, x, first, rows, size, start, rows_apart):
+    """Rows start + j .. start + j + n - 1 of target (keys, size) += what panels hold for these keys times rows of x.
+
+    panels (panels, BACKWARD_KEY_BLOCK, COLUMNS) belong to `rows` rows of x from `first` on; those before panel `begin` are left out.
+    """
+    whole, rest, panel_size = rows // COLUMNS, rows % COLUMNS, BACKWARD_KEY_BLOCK * COLUMNS
+    for left in range(0, size, COLUMNS):
+        to = at(target.start, (start + j) * target.pitch + left)
+        tile_of_columns(at(address(panels), begin * panel_size + j * COLUMNS), address(rows_apart), n,
+                        at(x.start, (first + begin * COLUMNS) * x.pitch + left), to, target.pitch,
+                        whole - begin, panel_size, COLUMNS * x.pitch, COLUMNS, 1, x.pitch, size - left)  # fmt: skip
+        if rest and begin <= whole:
+            tile_of_columns(at(address(panels), whole * panel_size + j * COLUMNS), address(rows_apart), n,
+                            at(x.start, (first + whole * COLUMNS) * x.pitch + left), to, target.pitch,
+                            1, 0, 0, rest, 1, x.pitch, size - left)  # fmt: skip
+
+
+@inner
+def weights_of_panel(p, lanes, q, k, v, mask, dq, first, start, count, sizes, w):
+    """The weights and dS of the panel of the block's lanes p .. p + lanes - 1, and what these keys add to dq."""
+    width, features, shift, skip = sizes.width, sizes.features, sizes.shift, p * BACKWARD_KEY_BLOCK
+    first += p
+    seen = min(count, first + lanes + shift - start)  # by its last query
+    if seen <= 0:
+        return
+    seen = min(count, (seen + ROWS - 1) // ROWS * ROWS)
+    s, d = w.scores[skip:skip + BACKWARD_KEY_BLOCK * COLUMNS], w.dscores[skip:skip + BACKWARD_KEY_BLOCK * COLUMNS]
+    rows_times_panel(k, w.k_rows, start, seen, w.panel[p * width:(p + COLUMNS) * width], width, w.scores_rows, skip, w.last_rows, w.nothing)
+    rows_times_panel(v, w.v_rows, start, seen, w.g_panel[p * features:(p + COLUMNS) * features], features, w.dscores_rows, skip, w.last_rows,
+                     w.nothing)  # fmt: skip
+    mask_panel(s, mask, first, lanes, start, seen, shift)
+    weights_backward(s, d, seen, w.base[p:p + COLUMNS], w.top[p:p + COLUMNS], w.total[p:p + COLUMNS], f32(sizes.scale))
+    for i in range(0, lanes, ROWS):
+        steps = min(count, first + min(i + ROWS, lanes) + shift - start)
+        for left in range(0, width, COLUMNS):
+            tile_of_columns(at(address(d), i), address(w.lanes_apart), min(ROWS, lanes - i), at(k.start, start * k.pitch + left),
+                            at(dq.start, (first + i) * dq.pitch + left), dq.pitch, 1, 0, 0, steps, COLUMNS, k.pitch, width - left)
+
+
+@inner
+def attend_backward(g, q, k, v, mask, dq, dk, dv, row_max, row_sum, row_dot, sizes, w):
     """dq, dk, dv of one head."""
-    scores, dweights = np.empty(QUERY_BLOCK * BACKWARD_KEY_BLOCK, np.float32), np.empty(QUERY_BLOCK * BACKWARD_KEY_BLOCK, np.float32)
-    zero, one = f32(0), f32(1)
-    for start in range(0, sizes.keys, BACKWARD_KEY_BLOCK):
-        stop = min(start + BACKWARD_KEY_BLOCK, sizes.keys)
-        columns = stop - start
-        p, ds = Matrix(address(scores), columns, False), Matrix(address(dweights), columns, False)
-        begin = max(0, start - sizes.shift) // QUERY_BLOCK * QUERY_BLOCK  # the first block with a query that may look here
-        for first in range(begin, sizes.queries, QUERY_BLOCK):
-            last = min(first + QUERY_BLOCK, sizes.queries)
-            rows = last - first
-            block_of_scores(scores, q, k, mask, first, last, start, stop, sizes)
-            multiply(one, rows_from(g, first), transpose(rows_from(v, start)), zero, ds, rows, columns, sizes.features)
-            weights_backward(scores, dweights, row_max[first:last], row_sum[first:last], row_dot[first:last], rows, columns, f32(sizes.scale))
-            beta = zero if first == begin else one
-            multiply(one, transpose(p), rows_from(g, first), beta, rows_from(dv, start), columns, sizes.features, rows)
-            multiply(one, transpose(ds), rows_from(q, first), beta, rows_from(dk, start), columns, sizes.width, rows)
-            beta = zero if start == 0 else one
-            multiply(one, ds, rows_from(k, start), beta, rows_from(dq, first), rows, sizes.width, columns)
+    width, features, shift = sizes.width, sizes.features, sizes.shift
+    clear_rows(dq, sizes.queries, width)
+    clear_rows(dk, sizes.keys, width)
+    clear_rows(dv, sizes.keys, features)
+    for first in range(0, sizes.queries, BACKWARD_QUERY_BLOCK):
+        rows = min(BACKWARD_QUERY_BLOCK, sizes.queries - first)
+        for i in range(BACKWARD_QUERY_BLOCK):
+            looks = i < rows and row_sum[first + i] != f32(0)  # at any key
+            w.base[i] = row_max[first + i] if looks else f32(0)
+            w.top[i] = f32(1) / row_sum[first + i] if looks else f32(0)
+            w.total[i] = row_dot[first + i] if looks else f32(0)
+        for p in range(0, rows, COLUMNS):
+            pack_panel(w.panel[p * width:(p + COLUMNS) * width], q, first + p, min(COLUMNS, rows - p), width, f32(sizes.scale))
+            pack_panel(w.g_panel[p * features:(p + COLUMNS) * features], g, first + p, min(COLUMNS, rows - p), features, f32(1))
+        visible = min(sizes.keys, first + rows + shift)  # keys that the last query may look at
+        for start in range(0, visible, BACKWARD_KEY_BLOCK):
+            count = min(BACKWARD_KEY_BLOCK, visible - start)
+            for p in range(0, rows, COLUMNS):
+                weights_of_panel(p, min(COLUMNS, rows - p), q, k, v, mask, dq, first, start, count, sizes, w)
+            for j in range(0, count, ROWS):
+                begin = max(0, start + j - shift - first) // COLUMNS  # the first panel with a query that may look at key j
+                n = min(ROWS, count - j)
+                add_to_keys(dv, w.scores, j, n, begin, g, first, rows, features, start, w.rows_apart)
+                add_to_keys(dk, w.dscores, j, n, begin, q, first, rows, width, start, w.rows_apart)
 
 
 @task
@@ -168,7 +229,7 @@ def attention_backward(
     t, tasks, g: Heads, q: Heads, k: Heads, v: Heads, mask: Heads, y: Heads, dq: Heads, dk: Heads, dv: Heads, row_max, row_sum, sizes: Sizes
 ):
     """A unit of work is a head: its keys add up to dq, its queries to dk and dv."""
-    row_dot = np.empty(sizes.queries, np.float32)
+    row_dot, w = np.empty(sizes.queries, np.float32), work_for(BACKWARD_QUERY_BLOCK, BACKWARD_KEY_BLOCK, sizes, k, v, True)
     units = sizes.batch * sizes.heads
     for head in range(part(t, tasks, units, 1), part(t + 1, tasks, units, 1)):
         b, h = head // sizes.heads, head % sizes.heads
@@ -176,8 +237,9 @@ def attention_backward(
         attend_backward(
             head_of(g, b, h), head_of(q, b, h), head_of(k, b, h), head_of(v, b, h), head_of(mask, b, h),
             head_of(dq, b, h), head_of(dk, b, h), head_of(dv, b, h),
-            row(row_max, head, sizes.queries), row(row_sum, head, sizes.queries), row_dot, sizes,
+            row(row_max, head, sizes.queries), row(row_sum, head, sizes.queries), row_dot, sizes, w,
         )  # fmt: skip
+    keep_work(w)
 
 
 def _four_axes(a: np.ndarray) -> np.ndarray:
@@ -230,7 +292,7 @@ def run_attention(query, key, value, mask, *, is_causal, scale):
     row_max, row_sum = np.empty((2, batch, heads, queries), f32)
     sizes = Sizes(batch, heads, queries, keys, width, features,
                   shift=keys - queries if is_causal else keys, scale=1 / math.sqrt(width) if scale is None else float(scale))  # fmt: skip
-    blocks = batch * heads * (-(-queries // QUERY_BLOCK))
+    blocks = batch * heads * (-(-queries // UNIT_QUERIES))
     attention_forward(*map(_heads, (q, k, v, added, y)), row_max, row_sum, sizes, tasks=min(get_threads(), blocks))
     return y.reshape(*query.shape[:-1], features), (row_max, row_sum, added, sizes)
 

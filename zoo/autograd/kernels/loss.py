@@ -19,7 +19,7 @@ from ..operations.loss import (
     mse,
 )
 from ..runtime.compiling import inner
-from ..runtime.native import expf, floats, integers, logf, minus_in_order
+from ..runtime.native import exp_falling, expf, floats, integers, logf, minus_in_order
 from ..runtime.tasks import CHUNK_FLOATS, RUN_FLOATS, is_float32, part, row, span, task, tasks_for
 from .activation import greatest, log1p_of_exponential
 
@@ -70,7 +70,7 @@ def bernoulli_row(x, logits):
     total = f32(0)
     for j in range(x.size):
         l = logits[j]
-        total += x[j] * l - max(f32(0), l) - log1p_of_exponential(expf(-abs(l)))
+        total += x[j] * l - max(f32(0), l) - log1p_of_exponential(exp_falling(-abs(l)))
     return total
 
 
@@ -280,7 +280,7 @@ NO_TARGET = -(2**63)  # what is ignored where nothing is
 def sum_of_exponentials(x, top):
     total = f32(0)
     for j in range(x.size):
-        total += expf(x[j] - top)
+        total += exp_falling(x[j] - top)
     return total
 
 
@@ -301,7 +301,7 @@ def cross_entropy_forward(t, tasks, logits, targets, losses, row_max, log_sum, r
 @inner
 def scaled_softmax(factor, x, top, log_total, y):
     for j in range(x.size):
-        y[j] = factor * expf(minus_in_order(x[j], top, log_total))
+        y[j] = factor * exp_falling(minus_in_order(x[j], top, log_total))
 
 
 @task

@@ -16,7 +16,8 @@ prange, call_task, integer_argument, real_argument = _names("calls", "prange", "
 address, keep_alive, copy_floats, clear_floats = _names("memory", "address", "keep_alive", "copy_floats", "clear_floats")
 floats, reals, integers, booleans = _names("memory", "floats", "reals", "integers", "booleans")
 gemm, matmul, matmul_transposed_a, matmul_transposed_b = _names("blas", "gemm", "matmul", "matmul_transposed_a", "matmul_transposed_b")
-expf, tanhf, sigmoidf, logf, erff, minus_in_order = _names("mathematics", "expf", "tanhf", "sigmoidf", "logf", "erff", "minus_in_order")
+expf, exp_falling, tanhf, sigmoidf, logf, erff, minus_in_order = _names(
+    "mathematics", "expf", "exp_falling", "tanhf", "sigmoidf", "logf", "erff", "minus_in_order")
 (exp,) = _names("mathematics", "exp")
 random_bits, uniform = _names("random", "random_bits", "uniform")
 # A register holds WIDTH floats, a tile of sums ROWS x COLUMNS; `tiles` says what the two products of tiles compute.

@@ -72,6 +72,13 @@ def expf(x):
 
 
 @in_order
+def exp_falling(x):
+    """e^x in float32 for x of at most 0, as softmax has it: the same values as `expf`, and a fifth less work."""
+    p, n = _exponential(f32(-87.336) if x < f32(-87.336) else x)
+    return f32(0) if x < f32(-87.336) else p * _power_of_two(n)
+
+
+@in_order
 def _double_power_of_two(n):
     """2^n for whole numbers n from -1022 to 1023, in float64."""
     return _bits_double((_double_bits(n + 6755399441055744.0) + u64(1023)) << u64(52))      # as in `_exponential`: 1.5 * 2^52
