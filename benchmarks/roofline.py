@@ -100,8 +100,9 @@ def attention_table(limit: Limits) -> None:
             for _ in range(times):
                 y = scaled_dot_product_attention(*leaves, is_causal=True)
                 backward = min(backward, fastest(lambda: y.backward(g), 1))  # noqa: B023
-            products = 4 * batch_size * time_steps * (time_steps + 1) / 2 * width * 2 / limit.flops
-            print(f"{time_steps:6} {width:5} {forward * 1e3:10.2f} {2 * products / forward:6.0%} {backward * 1e3:11.2f} {5 * products / backward:6.0%}")
+            product = 4 * batch_size * time_steps * (time_steps + 1) / 2 * width * 2 / limit.flops
+            print(f"{time_steps:6} {width:5} {forward * 1e3:10.2f} {2 * product / forward:6.0%} "
+                  f"{backward * 1e3:11.2f} {5 * product / backward:6.0%}")
 
 
 def main() -> None:
