@@ -536,6 +536,8 @@ def test_linux_counts_what_threads_compute_and_wait_for():
     stop.set()
     for thread in others:
         thread.join()
+    while len(os.listdir("/proc/self/task")) > listed and time.process_time() < end + 5:  # join returns before Linux has let go of a thread
+        pass
     waited_for()  # those that have ended are left out
     assert len(waited_for.files) == listed
 
