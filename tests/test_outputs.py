@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_page import composer, text_model  # noqa: F401
 
 from zoo.__main__ import main
 from zoo.data import music
 from zoo.diffusion import Diffusion
 from zoo.drawing.gif import gif
-from zoo.drawing.pictures import png
+from zoo.drawing.pictures import grid, pictures_of_grid, png, to_bytes
 from zoo.inspection.music import COLOURS, roll
 from zoo.inspection.samples import ENDINGS, moving
 from zoo.multimodal.captions import Captions
@@ -117,3 +119,15 @@ def test_a_descriptor_by_either_of_its_names_is_written_where_it_stands(name, tm
         file.flush()
         atomic_write(name.format(file.fileno()), b"after")
     assert (tmp_path / "x").read_bytes() == b"before after"
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([(), (3,)]), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_a_grid_is_read_back_picture_by_picture(height, width, colours, n, seed):
+    pictures = np.random.default_rng(seed).integers(0, 256, (n, height, width, *colours), np.uint8)
+    pictures[-1, 0, 0] = 7  # a last picture that is all white can't be told from an empty place
+    sheet = to_bytes(grid(pictures).repeat(2, 0).repeat(2, 1))
+    assert np.array_equal(pictures_of_grid(sheet, height, width), pictures)
+    for other in (sheet[:-1], sheet.astype(np.float32), np.full_like(sheet, 255)):
+        assert pictures_of_grid(other, height, width) is None
+    sheet[0, 0] -= 1  # no gap
+    assert pictures_of_grid(sheet, height, width) is None

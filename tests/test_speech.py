@@ -274,9 +274,13 @@ def test_captions_are_written_for_files(tmp_path, monkeypatch, capsys):
     assert main(["sample", "m", "0.png", "1.png"]) == 0
     lines = capsys.readouterr().out.split("\n")[:-1]
     assert lines == model.caption(np.round(pictures * 255 - 0.5).clip(0, 255).astype(np.float32) / 255) and len(lines) == 2
+    assert main(["sample", "m", "grid.png"]) == 0  # what zoo sample writes is read again
+    of_grid = capsys.readouterr().out.split("\n")[:-1]
+    assert of_grid == model.caption(np.round(pictures * 255).astype(np.float32) / 255) and len(of_grid) == 2
+    save_grid("large.png", pictures, scale=3)
     assert main(["sample", "m", "0.png", "--out", "c.txt"]) == 0 and (tmp_path / "c.txt").read_text() == f"{lines[0]}\n"
     capsys.readouterr()
-    for arguments, message in (([], "PICTURE is missing"), (["grid.png"], "reads 32 x 32"), (["no.png"], "no.png"), (["0.png", "-n", "2"], "-n are for models"),
+    for arguments, message in (([], "PICTURE is missing"), (["large.png"], "large.png: is 210 x 108 pixels; Captions reads 32 x 32"), (["no.png"], "no.png"), (["0.png", "-n", "2"], "-n are for models"),
                                (["0.png", "--temperature", "-1"], "temperature is -1"), (["0.png", "--out", "c.wav"], "captions go to a .txt or .npz")):
         assert main(["sample", "m", *arguments]) == 2
         error = capsys.readouterr().err

@@ -76,3 +76,21 @@ def mosaic(features, most: int = 64) -> np.ndarray:
 def save_grid(path: str | Path, images, columns: int | None = None, scale: int = 2) -> None:
     """A grid of pictures as a PNG file, each pixel scale x scale."""
     atomic_write(path, png(grid(images, columns).repeat(scale, 0).repeat(scale, 1)))
+
+
+def pictures_of_grid(sheet: np.ndarray, height: int, width: int, gap: int = 2, scale: int = 2) -> np.ndarray | None:
+    """What `save_grid` made a sheet from, (n, height, width[, channels]) uint8; None for any other picture.  Empty places at the end are left out."""
+    sheet = np.asarray(sheet)
+    cell_height, cell_width = height + gap, width + gap
+    rows, columns = (sheet.shape[0] // scale - gap) // cell_height, (sheet.shape[1] // scale - gap) // cell_width
+    whole = (scale * (rows * cell_height + gap), scale * (columns * cell_width + gap))
+    if sheet.dtype != np.uint8 or rows < 1 or columns < 1 or sheet.shape[:2] != whole:
+        return None
+    small = sheet[::scale, ::scale]
+    cells = small[gap:, gap:].reshape(rows, cell_height, columns, cell_width, *sheet.shape[2:]).swapaxes(1, 2)
+    cells = np.ascontiguousarray(cells[:, :, :height, :width]).reshape(rows * columns, height, width, *sheet.shape[2:])
+    drawn = np.flatnonzero((cells != 255).reshape(len(cells), -1).any(axis=1))
+    cells = cells[: drawn[-1] + 1 if len(drawn) else 0]
+    if not len(cells) or not np.array_equal(to_bytes(grid(cells, columns, gap)).repeat(scale, 0).repeat(scale, 1), sheet):
+        return None
+    return cells

@@ -16,7 +16,7 @@ from ..data.coloured import as_grey
 from ..data.picture_folders import read_picture
 from ..data.sound import write_wav
 from ..drawing.gif import gif
-from ..drawing.pictures import grid, save_grid
+from ..drawing.pictures import grid, pictures_of_grid, save_grid
 from ..drawing.terminal import draw_images, draw_step
 from ..model import check_count
 from ..parts.denoising.editing import inpaint_steps
@@ -141,8 +141,12 @@ def _write_painted(model: Any, request: Request, settings: dict[str, Any]) -> No
     if not request.pictures:
         raise ValueError(f"PICTURE is missing; --mask covers a part of it: zoo sample {request.name} picture.png --mask {request.mask}")
     check_ending(request.out, "pictures")
-    images = np.stack([_picture_for(model, Path(path)) for path in request.pictures]).repeat(1 if request.n is None else check_count(request.n), 0)
-    mask = _picture_for(model, Path(request.mask))
+    images = np.concatenate([_pictures_for(model, Path(path)) for path in request.pictures])
+    images = images.repeat(1 if request.n is None else check_count(request.n), 0)
+    mask = _pictures_for(model, Path(request.mask))
+    if len(mask) > 1:
+        raise ValueError(f"--mask: {request.mask} holds {len(mask)} pictures; one mask serves all")
+    mask = mask[0]
     painted = (as_grey(mask) if mask.ndim == 3 else mask) >= 0.5
     if not painted.any():
         raise ValueError(f"--mask is {request.mask}: nothing of it is white, so nothing would be painted")
@@ -168,7 +172,7 @@ def _write_captions(model: Any, request: Request, options: dict[str, str]) -> No
     if not request.pictures:
         raise ValueError(f"PICTURE is missing; {request.name} says what is in pictures: zoo sample {request.name} picture.png")
     check_ending(request.out, "captions")
-    images = np.stack([_picture_for(model, Path(path)) for path in request.pictures])
+    images = np.concatenate([_pictures_for(model, Path(path)) for path in request.pictures])
     settings = {"seed": request.seed, **as_keywords(model.caption, options, model.steps)}
     if request.steps:
         for step in model.steps(images, **settings):
@@ -183,16 +187,21 @@ def _write_captions(model: Any, request: Request, options: dict[str, str]) -> No
     print(request.out)
 
 
-def _picture_for(model: Any, path: Path) -> np.ndarray:
-    """The picture of a file as a model takes it, (height, width, colours) in [0, 1].  ValueError names a file of another size."""
+def _pictures_for(model: Any, path: Path) -> np.ndarray:
+    """The pictures of a file as a model takes them, (n, height, width, colours) in [0, 1]: one, or those of a grid that the zoo drew.
+
+    ValueError names a file of another size.
+    """
     height, width, *colours = model.config.image
     picture = read_picture(path)
-    if picture.shape[:2] != (height, width):
-        raise ValueError(f"{path}: is {picture.shape[1]} x {picture.shape[0]} pixels; {type(model).__name__} reads {width} x {height}")
-    values = picture.astype(np.float32) / 255 if picture.dtype == np.uint8 else picture
+    pictures = picture[None] if picture.shape[:2] == (height, width) else pictures_of_grid(picture, height, width)
+    if pictures is None:
+        raise ValueError(f"{path}: is {picture.shape[1]} x {picture.shape[0]} pixels; {type(model).__name__} reads {width} x {height}, "
+                         "or a grid of them as zoo sample writes it")
+    values = pictures.astype(np.float32) / 255 if pictures.dtype == np.uint8 else pictures
     if not colours:
-        return as_grey(values) if values.ndim == 3 else values
-    return values.reshape(height, width, -1).repeat(colours[0] if values.ndim == 2 else 1, axis=2)
+        return as_grey(values) if values.ndim == 4 else values
+    return values.reshape(-1, height, width, values.size // (len(values) * height * width)).repeat(colours[0] if values.ndim == 3 else 1, axis=3)
 
 
 def _write_speech(model: Any, request: Request, options: dict[str, str]) -> None:
