@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".mutation"
 AREAS: dict[str, tuple[str, ...]] = {
-    "engine": ("autograd/tensor.py", "autograd/operation.py", "autograd/operators.py", "autograd/random.py", "autograd/tracing.py", "autograd/operations/*.py"),
+    "engine": ("autograd/tensor.py", "autograd/operation.py", "autograd/operators.py", "autograd/random.py", "autograd/tracing/*.py", "autograd/operations/*.py"),
     "kernels": ("autograd/kernels/*.py", "autograd/kernels/winograd/*.py", "language/decoding.py"),
     "denoising": ("diffusion.py", "parts/denoising/*.py"),
     "optimisers": ("optim.py", "nn.py"),

@@ -24,6 +24,7 @@ _WHERE = {  # public name -> the module it is imported from, when it is first us
     "set_precision": "zoo.autograd",
     "get_precision": "zoo.autograd",
     "use_precision": "zoo.autograd",
+    "compile": "zoo.autograd.tracing",
     "trace": "zoo.autograd.tracing",
     "patch": "zoo.autograd.tracing",
     "profile": "zoo.inspection.profiling",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from .autograd import set_precision as set_precision
     from .autograd import set_threads as set_threads
     from .autograd import use_precision as use_precision
+    from .autograd.tracing import compile as compile
     from .autograd.tracing import patch as patch
     from .autograd.tracing import trace as trace
     from .inspection.memory import memory_report as memory_report

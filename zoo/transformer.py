@@ -32,7 +32,7 @@ from numpy.random import Generator
 
 from . import autograd as ops
 from .autograd import Tensor, no_grad, use_precision
-from .autograd.operations import quantised
+from .autograd.operations import checks, quantised
 from .language import decoding
 from .language.cache import Cache
 from .language.layers import Layers, Norm, QuantisedLayers, StoredLayers
@@ -230,10 +230,10 @@ class Transformer(LanguageModel):
         are added; then only the logits after the last token are computed, (batch, 1, symbols).
         """
         c = self.config
-        ids = np.asarray(ids)
+        ids = ids if isinstance(ids, Tensor) and cache is None else np.asarray(ids)
         if ids.ndim != 2 or ids.size == 0:
             raise ValueError(f"ids have shape {ids.shape}; they are (batch, time), and not empty")
-        self.check_ids(ids)
+        checks.values(ids, self.check_ids)
         t = ids.shape[1]
         if start + t > c.window:
             raise ValueError(f"ids are {start + t} tokens long; this model's window is {c.window}")

@@ -38,6 +38,8 @@ from .tensor import Node, Source, Tensor, Unread, changes, gradients, result_of,
 
 REGISTRY: dict[str, Operation] = {}
 FLOAT32 = np.dtype(np.float32)
+WAS_CHANGED = ("backward: {} was changed (by an optimiser's step, load_arrays or x.data += ...) after the forward pass that used it, so its "
+               "gradient would be that of neither; run the forward pass again")
 MAY_BE_INTEGERS = {"blocks", "ids", "targets", "indices", "condition", "mask"}  # arguments that a kernel takes as integers or bool
 
 
@@ -159,7 +161,7 @@ class Operation:
         if a is None and name in self.may_be_none:
             return None
         if isinstance(a, Tensor):
-            return a.data
+            return a._data
         if self.takes_numbers and isinstance(a, (int, float, np.number, np.bool_)):
             return float(a) if isinstance(a, np.float64) else a  # a lone float64 doesn't promote
         array = np.asarray(a)
@@ -184,6 +186,12 @@ class Operation:
     def run_definition(self, args: Sequence, arrays: Sequence, settings: dict) -> Any:
         raise NotImplementedError
 
+    def by_kernel(self, arrays: Sequence, settings: dict) -> Any:
+        """(y, saved) by the kernel, of arrays that `apply` has prepared; NotImplemented where it doesn't serve them."""
+        if self.kernel_forward is None or not kernels_enabled() or not _kernel_accepts(self.arguments, arrays):
+            return NotImplemented
+        return self.kernel_forward(*arrays, **settings)
+
     def record(self, y: np.ndarray, saved: Any, args: Sequence, arrays: Sequence, settings: dict) -> Any:
         """y itself if only arrays came in; else a tensor, which remembers this call if a gradient may be asked for."""
         any_tensor = needs_gradient = False
@@ -200,8 +208,12 @@ class Operation:
             return y
         y = np.asarray(y)
         if not needs_gradient or not state.grad_enabled or y.dtype.kind != "f":
-            return Tensor(y)
-        return result_of(Node(self, inputs, self.saved_arguments(arrays), settings, y if self.reads_y else Unread(y), saved, y), y)
+            result = Tensor(y)
+        else:
+            result = result_of(Node(self, inputs, self.saved_arguments(arrays), settings, y if self.reads_y else Unread(y), saved, y), y)
+        if state.recorder is not None:
+            state.recorder.ran(self, result, saved, args, arrays, settings)
+        return result
 
     def saved_arguments(self, arrays: Sequence) -> Sequence:
         """What backward is given of the arguments."""
@@ -215,9 +227,13 @@ class Operation:
             g = np.asarray(g)
         if changes.latest > node.birth:
             self._check_unchanged(node, create_graph)
+        return self.compute_gradients(g, node, needs, create_graph)
+
+    def compute_gradients(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> list:
+        """`gradients`, wherever the arguments have been changed since."""
         if node.precision != setting.name:
             with use_precision(node.precision):
-                return self.gradients(g, node, needs, create_graph)
+                return self.compute_gradients(g, node, needs, create_graph)
         if not create_graph and self.kernel_backward is not None and node.saved is not None:
             given = self.kernel_backward(_contiguous(g), node.y, node.saved, *node.args, needs=needs, **node.settings)
         else:
@@ -243,14 +259,17 @@ class Operation:
 
     def _check_unchanged(self, node: Node, create_graph: bool) -> None:
         """Raise if values that are read now were changed, by an optimiser's step say, after the call that read them first."""
-        names = self.arguments or itertools.repeat("an argument")
-        read = (True,) * len(node.inputs) if create_graph or self.variadic else self.argument_is_read
-        for name, s, is_read in zip(names, node.inputs, read):
-            if is_read and getattr(s, "changed", 0) > node.birth:
-                raise RuntimeError(f"backward: {name} of {self.__name__} was changed (by an optimiser's step, load_arrays or x.data += ...) after "
-                                   "the forward pass that used it, so its gradient would be that of neither; run the forward pass again")
+        for name, s in self.read_sources(node, create_graph):
+            if getattr(s, "changed", 0) > node.birth:
+                raise RuntimeError(WAS_CHANGED.format(f"{name} of {self.__name__}"))
         if self.reads_y and getattr(node, "changed", 0) > node.birth:
             raise RuntimeError(f"backward: the result of {self.__name__} was changed after the forward pass; run the forward pass again")
+
+    def read_sources(self, node: Node, create_graph: bool = False) -> list[tuple[str, Source | None]]:
+        """The arguments whose values backward reads, by name, and where they came from."""
+        names = self.arguments or itertools.repeat("an argument")
+        read = (True,) * len(node.inputs) if create_graph or self.variadic else self.argument_is_read
+        return [(name, s) for name, s, is_read in zip(names, node.inputs, read) if is_read]
 
     def apply_rules(self, g: Any, node: Node, needs: tuple[bool, ...], create_graph: bool) -> Sequence:
         raise NotImplementedError

@@ -57,8 +57,9 @@ class _State(threading.local):
     """What is switched on in this thread."""
 
     grad_enabled = True
-    watchers: tuple = ()  # tracing.py: the traces and patches that are on
-    scope: tuple = ()  # tracing.py: the dotted path of the module and the fused operation that is running
+    watchers: tuple = ()  # tracing/watching.py: the traces and patches that are on
+    scope: tuple = ()  # tracing/watching.py: the dotted path of the module and the fused operation that is running
+    recorder: Any = None  # tracing/recording.py: what writes down the step that runs
 
 
 state = _State()
@@ -141,6 +142,11 @@ class Tensor(Operators):
 
     # --- what it is
 
+    def _get_data(self) -> np.ndarray:
+        if state.recorder is not None:
+            state.recorder.values_are_read(self)
+        return self._data
+
     def _set_data(self, values: np.ndarray) -> None:
         if values is self._data:  # what `x.data += 1` comes to: the same array with other values
             self.mark_changed()
@@ -148,7 +154,7 @@ class Tensor(Operators):
             raise TypeError(f"data: {type(values).__name__} {getattr(values, 'dtype', '')} was assigned; it is an array of numbers")
         self._data = values
 
-    data = property(operator.attrgetter("_data"), _set_data, doc="""The values, an array.
+    data = property(_get_data, _set_data, doc="""The values, an array.
 
     Change them between backward and the next forward pass only.  Backward raises if a parameter was changed after the forward pass that
     read it, by an optimiser, `load_arrays`, `Average.swap` or `x.data += ...`; it can't see `x.data[...] = ...`, nor changes of arrays
@@ -161,10 +167,10 @@ class Tensor(Operators):
         where: Any = source(self)
         where.changed = changes.latest
 
-    shape = property(lambda self: self.data.shape)
-    dtype = property(lambda self: self.data.dtype)
-    ndim = property(lambda self: self.data.ndim)
-    size = property(lambda self: self.data.size)
+    shape = property(operator.attrgetter("_data.shape"))
+    dtype = property(operator.attrgetter("_data.dtype"))
+    ndim = property(operator.attrgetter("_data.ndim"))
+    size = property(operator.attrgetter("_data.size"))
 
     @property
     def requires_grad(self) -> bool:
@@ -187,7 +193,7 @@ class Tensor(Operators):
 
     def detach(self) -> Tensor:
         """The same values without the memory."""
-        return Tensor(self.data)
+        return Tensor(self._data) if state.recorder is None else state.recorder.detached(self)
 
     def astype(self, dtype: npt.DTypeLike) -> Tensor:
         return ops.astype(self, dtype=np.dtype(dtype))
@@ -229,7 +235,7 @@ class Tensor(Operators):
             raise TypeError(f"a tensor of dtype {self.dtype} and shape {self.shape} isn't an index; a single integer is")
         return int(self.data)
 
-    def __len__(self) -> int: return len(self.data)
+    def __len__(self) -> int: return len(self._data)
     def __bool__(self) -> bool: return bool(self.data)
     def __float__(self) -> float: return float(self.data)
     def __int__(self) -> int: return int(self.data)
@@ -240,7 +246,7 @@ class Tensor(Operators):
         return np.array(self.data, dtype=dtype, copy=copy)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self.data)))
+        return (self[i] for i in range(len(self._data)))
 
     def backward(self, grad: npt.ArrayLike | None = None, *, retain_graph: bool = False, done: Callable[[Tensor], Any] | None = None) -> None:
         """Add d(self)/d(leaf) to `.grad` of every leaf that this tensor was made from.
@@ -339,7 +345,7 @@ def _initial_gradient(y: Tensor, g: Any, create_graph: bool = False) -> Any:
     if g is None:
         if y.size != 1:
             raise ValueError(f"backward: this tensor has shape {y.shape}; a gradient to start from is needed unless it's a single number")
-        g = np.ones_like(y.data)
+        g = np.ones_like(y._data)
     array = np.asarray(g.data if isinstance(g, Tensor) else g)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"backward: the gradient has dtype {array.dtype}; it is an array of floats")
@@ -353,6 +359,8 @@ def _initial_gradient(y: Tensor, g: Any, create_graph: bool = False) -> Any:
 def gradients(outputs: Sequence[Tensor], initial_gradients: Sequence, inputs: Sequence[Tensor] | None, create_graph: bool,
               retain_graph: bool, complete: Callable[[Source, Any], Any] | None = None) -> dict[Source, Any]:
     """The gradient of each input (None: of each leaf) that the outputs depend on, by its source; complete(input, gradient) is told on the way."""
+    if state.recorder is not None:
+        state.recorder.cannot_replay("gradients are taken inside it")
     path = path_between(inputs, outputs)
     if complete is not None:
         path = _leaves_beside_oldest_use(path)

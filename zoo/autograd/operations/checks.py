@@ -6,11 +6,12 @@ An operation's check runs before its kernel, so that a kernel can rely on shapes
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..tensor import Tensor
+from ..tensor import Tensor, state
 
 MOST = 2**31 - 1  # strides, widths and lengths of two axes
 
@@ -130,6 +131,13 @@ def array(name: str, value: Any) -> Any:
     if result.dtype.kind not in "fiub":
         raise TypeError(f"{name} is {shown(value)}; it may be a tensor or an array of floats, integers or bools")
     return result
+
+
+def values(x: Any, check: Callable[[np.ndarray], Any]) -> None:
+    """Run `check` on the array of a tensor, or on the array itself: it raises for values that may not be, also when a compiled step is replayed."""
+    check(x._data if isinstance(x, Tensor) else x)
+    if state.recorder is not None and isinstance(x, Tensor):
+        state.recorder.checks(x, check)
 
 
 def indices(name: str, ids: Any, count: int, what: str) -> None:

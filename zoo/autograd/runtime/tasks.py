@@ -16,12 +16,14 @@ Numba takes most of a second for the parallel loop around a kernel, and compiles
 from __future__ import annotations
 
 import ctypes
+import functools
 import inspect
 import itertools
 import struct
+import threading
 from array import array
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
@@ -131,12 +133,17 @@ class Task(Separate):
     def __call__(self, *values, tasks=None):
         """tasks: into how many parts the work is cut; as many as there are threads unless given."""
         arguments = self.arguments(*values)
+        if calls.log is not None:
+            calls.log.append(Call(self, self.flat(values), arguments, tasks or get_threads()))
         self.run(arguments.buffer_info()[0], tasks or get_threads())
+
+    def flat(self, values: tuple) -> tuple:
+        """The arguments of a call, with the fields of structs one by one."""
+        return tuple(field for v in values for field in (v if isinstance(v, tuple) else (v,))) if self.takes_tuples else values
 
     def arguments(self, *values: Any) -> array:
         """A call's arguments as the task reads them.  Who keeps them for many calls keeps what they are the addresses of, too."""
-        if self.takes_tuples:
-            values = tuple(field for v in values for field in (v if isinstance(v, tuple) else (v,)))
+        values = self.flat(values)
         assert len(values) == self.reads, (self.__name__, len(values), self.reads)
         return array("q", [v if type(v) is int else address_of(v) if type(v) is np.ndarray else _word(v) for v in values])
 
@@ -151,6 +158,29 @@ class Task(Separate):
                 self.on_this_thread(t, tasks, arguments)  # type: ignore[misc]
         else:
             _run_tasks(self.address, tasks, arguments)
+
+
+class Call(NamedTuple):
+    """One call of a task, which can be repeated while the arrays live."""
+
+    task: Task
+    values: tuple
+    arguments: array  # the same as words
+    tasks: int
+
+    def repeated(self) -> Callable[[], Any]:
+        """A function that runs it again, on the arrays as they are then."""
+        address = self.arguments.buffer_info()[0]
+        if self.tasks == 1 and self.task.on_this_thread is not None:
+            return functools.partial(self.task.on_this_thread, 0, 1, address)
+        return functools.partial(self.task.run, address, self.tasks)
+
+
+class _Calls(threading.local):
+    log: list[Call] | None = None  # of this thread, where somebody writes it down
+
+
+calls = _Calls()
 
 
 def address_of(array: np.ndarray) -> int:

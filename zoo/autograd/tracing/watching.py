@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from .operation import Fused, Operation
-from .tensor import Tensor, state
+from ..operation import Fused, Operation
+from ..tensor import Tensor, state
 
 
 class UnknownName(KeyError):
