@@ -19,13 +19,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..autograd import Tensor
-from ..autograd.kernels.activation import CODES, activate
+from ..autograd.kernels.activation import CODES, row_function
 from ..autograd.kernels.quantised import multiply_groups, prepare_row
 from ..autograd.operations.quantised import BLOCK, BYTES, GROUP, quantised_embedding
 from ..autograd.runtime.compiling import inner, separate
 from ..autograd.runtime.contention import is_crowded
 from ..autograd.runtime.native import (
     add_row_times_matrix,
+    call_on_row,
     clear_floats,
     copy_floats,
     exp_falling,
@@ -74,7 +75,7 @@ class Sizes(NamedTuple):
     room: int  # tokens that the cache has room for
     rotary: int  # cosines of a position; 0: none
     rms: bool
-    activation: int
+    activation: Address  # of its machine code
     eps: float
     looks: int  # that the first thread takes for the others
 
@@ -218,7 +219,7 @@ class Decoder:
         scratch = np.empty(plan.shared_floats + self.threads * thread_floats, f32)
         self.memory = cache, cosines, sines, scratch  # what lies where the addresses say
         sizes = Sizes(c.width, c.heads, c.key_value_heads, c.head_width, c.hidden, c.symbols, c.layers, cache.room, cosines.shape[1],
-                      c.norm == "rms", CODES["silu" if c.mlp == "swiglu" else c.mlp], float(c.eps), plan.looks)
+                      c.norm == "rms", row_function(CODES["silu" if c.mlp == "swiglu" else c.mlp]), float(c.eps), plan.looks)
         rows = Rows(scratch, thread_floats)
         self.arguments = _decode.arguments(sizes, plan.table, cosines, sines, cache.keys, cache.values, rows, self.words, 0, 0, 0)
         self.place, self.symbols = self.arguments.buffer_info()[0], c.symbols
@@ -303,7 +304,7 @@ def _decode(t, tasks, s: Sizes, table, cosines, sines, keys, values, rows: Rows,
             columns(layer, UP, normal, scaled, sums, h, width, hidden, first, last)
         for p in range(begin, end):
             first, last = part(p, hidden_splits, hidden, SPLIT_FLOATS), part(p + 1, hidden_splits, hidden, SPLIT_FLOATS)
-            activate(s.activation, at(h, first), at(slopes, first), last - first, f32(0))
+            call_on_row(s.activation, at(h, first), at(slopes, first), last - first, f32(0))
             if gated:
                 times(floats(at(h, first), last - first), floats(at(other, first), last - first))
             inputs(layer, DOWN, h, scaled, sums, row_address(passed, p, pitch(width)), hidden, width, first, last)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..operations.activation import gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
 from ..runtime.compiling import inner, separate
-from ..runtime.native import address, copy_floats, erff, exp_falling, expf, floats, logf, minus_in_order, tanhf
+from ..runtime.native import address, call_on_row, copy_floats, erff, exp_falling, expf, floats, logf, minus_in_order, tanhf
 from ..runtime.tasks import CHUNK_FLOATS, RUN_FLOATS, at, is_float32, part, row, span, task, tasks_for
 from ..tensor import state
 
@@ -61,51 +61,91 @@ def scale_row(x, factor):
         x[j] *= factor
 
 
-@separate("void(intp, intp, intp, intp, float32)")
-def activate(code, y_address, derivative_address, n, alpha):
-    """y (n,) = activation(y) in place; the codes that save the derivative write it to the second address."""
+# --- one row, in place: y (n,) = activation(y).  Each is compiled when a layer first asks for it, and called by its address.
+
+ROW = "void(intp, intp, intp, float32)"
+
+
+@separate(ROW)
+def _relu(y_address, derivative_address, n, alpha):
+    y = floats(y_address, n)
+    for j in range(y.size):
+        v = y[j]
+        y[j] = f32(0) if v <= f32(0) else v  # NaN stays
+
+
+@separate(ROW)
+def _leaky_relu(y_address, derivative_address, n, alpha):
+    y = floats(y_address, n)
+    for j in range(y.size):
+        v = y[j]
+        y[j] = v if v > f32(0) else v * alpha
+
+
+@separate(ROW)
+def _tanh(y_address, derivative_address, n, alpha):
+    y = floats(y_address, n)
+    for j in range(y.size):
+        y[j] = tanhf(y[j])
+
+
+@separate(ROW)
+def _sigmoid(y_address, derivative_address, n, alpha):
+    y = floats(y_address, n)
+    for j in range(y.size):
+        y[j] = f32(1) / (f32(1) + expf(-y[j]))
+
+
+@separate(ROW)
+def _gelu(y_address, derivative_address, n, alpha):
     y, derivative = floats(y_address, n), floats(derivative_address, n)
-    if code == 1:
-        for j in range(y.size):
-            v = y[j]
-            y[j] = f32(0) if v <= f32(0) else v  # NaN stays
-    elif code == 2:
-        for j in range(y.size):
-            v = y[j]
-            y[j] = v if v > f32(0) else v * alpha
-    elif code == 3:
-        for j in range(y.size):
-            y[j] = tanhf(y[j])
-    elif code == 4:
-        for j in range(y.size):
-            y[j] = f32(1) / (f32(1) + expf(-y[j]))
-    elif code == 5:
-        for j in range(y.size):
-            v = y[j]
-            q = v * v
-            # 1 + tanh(u) = 2 sigmoid(2 u)
-            s = f32(1) / (f32(1) + expf(v * (f32(-1.5957691216) + f32(-0.0713548163) * q)))
-            y[j] = v * s
-            slope = v * s * (f32(1) - s) * (f32(1.5957691216) + f32(0.2140644488) * q)
-            derivative[j] = s if q > f32(1e4) else s + slope  # 0 or 1 there, and q may have overflowed
-    elif code == 6:
-        for j in range(y.size):
-            v = y[j]
-            s = f32(1) / (f32(1) + expf(-v))
-            y[j] = v * s
-            derivative[j] = s + v * s * (f32(1) - s)
-    elif code == 7:
-        for j in range(y.size):
-            v = y[j]
-            e = exp_falling(-abs(v))
-            y[j] = max(f32(0), v) + log1p_of_exponential(e)
-            derivative[j] = (f32(1) if v > f32(0) else e) / (f32(1) + e)
-    elif code == 8:
-        for j in range(y.size):
-            v = y[j]
-            p = f32(0.5) + f32(0.5) * erff(v * f32(0.70710678))
-            y[j] = v * p
-            derivative[j] = p + v * f32(0.39894228) * exp_falling(f32(-0.5) * v * v)
+    for j in range(y.size):
+        v = y[j]
+        q = v * v
+        # 1 + tanh(u) = 2 sigmoid(2 u)
+        s = f32(1) / (f32(1) + expf(v * (f32(-1.5957691216) + f32(-0.0713548163) * q)))
+        y[j] = v * s
+        slope = v * s * (f32(1) - s) * (f32(1.5957691216) + f32(0.2140644488) * q)
+        derivative[j] = s if q > f32(1e4) else s + slope  # 0 or 1 there, and q may have overflowed
+
+
+@separate(ROW)
+def _silu(y_address, derivative_address, n, alpha):
+    y, derivative = floats(y_address, n), floats(derivative_address, n)
+    for j in range(y.size):
+        v = y[j]
+        s = f32(1) / (f32(1) + expf(-v))
+        y[j] = v * s
+        derivative[j] = s + v * s * (f32(1) - s)
+
+
+@separate(ROW)
+def _softplus(y_address, derivative_address, n, alpha):
+    y, derivative = floats(y_address, n), floats(derivative_address, n)
+    for j in range(y.size):
+        v = y[j]
+        e = exp_falling(-abs(v))
+        y[j] = max(f32(0), v) + log1p_of_exponential(e)
+        derivative[j] = (f32(1) if v > f32(0) else e) / (f32(1) + e)
+
+
+@separate(ROW)
+def _gelu_exact(y_address, derivative_address, n, alpha):
+    y, derivative = floats(y_address, n), floats(derivative_address, n)
+    for j in range(y.size):
+        v = y[j]
+        p = f32(0.5) + f32(0.5) * erff(v * f32(0.70710678))
+        y[j] = v * p
+        derivative[j] = p + v * f32(0.39894228) * exp_falling(f32(-0.5) * v * v)
+
+
+_BY_CODE = (None, _relu, _leaky_relu, _tanh, _sigmoid, _gelu, _silu, _softplus, _gelu_exact)
+
+
+def row_function(code: int) -> int:
+    """The address of the machine code that runs an activation on a row; 0 for none."""
+    function = _BY_CODE[code]
+    return 0 if function is None else function.pointer()
 
 
 @inner
@@ -132,14 +172,14 @@ def activate_backward(code, g, saved, dx, alpha):
 
 
 @task
-def activation_forward(t, tasks, code, x, y, derivative, n, alpha: float):
-    """y (n,) = activation(x); derivative (n,), or 0 if it isn't wanted"""
+def activation_forward(t, tasks, function, x, y, derivative, n, alpha: float):
+    """y (n,) = activation(x), given by its address; derivative (n,), or 0 if it isn't wanted"""
     scratch = np.empty(CHUNK_FLOATS, np.float32)
     last = part(t + 1, tasks, n, CHUNK_FLOATS)
     for i in range(part(t, tasks, n, CHUNK_FLOATS), last, CHUNK_FLOATS):
         count = min(CHUNK_FLOATS, last - i)
         copy_floats(at(y, i), at(x, i), count)
-        activate(code, at(y, i), at(derivative, i) if derivative else address(scratch), count, f32(alpha))
+        call_on_row(function, at(y, i), at(derivative, i) if derivative else address(scratch), count, f32(alpha))
 
 
 @task
@@ -152,7 +192,7 @@ def run_activation(code: int, x: np.ndarray, alpha: float = 0.0):
     """y, and its derivative in x where the code saves it (for a backward pass to come)."""
     y = np.empty(x.shape, f32)
     derivative = np.empty(x.shape, f32) if code >= SAVES_DERIVATIVE and state.grad_enabled else None
-    activation_forward(code, x, y, derivative, x.size, float(alpha), tasks=tasks_for(x.size))
+    activation_forward(row_function(code), x, y, derivative, x.size, float(alpha), tasks=tasks_for(x.size))
     return y, derivative
 
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from ..operations.attention import scaled_dot_product_attention
 from ..runtime.compiling import inner
-from ..runtime.native import address, clear_floats, exp_falling
-from ..runtime.tasks import Address, at, is_float32, part, row, span, task
+from ..runtime.native import address, clear_floats, copy_floats, exp_falling, floats, keep_alive
+from ..runtime.tasks import Address, at, is_float32, part, row, task
 from ..runtime.threads import get_threads
 from ..runtime.tiles import COLUMNS, ROWS, tile_of_columns
 from ..tensor import Tensor, enable_grad, grad
@@ -34,13 +34,13 @@ from .score_panels import (
     MINUS_INFINITY,
     add_lanes,
     exponentials_of_panel,
-    keep_work,
     mask_panel,
     pack_panel,
     raise_greatest,
+    room_for,
     rows_times_panel,
     weights_backward,
-    work_for,
+    work_in,
 )
 
 f32 = np.float32
@@ -79,14 +79,14 @@ def head_of(a, b, h):
 
 
 @inner
-def attend(q, k, v, mask, y, row_max, row_sum, first, lanes, sizes, w):
-    """y, row_max, row_sum of queries first .. first + lanes - 1, at most COLUMNS, of one head.
+def attend(q, k, v, mask, y, at_max, at_sum, first, lanes, sizes, w):
+    """y, and its rows' greatest scores and sums, of queries first .. first + lanes - 1, at most COLUMNS, of one head.
 
     q (queries, width), k (keys, width), v (keys, features) are matrices.
     """
-    panel, scores, base, top, total = w.panel, w.scores, w.base, w.top, w.total
     features, shift = sizes.features, sizes.shift
-    pack_panel(panel, q, first, lanes, sizes.width, f32(sizes.scale))
+    base, top, total = floats(w.base, COLUMNS), floats(w.top, COLUMNS), floats(w.total, COLUMNS)
+    pack_panel(w.panel, q, first, lanes, sizes.width, f32(sizes.scale))
     for lane in range(COLUMNS):
         top[lane], total[lane] = MINUS_INFINITY, f32(0)
     for lane in range(lanes):
@@ -94,11 +94,10 @@ def attend(q, k, v, mask, y, row_max, row_sum, first, lanes, sizes, w):
     visible = min(sizes.keys, first + lanes + shift)  # keys that the last query may look at
     for start in range(0, visible, KEY_BLOCK):
         count = min(KEY_BLOCK, visible - start)
-        rows_times_panel(k, w.k_rows, start, count, panel, sizes.width, w.scores_rows, 0, w.last_rows, w.nothing)
-        mask_panel(scores, mask, first, lanes, start, count, shift)
-        for lane in range(COLUMNS):
-            base[lane] = top[lane]
-        raise_greatest(top, scores, count)
+        rows_times_panel(k, w.k_rows, start, count, w.panel, sizes.width, w.scores_rows, 0, w)
+        mask_panel(w.scores, mask, first, lanes, start, count, shift)
+        copy_floats(w.base, w.top, COLUMNS)
+        raise_greatest(w.top, w.scores, count)
         for lane in range(COLUMNS):
             new_base = f32(0) if top[lane] == MINUS_INFINITY else top[lane]  # nothing to look at so far
             if start > 0:
@@ -107,15 +106,16 @@ def attend(q, k, v, mask, y, row_max, row_sum, first, lanes, sizes, w):
                 if lane < lanes:
                     scale_row(matrix_row(y, first + lane, features), rescale)
             base[lane] = new_base
-        exponentials_of_panel(scores, count, base, lanes)
-        add_lanes(total, scores, count)
+        exponentials_of_panel(w.scores, count, w.base, lanes)
+        add_lanes(w.total, w.scores, count)
         for i in range(0, lanes, ROWS):
             steps = min(count, first + min(i + ROWS, lanes) + shift - start)
             for left in range(0, features, COLUMNS):
-                tile_of_columns(at(address(scores), i), address(w.lanes_apart), min(ROWS, lanes - i), at(v.start, start * v.pitch + left),
-                                at(y.start, (first + i) * y.pitch + left), y.pitch, 1, 0, 0, steps, COLUMNS, v.pitch, features - left)
+                tile_of_columns(at(w.scores, i), w.lanes_apart, min(ROWS, lanes - i), at(v.start, start * v.pitch + left),
+                                at(y.start, (first + i) * y.pitch + left), y.pitch, 1, 0, 0, steps, COLUMNS, v.pitch, features - left)  # fmt: skip
+    copy_floats(at_max, w.top, lanes)
+    copy_floats(at_sum, w.total, lanes)
     for lane in range(lanes):
-        row_max[lane], row_sum[lane] = top[lane], total[lane]
         share = f32(0) if total[lane] == f32(0) else f32(1) / total[lane]  # 0: no key to look at
         scale_row(matrix_row(y, first + lane, features), share)
 
@@ -126,14 +126,17 @@ def attention_forward(t, tasks, q: Heads, k: Heads, v: Heads, mask: Heads, y: He
     panels = (sizes.queries + COLUMNS - 1) // COLUMNS
     units = sizes.batch * sizes.heads * panels
     keys = (min(KEY_BLOCK, sizes.keys) + ROWS - 1) // ROWS * ROWS
-    w = work_for(COLUMNS, keys, sizes, k, v, False)
+    count, words = room_for(COLUMNS, keys, sizes)
+    room, tables = np.empty(count, np.float32), np.empty(words, np.int64)
+    w = work_in(address(room), address(tables), COLUMNS, keys, sizes, k, v)
     for unit in range(part(t, tasks, units, 1), part(t + 1, tasks, units, 1)):
         head = unit // panels
         b, h, first = head // sizes.heads, head % sizes.heads, unit % panels * COLUMNS
-        lanes, before = min(COLUMNS, sizes.queries - first), head * sizes.queries
-        m, l = span(row_max, before + first, before + first + lanes), span(row_sum, before + first, before + first + lanes)
-        attend(head_of(q, b, h), head_of(k, b, h), head_of(v, b, h), head_of(mask, b, h), head_of(y, b, h), m, l, first, lanes, sizes, w)
-    keep_work(w)
+        before = head * sizes.queries + first
+        attend(head_of(q, b, h), head_of(k, b, h), head_of(v, b, h), head_of(mask, b, h), head_of(y, b, h), at(row_max, before), at(row_sum, before),
+               first, min(COLUMNS, sizes.queries - first), sizes, w)  # fmt: skip
+    keep_alive(room)
+    keep_alive(tables)
 
 
 # --- backward
@@ -164,54 +167,51 @@ def add_to_keys(target, panels, j, n, begin, x, first, rows, size, start, rows_a
     whole, rest, panel_size = rows // COLUMNS, rows % COLUMNS, BACKWARD_KEY_BLOCK * COLUMNS
     for left in range(0, size, COLUMNS):
         to = at(target.start, (start + j) * target.pitch + left)
-        tile_of_columns(at(address(panels), begin * panel_size + j * COLUMNS), address(rows_apart), n,
-                        at(x.start, (first + begin * COLUMNS) * x.pitch + left), to, target.pitch,
-                        whole - begin, panel_size, COLUMNS * x.pitch, COLUMNS, 1, x.pitch, size - left)  # fmt: skip
+        tile_of_columns(at(panels, begin * panel_size + j * COLUMNS), rows_apart, n, at(x.start, (first + begin * COLUMNS) * x.pitch + left),
+                        to, target.pitch, whole - begin, panel_size, COLUMNS * x.pitch, COLUMNS, 1, x.pitch, size - left)  # fmt: skip
         if rest and begin <= whole:
-            tile_of_columns(at(address(panels), whole * panel_size + j * COLUMNS), address(rows_apart), n,
-                            at(x.start, (first + whole * COLUMNS) * x.pitch + left), to, target.pitch,
-                            1, 0, 0, rest, 1, x.pitch, size - left)  # fmt: skip
+            tile_of_columns(at(panels, whole * panel_size + j * COLUMNS), rows_apart, n, at(x.start, (first + whole * COLUMNS) * x.pitch + left),
+                            to, target.pitch, 1, 0, 0, rest, 1, x.pitch, size - left)  # fmt: skip
 
 
 @inner
 def weights_of_panel(p, lanes, q, k, v, mask, dq, first, start, count, sizes, w):
     """The weights and dS of the panel of the block's lanes p .. p + lanes - 1, and what these keys add to dq."""
-    width, features, shift, skip = sizes.width, sizes.features, sizes.shift, p * BACKWARD_KEY_BLOCK
+    width, shift, skip = sizes.width, sizes.shift, p * BACKWARD_KEY_BLOCK
     first += p
     seen = min(count, first + lanes + shift - start)  # by its last query
     if seen <= 0:
         return
     seen = min(count, (seen + ROWS - 1) // ROWS * ROWS)
-    s, d = w.scores[skip:skip + BACKWARD_KEY_BLOCK * COLUMNS], w.dscores[skip:skip + BACKWARD_KEY_BLOCK * COLUMNS]
-    rows_times_panel(k, w.k_rows, start, seen, w.panel[p * width:(p + COLUMNS) * width], width, w.scores_rows, skip, w.last_rows, w.nothing)
-    rows_times_panel(v, w.v_rows, start, seen, w.g_panel[p * features:(p + COLUMNS) * features], features, w.dscores_rows, skip, w.last_rows,
-                     w.nothing)  # fmt: skip
-    mask_panel(s, mask, first, lanes, start, seen, shift)
-    weights_backward(s, d, seen, w.base[p:p + COLUMNS], w.top[p:p + COLUMNS], w.total[p:p + COLUMNS], f32(sizes.scale))
+    rows_times_panel(k, w.k_rows, start, seen, at(w.panel, p * width), width, w.scores_rows, skip, w)
+    rows_times_panel(v, w.v_rows, start, seen, at(w.g_panel, p * sizes.features), sizes.features, w.dscores_rows, skip, w)
+    mask_panel(at(w.scores, skip), mask, first, lanes, start, seen, shift)
+    weights_backward(at(w.scores, skip), at(w.dscores, skip), seen, at(w.base, p), at(w.top, p), at(w.total, p), lanes, f32(sizes.scale))
     for i in range(0, lanes, ROWS):
         steps = min(count, first + min(i + ROWS, lanes) + shift - start)
         for left in range(0, width, COLUMNS):
-            tile_of_columns(at(address(d), i), address(w.lanes_apart), min(ROWS, lanes - i), at(k.start, start * k.pitch + left),
-                            at(dq.start, (first + i) * dq.pitch + left), dq.pitch, 1, 0, 0, steps, COLUMNS, k.pitch, width - left)
+            tile_of_columns(at(w.dscores, skip + i), w.lanes_apart, min(ROWS, lanes - i), at(k.start, start * k.pitch + left),
+                            at(dq.start, (first + i) * dq.pitch + left), dq.pitch, 1, 0, 0, steps, COLUMNS, k.pitch, width - left)  # fmt: skip
 
 
 @inner
 def attend_backward(g, q, k, v, mask, dq, dk, dv, row_max, row_sum, row_dot, sizes, w):
     """dq, dk, dv of one head."""
     width, features, shift = sizes.width, sizes.features, sizes.shift
+    base, share, dot = floats(w.base, BACKWARD_QUERY_BLOCK), floats(w.top, BACKWARD_QUERY_BLOCK), floats(w.total, BACKWARD_QUERY_BLOCK)
     clear_rows(dq, sizes.queries, width)
     clear_rows(dk, sizes.keys, width)
     clear_rows(dv, sizes.keys, features)
     for first in range(0, sizes.queries, BACKWARD_QUERY_BLOCK):
         rows = min(BACKWARD_QUERY_BLOCK, sizes.queries - first)
-        for i in range(BACKWARD_QUERY_BLOCK):
-            looks = i < rows and row_sum[first + i] != f32(0)  # at any key
-            w.base[i] = row_max[first + i] if looks else f32(0)
-            w.top[i] = f32(1) / row_sum[first + i] if looks else f32(0)
-            w.total[i] = row_dot[first + i] if looks else f32(0)
+        for i in range(rows):
+            looks = row_sum[first + i] != f32(0)  # at any key
+            base[i] = row_max[first + i] if looks else f32(0)
+            share[i] = f32(1) / row_sum[first + i] if looks else f32(0)
+            dot[i] = row_dot[first + i]
         for p in range(0, rows, COLUMNS):
-            pack_panel(w.panel[p * width:(p + COLUMNS) * width], q, first + p, min(COLUMNS, rows - p), width, f32(sizes.scale))
-            pack_panel(w.g_panel[p * features:(p + COLUMNS) * features], g, first + p, min(COLUMNS, rows - p), features, f32(1))
+            pack_panel(at(w.panel, p * width), q, first + p, min(COLUMNS, rows - p), width, f32(sizes.scale))
+            pack_panel(at(w.g_panel, p * features), g, first + p, min(COLUMNS, rows - p), features, f32(1))
         visible = min(sizes.keys, first + rows + shift)  # keys that the last query may look at
         for start in range(0, visible, BACKWARD_KEY_BLOCK):
             count = min(BACKWARD_KEY_BLOCK, visible - start)
@@ -229,7 +229,9 @@ def attention_backward(
     t, tasks, g: Heads, q: Heads, k: Heads, v: Heads, mask: Heads, y: Heads, dq: Heads, dk: Heads, dv: Heads, row_max, row_sum, sizes: Sizes
 ):
     """A unit of work is a head: its keys add up to dq, its queries to dk and dv."""
-    row_dot, w = np.empty(sizes.queries, np.float32), work_for(BACKWARD_QUERY_BLOCK, BACKWARD_KEY_BLOCK, sizes, k, v, True)
+    count, words = room_for(BACKWARD_QUERY_BLOCK, BACKWARD_KEY_BLOCK, sizes)
+    room, tables, row_dot = np.empty(count, np.float32), np.empty(words, np.int64), np.empty(sizes.queries, np.float32)
+    w = work_in(address(room), address(tables), BACKWARD_QUERY_BLOCK, BACKWARD_KEY_BLOCK, sizes, k, v)
     units = sizes.batch * sizes.heads
     for head in range(part(t, tasks, units, 1), part(t + 1, tasks, units, 1)):
         b, h = head // sizes.heads, head % sizes.heads
@@ -239,7 +241,8 @@ def attention_backward(
             head_of(dq, b, h), head_of(dk, b, h), head_of(dv, b, h),
             row(row_max, head, sizes.queries), row(row_sum, head, sizes.queries), row_dot, sizes, w,
         )  # fmt: skip
-    keep_work(w)
+    keep_alive(room)
+    keep_alive(tables)
 
 
 def _four_axes(a: np.ndarray) -> np.ndarray:

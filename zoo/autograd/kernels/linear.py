@@ -20,12 +20,12 @@ from ..operations.arithmetic import sum_to
 from ..operations.linear import embedding, embedding_adjoint, linear, matmul
 from ..operations.precision import round_to_bfloat16
 from ..runtime.compiling import inner
-from ..runtime.native import address, clear_floats, copy_floats, floats, gemm, integers, keep_alive
+from ..runtime.native import address, call_on_row, clear_floats, copy_floats, floats, gemm, integers, keep_alive
 from ..runtime.precision import setting
 from ..runtime.tasks import RUN_FLOATS, Address, address_of, at, is_float32, part, row_address, span, task, tasks_for
 from ..runtime.threads import get_threads
 from ..tensor import state
-from .activation import CODES, LEAKY_SLOPE, SAVES_DERIVATIVE, activate, run_activation_backward
+from .activation import CODES, LEAKY_SLOPE, SAVES_DERIVATIVE, row_function, run_activation_backward
 from .arithmetic import add_to, column_sums
 from .precision import packed_product, pays
 
@@ -93,33 +93,33 @@ def tasks_for_products(products: int) -> int:
 
 
 @inner
-def finish(top, bottom, left, width, bias, y, derivative, m, code, alpha):
+def finish(top, bottom, left, width, bias, y, derivative, m, function, alpha):
     """Bias and activation for rows top .. bottom, and so many columns from `left` on, of y (rows, m)."""
     scratch = np.empty(width, np.float32)
     for i in range(top, bottom):
         first = i * m + left
         if bias:
             add_to(floats(at(y, first), width), floats(at(bias, left), width))
-        if code:
-            activate(code, at(y, first), at(derivative, first) if derivative else address(scratch), width, f32(alpha))
+        if function:
+            call_on_row(function, at(y, first), at(derivative, first) if derivative else address(scratch), width, f32(alpha))
     keep_alive(scratch)
 
 
 @task
-def linear_forward(t, tasks, x: Matrix, weight: Matrix, bias, y, derivative, rows, k, m, code, alpha: float):
+def linear_forward(t, tasks, x: Matrix, weight: Matrix, bias, y, derivative, rows, k, m, function, alpha: float):
     """y (rows, m) = activation(x W + bias), x (rows, k), W (k, m), bias (m,) or 0 for none.
 
-    derivative (rows, m): that of the activation, if its code saves it; 0 if it isn't wanted.
+    derivative (rows, m): that of the activation, if it saves it; 0 if it isn't wanted.  function: the activation's address, 0 for none.
     """
     top, bottom, left, right = multiply_part(t, tasks, x, weight, y, rows, m, k)
-    if right > left and (bias or code):
-        finish(top, bottom, left, right - left, bias, y, derivative, m, code, alpha)
+    if right > left and (bias or function):
+        finish(top, bottom, left, right - left, bias, y, derivative, m, function, alpha)
 
 
 @task
-def finish_rows(t, tasks, bias, y, derivative, rows, m, code, alpha: float):
+def finish_rows(t, tasks, bias, y, derivative, rows, m, function, alpha: float):
     """Bias and activation of a product y (rows, m), as in `linear_forward`."""
-    finish(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1), 0, m, bias, y, derivative, m, code, alpha)
+    finish(part(t, tasks, rows, 1), part(t + 1, tasks, rows, 1), 0, m, bias, y, derivative, m, function, alpha)
 
 
 @task
@@ -175,9 +175,9 @@ def _(x, weight, bias, *, activation):
     shift = None if bias is None else contiguous(bias)
     if not in_bf16:
         linear_forward(Matrix(rows, pitch, False), Matrix(stored, stored.shape[1], transposed), shift, y, derivative,
-                       len(rows), k, m, code, LEAKY_SLOPE, tasks=tasks_for_products(x.size * m))  # fmt: skip
+                       len(rows), k, m, row_function(code), LEAKY_SLOPE, tasks=tasks_for_products(x.size * m))  # fmt: skip
     elif code or bias is not None:
-        finish_rows(shift, y, derivative, len(rows), m, code, LEAKY_SLOPE, tasks=tasks_for(y.size))
+        finish_rows(shift, y, derivative, len(rows), m, row_function(code), LEAKY_SLOPE, tasks=tasks_for(y.size))
     return y, (rows, pitch, derivative if derivative is not None else y if code else None)
 
 

@@ -12,63 +12,66 @@ from typing import NamedTuple
 import numpy as np
 
 from ..runtime.compiling import inner
-from ..runtime.native import address, exp_falling, keep_alive
-from ..runtime.tasks import FLOAT_BYTES, at, span, word_at
+from ..runtime.native import clear_floats, exp_falling, floats, integers
+from ..runtime.tasks import FLOAT_BYTES, Address, at, row, span, word_at
 from ..runtime.tiles import COLUMNS, ROWS, tile_of_rows
 from .linear import matrix_row
 
 f32 = np.float32
 MINUS_INFINITY = f32(-np.inf)
 AT_ONCE = 4  # rows of a panel that are put together before they meet what memory holds of their lanes, which each row would wait for
+TABLES = 4  # of addresses of rows: of k, v, scores and their gradients
 
 
 class Work(NamedTuple):
-    """What a block is worked out in, and tables of addresses for `tiles`."""
+    """Where a block is worked out, and tables of addresses for `tiles`: all addresses, which compile in half the time that arrays take."""
 
-    panel: np.ndarray  # queries, turned; in backward those of a block, panel by panel
-    g_panel: np.ndarray  # backward alone: gradients, turned
-    scores: np.ndarray  # panels (keys, COLUMNS): scores, then weights
-    dscores: np.ndarray  # backward alone: their gradients
-    base: np.ndarray  # of each lane: what is taken from its scores
-    top: np.ndarray  # the greatest score; in backward 1 / the sum of its exponentials
-    total: np.ndarray  # that sum; in backward D
-    k_rows: np.ndarray  # where rows of k begin
-    v_rows: np.ndarray  # of v
-    scores_rows: np.ndarray
-    dscores_rows: np.ndarray
-    last_rows: np.ndarray  # room for the end of such a table
-    lanes_apart: np.ndarray  # 0, 1, 2, ...: a tile's rows are lanes of a panel
-    rows_apart: np.ndarray  # 0, COLUMNS, ...: they are rows of it
-    nothing: np.ndarray  # zeros
+    panel: Address  # queries, turned; in backward those of a block, panel by panel
+    g_panel: Address  # backward alone: gradients, turned
+    scores: Address  # panels (keys, COLUMNS): scores, then weights
+    dscores: Address  # backward alone: their gradients
+    base: Address  # of each lane: what is taken from its scores
+    top: Address  # the greatest score; in backward 1 / the sum of its exponentials
+    total: Address  # that sum; in backward D
+    nothing: Address  # (COLUMNS,) zeros
+    k_rows: Address  # where rows of k begin
+    v_rows: Address  # of v
+    scores_rows: Address
+    dscores_rows: Address
+    last_rows: Address  # room for the end of such a table
+    lanes_apart: Address  # 0, 1, 2, ...: a tile's rows are lanes of a panel
+    rows_apart: Address  # 0, COLUMNS, ...: they are rows of it
 
 
 @inner
-def work_for(queries, keys, sizes, k, v, backward):
-    """Room for panels of so many queries and keys, of which COLUMNS and ROWS are factors."""
-    again = queries if backward else 0
-    scores, dscores = np.empty(queries * keys, np.float32), np.empty(again * keys, np.float32)
-    lanes, tables, small = np.empty((3, queries), np.float32), np.empty((4, keys), np.int64), np.empty((3, ROWS), np.int64)
+def room_for(queries, keys, sizes):
+    """How many floats, and how many int64, the work on panels of so many queries and keys takes, of which COLUMNS and ROWS are factors."""
+    return queries * (sizes.width + sizes.features + 2 * keys + 3) + COLUMNS, TABLES * keys + 3 * ROWS
+
+
+@inner
+def work_in(room, words, queries, keys, sizes, k, v):
+    """The work in arrays of these sizes, at these addresses."""
+    g_panel = at(room, queries * sizes.width)
+    scores = at(g_panel, queries * sizes.features)
+    dscores = at(scores, queries * keys)
+    base = at(dscores, queries * keys)
+    nothing, last = at(base, 3 * queries), word_at(words, TABLES * keys)
+    clear_floats(nothing, COLUMNS)
+    tables, apart = integers(words, TABLES * keys), integers(last, 3 * ROWS)
     for j in range(keys):
-        tables[0, j], tables[1, j] = at(k.start, j * k.row_pitch), at(v.start, j * v.row_pitch)
-        tables[2, j], tables[3, j] = at(address(scores), j * COLUMNS), at(address(dscores), j * COLUMNS)
+        tables[j], tables[keys + j] = at(k.start, j * k.row_pitch), at(v.start, j * v.row_pitch)
+        tables[2 * keys + j], tables[3 * keys + j] = at(scores, j * COLUMNS), at(dscores, j * COLUMNS)
     for r in range(ROWS):
-        small[1, r], small[2, r] = r, r * COLUMNS
-    return Work(
-        np.empty(queries * sizes.width, np.float32), np.empty(again * sizes.features, np.float32), scores, dscores, lanes[0], lanes[1], lanes[2],
-        tables[0], tables[1], tables[2], tables[3], small[0], small[1], small[2], np.zeros(COLUMNS, np.float32),
-    )  # fmt: skip
+        apart[ROWS + r], apart[2 * ROWS + r] = r, r * COLUMNS
+    return Work(room, g_panel, scores, dscores, base, at(base, queries), at(base, 2 * queries), nothing, words, word_at(words, keys),
+                word_at(words, 2 * keys), word_at(words, 3 * keys), last, word_at(last, ROWS), word_at(last, 2 * ROWS))  # fmt: skip
 
 
 @inner
-def keep_work(w):
-    keep_alive(w.panel), keep_alive(w.g_panel), keep_alive(w.scores), keep_alive(w.dscores), keep_alive(w.nothing)
-    keep_alive(w.k_rows), keep_alive(w.v_rows), keep_alive(w.scores_rows), keep_alive(w.dscores_rows)
-    keep_alive(w.last_rows), keep_alive(w.lanes_apart), keep_alive(w.rows_apart)
-
-
-@inner
-def pack_panel(panel, x, first, count, width, factor):
-    """panel (width, COLUMNS) = factor times rows first .. first + count - 1 of x, turned; lanes without a row are 0."""
+def pack_panel(at_panel, x, first, count, width, factor):
+    """A panel (width, COLUMNS) = factor times rows first .. first + count - 1 of x, turned; lanes without a row are 0."""
+    panel = floats(at_panel, width * COLUMNS)
     for lane in range(COLUMNS):
         if lane < count:
             source = matrix_row(x, first + lane, width)
@@ -80,25 +83,27 @@ def pack_panel(panel, x, first, count, width, factor):
 
 
 @inner
-def rows_times_panel(x, table, start, count, panel, width, targets, shift, last_rows, nothing):
+def rows_times_panel(x, table, start, count, panel, width, targets, shift, w):
     """Rows of products (count, COLUMNS) = rows start .. start + count - 1 of x times the panel (width, COLUMNS).
 
     table: addresses of rows of a matrix with x's pitch, from its row 0 on.  targets: where rows of products begin, `shift` floats later;
-    up to ROWS - 1 more are written than there are.  last_rows (ROWS,): room for a table.  nothing (COLUMNS,): zeros.
+    up to ROWS - 1 more are written than there are.
     """
-    skip = (x.start - table[0]) // FLOAT_BYTES + start * x.pitch
+    rows, last_rows = integers(table, start + count), integers(w.last_rows, ROWS)
+    skip = (x.start - rows[0]) // FLOAT_BYTES + start * x.pitch
     for j in range(0, count, ROWS):
-        sources = word_at(address(table), j)
+        sources = word_at(table, j)
         if count - j < ROWS:
             for r in range(ROWS):
-                last_rows[r] = table[min(j + r, count - 1)]
-            sources = address(last_rows)
-        tile_of_rows(sources, skip, 1, width, 0, address(panel), COLUMNS, word_at(address(targets), j), shift, COLUMNS, address(nothing))
+                last_rows[r] = rows[min(j + r, count - 1)]
+            sources = w.last_rows
+        tile_of_rows(sources, skip, 1, width, 0, panel, COLUMNS, word_at(targets, j), shift, COLUMNS, w.nothing)
 
 
 @inner
-def mask_panel(scores, mask, first, lanes, start, count, shift):
+def mask_panel(at_scores, mask, first, lanes, start, count, shift):
     """Add the mask to scores (count, COLUMNS) of keys from `start` on and queries from `first` on; -inf from key `query + shift + 1` on."""
+    scores = floats(at_scores, count * COLUMNS)
     if mask.start:
         for lane in range(lanes):
             added = span(at(mask.start, (first + lane) * mask.pitch), start, start + count)
@@ -106,53 +111,62 @@ def mask_panel(scores, mask, first, lanes, start, count, shift):
                 i = j * COLUMNS + lane
                 scores[i] = MINUS_INFINITY if added[j] == MINUS_INFINITY else scores[i] + added[j]  # a key that is masked may be NaN
     for j in range(max(0, first + shift + 1 - start), count):
-        s = scores[j * COLUMNS:(j + 1) * COLUMNS]
-        for lane in range(COLUMNS):
-            s[lane] = MINUS_INFINITY if start + j > first + lane + shift else s[lane]
+        for lane in range(max(0, min(COLUMNS, start + j - shift - first))):
+            scores[j * COLUMNS + lane] = MINUS_INFINITY
 
 
 @inner
-def raise_greatest(top, scores, count):
+def larger(a, b):
+    """b if a is NaN."""
+    return a if a > b else b
+
+
+@inner
+def raise_greatest(at_top, scores, count):
     """top[lane] = the greatest of itself and of its lane of scores (count, COLUMNS)."""
-    whole = count // AT_ONCE * AT_ONCE
+    top, whole = floats(at_top, COLUMNS), count // AT_ONCE * AT_ONCE
     for j in range(0, whole, AT_ONCE):
-        s = scores[j * COLUMNS:(j + AT_ONCE) * COLUMNS]
+        s = floats(at(scores, j * COLUMNS), AT_ONCE * COLUMNS)
         for lane in range(COLUMNS):
-            a, b = max(s[lane], s[lane + COLUMNS]), max(s[lane + 2 * COLUMNS], s[lane + 3 * COLUMNS])
-            top[lane] = max(max(a, b), top[lane])
+            a, b = larger(s[lane], s[lane + COLUMNS]), larger(s[lane + 2 * COLUMNS], s[lane + 3 * COLUMNS])
+            top[lane] = larger(larger(a, b), top[lane])
     for j in range(whole, count):
+        s = row(scores, j, COLUMNS)
         for lane in range(COLUMNS):
-            top[lane] = max(scores[j * COLUMNS + lane], top[lane])
+            top[lane] = larger(s[lane], top[lane])
 
 
 @inner
-def add_lanes(total, weights, count):
+def add_lanes(at_total, weights, count):
     """total[lane] += the sum of its lane of weights (count, COLUMNS)."""
-    whole = count // AT_ONCE * AT_ONCE
+    total, whole = floats(at_total, COLUMNS), count // AT_ONCE * AT_ONCE
     for j in range(0, whole, AT_ONCE):
-        w = weights[j * COLUMNS:(j + AT_ONCE) * COLUMNS]
+        w = floats(at(weights, j * COLUMNS), AT_ONCE * COLUMNS)
         for lane in range(COLUMNS):
             total[lane] += (w[lane] + w[lane + COLUMNS]) + (w[lane + 2 * COLUMNS] + w[lane + 3 * COLUMNS])
     for j in range(whole, count):
+        w = row(weights, j, COLUMNS)
         for lane in range(COLUMNS):
-            total[lane] += weights[j * COLUMNS + lane]
+            total[lane] += w[lane]
 
 
 @inner
-def exponentials_of_panel(scores, count, base, lanes):
+def exponentials_of_panel(scores, count, at_base, lanes):
     """scores (count, COLUMNS) become e^(score - base), lane by lane."""
+    base = floats(at_base, lanes)
     for j in range(count):
-        s = scores[j * COLUMNS:(j + 1) * COLUMNS]
+        s = row(scores, j, COLUMNS)
         for lane in range(lanes):
             s[lane] = exp_falling(s[lane] - base[lane])
 
 
 @inner
-def weights_backward(weights, dweights, count, base, share, dot, scale):
+def weights_backward(weights, dweights, count, at_base, at_share, at_dot, lanes, scale):
     """weights (count, COLUMNS), which hold scores, become P; dweights, which hold dP, become scale dS = scale P (dP - D)."""
+    base, share, dot = floats(at_base, lanes), floats(at_share, lanes), floats(at_dot, lanes)
     for j in range(count):
-        s, d = weights[j * COLUMNS:(j + 1) * COLUMNS], dweights[j * COLUMNS:(j + 1) * COLUMNS]
-        for lane in range(COLUMNS):
+        s, d = row(weights, j, COLUMNS), row(dweights, j, COLUMNS)
+        for lane in range(lanes):
             p = exp_falling(s[lane] - base[lane]) * share[lane]
             s[lane] = p
             d[lane] = scale * p * (d[lane] - dot[lane])

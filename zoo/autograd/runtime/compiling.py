@@ -54,7 +54,7 @@ class Compiled:
         return numba.njit(**options)(self._with_built_names())
 
     def _options(self) -> dict[str, typing.Any]:
-        return {}
+        return {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
     def _with_built_names(self):
         f = self.function
@@ -141,6 +141,11 @@ class Separate(Compiled):
         symbol = f"zoo_{self.__name__}_{self.digest()}"
         llvmlite.binding.add_symbol(symbol, compiled.address)
         return numba_types.ExternalFunction(symbol, signature[1](*signature[0]))
+
+    def pointer(self) -> int:
+        """The address of its machine code, by which a kernel may call it that doesn't name it."""
+        self.build()
+        return self.keep_alive.address
 
 
 class Native:

@@ -97,7 +97,7 @@ def _run_tasks(function, tasks, arguments):
 
 class _Body(Compiled):
     def _options(self):
-        return {"inline": "always"}  # compiled once, as a part of the task
+        return {**super()._options(), "inline": "always"}  # compiled once, as a part of the task
 
 
 class Task(Separate):

@@ -1,10 +1,11 @@
 """Memory inside kernels: where an array lies, what lies at an address, and runs of floats copied or cleared."""
 
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from numba.core import cgutils
+from numba.np.arrayobj import make_array, populate_array
 
-from .decorators import in_order, intrinsic
+from .decorators import intrinsic
 from .vectors import WORD
 
 
@@ -55,42 +56,26 @@ def clear_floats(typing_context, target, count):
     return types.void(types.intp, types.intp), generate
 
 
-def _pointer_to(number):
-    @intrinsic
-    def pointer(typing_context, place):
-        target = types.CPointer(number)
+def _run_of(number, what):
+    """(place, n) -> the n numbers that lie from an address on, as an array.
 
+    What Numba's carray makes, without the four functions that it compiles for it.
+    """
+    kind = types.Array(number, 1, "C")
+
+    def run(typing_context, place, n):
         def generate(context, builder, signature, args):
-            return builder.inttoptr(args[0], context.get_value_type(target))
+            size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(number)))
+            array = make_array(kind)(context, builder)
+            pointer = builder.inttoptr(args[0], context.get_data_type(number).as_pointer())
+            populate_array(array, data=pointer, shape=[args[1]], strides=[size], itemsize=size, meminfo=None)
+            return array._getvalue()
 
-        return target(types.intp), generate
+        return kind(types.intp, types.intp), generate
 
-    return pointer
-
-
-pointer_to_floats, pointer_to_integers = _pointer_to(types.float32), _pointer_to(types.int64)
-pointer_to_reals, pointer_to_booleans = _pointer_to(types.float64), _pointer_to(types.uint8)
-
-
-@in_order
-def floats(place, n):
-    """The n float32 that lie from an address on, as an array."""
-    return carray(pointer_to_floats(place), (n,))
+    run.__name__, run.__doc__ = what, f"The n {number} that lie from an address on, as an array."
+    return intrinsic(run)
 
 
-@in_order
-def integers(place, n):
-    """The n int64 that lie from an address on, as an array."""
-    return carray(pointer_to_integers(place), (n,))
-
-
-@in_order
-def reals(place, n):
-    """The n float64 that lie from an address on, as an array."""
-    return carray(pointer_to_reals(place), (n,))
-
-
-@in_order
-def booleans(place, n):
-    """The n bool that lie from an address on, as an array of uint8."""
-    return carray(pointer_to_booleans(place), (n,))
+floats, integers = _run_of(types.float32, "floats"), _run_of(types.int64, "integers")
+reals, booleans = _run_of(types.float64, "reals"), _run_of(types.uint8, "booleans")  # a bool is a byte
