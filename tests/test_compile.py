@@ -11,8 +11,12 @@ from zoo import autograd as ops
 from zoo import nn
 from zoo.autograd import REGISTRY, Tensor, grad, no_grad, use_precision
 from zoo.autograd.runtime import use_kernels
+from zoo.data.images import Images
+from zoo.language.corpus import Corpus
 from zoo.optim import SGD, AdamW
+from zoo.recipes import language, vae
 from zoo.transformer import Transformer
+from zoo.vae import VAE
 
 OPERATIONS = {name: op for name, op in REGISTRY.items() if op.__module__.startswith("zoo.")}
 
@@ -462,3 +466,37 @@ def test_errors_are_those_of_the_step():
 def test_only_functions_can_be_compiled():
     with pytest.raises(TypeError, match="step is 3; it is a function"):
         zoo.compile(3)
+
+
+# --- training runs
+
+
+def runs_of(kind, **fields):
+    """A function of options of `Trainer` that makes a run of a few steps."""
+    rng = np.random.default_rng(0)
+    if kind == "vae":
+        pictures = rng.random((48, 8, 8), np.float32)
+        data = Images(pictures, None, pictures, None, "noise")
+        settings = vae.VAETraining(epochs=2, batch_size=8, optimiser="adam", warm_up=1)
+        return lambda **options: vae.make_trainer(VAE.new(image=(8, 8), hidden=(16,), latent=(3,), **fields), data, settings, **options)
+    corpus = Corpus("text", "".join(map(chr, rng.integers(65, 76, 400))))
+    settings = language.LanguageTraining(steps=12, batch_size=3, warm_up=2, evaluate_every=5)
+    return lambda **options: language.make_trainer(Transformer.for_data(corpus, window=8, layers=1, heads=2, width=16, **fields), corpus, settings, **options)
+
+
+@pytest.mark.parametrize("kind, fields, expected", [
+    ("vae", {}, None), ("vae", {"pixels": "gaussian", "binarise": False}, None), ("vae", {"samples": 2}, "values of a tensor are read"),
+    ("vae", {"network": "convolutional"}, None), ("transformer", {}, None), ("transformer", {"dropout": 0.1}, "random numbers are drawn")])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_compiled_run_gives_the_same_weights(kind, fields, expected, accumulate):
+    weights, losses = [], []
+    for compile in (False, True):
+        trainer = runs_of(kind, **fields)(compile=compile, accumulate=accumulate)
+        losses.append([record.losses for record in trainer])
+        weights.append(trainer.model.arrays())
+    assert losses[0] == losses[1] and all(same(weights[0][name], weights[1][name]) for name in weights[0])
+    step = getattr(trainer._objective(), "losses", trainer._objective())
+    if expected is None:
+        assert step.reason is None and step.replays >= 12 * accumulate - 4, step.reason
+    else:
+        assert expected in step.reason

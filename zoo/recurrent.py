@@ -175,7 +175,7 @@ class Recurrent(LanguageModel):
 
     # --- training
 
-    def loss(self, batch: Any, rng: Generator) -> dict[str, Tensor]:
+    def loss(self, batch: Any, rng: Generator | None) -> dict[str, Tensor]:
         """Nats per token, or with keys nats per step.
 
         symbols: batch is (inputs, targets) or (inputs, targets, first), ids (batch, time); the state is carried on from the last call

@@ -259,22 +259,37 @@ class VAE(Model):
 
         warmth: multiplies beta; it grows from 0 to 1 while the KL term is warmed up (Bowman et al. 2016; Sonderby et al. 2016).
         """
-        x, labels = batch if isinstance(batch, tuple) else (batch, None)
-        labels = labels if self.config.classes else None
-        x = check_images(x, self.config.image).reshape(len(x), -1)
-        if self.config.binarise:
-            x = binarise(x, rng)
+        if self.is_closed:
+            return self.losses(*self.draw(batch, rng, warmth=warmth))
+        x, labels = self._prepared(batch, rng)
         k, beta = self.config.samples, self.config.beta * warmth
         parts: dict[str, Any] = {}
-        if k == 1 and len(self.encoders) == 1:  # the KL term in closed form (Kingma & Welling 2014, eq. 10 and appendix B)
-            mean, log_variance = self.encode(x, labels)
-            noise = rng.standard_normal(mean.shape, np.float32)
-            log_x = self.log_pixels(x, self.logits(mean + ops.exp(0.5 * log_variance) * noise, labels)).mean()
-            kl = ops.gaussian_kl(mean, log_variance).mean()
-            return {"loss": beta * kl - log_x, "kl": kl, "reconstruction": -log_x}
         log_w = self.log_weights(x, k, rng, labels, beta=beta, parts=parts)
         bound = (ops.logsumexp(log_w, axis=1) - math.log(k)).mean()
         return {"loss": -bound, "kl": parts["kl"].mean(), "reconstruction": -parts["log_x"].mean()}
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the KL term is taken in closed form: one sample of one stochastic layer."""
+        return self.config.samples == 1 and len(self.encoders) == 1
+
+    def draw(self, batch, rng: Generator, *, warmth: float = 1.0) -> tuple:
+        """What `losses` takes: images (n, pixels), labels or None, standard normal noise (n, latent), and beta as an array of one number."""
+        x, labels = self._prepared(batch, rng)
+        return x, labels, rng.standard_normal((len(x), self.config.latent[0]), np.float32), np.asarray(self.config.beta * warmth, np.float32)
+
+    def losses(self, x, labels, noise, beta) -> dict[str, Tensor]:
+        """`loss` with the KL term in closed form (Kingma & Welling 2014, eq. 10 and appendix B), a function of what `draw` gives."""
+        mean, log_variance = self.encode(x, labels)
+        log_x = self.log_pixels(x, self.logits(mean + ops.exp(0.5 * log_variance) * noise, labels)).mean()
+        kl = ops.gaussian_kl(mean, log_variance).mean()
+        return {"loss": beta * kl - log_x, "kl": kl, "reconstruction": -log_x}
+
+    def _prepared(self, batch, rng: Generator) -> tuple:
+        """Images (n, pixels), drawn in black and white if the model is trained so, and labels, None in a model without."""
+        x, labels = batch if isinstance(batch, tuple) else (batch, None)
+        x = check_images(x, self.config.image).reshape(len(x), -1)
+        return binarise(x, rng) if self.config.binarise else x, labels if self.config.classes else None
 
     def log_likelihood(self, images, samples: int = 5000, seed: int = 0, labels=None, chunk: int = 5000) -> np.ndarray:
         """ln p(x) in nats by importance sampling, one number for each image: binarised once if the model is trained so.

@@ -163,7 +163,7 @@ class LanguageModel(Model):
 
     # --- how good it is
 
-    def loss(self, batch: Any, rng: Generator) -> dict[str, Tensor]:
+    def loss(self, batch: Any, rng: Generator | None) -> dict[str, Tensor]:
         """Cross-entropy in nats per token: batch is (inputs, targets), each (batch, time) ids; a target of -1 doesn't count."""
         inputs, targets = batch
         return {"loss": cross_entropy(self(inputs, rng=rng), targets)}
@@ -408,9 +408,10 @@ class LanguageModel(Model):
         return step
 
 
-def cross_entropy(logits: Any, targets: np.ndarray) -> Any:
+def cross_entropy(logits: Any, targets: Any) -> Any:
     """Nats per target; targets of -1 don't count."""
-    return ops.cross_entropy(logits, targets, ignore_index=IGNORED if (targets == IGNORED).any() else None)
+    some_ignored = isinstance(targets, Tensor) or (targets == IGNORED).any()  # a compiled step can't look
+    return ops.cross_entropy(logits, targets, ignore_index=IGNORED if some_ignored else None)
 
 
 def __getattr__(name: str):

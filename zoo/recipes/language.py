@@ -11,6 +11,7 @@ from ..language.model import LanguageModel
 from ..language.windows import consecutive_windows, line_table, random_lines, random_pieces, random_windows
 from ..optim import AdamW, Average, Muon, Optimiser, cosine, linear_decay
 from ..training import Batches, Trainer
+from ..training.objective import DrawnFirst
 from .recipe import RunSettings
 
 
@@ -65,7 +66,10 @@ def make_trainer(model: LanguageModel, corpus: Corpus, training: LanguageTrainin
         optimiser = AdamW(parameters, t.lr, **shared)
     average = Average([p for p in parameters.values() if p.requires_grad], t.average) if t.average else None  # not of what LoRA froze
     shape = cosine if t.schedule == "cosine" else linear_decay
+    can_replay = model.kind == "transformer" and not model.config.dropout  # a recurrent model carries a state from step to step
+    objective = DrawnFirst(lambda batch, rng: (batch,), lambda batch: model.loss(batch, None)) if can_replay else model.loss
     return Trainer(
-        model, model.loss, batches_of(model, corpus, t), optimiser, steps=t.steps, schedule=shape(t.steps, warmup=t.warm_up, floor=t.floor),
+        model, objective, batches_of(model, corpus, t), optimiser, steps=t.steps, schedule=shape(t.steps, warmup=t.warm_up, floor=t.floor),
         seed=seed, average=average, folder=folder, resume=resume,
-        evaluate=lambda m: evaluate(m, corpus, max_tokens=t.evaluate_tokens), evaluate_every=t.evaluate_every, precision=t.precision, **options)
+        evaluate=lambda m: evaluate(m, corpus, max_tokens=t.evaluate_tokens), evaluate_every=t.evaluate_every, precision=t.precision,
+        **{"compile": can_replay, **options})

@@ -19,6 +19,7 @@ from ..model import Count, Decay, Natural, Positive, check_images
 from ..nn import Linear
 from ..optim import Adam, Average, Muon, constant, cosine
 from ..training import Trainer, shuffled
+from ..training.objective import DrawnFirst
 from ..vae import VAE
 from .recipe import Recipe, RunSettings, labels_of
 
@@ -66,13 +67,18 @@ def make_trainer(model: VAE, images: Images, training: VAETraining, *, seed: int
         optimiser = Adam(model.parameters(), t.lr)
     average = Average(model.parameters(), t.average) if t.average else None
 
+    def warmth():
+        return 1.0 if not t.warm_up else min(1.0, (trainer.step + 1) / (t.warm_up * per_epoch))
+
     def objective(batch, rng):
-        warmth = 1.0 if not t.warm_up else min(1.0, (trainer.step + 1) / (t.warm_up * per_epoch))
-        return model.loss(batch, rng, warmth=warmth)
+        return model.loss(batch, rng, warmth=warmth())
+
+    if model.is_closed:
+        objective = DrawnFirst(lambda batch, rng: model.draw(batch, rng, warmth=warmth()), model.losses)
 
     schedule = cosine(steps) if t.schedule == "cosine" else constant
     trainer = Trainer(model, objective, batches, optimiser, steps=steps, schedule=schedule, seed=seed, average=average, folder=folder,
-                      resume=resume, precision=training.precision, **options)
+                      resume=resume, precision=training.precision, **{"compile": model.is_closed, **options})
     return trainer
 
 

@@ -40,6 +40,7 @@ from ..optim import Average, Optimiser, Schedule, constant
 from .batches import Batches
 from .exchange import Exchange
 from .folder import RunFolder, differences, not_finite
+from .objective import compiled
 from .private import Private, PrivateGradients
 from .ranks import Ranks, rows_of
 
@@ -98,6 +99,8 @@ class Trainer:
         weights are the same, bit for bit.
     precision: of products of matrices in every step, "float32" or "bf16" (`autograd.set_precision`); what is set here and now unless given.
         Evaluations aren't part of a step.
+    compile: replay the objective where it can be (`zoo.compile`): the same numbers in less time, where steps are small. It holds all memory that
+        forward and backward take. Objectives that draw random numbers do so first (`training.objective.DrawnFirst`). Not with ranks.
     on_step(trainer, record): called after every step, with the weights as that step left them; `averaged()` lends it the averaged ones.
         It must not change the model; an exception that it raises ends the run.
     """
@@ -110,6 +113,7 @@ class Trainer:
                  checkpoint_every: float | None = None, minutes: float | None = None, settings: Mapping[str, Any] | None = None,
                  change_settings: bool = False, ranks: Ranks | None = None, accumulate: int | None = None,
                  shard_optimiser: bool = False, private: Private | None = None, precision: str | None = None,
+                 compile: bool = False,
                  on_step: Callable[[Trainer, TrainingStep], None] | None = None):
         checkpoint_every = 60.0 if checkpoint_every is None else checkpoint_every
         for name, value, least in (("steps", steps, 1), ("seed", seed, 0), ("evaluate_every", evaluate_every, 1),
@@ -129,6 +133,7 @@ class Trainer:
         self.checkpoint_every, self.minutes, self.on_step = checkpoint_every, minutes, on_step
         self.folder = None if folder is None else Path(folder)
         self.ranks, self.accumulate = ranks or Ranks(), accumulate or 1
+        self.compile, self._compiled = compile, (objective, objective)
         with use_precision(precision or get_precision()):
             self.precision = get_precision()
         if self.accumulate > 1:
@@ -303,7 +308,7 @@ class Trainer:
         self.optimiser.zero_grad()
         sums: dict[str, float] = {}
         for i, (share, weight, draws) in enumerate(self._pieces(batch, rng), 1):
-            losses = self.objective(share, draws)
+            losses = self._objective()(share, draws)
             sums = {name: sums.get(name, 0.0) + weight * float(value) for name, value in losses.items()}
             first = next(iter(losses.values()))
             if not math.isfinite(float(first)) and self.ranks.size == 1:  # other ranks wait for the gradient, whose norm then tells all
@@ -312,6 +317,16 @@ class Trainer:
                            done=self.optimiser.done if i == self.accumulate else None)
         self.optimiser.step(self.schedule(self.step))
         return sums
+
+    def _objective(self) -> Callable[[Any, Generator], dict[str, Tensor]]:
+        """The objective, or what replays it."""
+        assert self.objective is not None
+        if not self.compile or self.ranks.size > 1:
+            return self.objective
+        if self._compiled[0] is not self.objective or self._compiled[1] is self.objective:
+            self._compiled = self.objective, compiled(self.objective)
+        assert self._compiled[1] is not None
+        return self._compiled[1]
 
     def _pieces(self, batch: Any, rng: Generator) -> Iterator[tuple[Any, float, Generator]]:
         """(rows, their weight in the mean, draws for them) of each piece of a batch: their gradients add up to that of the whole."""

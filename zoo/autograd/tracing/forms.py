@@ -28,9 +28,13 @@ class Arguments:
         if kind is np.ndarray or kind is Tensor:
             a = value._data if kind is Tensor else value
             self.inputs.append(value)
-            if a.dtype.kind not in "fiub" or not a.dtype.isnative or not (a.flags.c_contiguous or a.copy("K").strides == a.strides):
-                self.reason = f"an argument is an array of dtype {a.dtype} with gaps or foreign numbers"
-            return kind, a.shape, a.dtype, a.strides, kind is Tensor and value.requires_grad
+            if a.dtype.kind not in "fiub" or not a.dtype.isnative:
+                self.reason = f"an argument is an array of dtype {a.dtype.str}"
+            if a.dtype.kind != "f" or a.flags.c_contiguous:  # the order of integers in memory makes no difference
+                return kind, a.shape, a.dtype, kind is Tensor and value.requires_grad
+            if a.copy("K").strides != a.strides:
+                self.reason = "an argument is an array of floats with gaps between them"
+            return kind, a.shape, a.dtype, kind is Tensor and value.requires_grad, a.strides
         if isinstance(value, (tuple, list)):
             return kind, *map(self._form, value)
         if kind is dict:

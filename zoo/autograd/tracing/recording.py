@@ -28,6 +28,7 @@ from ..tensor import Node, Source, Tensor, _Sums, path_between, source, state
 from .reachable import memory_of
 
 GARBAGE = 0xA5  # what each byte of memory holds before tasks run in it
+MOST_BYTES = 1 << 28  # of a step's intermediate values: larger steps gain nothing, and would hold them all the time
 ENGINE = str(Path(__file__).parent.parent)
 
 
@@ -62,6 +63,7 @@ class Recorder(Writer):
         self.leaves: dict[Tensor, np.ndarray] = {}  # tensors from outside, with their values when they were read
         self.constants: set[int] = set()  # the memory of arrays that operations are given as they are, by identity
         self.seen: list[tuple] = []  # what ran, and with which constants
+        self.bytes = 0  # of values, and of what kernels have saved for backward
         self.loose: set[Node] = set()  # nodes whose `saved` is another object each time
 
     def __enter__(self) -> Recorder:
@@ -127,6 +129,9 @@ class Recorder(Writer):
             self.calls.append(functools.partial(operation.checker, *arrays, **settings))
         y, node, given, made = result._data, result.node, [*arrays_in((*arrays, settings))], [*arrays_in(saved)]
         if made or not any(np.may_share_memory(y, a) for a in given):  # else it is a view
+            self.bytes += sum(a.nbytes for a in (y, *made))
+            if self.bytes > MOST_BYTES:
+                self.cannot_replay(f"its intermediate values take more than {MOST_BYTES >> 20} MB")
             again: Callable = functools.partial(_compute_again, operation, arrays, settings, y, node)
             if not any(a.dtype.kind in "iu" for a in given) and operation.by_kernel(arrays, settings) is NotImplemented:  # nor will it be again
                 again = functools.partial(_define_again, operation.definition, arrays, settings, y)
