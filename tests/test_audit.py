@@ -146,10 +146,11 @@ def test_a_likelihood_ratio_is_that_of_two_normal_distributions(rng):
 def test_a_picture_model_that_ships(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(auditing, "MEMBERS", 20)
+    reports = []
+    monkeypatch.setattr(auditing, "audit", lambda *arguments, **settings: reports.append(audit(*arguments, **settings)) or reports[-1])
     assert main(["audit", "vae", "-n", "60", "--out", "page.html"]) == 0
-    printed, text = capsys.readouterr().out, (tmp_path / "page.html").read_text("utf-8")
-    report = audit("vae", 60)
-    assert str(report) in printed
+    printed, text, report = capsys.readouterr().out, (tmp_path / "page.html").read_text("utf-8"), reports[0]
+    assert str(report) in printed and report.n == 60
     for name, value in report.figures.items():
         assert f"<th scope=row>{name}</th><td>{value:.4g}</td>" in text
     assert all(section.title in text for section in report.sections) and "What was not tested" in text

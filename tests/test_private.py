@@ -305,7 +305,7 @@ def test_without_the_accountant_one_line_says_what_to_install(monkeypatch):
 
 # --- a run
 
-SMALL = ["vae", "--data", "digits8x8", "--epochs", "3", "--batch-size", "360", "--hidden", "8", "--latent", "3", "--depth", "1", "--quiet",
+SMALL = ["vae", "--data", "digits8x8", "--epochs", "1", "--batch-size", "360", "--hidden", "8", "--latent", "3", "--depth", "1", "--quiet",
          "--private-noise", "1.1", "--private-clip", "0.5", "--private-delta", "1e-4"]
 
 
@@ -396,7 +396,7 @@ def test_ranks_are_refused():
 
 
 def test_private_training_learns():
-    trainer = trainer_of("vae", {"epochs": 8, "batch_size": 60, "hidden": (16,), "latent": (3,), "depth": 1, "optimiser": "adam", "lr": 3e-3},
+    trainer = trainer_of("vae", {"epochs": 2, "batch_size": 30, "hidden": (16,), "latent": (3,), "depth": 1, "optimiser": "adam", "lr": 1e-2},
                          Private(0.0, clip=1.0, secret=False))
     losses = [record.losses["loss"] for record in trainer]
     assert np.mean(losses[-10:]) < 0.95 * np.mean(losses[:3])
