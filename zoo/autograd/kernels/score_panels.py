@@ -101,15 +101,27 @@ def rows_times_panel(x, table, start, count, panel, width, targets, shift, w):
 
 
 @inner
+def mask_row(s, added):
+    """Scores (COLUMNS,) of one key + a number that is the same for all queries; a key that is masked may be NaN."""
+    for lane in range(s.size):
+        s[lane] = MINUS_INFINITY if added == MINUS_INFINITY else s[lane] + added
+
+
+@inner
 def mask_panel(at_scores, mask, first, lanes, start, count, shift):
     """Add the mask to scores (count, COLUMNS) of keys from `start` on and queries from `first` on; -inf from key `query + shift + 1` on."""
     scores = floats(at_scores, count * COLUMNS)
-    if mask.start:
+    if mask.start and mask.pitch == 0:  # one row for all queries, as padding has it
+        added = span(mask.start, start, start + count)
+        for j in range(count):
+            if added[j] != f32(0):
+                mask_row(row(at_scores, j, COLUMNS), added[j])
+    elif mask.start:
         for lane in range(lanes):
             added = span(at(mask.start, (first + lane) * mask.pitch), start, start + count)
             for j in range(count):
                 i = j * COLUMNS + lane
-                scores[i] = MINUS_INFINITY if added[j] == MINUS_INFINITY else scores[i] + added[j]  # a key that is masked may be NaN
+                scores[i] = MINUS_INFINITY if added[j] == MINUS_INFINITY else scores[i] + added[j]
     for j in range(max(0, first + shift + 1 - start), count):
         for lane in range(max(0, min(COLUMNS, start + j - shift - first))):
             scores[j * COLUMNS + lane] = MINUS_INFINITY
