@@ -1,4 +1,4 @@
-"""Kernels of large sums: a + b, and what undoes its broadcasting, the sum over neighbouring axes.
+"""Kernels of large sums and products: a + b, a b, and what undoes their broadcasting, the sum over neighbouring axes.
 
 NumPy does these on one thread, and its sum over all axes but the last (the gradient of a bias) at a fifth of the memory's speed.
 A contiguous float32 array is seen as (outer, rows, width), where `rows` are the axes that are broadcast or summed.
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..operations import arithmetic as operations
 from ..runtime.compiling import inner
-from ..runtime.native import address, copy_floats, floats, keep_alive
+from ..runtime.native import address, clear_floats, copy_floats, floats, keep_alive
 from ..runtime.tasks import RUN_FLOATS, at, is_float32, part, row, row_address, span, task, tasks_for
 from ..runtime.threads import get_threads
 
@@ -65,8 +65,17 @@ def add_entries(t, tasks, a, b, y, n):
 
 
 @task
-def add_rows(t, tasks, a, b, y, outer, rows, width):
-    """y[o, r] = a[o, r] + b[o]: a, y (outer, rows, width), b (outer, width)"""
+def multiply_entries(t, tasks, a, b, y, n):
+    """y = a b, all (n,)"""
+    first, last = part(t, tasks, n, RUN_FLOATS), part(t + 1, tasks, n, RUN_FLOATS)
+    a_part, b_part, y_part = span(a, first, last), span(b, first, last), span(y, first, last)
+    for i in range(y_part.size):
+        y_part[i] = a_part[i] * b_part[i]
+
+
+@task
+def combine_rows(t, tasks, a, b, y, outer, rows, width, is_product: bool):
+    """y[o, r] = a[o, r] + b[o], or their product: a, y (outer, rows, width), b (outer, width)"""
     joined = joined_rows(rows, width)
     repeated = np.empty(joined * width, np.float32)  # one row of b, several times
     repeated_row = -1  # which
@@ -79,10 +88,32 @@ def add_rows(t, tasks, a, b, y, outer, rows, width):
                 copy_floats(row_address(address(repeated), j, width), row_address(b, o, width), width)
             repeated_row = o
         a_rows, y_rows = span(a, i * width, (i + count) * width), span(y, i * width, (i + count) * width)
-        for j in range(y_rows.size):
-            y_rows[j] = a_rows[j] + repeated[j]
+        if is_product:
+            for j in range(y_rows.size):
+                y_rows[j] = a_rows[j] * repeated[j]
+        else:
+            for j in range(y_rows.size):
+                y_rows[j] = a_rows[j] + repeated[j]
         i += count
     keep_alive(repeated)
+
+
+@task
+def sum_of_products(t, tasks, a, b, y, outer, rows, width, shares):
+    """y[s, o] = the sum over share s of the rows of a[o] b[o], entry by entry: a, b (outer, rows, width), y (shares, outer, width)"""
+    for unit in range(part(t, tasks, outer * shares, 1), part(t + 1, tasks, outer * shares, 1)):
+        o, s = unit % outer, unit // outer
+        first, last = part(s, shares, rows, ROWS_PER_SUM), part(s + 1, shares, rows, ROWS_PER_SUM)
+        partial, total = np.empty(width, np.float32), row(y, unit, width)
+        clear_floats(row_address(y, unit, width), width)
+        for top in range(first, last, ROWS_PER_SUM):
+            for j in range(width):
+                partial[j] = f32(0)
+            for i in range(o * rows + top, o * rows + min(top + ROWS_PER_SUM, last)):
+                a_row, b_row = row(a, i, width), row(b, i, width)
+                for j in range(width):
+                    partial[j] += a_row[j] * b_row[j]
+            add_to(total, partial)
 
 
 @task
@@ -125,29 +156,70 @@ def _(total: np.ndarray, gradient: np.ndarray):
     return total
 
 
-@operations.add.forward(strided=True)
-def _(a, b):
+def _broadcast_sizes(a: np.ndarray, b: np.ndarray) -> tuple[int, int, int] | None:
+    """a's shape as (outer, rows, width) with the axes that b is repeated over as rows; None if a kernel doesn't serve the two."""
+    if a.size < MIN_ENTRIES or not (a.flags.c_contiguous and b.flags.c_contiguous) or b.ndim > a.ndim:
+        return None
+    b_shape = (1,) * (a.ndim - b.ndim) + b.shape
+    if any(n != m and n != 1 for n, m in zip(b_shape, a.shape)):
+        return None
+    return outer_rows_width(a.shape, tuple(i for i, n in enumerate(b_shape) if n != a.shape[i]))
+
+
+def _combined(a: np.ndarray, b: np.ndarray, is_product: bool):
+    """a + b or a b, of which one may be broadcast to the other; NotImplemented where NumPy is as fast."""
     if not is_float32(a, b):
         return NotImplemented
     if a.size < b.size:
         a, b = b, a
-    if a.size < MIN_ENTRIES or not (a.flags.c_contiguous and b.flags.c_contiguous):
-        return NotImplemented
-    if a.shape == b.shape:
-        y = np.empty(a.shape, f32)
-        add_entries(a, b, y, a.size, tasks=tasks_for(a.size))
-        return y, None
-    if b.ndim > a.ndim:
-        return NotImplemented
-    b_shape = (1,) * (a.ndim - b.ndim) + b.shape
-    if any(n != m and n != 1 for n, m in zip(b_shape, a.shape)):
-        return NotImplemented
-    sizes = outer_rows_width(a.shape, tuple(i for i, n in enumerate(b_shape) if n != a.shape[i]))
+    y = np.empty(a.shape, f32)
+    if a.shape == b.shape and a.size >= MIN_ENTRIES and a.flags.c_contiguous and b.flags.c_contiguous:
+        (multiply_entries if is_product else add_entries)(a, b, y, a.size, tasks=tasks_for(a.size))
+        return y
+    sizes = _broadcast_sizes(a, b)
     if sizes is None:
         return NotImplemented
-    y = np.empty(a.shape, f32)
-    add_rows(a, b, y, *sizes, tasks=tasks_for(a.size))
-    return y, None
+    combine_rows(a, b, y, *sizes, is_product, tasks=tasks_for(a.size))
+    return y
+
+
+@operations.add.forward(strided=True)
+def _(a, b):
+    y = _combined(a, b, False)
+    return y if y is NotImplemented else (y, None)
+
+
+@operations.multiply.forward(strided=True)
+def _(a, b):
+    y = _combined(a, b, True)
+    return y if y is NotImplemented else (y, ())
+
+
+@operations.multiply.backward
+def _(g, _y, _saved, a, b, *, needs):
+    return _times(g, b, a.shape, g.shape) if needs[0] else None, _times(g, a, b.shape, g.shape) if needs[1] else None
+
+
+def _times(g, other, shape, whole):
+    """The gradient g (whole) times the other factor, for the factor of this shape: added up over the axes that it was repeated over."""
+    if other.shape == whole and shape != whole:
+        y = _sum_of_products(g, np.ascontiguousarray(other), shape)
+        if y is not NotImplemented:
+            return y
+    y = _combined(g, other, True)
+    return g * other if y is NotImplemented else y
+
+
+def _sum_of_products(g, other, shape):
+    sizes = outer_rows_width(g.shape, operations.summed_axes(g.shape, shape))
+    if sizes is None or not is_float32(g, other):
+        return NotImplemented
+    outer, rows, width = sizes
+    threads = get_threads()
+    shares = 1 if outer >= threads else min(threads, -(-rows // ROWS_PER_SUM))
+    y = np.empty((shares, outer, width), f32)
+    sum_of_products(g, other, y, outer, rows, width, shares, tasks=min(tasks_for(g.size), outer * shares))
+    return (y[0] if shares == 1 else y.sum(0)).reshape(shape)
 
 
 def sum_over(x, axes: tuple[int, ...]):
