@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from cases import SYMBOLS, WORDS
 
+import zoo
 import zoo.autograd as ops
 from zoo.autograd import Tensor, no_grad, use_precision
 from zoo.autograd.runtime import use_kernels
@@ -23,17 +24,22 @@ from zoo.vae import VAE
 Case = tuple[Module | None, Callable[[], Any]]
 
 
-def training(model: Module, optimiser: Any, loss: Callable[[], Tensor]) -> Case:
+class TrainingStep:
     """A training step as a user writes it."""
 
-    def step() -> Tensor:
-        optimiser.zero_grad()
-        value = loss()
+    def __init__(self, optimiser: Any, loss: Callable[..., Tensor], *inputs: np.ndarray):
+        self.optimiser, self.loss, self.inputs = optimiser, loss, inputs
+
+    def __call__(self) -> Tensor:
+        self.optimiser.zero_grad()
+        value = self.loss(*self.inputs)
         value.backward()
-        optimiser.step()
+        self.optimiser.step()
         return value
 
-    return model, step
+    def compiled(self) -> TrainingStep:
+        """The same, with the loss replayed."""
+        return TrainingStep(self.optimiser, zoo.compile(self.loss), *self.inputs)
 
 
 def in_bf16(step: Callable[[], Any]) -> Callable[[], Any]:
@@ -58,18 +64,19 @@ def by_definition(step: Callable[[], Any]) -> Callable[[], Any]:
 
 def gpt(data: dict[str, np.ndarray], *, layers: int, width: int, heads: int, batch: int, time: int) -> Case:
     model = Transformer.new(symbols=SYMBOLS, window=time, layers=layers, width=width, heads=heads, tied=False)
-    return training(model, AdamW(model.parameters(), 1e-3), lambda: ops.cross_entropy(model(data["ids"]), data["targets"]))
+    return model, TrainingStep(AdamW(model.parameters(), 1e-3), lambda ids, targets: ops.cross_entropy(model(ids), targets),
+                               data["ids"], data["targets"])
 
 
 def vae(data: dict[str, np.ndarray], *, hidden: int, latent: int, batch: int) -> Case:
     model = VAE.new(hidden=(hidden,), latent=(latent,), depth=1, activation="relu", binarise=False)
 
-    def loss() -> Tensor:
-        mean, log_variance = model.encode(data["x"])
-        logits = model.logits(mean + ops.exp(0.5 * log_variance) * data["noise"])
-        return ops.binary_cross_entropy_with_logits(logits, data["x"], reduction="sum") + ops.gaussian_kl(mean, log_variance).sum()
+    def loss(x: Any, noise: Any) -> Tensor:
+        mean, log_variance = model.encode(x)
+        logits = model.logits(mean + ops.exp(0.5 * log_variance) * noise)
+        return ops.binary_cross_entropy_with_logits(logits, x, reduction="sum") + ops.gaussian_kl(mean, log_variance).sum()
 
-    return training(model, Adam(model.parameters(), 1e-3), loss)
+    return model, TrainingStep(Adam(model.parameters(), 1e-3), loss, data["x"], data["noise"])
 
 
 def dcgan(data: dict[str, np.ndarray], *, latent: int, channels: int, batch: int) -> Case:
@@ -94,7 +101,7 @@ def dcgan(data: dict[str, np.ndarray], *, latent: int, channels: int, batch: int
 
 def unet(data: dict[str, np.ndarray], *, channels: int, batch: int) -> Case:
     model = _unet(channels)
-    return training(model, Adam(model.parameters(), 1e-3), lambda: ops.mse(model(data["x"], data["t"]), data["noise"]))
+    return model, TrainingStep(Adam(model.parameters(), 1e-3), lambda x, t, noise: ops.mse(model(x, t), noise), data["x"], data["t"], data["noise"])
 
 
 def unet_evaluation(data: dict[str, np.ndarray], *, channels: int, batch: int) -> Case:
@@ -122,16 +129,16 @@ def words_mmdit(data: dict[str, np.ndarray], *, channels: int, blocks: int, head
 def _words(data: dict[str, np.ndarray], **fields: Any) -> Case:
     model = Words.new(vocabulary=tuple(f"word {i}" for i in range(WORDS)), **fields)
 
-    def loss() -> Tensor:
+    def loss(x: Any, t: Any, noise: Any) -> Tensor:
         text, mask = model.text(data["ids"])
-        return ops.mse(model.network(data["x"], data["t"], text, mask), data["noise"])
+        return ops.mse(model.network(x, t, text, mask), noise)
 
-    return training(model, Adam(model.parameters(), 1e-3), loss)
+    return model, TrainingStep(Adam(model.parameters(), 1e-3), loss, data["x"], data["t"], data["noise"])
 
 
 def lstm(data: dict[str, np.ndarray], *, width: int, batch: int, time: int) -> Case:
     model = Recurrent.new(cell="lstm", symbols=SYMBOLS, width=width)
-    return training(model, Adam(model.parameters(), 1e-3), lambda: ops.cross_entropy(model(data["ids"]), data["ids"]))
+    return model, TrainingStep(Adam(model.parameters(), 1e-3), lambda ids: ops.cross_entropy(model(ids), ids), data["ids"])
 
 
 def decoding(data: dict[str, np.ndarray], *, layers: int, width: int, heads: int, batch: int, time: int) -> Case:

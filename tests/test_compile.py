@@ -353,6 +353,20 @@ def test_gradients_of_inputs_and_of_gradients():
     assert compiled.replays == 6
 
 
+def test_a_tensor_may_come_in_twice():
+    model = Scale()
+    for step in (lambda x, y: ops.exp(x) * y + x, lambda x, y: ops.exp(x) * model.weight + ops.sin(model.weight) * y):
+        compiled = zoo.compile(step)
+        results = []
+        for run in (compiled, step):
+            for k in range(5):
+                model.weight.grad = None
+                model.weight.data[...] = k + np.arange(3) / 7
+                run(model.weight, model.weight if k % 2 else Tensor(np.ones(3, np.float32))).backward(np.ones(3, np.float32))
+                results.append(model.weight.grad)
+        assert all(map(same, results[:5], results[5:]))
+
+
 def test_several_results():
     model = Scale()
 

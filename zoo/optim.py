@@ -15,6 +15,7 @@ import numpy as np
 
 from .autograd import Tensor
 from .autograd.kernels import optimiser as kernels
+from .autograd.tensor import mark_changed
 from .model import Range
 
 __all__ = ["SGD", "Adam", "AdamW", "Average", "Muon", "Optimiser", "constant", "cosine", "linear_decay", "orthogonalise", "step_decay"]
@@ -83,7 +84,7 @@ class Optimiser:
         if trained != self._trained:
             self.arrange(trained)
             self._trained = trained
-        gradients = [p.grad if p.requires_grad else None for p in self.parameters]
+        gradients = [p.grad if is_trained else None for p, is_trained in zip(self.parameters, trained)]
         if self.exchange is None:
             self.grad_norm = kernels.gather(self.grad, gradients, [p.size for p in self.parameters])
         else:
@@ -97,9 +98,7 @@ class Optimiser:
         self.update(self.lr * factor)
         if self.exchange is not None:
             self.exchange.spread()
-        for p in self.parameters:
-            if p.requires_grad:
-                p.mark_changed()
+        mark_changed([p for p, is_trained in zip(self.parameters, trained) if is_trained])
 
     @property
     def done(self) -> Callable[[Tensor], Any] | None:
@@ -139,8 +138,9 @@ class Optimiser:
                                      f"it was {view.dtype} of shape {view.shape} when the optimiser was built")
                 view[...] = p.data
                 p.data = view
-            if p.grad is not None and p.grad.shape != view.shape:
-                raise ValueError(f"optimiser: {name}.grad has shape {p.grad.shape}; {name} has {view.shape}")
+            grad = p.grad
+            if grad is not None and grad.shape != view.shape:
+                raise ValueError(f"optimiser: {name}.grad has shape {grad.shape}; {name} has {view.shape}")
         for name, p in self._frozen_at_first.items():
             if p.requires_grad:
                 raise ValueError(f"optimiser: {name} was frozen when the optimiser was built and isn't any more; build it anew to train {name}")

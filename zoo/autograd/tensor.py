@@ -105,6 +105,10 @@ class Node:
         self.precision = setting.name
         self.birth = next(_births)
 
+    def walk_alone(self, g: np.ndarray, retain_graph: bool) -> list[tuple[Tensor, np.ndarray]] | None:
+        """The gradients of all leaves, where they can be had without a walk; None where not."""
+        return None
+
     def free(self) -> None:
         self.inputs, self.args, self.saved, self.y, self.op = (), (), None, None, None
 
@@ -265,10 +269,23 @@ class Tensor(Operators):
             if done is not None:
                 done(leaf)
 
-        walked = gradients([self], [_initial_gradient(self, grad)], None, False, retain_graph, None if done is None else arrive)
+        first = _initial_gradient(self, grad)
+        walked: Any = None if self.node is None else self.node.walk_alone(first, retain_graph)
+        if walked is not None:
+            for leaf, g in walked:
+                arrive(leaf, g)
+            return
+        walked = gradients([self], [first], None, False, retain_graph, None if done is None else arrive)
         if done is None:
             for leaf, g in walked.items():
                 arrive(leaf, g)
+
+
+def mark_changed(leaves: Sequence[Tensor]) -> None:
+    """`mark_changed` for all of them at once."""
+    changes.latest = next(_births)
+    for leaf in leaves:
+        leaf.changed = changes.latest
 
 
 _new_tensor = object.__new__

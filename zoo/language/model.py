@@ -22,6 +22,7 @@ from numpy.random import Generator
 
 from .. import autograd as ops
 from ..autograd import Tensor, no_grad
+from ..autograd.operations.checks import all_below
 from ..autograd.random import generator
 from ..model import Config, Model, Step, last, moved, replayable, stream
 from ..storage import WrongFile, shorten
@@ -234,7 +235,7 @@ class LanguageModel(Model):
     def check_ids(self, ids: np.ndarray, name: str = "ids") -> None:
         if ids.dtype.kind not in "iu":
             raise TypeError(f"{name} has dtype {ids.dtype}; ids are integers")
-        if ids.size and not (0 <= ids.min() and ids.max() < self.config.symbols):
+        if not all_below(self.config.symbols, ids):
             raise ValueError(f"{name} goes from {ids.min()} to {ids.max()}; this model's ids go from 0 to {self.config.symbols - 1}")
 
     # --- generation

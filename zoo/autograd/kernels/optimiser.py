@@ -60,7 +60,7 @@ def gather_gradients(t, tasks, addresses, starts, count, flat, n, squares):
 
 def gather(flat: np.ndarray, gradients: list[np.ndarray | None], sizes: list[int]) -> float:
     """Write gradients of these sizes one after the other into flat, 0 for one that isn't there; returns the Euclidean norm of all."""
-    gradients = [g if g is None else np.ascontiguousarray(g) for g in gradients]  # that of a transposed weight is a view
+    gradients = [g if g is None or g.flags.c_contiguous else np.ascontiguousarray(g) for g in gradients]  # that of a transposed weight is a view
     for g, size in zip(gradients, sizes, strict=True):
         if g is not None and g.size != size:
             raise ValueError(f"optimiser: a gradient has shape {g.shape}; its parameter has {size} entries")

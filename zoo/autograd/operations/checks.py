@@ -140,10 +140,17 @@ def values(x: Any, check: Callable[[np.ndarray], Any]) -> None:
         state.recorder.checks(x, check)
 
 
+def all_below(count: int, ids: np.ndarray) -> bool:
+    """Whether all integers go from 0 to count - 1."""
+    if ids.dtype == np.int64 and ids.flags.c_contiguous:  # one look, in which a negative number is a large one
+        return not ids.size or bool(np.maximum.reduce(ids.view(np.uint64), axis=None) < count)
+    return not ids.size or bool(0 <= ids.min() and ids.max() < count)
+
+
 def indices(name: str, ids: Any, count: int, what: str) -> None:
     """Integers from 0 to count - 1."""
     ids = np.asarray(ids)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"{name} have dtype {ids.dtype}; they are integers")
-    if ids.size and not (0 <= ids.min() and ids.max() < count):
+    if not all_below(count, ids):
         raise IndexError(f"{name} go from {ids.min()} to {ids.max()}; {what}, so they may go from 0 to {count - 1}")

@@ -170,10 +170,12 @@ class Call(NamedTuple):
 
     def repeated(self) -> Callable[[], Any]:
         """A function that runs it again, on the arrays as they are then."""
-        address = self.arguments.buffer_info()[0]
-        if self.tasks == 1 and self.task.on_this_thread is not None:
-            return functools.partial(self.task.on_this_thread, 0, 1, address)
-        return functools.partial(self.task.run, address, self.tasks)
+        if self.task.on_this_thread is None:
+            self.task.build()
+        if self.tasks == 1:
+            assert self.task.on_this_thread is not None
+            return functools.partial(self.task.on_this_thread, 0, 1, self.arguments.buffer_info()[0])
+        return functools.partial(self.task.run, self.arguments.buffer_info()[0], self.tasks)
 
 
 class _Calls(threading.local):
@@ -208,6 +210,25 @@ def task(function) -> Task:
     An argument that is annotated with a NamedTuple (a struct of sizes, say) is handed over field by field, and is one again inside.
     """
     return Task(function)
+
+
+@task
+def run_in_order(t, tasks, functions, arguments, count):
+    """Run `count` tasks, one after the other and each as one part, by the addresses of their functions and arguments."""
+    function, argument = integers(functions, count), integers(arguments, count)
+    for i in range(count):
+        call_task(function[i], 0, 1, argument[i])
+
+
+def joined(calls: list[Call]) -> Call:
+    """One call for several of one part each."""
+    for call in calls:
+        if call.task.on_this_thread is None:
+            call.task.build()
+    functions = np.array([call.task.address for call in calls], np.int64)
+    arguments = np.array([call.arguments.buffer_info()[0] for call in calls], np.int64)
+    values = functions, arguments, len(calls)
+    return Call(run_in_order, values, run_in_order.arguments(*values), 1)
 
 
 def tasks_for(entries: int) -> int:

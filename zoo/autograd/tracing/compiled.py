@@ -95,14 +95,17 @@ class Compiled:
         call = Arguments(args, named)
         plans = self._plans.setdefault((call.form, state.grad_enabled, setting.name, get_threads()), [])
         plan = next((plan for plan in reversed(plans) if plan.reachable.unchanged()), None)
-        if isinstance(plan, _Plan):
+        wanted = [x for x in call.inputs if isinstance(x, Tensor) and x.requires_grad]
+        if wanted and (len(set(map(id, wanted))) < len(wanted) or (plan is not None and any(x in plan.recorder.leaves for x in wanted))):
+            call.reason = "a tensor that needs a gradient comes in twice, as an input or as a parameter"  # its sum would be in another order
+        if isinstance(plan, _Plan) and call.reason is None:
             return self._replay(plan, call)
         self.reason = call.reason or (plan.recorder.reason if plan is not None else None)
         if self.reason is None and self.recordings >= MOST_RECORDINGS and self.recordings > self.replays:
             self.reason = "its inputs, or what it reads, change too often"
         if self.reason is not None:
             return self.step(*args, **named)
-        return self._record(plans, plan, call)
+        return self._record(plans, plan if isinstance(plan, _Candidate) else None, call)
 
     def _replay(self, plan: _Plan, call: Arguments) -> Any:
         if plan.is_waiting():
@@ -135,6 +138,8 @@ class Compiled:
             finished = True
         except Exception as e:  # the step itself may say more about it, of the arrays that it is made for
             recorder.cannot_replay(f"given tensors in place of arrays it raises {type(e).__name__}: {e!s:.200}")
+        if any(isinstance(x, Tensor) and x in recorder.leaves for x in call.inputs):
+            recorder.cannot_replay("an input is read as a parameter, too")
         if not all(same(g.bit_generator.state, old) for g, old in states):
             recorder.cannot_replay("random numbers are drawn inside it")
         reachable = Reachable(self.step, *call.objects)
@@ -190,6 +195,7 @@ class _Plan:
 
     def __init__(self, step: Callable, recorder: Recorder, reachable: Reachable, stand_ins: list[Tensor], outputs: list[Tensor], form: Any):
         self.step, self.reachable, self.recorder = step, reachable, recorder
+        self.again = recorder.functions()
         self.outputs, self.form, self.targets = outputs, form, [x._data for x in stand_ins]
         self.needs_gradient = [x._leaf for x in stand_ins]
         self.leaves = [x for x in recorder.leaves if x._leaf]  # parameters
@@ -207,7 +213,7 @@ class _Plan:
     def run(self, inputs: list) -> None:
         for target, x in zip(self.targets, inputs):
             np.copyto(target, x._data if isinstance(x, Tensor) else x)
-        for call in self.recorder.calls:
+        for call in self.again:
             call()
 
     def results(self, call: Arguments) -> Any:
@@ -218,7 +224,7 @@ class _Plan:
         inputs = [source(x) for x, needs in zip(call.inputs, self.needs_gradient) if needs]
         node = _ReplayedNode(self, inputs + self.leaves, call)
         self.last = weakref.ref(node)
-        results = [Tensor(a) if y.node is None else result_of(Node(_OutputRule(i), [node], (), {}, None, None, a), a)
+        results = [Tensor(a) if y.node is None else result_of(_OutputNode(_OutputRule(i), [node], (), {}, None, None, a), a)
                    for i, (y, a) in enumerate(zip(self.outputs, values))]
         return filled(self.form, results)
 
@@ -276,6 +282,25 @@ class _ReplayedNode(Node):
     def free(self) -> None:
         super().free()
         del self.plan, self.call
+
+
+class _OutputNode(Node):
+    """The node of a result of a replay."""
+
+    def walk_alone(self, g: np.ndarray, retain_graph: bool) -> list[tuple[Tensor, np.ndarray]] | None:
+        """Where all inputs of the replay are leaves, a walk would come from here to the replay and from there to them."""
+        replay: Any = self.inputs[0] if self.inputs else None
+        if replay is None or replay.op is None or self.kept_grad is not None or not kernels_enabled() or state.recorder is not None \
+                or any(isinstance(s, Node) for s in replay.inputs):
+            return None
+        replay.arrived[self.op.number] = g  # type: ignore[union-attr]
+        with enable_grad(False):
+            of_inputs = replay.op.gradients(None, replay, (True,) * len(replay.inputs), False)
+        pairs = [(s, g) for s, g in zip(replay.inputs, of_inputs) if g is not None]
+        if not retain_graph:
+            self.free()
+            replay.free()
+        return pairs
 
 
 class _OutputRule:

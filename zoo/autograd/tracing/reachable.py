@@ -87,7 +87,7 @@ class Reachable:
             self.arrays.append(value)
         elif isinstance(value, types.FunctionType):
             if not _is_fixed(value):
-                self._watch(value, "__defaults__", "__kwdefaults__")
+                self._watch(value, "__code__", "__defaults__", "__kwdefaults__")
                 yield from self._function(value)
                 names, space = _names(value.__code__), value.__globals__
                 yield from (space[name] for name in names & space.keys() if not isinstance(space[name], (type, types.ModuleType)))
@@ -117,8 +117,7 @@ class Reachable:
             self._attributes.setdefault(name, []).append(value)
 
     def _function(self, f: types.FunctionType) -> Iterator[Any]:
-        """Watch a function's code, and the global values that it names; what it has enclosed, and its defaults."""
-        self._watch(f, "__code__")
+        """Watch the global values that a function names, and what it has enclosed; this, and its defaults."""
         self._global_names(f.__globals__, _names(f.__code__))
         cells = [cell for cell in f.__closure__ or () if _is_filled(cell)]
         for cell in cells:

@@ -13,6 +13,7 @@ afterwards, gives it away.
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 from array import array as words
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ import numpy as np
 
 from ..operation import Operation
 from ..operators import ops
-from ..runtime.tasks import Call, address_of, calls
+from ..runtime.tasks import Call, address_of, calls, joined
 from ..tensor import Node, Source, Tensor, _Sums, path_between, source, state
 from .reachable import memory_of
 
@@ -36,17 +37,27 @@ class Writer:
     """Collects calls, each of which computes arrays from other arrays, in place."""
 
     def __init__(self) -> None:
-        self.calls: list[Callable[[], Any]] = []
-        self.alive: list[Any] = []  # what the calls have only the addresses of
+        self.calls: list[Call | Callable[[], Any]] = []
 
     def write(self, tasks: Sequence[Call], given: Sequence[np.ndarray], made: Sequence[np.ndarray], otherwise: Callable[[], Any]) -> bool:
         """Append what computes `made` from `given` again: the tasks if they do (True), else the call `otherwise`."""
         if tasks and tasks_suffice(tasks, given, made):
-            self.calls += [task.repeated() for task in tasks]
-            self.alive += tasks
+            self.calls += tasks
             return True
         self.calls.append(otherwise)
         return False
+
+    def functions(self) -> list[Callable[[], Any]]:
+        """The calls as functions: tasks of one part that follow each other are one.  Memory that
+        tasks have only the addresses of lives as long as `calls`."""
+        functions: list[Callable[[], Any]] = []
+        for alone, several in itertools.groupby([*self.calls], lambda call: isinstance(call, Call) and call.tasks == 1):
+            group: list[Any] = [*several]
+            if alone and len(group) > 1:
+                group = [joined(group)]
+                self.calls.append(group[0])
+            functions += [call.repeated() if isinstance(call, Call) else call for call in group]
+        return functions
 
     def copy(self, to: np.ndarray, values: np.ndarray) -> None:
         self.calls.append(functools.partial(np.copyto, to, values))
@@ -83,7 +94,7 @@ class Recorder(Writer):
 
     def forget_calls(self) -> None:
         """Hold only what a second recording is compared with."""
-        self.calls, self.alive, self.loose = [], [], set()
+        self.calls, self.loose = [], set()
         if self.reason is not None:
             self.seen, self.origins, self.leaves = [], {}, {}
 
@@ -280,6 +291,7 @@ class Backward(Writer):
         memories = [id(memory_of(g)) for g in self.gradients if g is not None]
         self.is_own = [g is not None and g.flags.owndata and g.flags.writeable and id(g) not in self.read and memories.count(id(g)) == 1
                        for g in self.gradients]  # whether it may be handed out as it is
+        self.again = self.functions()
         self.holders: list[int] = []  # of each gradient, while none is handed out
 
     def _pass_on(self, node: Any, g: np.ndarray, needs: tuple[bool, ...], sums: _WrittenSums) -> None:
@@ -306,7 +318,7 @@ class Backward(Writer):
     def run(self, arrived: Sequence[np.ndarray]) -> None:
         for target, g in zip(self.arrived, arrived):
             np.copyto(target, g)
-        for call in self.calls:
+        for call in self.again:
             call()
 
     def count_holders(self) -> list[int]:
