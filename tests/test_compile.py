@@ -136,6 +136,46 @@ def test_recordings_are_bounded():
     assert compiled.recordings <= 33 and "change too often" in compiled.reason
 
 
+# --- any program
+
+
+KEEP_SHAPE = [  # of (4, 8), so that they can follow each other in any order
+    lambda a, b, m: a + b, lambda a, b, m: a * b, lambda a, b, m: a - 0.5 * b, lambda a, b, m: ops.tanh(a), lambda a, b, m: ops.silu(a),
+    lambda a, b, m: m(a), lambda a, b, m: ops.layer_norm(a, m.bias, None, eps=1e-5), lambda a, b, m: ops.softmax(a), lambda a, b, m: a + b[0],
+    lambda a, b, m: a * b.mean(axis=0), lambda a, b, m: ops.concatenate([a[:2], b[2:]]), lambda a, b, m: a.reshape((8, 4)).transpose(),
+    lambda a, b, m: ops.linear(a, ops.swapaxes(m.weight)), lambda a, b, m: a @ b.transpose() @ b, lambda a, b, m: a.detach() * b, lambda a, b, m: a,
+    lambda a, b, m: ops.broadcast_to(a[:1], shape=(4, 8)), lambda a, b, m: a + m.weight[:4], lambda a, b, m: a.transpose()[::-1].transpose()]
+
+
+@given(lines=st.lists(st.tuples(st.integers(0, len(KEEP_SHAPE) - 1), st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=10))
+def test_any_program_replays_bit_for_bit(lines):
+    models = [nn.Linear(8, 8, rng=np.random.default_rng(0)) for _ in range(2)]
+
+    def program(model):
+        def step(x):
+            values = [x, ops.exp(model.weight[:4]), x * 0.5 + model.bias]
+            for which, i, j in lines:
+                values.append(KEEP_SHAPE[which](values[i % len(values)], values[j % len(values)], model))
+            return {"loss": (values[-1] * values[-2]).sum(), "all": values[3:]}
+
+        return step
+
+    compiled = zoo.compile(program(models[1]))
+    for k in range(4):
+        results = []
+        for model, run in zip(models, (program(models[0]), compiled)):
+            x = Tensor(np.random.default_rng(k).standard_normal((4, 8), np.float32), requires_grad=True)
+            model.weight.grad = model.bias.grad = None
+            with np.errstate(all="ignore"):
+                r = run(x)
+                r["loss"].backward()
+            results.append([r["loss"], *r["all"], x.grad, model.weight.grad, model.bias.grad])
+            for p in model.parameters():
+                p.data -= np.float32(0.01) * (0 if p.grad is None else np.nan_to_num(p.grad, posinf=1, neginf=-1))
+        assert all(map(same, *results))
+    assert compiled.reason is None and compiled.replays == 2
+
+
 # --- what a replay must notice
 
 
@@ -475,6 +515,34 @@ def test_errors_are_those_of_the_step():
             compiled(*wrong)
         assert str(got.value) == str(expected.value)
     assert same(compiled(x, y), compiled.step(x, y)) and compiled.replays == 2
+
+
+def test_indices_are_checked_although_they_are_no_arguments():
+    model, ids = small_transformer(), windows(0)[0]
+    compiled = zoo.compile(lambda: ops.embedding(model.embedding.weight, ids))
+    for _ in range(4):
+        compiled()
+    ids[0, 0] = 1 << 40
+    with pytest.raises(IndexError, match="embedding: ids go from"):
+        compiled()
+    ids[0, 0] = 3
+    assert same(compiled(), compiled.step()) and compiled.replays >= 2
+
+
+def test_slots_are_watched():
+    class Hidden:
+        __slots__ = ("weight",)
+
+    hidden = Hidden()
+    hidden.weight = nn.parameter(np.arange(3))
+    compiled = zoo.compile(lambda x: x * hidden.weight)
+    x = np.ones(3, np.float32)
+    for _ in range(4):
+        compiled(x)
+    hidden.weight.data = np.full(3, 7, np.float32)
+    assert compiled.replays == 2 and same(compiled(x), compiled.step(x))
+    hidden.weight = nn.parameter(np.full(3, 8))
+    assert same(compiled(x), compiled.step(x))
 
 
 def test_only_functions_can_be_compiled():

@@ -59,6 +59,8 @@ class Compiled:
       drawn, gradients are taken inside of it; what it computes isn't the same in two runs;
     - kernels are off, a trace or patch is on, or the result of the last call still waits for its backward.
 
+    A replay computes, and does nothing else: what the step prints, say, is printed while it runs as it is.
+
     It is recorded anew, twice, when inputs have other shapes or dtypes, for another precision, number of threads, or `no_grad`, and when
     something has changed that the step can be seen to read: an attribute of a module (`train()`, `eval()`), an array or a frozen flag of a
     parameter, a function, a global value.  What lies in files, or behind functions that aren't Python's, can't be seen.  For at most 8 kinds of
@@ -142,7 +144,7 @@ class Compiled:
             recorder.cannot_replay("an input is read as a parameter, too")
         if not all(same(g.bit_generator.state, old) for g, old in states):
             recorder.cannot_replay("random numbers are drawn inside it")
-        reachable = Reachable(self.step, *call.objects)
+        reachable = Reachable(self.step, *call.objects, *recorder.leaves)
         reachable.compare_numbers(recorder.constants)
         if not reachable.is_complete:
             recorder.cannot_replay("it reaches too many objects, or too large arrays, to see whether they change")

@@ -74,7 +74,7 @@ class Reachable:
             if any(a.tobytes() != numbers for a, numbers in self._numbers):
                 return False
             return all(all(map(operator.is_, read(), contents)) for read, contents in zip(self._places, self._contents))
-        except (KeyError, ValueError, RuntimeError):  # a name or the contents of a cell are gone, another thread is at it
+        except (KeyError, ValueError, AttributeError, RuntimeError):  # a name or the contents of a cell are gone, another thread is at it
             return False
 
     def _inside(self, value: Any) -> Iterator[Any]:
@@ -108,6 +108,11 @@ class Reachable:
         elif not isinstance(value, (types.ModuleType, type)) and not _is_fixed(type(value)):
             for of_class in type(value).__mro__:
                 self._class(of_class)
+                slots = vars(of_class).get("__slots__", ())
+                for name in (slots,) if isinstance(slots, str) else slots:
+                    if hasattr(value, name):
+                        self._watch(value, name)
+                        yield getattr(value, name)
             if isinstance(getattr(value, "__dict__", None), dict):
                 self._dictionaries.append(vars(value))
                 yield from vars(value).values()

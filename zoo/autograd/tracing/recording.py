@@ -136,7 +136,7 @@ class Recorder(Writer):
             values = a._data if isinstance(a, Tensor) else a
             if isinstance(values, np.ndarray) and array is not values:  # made contiguous
                 self.copy(array, values)
-        if operation.checker is not None and any(isinstance(a, Tensor) and a.dtype.kind in "iub" for a in args):  # indices may be out of range
+        if operation.checker is not None and any(isinstance(a, np.ndarray) and a.dtype.kind in "iub" for a in arrays):  # indices may be wrong
             self.calls.append(functools.partial(operation.checker, *arrays, **settings))
         y, node, given, made = result._data, result.node, [*arrays_in((*arrays, settings))], [*arrays_in(saved)]
         if made or not any(np.may_share_memory(y, a) for a in given):  # else it is a view
