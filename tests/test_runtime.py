@@ -256,8 +256,8 @@ def run(tmp_path, code, factor=2, **variables):
     script.write_text(SCRIPT.replace("FACTOR", f"np.float32({factor})") + code)
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), **variables}
     environment["PYTHONPATH"] = os.pathsep.join([os.getcwd(), environment.get("PYTHONPATH", "")])
-    environment.pop("NUMBA_CACHE_DIR", None)
-    environment.pop("ZOO_KERNELS", None)
+    for name in ("NUMBA_CACHE_DIR", "ZOO_KERNELS", "KMP_DUPLICATE_LIB_OK"):  # the last is there once anything has imported threadpoolctl
+        environment.pop(name, None)
     environment.update(variables)
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, env=environment, check=False)
     assert done.returncode == 0, done.stderr
@@ -576,3 +576,36 @@ def test_the_quota_of_a_container_is_read(tmp_path):
     assert cgroup(tmp_path / "6", v1, **{"cpu,cpuacct__docker__x__cpu_cfs_quota_us": "-1", "cpu,cpuacct__docker__x__cpu_cfs_period_us": "100000"}) == 0
     # Inside a container its own group is mounted as the root, though the path is still that of the machine.
     assert cgroup(tmp_path / "7", v1, **{"cpu,cpuacct__cpu_cfs_quota_us": "200000", "cpu,cpuacct__cpu_cfs_period_us": "100000"}) == 2
+
+
+def test_scipys_blas_is_found_without_the_rest_of_scipy_and_scipy_is_whole_afterwards(tmp_path):
+    code = """
+from zoo.autograd.runtime.scipy_blas import function_address
+place = function_address("sgemm")
+assert "scipy.linalg" not in sys.modules
+import scipy.linalg.cython_blas
+from numba.extending import get_cython_function_address
+assert place == get_cython_function_address("scipy.linalg.cython_blas", "sgemm")
+assert scipy.linalg.cython_blas.__pyx_capi__ and scipy.linalg.solve(np.eye(2), [1, 2])[1] == 2
+from scipy.linalg import cython_blas, cython_lapack, blas
+print("whole")
+"""
+    assert run(tmp_path, code)[0] == "whole"
+
+
+def test_code_from_the_disk_and_code_that_is_compiled_work_side_by_side(tmp_path):
+    """What is loaded from the disk does without most of what Numba prepares for compiling."""
+    kernels = """
+@kernel
+def summed(x):
+    parts = np.empty(x.size, np.float32)  # memory that Numba's own functions give and take back
+    for i in range(x.size):
+        parts[i] = x[i]
+    return parts.sum()
+
+print(summed(x), end=" ")
+"""
+    assert run(tmp_path, kernels) == ("3.0", "zoo: compiling kernels for this machine, once ...")
+    assert run(tmp_path, kernels) == ("3.0", "")
+    assert run(tmp_path, kernels + "scaled(x); print(x[0])") == ("3.0 2.0", "zoo: compiling kernels for this machine, once ...")
+    assert run(tmp_path, "scaled(x); print(x[0], end=' ')" + kernels) == ("2.0 6.0", "")

@@ -17,8 +17,8 @@ from zoo.drawing.pictures import png
 from zoo.inspection.controls import controls_for, read_request
 from zoo.inspection.inspect import inspect
 from zoo.inspection.page import unpack
-from zoo.inspection.panels.words import weights_of
 from zoo.inspection.runs import make_run, stream_run
+from zoo.multimodal.prompts import weights_of
 from zoo.multimodal.speech import Speech
 from zoo.multimodal.words import Words
 

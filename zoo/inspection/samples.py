@@ -19,12 +19,12 @@ from ..drawing.gif import gif
 from ..drawing.pictures import grid, pictures_of_grid, save_grid
 from ..drawing.terminal import draw_images, draw_step
 from ..model import check_count
+from ..multimodal.prompts import exchange, weights_of
 from ..parts.denoising.editing import inpaint_steps
 from ..recipes.options import as_keywords, read_class
 from ..storage import atomic_write
 from . import music
 from .origin import Origin, deliver
-from .panels.words import exchange, weights_of
 
 ENDINGS = {"pictures": (".png", ".gif", ".npz"), "points": (".npz", ".png"), "text": (".txt", ".npz"), "music": music.ENDINGS,
            "captions": (".txt", ".npz"), "speech": (".wav", ".png", ".npz")}

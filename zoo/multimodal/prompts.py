@@ -97,3 +97,20 @@ def at_time(prompts: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     stage = (ends >= np.asarray(t, np.float32)[:, None]).sum(1).clip(max=prompts.shape[1] - 1)
     chosen = prompts[np.arange(len(prompts)), stage]
     return chosen["word"], chosen["weight"]
+
+
+# --- prompts as one line of a command or a page has them
+
+
+def exchange(later: str, later_t: float) -> tuple:
+    """What `Words.steps` takes as `then`: nothing for an empty sentence."""
+    return (float(later_t), later) if later.strip() else ()
+
+
+def weights_of(text: str) -> dict[str, float]:
+    """Words and factors, "red 2 seven 0.5".  ValueError for a text that isn't pairs of them."""
+    items = text.split()
+    try:
+        return {items[i].lower(): float(items[i + 1]) for i in range(0, len(items), 2)}
+    except (ValueError, IndexError):
+        raise ValueError(f"weigh is {text!r}; it is words with factors, such as 'red 2 seven 0.5'") from None

@@ -45,11 +45,14 @@ def cache_for(function, digest, options):
             """Without what a closure holds: the digest knows it, and Numba's own key for it is another one in every process."""
             return signature, codegen.magic_tuple()
 
-        def load_overload(self, *arguments):
+        def load_overload(self, signature, target_context):
+            """Without Numba's `refresh()`, which is for typing and takes a fifth of a warm start; of it, what machine code calls is needed."""
+            machine_code = None
             try:
-                machine_code = super().load_overload(*arguments)
+                _name_memory_functions()
+                with self._guard_against_spurious_io_errors():
+                    machine_code = self._load_overload(signature, target_context)
             except Exception:       # whatever unpickling raises for a file that was cut short: it is written again
-                machine_code = None
                 with contextlib.suppress(OSError):
                     self.flush()
             if machine_code is None:
@@ -63,6 +66,16 @@ def cache_for(function, digest, options):
                 _warn_once(f"cannot keep compiled kernels in {_folder(options)} ({error.strerror}); the next start compiles them again")
 
     return Cache(function)
+
+
+@functools.cache
+def _name_memory_functions():
+    """Let machine code that was loaded find what allocates memory: Numba says where it is when it first compiles something."""
+    import llvmlite.binding
+    from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
+
+    for name, place in _nrt_python.c_helpers.items():
+        llvmlite.binding.add_symbol(name if name.startswith("_") else f"NRT_{name}", place)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import typing
 
 from . import quota
 from .messages import warn
+from .scipy_blas import function_address
 
 WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}  # by these a user decides how OpenMP's threads wait
 SPINS = "10000"                     # looks of GNU's OpenMP at a word: 0.1 to 0.5 ms, longer than Python takes from one kernel to the next
@@ -147,9 +148,12 @@ def _brief_waits():
 
 def _hold_blas():
     """One thread for SciPy's BLAS, which only kernels and SciPy itself call; NumPy's stays as the user has it."""
-    import scipy.linalg.cython_blas  # noqa: F401  (loads the library that is held)
+    before = os.environ.get("KMP_DUPLICATE_LIB_OK")
     from threadpoolctl import ThreadpoolController
 
+    if before is None:
+        os.environ.pop("KMP_DUPLICATE_LIB_OK", None)  # which threadpoolctl sets for everybody
+    function_address("sgemm")  # loads the library that is held
     libraries = [x for x in ThreadpoolController().lib_controllers if x.user_api == "blas"]
     of_scipy = [x for x in libraries if "scipy" in pathlib.Path(x.filepath).parent.name]
     for library in of_scipy or libraries:
@@ -164,9 +168,7 @@ def _touch_memory_of_blas():
     nothing has been written to yet finds no memory and is repeated each time: small products took three times as long in a process that had
     made no large one (OpenBLAS 0.3.30, a virtual machine on Zen 1). More rows than OpenBLAS takes at a time fill enough.
     """
-    from numba.extending import get_cython_function_address
-
-    sgemm = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(get_cython_function_address("scipy.linalg.cython_blas", "sgemm"))
+    sgemm = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(function_address("sgemm"))
     m, n, k = 1024, 64, 256             # column by column
     zeros = (ctypes.c_float * (m * k))()
     letter, one = ctypes.c_char(b"N"), ctypes.c_float(1)

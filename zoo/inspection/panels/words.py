@@ -24,7 +24,7 @@ DIM = 0.12  # brightness of a place that a word has nothing to do with
 @recorder("words", "glyphs", "speech")
 def words(model: Any, *, prompt: str | None = None, later: str = "", later_t: float = 0.5, weigh: str = "", **settings: Any) -> Iterator[Event]:
     """later: the prompt that holds from t = later_t on; weigh: words and factors of the attention that they receive, "red 2 seven 0.5"."""
-    told: dict[str, Any] = {"prompt": prompt or None, "then": exchange(later, later_t), "weights": weights_of(weigh)}
+    told: dict[str, Any] = {"prompt": prompt or None, "then": prompts.exchange(later, later_t), "weights": prompts.weights_of(weigh)}
     sentences = Sentences(model, **told)
     most = sentences.most
     with trace(model) as seen:
@@ -76,15 +76,10 @@ class Sentences:
         return self.words[int((self._until >= t).sum().clip(max=len(self.words) - 1))]
 
 
-def exchange(later: str, later_t: float) -> tuple:
-    """What `Words.steps` takes as `then`: nothing for an empty sentence."""
-    return (float(later_t), later) if later.strip() else ()
-
-
 def looks(model: Any, prompt: str, later: str = "", later_t: float = 0.5, **settings: Any) -> Iterator[tuple[Any, list[str], np.ndarray]]:
     """Each step of one picture with the words that hold, and how much each place took from each of them, (words of the longest sentence,
     height, width) with zeros after the last."""
-    then = exchange(later, later_t)
+    then = prompts.exchange(later, later_t)
     sentences = Sentences(model, prompt, then)
     with trace(model, "*.softmax") as seen:
         for step, records in watch(model.steps(1, prompt=prompt, then=then, **settings), seen):
@@ -92,15 +87,6 @@ def looks(model: Any, prompt: str, later: str = "", later_t: float = 0.5, **sett
             maps = np.zeros_like(model.maps_of(records)[0][: sentences.most])
             maps[: len(words)] = model.maps_of(records)[0][1 : 1 + len(words)]  # the first stands for the sentence's beginning
             yield step, words, maps
-
-
-def weights_of(text: str) -> dict[str, float]:
-    """Words and factors, "red 2 seven 0.5".  ValueError for a text that isn't pairs of them."""
-    items = text.split()
-    try:
-        return {items[i].lower(): float(items[i + 1]) for i in range(0, len(items), 2)}
-    except (ValueError, IndexError):
-        raise ValueError(f"weigh is {text!r}; it is words with factors, such as 'red 2 seven 0.5'") from None
 
 
 def _words(model: Any, ids: np.ndarray) -> list[str]:

@@ -5,15 +5,15 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import get_cython_function_address
 
+from ..scipy_blas import function_address
 from .decorators import in_order, intrinsic
 from .memory import address
 
 f32, i32 = np.float32, np.int32
 
 # Numba can't cache a kernel that holds a pointer, but it can cache one that calls a name, and the linker finds the name.
-llvmlite.binding.add_symbol("zoo_sgemm", get_cython_function_address("scipy.linalg.cython_blas", "sgemm"))
+llvmlite.binding.add_symbol("zoo_sgemm", function_address("sgemm"))
 
 
 @intrinsic
