@@ -6,6 +6,7 @@ their arguments in place.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from ..runtime.compiling import inner
 from ..runtime.native import address, clear_floats, copy_floats, floats, gemm, integers, keep_alive, reals
 from ..runtime.switch import kernels_enabled
-from ..runtime.tasks import CHUNK_FLOATS, RUN_FLOATS, address_of, at, part, row_address, span, task, tasks_for
+from ..runtime.tasks import CHUNK_FLOATS, FLOAT32, RUN_FLOATS, address_of, at, part, row_address, span, task, tasks_for
 from ..runtime.threads import get_threads
 
 f32 = np.float32
@@ -60,23 +61,32 @@ def gather_gradients(t, tasks, addresses, starts, count, flat, n, squares):
 
 def gather(flat: np.ndarray, gradients: list[np.ndarray | None], sizes: list[int]) -> float:
     """Write gradients of these sizes one after the other into flat, 0 for one that isn't there; returns the Euclidean norm of all."""
+    served, addresses = _is_served(flat), []
     gradients = [g if g is None or g.flags.c_contiguous else np.ascontiguousarray(g) for g in gradients]  # that of a transposed weight is a view
     for g, size in zip(gradients, sizes, strict=True):
-        if g is not None and g.size != size:
+        if g is None:
+            addresses.append(0)
+            continue
+        if g.size != size:
             raise ValueError(f"optimiser: a gradient has shape {g.shape}; its parameter has {size} entries")
-    if sum(sizes) != flat.size:
-        raise ValueError(f"optimiser: gradients of {sum(sizes)} entries are to fill {flat.size}")
-    if not _is_served(flat, *(g for g in gradients if g is not None)):
-        start = 0
-        for g, size in zip(gradients, sizes):
-            flat[start : start + size] = 0 if g is None else g.reshape(-1)
-            start += size
+        served = served and (g.dtype is FLOAT32 or g.dtype == FLOAT32)
+        addresses.append(address_of(g))
+    starts = _starts(tuple(sizes))
+    if starts[-1] != flat.size:
+        raise ValueError(f"optimiser: gradients of {starts[-1]} entries are to fill {flat.size}")
+    if not served:
+        for g, start, stop in zip(gradients, starts, starts[1:]):
+            flat[start:stop] = 0 if g is None else g.reshape(-1)
         return float(np.sqrt(np.sum(flat.astype(np.float64) ** 2)))
-    addresses = np.array([0 if g is None else address_of(g) for g in gradients], np.int64)
-    starts = np.cumsum([0, *sizes], dtype=np.int64)
     squares = np.empty(-(-flat.size // CHUNK_FLOATS), np.float64)
-    gather_gradients(addresses, starts, len(sizes), flat, flat.size, squares, tasks=tasks_for(flat.size))
-    return math.sqrt(squares.sum())
+    gather_gradients(np.array(addresses, np.int64), starts, len(sizes), flat, flat.size, squares, tasks=tasks_for(flat.size))
+    return math.sqrt(np.add.reduce(squares))
+
+
+@functools.lru_cache(maxsize=32)
+def _starts(sizes: tuple[int, ...]) -> np.ndarray:
+    """Where arrays of these sizes begin, one after the other, and where the last ends."""
+    return np.cumsum([0, *sizes], dtype=np.int64)
 
 
 # --- SGD and Adam
