@@ -496,6 +496,9 @@ def test_plain_while_something_else_is_on(rng):
     with zoo.trace(model) as seen:
         compiled(ids)
     assert "a trace or patch is on" in compiled.reason and "blocks.0.attention.softmax" in {r.short for r in seen.records}
+    with zoo.profile(show=False) as profile:
+        compiled(ids)
+    assert compiled.reason == "a profile is on" and "self_attention" in dict(profile.shares())
     with use_kernels(False):
         assert same(compiled(ids), model(ids))
     assert compiled.reason == "kernels are off"

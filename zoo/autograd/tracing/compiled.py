@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ..operation import WAS_CHANGED, identity
+from ..operation import WAS_CHANGED, Operation, identity
 from ..runtime.precision import setting
 from ..runtime.switch import kernels_enabled
 from ..runtime.threads import get_threads
@@ -45,9 +45,9 @@ def compile(step: Callable) -> Compiled:
 class Compiled:
     """A step whose calls are replayed while inputs have the same shapes and dtypes and nothing that it reads has changed.
 
-    step: a function of arrays or tensors, alone or in tuples, lists and dictionaries, beside which it may take numbers, strings and other objects
-        that stay what they are.  It computes by operations of `zoo.autograd`, and returns a tensor, or a tuple, list or dictionary of tensors.
-        The arrays that it is given are tensors inside of it.  It may read parameters, which may change from call to call, in place or not.
+    A step is a function of arrays or tensors, alone or in tuples, lists and dictionaries, beside which it may take numbers, strings and other
+    objects that stay what they are.  It computes by operations of `zoo.autograd`, and returns a tensor, or a tuple, list or dictionary of tensors.
+    The arrays that it is given are tensors inside of it.  It may read parameters, which may change from call to call, in place or not.
 
     A call returns the same values as `step`, bit for bit, and backward gives the same gradients.  (Where a parameter is also used outside of the
     step, its gradients are added up in another order.)  The results are no views of inputs or parameters.
@@ -57,7 +57,7 @@ class Compiled:
 
     - values are read outside of operations (`x.data`, `float(x)`, `if x > 0`, NumPy's functions), parameters' values too; random numbers are
       drawn, gradients are taken inside of it; what it computes isn't the same in two runs;
-    - kernels are off, a trace or patch is on, or the result of the last call still waits for its backward.
+    - kernels are off, a trace, patch or profile is on, or the result of the last call still waits for its backward.
 
     A replay computes, and does nothing else: what the step prints, say, is printed while it runs as it is.
 
@@ -178,6 +178,8 @@ def _reason_now() -> str | None:
         return "it is a part of a step that is compiled"
     if state.watchers:
         return "a trace or patch is on"
+    if getattr(Operation.apply, "profiled", False):
+        return "a profile is on"
     return None if kernels_enabled() else "kernels are off"
 
 
