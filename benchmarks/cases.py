@@ -22,6 +22,7 @@ class Case(NamedTuple):
     size: str = "middle"  # or "small", where a step is mostly Python, or "large", where it is mostly products
 
 
+REPLAYED = ("gpt", "vae")  # kinds whose recipes replay a recorded loss (`zoo.compile`), so that it is part of the step that is measured
 GPT_SMALL = {"layers": 4, "width": 128, "heads": 4, "batch": 12, "time": 64}
 TEXT = {"length": 40, "text_width": 96, "text_blocks": 2, "text_heads": 4, "batch": 64}
 CASES: dict[str, Case] = {

@@ -8,6 +8,7 @@ reported: within 1e-4, or, where rounding moves them by more (Winograd's carries
 divide gradients by their size), the zoo by its definitions must be within 1e-4 of PyTorch in float64, or no more than twice as far from it as
 PyTorch in float32 is, and by its kernels within 1e-2.  PyTorch is taken at its best: the lowest of eager, its fused optimiser,
 channels-last memory, torch.compile (with --compile: it takes minutes), and each of them with glibc's allocator tuned to keep what is freed.
+The zoo's steps are those of its recipes, which replay the recorded loss of GPTs and VAEs (`zoo.compile`).
 --bf16 measures both sides with products of bfloat16 too: the zoo's `set_precision("bf16")`, PyTorch's autocast, each in a column of its own, with a
 ratio of its own; that of float32 is among columns of float32.  Without PyTorch the zoo runs alone.
 

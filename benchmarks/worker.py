@@ -105,6 +105,8 @@ class Zoo(Side):
             arrays = {name: p.data for name, p in model.named_parameters().items()}
             cases.jitter(arrays)
             np.savez(weights, **arrays)
+        if kind in cases.REPLAYED and variant != "zoo definitions":
+            step = step.compiled()
         return {"zoo": step, "zoo bf16": zoo_steps.in_bf16(step), "zoo definitions": zoo_steps.by_definition(step)}[variant]
 
     def plain(self, result):
