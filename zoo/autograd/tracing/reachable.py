@@ -142,14 +142,16 @@ class Reachable:
     def _global_names(self, space: dict, names: set[str]) -> None:
         """Global names, and where one is a module, those of its names that the code reads."""
         here = names & space.keys()
-        if here and not _is_fixed_name(space.get("__name__", "")):
+        if not here or _is_fixed_name(space.get("__name__", "")):
+            return
+        modules = [space[name] for name in here if isinstance(space[name], types.ModuleType)]
+        here = {name for name in here if not isinstance(space[name], (type, types.ModuleType))}  # nobody gives those names to something else
+        if here:
             self._globals.setdefault(id(space), (space, set()))[1].update(here)
-            for name in here:
-                module = space[name]
-                if isinstance(module, types.ModuleType) and not _is_fixed_name(module.__name__) and module.__name__.startswith("zoo"):
-                    inside = names & vars(module).keys()
-                    if inside:
-                        self._globals.setdefault(id(vars(module)), (vars(module), set()))[1].update(inside)
+        for module in modules:
+            inside = names & vars(module).keys() if module.__name__.startswith("zoo") and not _is_fixed_name(module.__name__) else set()
+            if inside:
+                self._globals.setdefault(id(vars(module)), (vars(module), set()))[1].update(inside)
 
 
 def _entries(dictionaries: list[Mapping]) -> Iterator[Any]:
