@@ -292,6 +292,10 @@ def test_zero_axes_and_empty_axes_have_values():
             assert zg.softmax(np.float32(3) * np.ones((), np.float32)) == 1 and zg.log_softmax(np.zeros((), np.float32)) == 0
             assert zg.softmax(np.zeros((2, 0), np.float32)).shape == (2, 0)
             assert np.array_equal(zg.scaled_dot_product_attention(f32(2, 3), f32(0, 3), f32(0, 4)), np.zeros((2, 4)))
+            assert zg.scaled_dot_product_attention(f32(2, 0, 5, 3), f32(2, 0, 5, 3), f32(2, 0, 5, 4)).shape == (2, 0, 5, 4)  # no heads
+            with pytest.raises(ValueError, match=r"query has shape \(2, 3, 5, 0\), whose width is 0"):
+                zg.scaled_dot_product_attention(f32(2, 3, 5, 0), f32(2, 3, 5, 0), f32(2, 3, 5, 4))
+            assert zg.scaled_dot_product_attention(f32(2, 3, 5, 0), f32(2, 3, 5, 0), f32(2, 3, 5, 4), scale=1.0).shape == (2, 3, 5, 4)
     assert [a.shape for a in zg.split(np.zeros((0, 3)), 2)] == [(0, 3), (0, 3)]
     assert zg.squeeze(np.ones((1, 2, 1)), np.int64(0)).shape == (2, 1) and zg.expand_dims(X, (0, 3)).shape == (1, 2, 3, 1)
     assert np.array_equal(zg.mean(X, axis=[0, 1]), zg.mean(X)) and Tensor(X).transpose(None).shape == (3, 2)

@@ -23,6 +23,7 @@ from zoo.data import espeak, sound, speech
 from zoo.drawing.pictures import save_grid
 from zoo.multimodal.captions import Captions
 from zoo.multimodal.speech import Speech, SpeechJudge, numbers, recognised
+from zoo.recipes.speech import SpeechTraining, SpokenWords
 from zoo.storage import WrongFile
 
 TINY = {"channels": 8, "multipliers": (1, 1), "unshuffle": 4, "text_width": 8, "text_heads": 2, "vocabulary": speech.VOCABULARY, "evaluations": 2,
@@ -490,3 +491,12 @@ def test_a_voice_is_a_womans_where_its_file_says_so(tmp_path, monkeypatch):
     assert speech.voices_and_speakers() == {"f2": "woman", "m1": "man", "x": "man"}
     robots = {name for name in speech.ODD if name.startswith("robosoft")}
     assert robots == {"robosoft", *(f"robosoft{i}" for i in range(2, 9))} and speech.is_held_out("v9") == (zlib.crc32(b"v9") % 10 == 0)
+
+
+def test_words_to_test_on_are_two_takes_of_voices_that_training_never_hears(monkeypatch):
+    asked = []
+    monkeypatch.setattr(speech, "spoken_words", lambda words, takes, seed, voices: asked.append((words, takes, seed, voices)))
+    for training in (SpeechTraining(takes=7, letters=False), SpeechTraining(takes=3)):
+        for part in ("train", "test"):
+            SpokenWords().spoken(training, 5, part)
+    assert asked == [(speech.DIGITS, 7, 5, "seen"), (speech.DIGITS, 2, 5, "held out"), (speech.WORDS, 3, 5, "seen"), (speech.WORDS, 2, 5, "held out")]
