@@ -2,6 +2,7 @@
 
     python benchmarks/roofline.py [--only gpt-small,vae] [--threads N] [--steps N]
     python benchmarks/roofline.py --attention                 causal attention alone, by the length of the sequence and the width of a head
+    python benchmarks/roofline.py --linear                    linear layers alone, of the sizes of GPTs and VAEs
 
 An operation can't take less time than its arithmetic at the rate of the fastest large product that was measured here, nor than its arguments and
 results, each read or written once, at the rate of a pass over more memory than the caches hold. The larger of the two is `possible`, and
@@ -22,13 +23,16 @@ import zoo_steps
 from cases import CASES, TRAINING, batch
 from speed import features, machine
 
-from zoo.autograd import Tensor, get_threads, matmul, no_grad, round_to_bfloat16, scaled_dot_product_attention, set_threads
+from zoo.autograd import Tensor, get_threads, linear, matmul, no_grad, round_to_bfloat16, scaled_dot_product_attention, set_threads
 from zoo.inspection.profiling import Profile, Row
 
 PASS_FLOATS = 1 << 24  # 64 MB, more than caches hold
 ADAM_PASSES = 7  # over memory: weights, gradients and both moments read, all but the gradients written
 LENGTHS, HEAD_WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096), (32, 64)  # of attention alone
 MOST_PLACES = 2048  # in a batch of it
+# rows, inputs and outputs of linear layers alone: packed queries, keys and values, then both layers of the perceptron, of GPTs; of VAEs
+LINEAR = ((768, 128, 384), (768, 128, 512), (768, 512, 128), (1024, 256, 768), (1024, 256, 1024), (1024, 1024, 256), (1024, 512, 2048),
+          (256, 768, 3072), (128, 784, 400), (128, 400, 784), (512, 784, 2000))
 HEADER = (f"{'operation':30} {'ms':>8} {'share':>6} {'GFLOP':>7} {'MB':>8} {'FLOP/byte':>9} {'GFLOP/s':>8} {'GB/s':>6} "
           f"{'possible ms':>11} {'of it':>6}")
 
@@ -84,6 +88,24 @@ def line(name: str, row: Row, limit: Limits, steps: int, total: float) -> str:
             f"{possible / steps * 1e3:11.2f} {possible / row.seconds:6.0%}")
 
 
+def linear_table(limit: Limits) -> None:
+    """Linear layers with a bias: one product forward, two backward, beside a large product's rate."""
+    print(f"{'rows':>6} {'in':>5} {'out':>5} {'forward ms':>10} {'of it':>6} {'backward ms':>11} {'of it':>6}")
+    rng = np.random.default_rng(0)
+    for rows, inputs, outputs in LINEAR:
+        x, w, b, g = (rng.standard_normal(shape, np.float32) for shape in ((rows, inputs), (inputs, outputs), (outputs,), (rows, outputs)))
+        leaves = [Tensor(a, requires_grad=True) for a in (x, w, b)]
+        product = 2 * rows * inputs * outputs / limit.flops
+        times = max(5, round(0.2 / product / 4))
+        with no_grad():
+            forward = fastest(lambda: linear(x, w, b), times)  # noqa: B023
+        backward = float("inf")
+        for _ in range(times):
+            y = linear(*leaves)
+            backward = min(backward, fastest(lambda: y.backward(g), 1))  # noqa: B023
+        print(f"{rows:6} {inputs:5} {outputs:5} {forward * 1e3:10.3f} {product / forward:6.0%} {backward * 1e3:11.3f} {2 * product / backward:6.0%}")
+
+
 def attention_table(limit: Limits) -> None:
     """Causal attention of four heads: the products over what a query may look at, two forward and five backward, beside a large product's rate."""
     print(f"{'time':>6} {'width':>5} {'forward ms':>10} {'of it':>6} {'backward ms':>11} {'of it':>6}")
@@ -109,6 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="gpt-small,vae,unet", help=f"comma-separated names out of {', '.join(TRAINING)} (default: %(default)s)")
     parser.add_argument("--attention", action="store_true", help="attention alone, by length and width")
+    parser.add_argument("--linear", action="store_true", help="linear layers alone")
     parser.add_argument("--threads", type=int, default=get_threads(), help="how many threads compute (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=5, help="that are measured (default: %(default)s)")
     arguments = parser.parse_args()
@@ -120,8 +143,8 @@ def main() -> None:
     limit = limits()
     print(f"{machine(arguments.threads)['cpu']} ({', '.join(features())}), {arguments.threads} threads, load {os.getloadavg()[0]:.2f}; "
           f"large products {limit.flops / 1e9:.0f} GFLOP/s, memory {limit.bytes / 1e9:.1f} GB/s")
-    if arguments.attention:
-        attention_table(limit)
+    if arguments.attention or arguments.linear:
+        (attention_table if arguments.attention else linear_table)(limit)
         return
     for name in names:
         seen, weights = profiled(name, arguments.steps)
