@@ -59,9 +59,9 @@ def test_imitation_is_least_where_the_student_says_what_the_teacher_says(rng):
     imitation = lambda: smaller.imitate_text(teacher, student)(batch, np.random.default_rng(0))["imitation"].item()
     p = ops.softmax(teacher(batch[0]) / smaller.TEMPERATURE).numpy()
     entropy = float(-(p * np.log(p)).sum(-1).mean())
-    assert imitation() > entropy + 1e-3
+    assert imitation() > entropy + 3e-4
     student.load_arrays(teacher.arrays())
-    assert imitation() == pytest.approx(entropy, rel=1e-4)
+    assert imitation() == pytest.approx(entropy, abs=1e-4)
 
 
 @pytest.fixture
