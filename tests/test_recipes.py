@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from zoo.autograd import Tensor
 from zoo.data.images import Images
 from zoo.data.toys import TOYS
+from zoo.language.corpus import Corpus
 from zoo.model import Config, Count
 from zoo.nn import Linear, Module
 from zoo.optim import Adam, Muon
@@ -42,7 +43,7 @@ def pictures(train=50, test=10, labels=None):
 def run_of(kind, data=None, preset="", seed=3, options=None, **fields):
     recipe = recipe_of(kind)
     data = pictures() if data is None else data
-    of_model, training = recipe.settings(preset or {"diffusion": "ddpm", "gan": "dcgan"}.get(kind), **{**FIELDS[kind], **fields})
+    of_model, training = recipe.settings(preset or {"diffusion": "ddpm", "gan": "dcgan"}.get(kind), **{**FIELDS.get(kind, {}), **fields})
     model = recipe.new(data, of_model, 0)
     return model, recipe.trainer(model, data, training, seed=seed, **(options or {}))
 
@@ -92,6 +93,25 @@ def test_the_kl_term_grows_over_so_many_epochs(warm_up, warmths):
     model.loss = lambda batch, rng, warmth: said.append(warmth) or {"loss": model.output.weight.sum()}
     list(trainer)
     assert said == pytest.approx(warmths)
+
+
+@pytest.mark.parametrize("kind", ["vae", "transformer"])
+def test_a_run_minimises_the_loss_that_its_model_has(kind):
+    """Of these a recorded loss is replayed; one of a subclass, or one that was assigned, is called each time, with the run's draws."""
+    drawn = []
+
+    def loss(self, batch, rng, **settings):
+        drawn.append(rng.random())
+        return {"loss": (next(iter(self.parameters())) ** 2).sum()}
+
+    data, fields = (None, {"batch_size": 20, "epochs": 2}) if kind == "vae" else (
+        Corpus("letters", "abcab" * 40), {"layers": 1, "width": 8, "heads": 2, "window": 8, "batch_size": 2, "steps": 5})
+    model, trainer = run_of(kind, data, **fields)
+    model.__class__ = type("Another", (type(model),), {"loss": loss})
+    before = float(loss(model, None, np.random.default_rng(0))["loss"].data)
+    del drawn[:]
+    losses = [record.losses["loss"] for record in trainer]
+    assert losses[0] == pytest.approx(before, rel=1e-6) and losses[-1] < before and len(set(drawn)) == len(drawn) == trainer.steps
 
 
 @pytest.mark.parametrize(("test", "judged"), [(8, 8), (7, None), (600, 512)])

@@ -11,7 +11,7 @@ from ..language.model import LanguageModel
 from ..language.windows import consecutive_windows, line_table, random_lines, random_pieces, random_windows
 from ..optim import AdamW, Average, Muon, Optimiser, cosine, linear_decay
 from ..training import Batches, Trainer
-from ..training.objective import DrawnFirst
+from ..training.objective import DrawnFirst, has_own_loss
 from .recipe import RunSettings
 
 
@@ -51,6 +51,9 @@ def batches_of(model: LanguageModel, corpus: Corpus, training: LanguageTraining)
     return random_windows(ids, n, time, model.config.stride)
 
 
+LOSS = LanguageModel.loss
+
+
 def make_trainer(model: LanguageModel, corpus: Corpus, training: LanguageTraining, *, seed: int = 0, folder: Any = None,
                  resume: bool = False, **options: Any) -> Trainer:
     t = training
@@ -67,9 +70,11 @@ def make_trainer(model: LanguageModel, corpus: Corpus, training: LanguageTrainin
     average = Average([p for p in parameters.values() if p.requires_grad], t.average) if t.average else None  # not of what LoRA froze
     shape = cosine if t.schedule == "cosine" else linear_decay
     can_replay = model.kind == "transformer" and not model.config.dropout  # a recurrent model carries a state from step to step
-    objective = DrawnFirst(lambda batch, rng: (batch,), lambda batch: model.loss(batch, None)) if can_replay else model.loss
+    drawn_first = DrawnFirst(lambda batch, rng: (batch,), lambda batch: model.loss(batch, None),
+                             lambda: model.loss if has_own_loss(model, LOSS) else None)  # fmt: skip
     return Trainer(
-        model, objective, batches_of(model, corpus, t), optimiser, steps=t.steps, schedule=shape(t.steps, warmup=t.warm_up, floor=t.floor),
+        model, drawn_first if can_replay else model.loss, batches_of(model, corpus, t), optimiser, steps=t.steps,
+        schedule=shape(t.steps, warmup=t.warm_up, floor=t.floor),
         seed=seed, average=average, folder=folder, resume=resume,
         evaluate=lambda m: evaluate(m, corpus, max_tokens=t.evaluate_tokens), evaluate_every=t.evaluate_every, precision=t.precision,
         **{"compile": can_replay, **options})

@@ -19,7 +19,7 @@ from ..model import Count, Decay, Natural, Positive, check_images
 from ..nn import Linear
 from ..optim import Adam, Average, Muon, constant, cosine
 from ..training import Trainer, shuffled
-from ..training.objective import DrawnFirst
+from ..training.objective import DrawnFirst, has_own_loss
 from ..vae import VAE
 from .recipe import Recipe, RunSettings, labels_of
 
@@ -48,6 +48,9 @@ PRESETS: dict[str, dict[str, Any]] = {  # fields of VAEConfig and VAETraining; t
 }
 
 
+LOSS = VAE.loss
+
+
 def make_trainer(model: VAE, images: Images, training: VAETraining, *, seed: int = 0, folder=None, resume: bool = False,
                  **options) -> Trainer:
     """The training run of a preset or of your own settings; options go to `Trainer`."""
@@ -73,12 +76,11 @@ def make_trainer(model: VAE, images: Images, training: VAETraining, *, seed: int
     def objective(batch, rng):
         return model.loss(batch, rng, warmth=warmth())
 
-    if model.is_closed:
-        objective = DrawnFirst(lambda batch, rng: model.draw(batch, rng, warmth=warmth()), model.losses)
-
+    drawn_first = DrawnFirst(lambda batch, rng: model.draw(batch, rng, warmth=warmth()), model.losses,
+                             lambda: objective if has_own_loss(model, LOSS) else None)  # fmt: skip
     schedule = cosine(steps) if t.schedule == "cosine" else constant
-    trainer = Trainer(model, objective, batches, optimiser, steps=steps, schedule=schedule, seed=seed, average=average, folder=folder,
-                      resume=resume, precision=training.precision, **{"compile": model.is_closed, **options})
+    trainer = Trainer(model, drawn_first if model.is_closed else objective, batches, optimiser, steps=steps, schedule=schedule, seed=seed,
+                      average=average, folder=folder, resume=resume, precision=training.precision, **{"compile": model.is_closed, **options})
     return trainer
 
 
