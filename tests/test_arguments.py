@@ -381,6 +381,12 @@ def test_whatever_may_repeat_in_an_index_accumulates(index, create_graph):
     assert np.array_equal(dx.numpy(), 2 * (2 * expected + 1))
 
 
+@pytest.mark.parametrize("widths", [((1.0, 2.0), (0.0, 1.0)), ((1, 2), (-1, 1)), -1, 0.5, np.array([True, False])])
+def test_widths_to_pad_by_are_integers_of_at_least_0(widths):
+    with pytest.raises(ValueError, match=r"^pad: widths are .*; they are integers of at least 0$"):
+        zg.pad(X, widths=widths)
+
+
 def test_short_forms_of_widths_and_broadcast_indices_have_gradients():
     x = leaf(np.ones((2, 1)))
     for widths in (((1, 1),), 1, (1, 1), [[1, 1], [1, 1]], np.array(1)):

@@ -189,6 +189,12 @@ def test_the_process_passes_through_what_is_known_and_doubts_what_is_far():
     process = gaussian.GaussianProcess.fit(x, y)
     mean, deviation = process.predict(x)
     assert np.allclose(mean, y, atol=0.1) and process.predict(np.full((1, 2), 50.0))[1] == pytest.approx(1) and (deviation < 0.2).all()
+    near = x[:7] + 0.05  # Rasmussen & Williams (2006), eq. 2.25 and 2.26
+    square = lambda a, b: np.exp(-((a[:, None] - b[None]) ** 2).sum(-1) / (2 * process.length**2))
+    inverse = np.linalg.inv(square(x, x) + (process.noise + 1e-8) * np.eye(20))
+    mean, deviation = process.predict(near)
+    assert np.allclose(mean, square(near, x) @ inverse @ y, atol=1e-6)
+    assert np.allclose(deviation**2, 1 - np.einsum("ij,jk,ik->i", square(near, x), inverse, square(near, x)), atol=1e-6)
 
 
 @given(st.floats(-2, 2), st.floats(0.1, 2), st.floats(-2, 2))

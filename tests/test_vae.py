@@ -17,6 +17,7 @@ from zoo.autoencoder import Autoencoder
 from zoo.autograd import Tensor, grad, no_grad
 from zoo.autograd.runtime import use_kernels
 from zoo.data import Images, digits8x8
+from zoo.diffusion import load_latents
 from zoo.loading.cards import load
 from zoo.nn import Linear
 from zoo.optim import Adam
@@ -560,3 +561,15 @@ def test_the_convolutional_encoder_halves_twice():
     layers = model.convolve.convolutions
     assert [layer.weight.shape for layer in layers] == [(4, 4, 1, 32), (4, 4, 32, 64)] and model.convolve.dense.weight.shape == (64 * 3 * 2, 7)
     assert [(layer.stride, layer.padding) for layer in layers] == [(2, 1)] * 2
+
+
+def test_latents_of_a_grid_have_an_average_and_a_deviation_for_each_number_of_a_code(tmp_path, rng):
+    vqvae = filled(VQVAE.new(seed=1, **{**SMALL_CODES, "image": (8, 16)}))
+    vqvae.save(tmp_path / "vqvae")
+    latents = load_latents(str(tmp_path / "vqvae"))
+    assert latents.shape == (2, 4, 3) and latents.mean.shape == latents.deviation.shape == (3,)
+    assert not latents.mean.any() and (latents.deviation == 1).all()
+    pictures = rng.random((9, 8, 16), np.float32)
+    latents.measure(pictures)
+    z = latents.encode(pictures).reshape(-1, 3)
+    np.testing.assert_allclose([z.mean(0), z.std(0)], [[0] * 3, [1] * 3], atol=1e-4)
