@@ -143,6 +143,13 @@ def test_learned_tokens_are_those_of_recounting_everything(text, size):
     assert [learned.decode_bytes([i]) for i in range(learned.size)] == slow_pairs(text, size)
 
 
+@pytest.mark.parametrize("text", ["xab\nxab ab ab", "\0!?\n\0!? !? !?"])
+def test_a_merge_takes_its_neighbours_out_of_the_counts_at_the_very_beginning_too(text):
+    """After ab, xa occurs nowhere, though it did twice: at place 0 of the text, or with byte 0."""
+    learned = BytePairTokenizer.train(text, 259)
+    assert [learned.decode_bytes([i]) for i in range(learned.size)] == slow_pairs(text, 259)
+
+
 @quick
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=8, unique=True), st.text("ab", min_size=1, max_size=24))
 def test_any_merges_are_made_in_their_order(chosen, text):

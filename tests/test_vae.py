@@ -422,9 +422,9 @@ def test_only_the_dead_are_revived(rng):
     assert book.revive(z, rng) == 2
     assert np.array_equal(book.rows[[0, 3]], before[[0, 3]]) and all((row == z).all(1).any() for row in book.rows[[1, 2]])
     assert Codebook(9, 2, 0.9).revive(z[:4], rng) == 9  # fewer outputs than rows
-    book = Codebook(4, 2, 0.9)
+    book = Codebook(9, 2, 0.9)
     book.counts[...] = 0
-    assert book.revive(z[:4], rng) == 4 and sorted(map(tuple, book.rows)) == sorted(map(tuple, z[:4]))  # as many: each once
+    assert book.revive(z[:9], rng) == 9 and sorted(map(tuple, book.rows)) == sorted(map(tuple, z[:9]))  # as many: each once
 
 
 def test_the_prior_is_a_distribution_over_all_grids():
