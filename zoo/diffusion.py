@@ -508,11 +508,11 @@ def load_autoencoder(name: str) -> VAE | VQVAE:
     folder = Path(name) if storage.is_folder(name) else storage.SHIPPED / name
     if not storage.is_folder(folder):
         ships = ", ".join(sorted(path.name for path in storage.SHIPPED.glob("vae*"))) or "none"
-        raise FileNotFoundError(f"autoencoder: is {storage.shorten(name, 200)}, which is neither a folder nor a VAE that ships ({ships}); "
+        raise FileNotFoundError(f"autoencoder: is {storage.shorten(name, 100)}, which is neither a folder nor a VAE that ships ({ships}); "
                                 "without it there's no way from latents to pictures")
     arrays, card = storage.load_folder(folder)
     if card.get("kind") not in (VAE.kind, VQVAE.kind):
-        raise ValueError(f"autoencoder: {name!r} is of kind {card.get('kind')!r}; it must be a VAE or a VQ-VAE")
+        raise ValueError(f"autoencoder: {name!r} is of kind {storage.shorten(card.get('kind'))}; it must be a VAE or a VQ-VAE")
     return (VAE if card["kind"] == VAE.kind else VQVAE).from_arrays(arrays, card, source=folder)
 
 
