@@ -200,6 +200,7 @@ def test_an_interpolation_goes_along_the_great_circle_of_the_codes():
     code = model.encode(np.stack([a, b]), evaluations=9)
     np.testing.assert_array_equal(model.interpolate(a, b, 4, evaluations=9), model.decode(great_circle(code[0], code[1], 4), evaluations=9))
     np.testing.assert_array_equal(model.interpolate(a, b), model.interpolate(a, b, 10, evaluations=79))
+    np.testing.assert_array_equal(model.interpolate(a, b, 2, evaluations=9), model.decode(code, evaluations=9))
     with pytest.raises(ValueError, match="steps is 1; it is at least 2"):
         model.interpolate(a, b, 1)
 
