@@ -508,8 +508,7 @@ def load_autoencoder(name: str) -> VAE | VQVAE:
     folder = Path(name) if storage.is_folder(name) else storage.SHIPPED / name
     if not storage.is_folder(folder):
         ships = ", ".join(sorted(path.name for path in storage.SHIPPED.glob("vae*"))) or "none"
-        raise FileNotFoundError(f"autoencoder: is {storage.shorten(name, 100)}, which is neither a folder nor a VAE that ships ({ships}); "
-                                "without it there's no way from latents to pictures")
+        raise FileNotFoundError(f"autoencoder: is {storage.shorten(name, 80)}, which is neither a folder nor a VAE that ships ({ships})")
     arrays, card = storage.load_folder(folder)
     if card.get("kind") not in (VAE.kind, VQVAE.kind):
         raise ValueError(f"autoencoder: {name!r} is of kind {storage.shorten(card.get('kind'))}; it must be a VAE or a VQ-VAE")
