@@ -412,7 +412,7 @@ def test_a_codebook_finds_the_middles_of_clusters_and_revives_the_dead(rng):
         book.update(z, book.nearest(z))
     assert np.abs(book.rows).max() < 6 and revived == 0  # all live, among the data
     error = ((z[:, None] - book.rows) ** 2).sum(-1).min(1).mean()
-    assert error < 9  # rows may share a cluster, and clusters a row: at worst three, which leaves 8.3; a single live row would leave 12.5
+    assert error < 10.5  # rows may share a cluster, and clusters a row: at worst three, 8.3 and what draws add; a single live row would leave 12.5
 
 
 def test_only_the_dead_are_revived(rng):
