@@ -13,7 +13,7 @@ import numpy as np
 from ..operations import arithmetic as operations
 from ..runtime.compiling import inner
 from ..runtime.native import address, clear_floats, copy_floats, floats, keep_alive
-from ..runtime.tasks import RUN_FLOATS, at, is_float32, part, row, row_address, span, task, tasks_for
+from ..runtime.tasks import RUN_FLOATS, Task, at, is_float32, part, row, row_address, span, task, tasks_for
 from ..runtime.threads import get_threads
 
 f32 = np.float32
@@ -156,29 +156,25 @@ def _(total: np.ndarray, gradient: np.ndarray):
     return total
 
 
-def _broadcast_sizes(a: np.ndarray, b: np.ndarray) -> tuple[int, int, int] | None:
-    """a's shape as (outer, rows, width) with the axes that b is repeated over as rows; None if a kernel doesn't serve the two."""
-    if a.size < MIN_ENTRIES or not (a.flags.c_contiguous and b.flags.c_contiguous) or b.ndim > a.ndim:
-        return None
-    b_shape = (1,) * (a.ndim - b.ndim) + b.shape
-    if any(n != m and n != 1 for n, m in zip(b_shape, a.shape)):
-        return None
-    return outer_rows_width(a.shape, tuple(i for i, n in enumerate(b_shape) if n != a.shape[i]))
-
-
 def _combined(a: np.ndarray, b: np.ndarray, is_product: bool):
     """a + b or a b, of which one may be broadcast to the other; NotImplemented where NumPy is as fast."""
     if not is_float32(a, b):
         return NotImplemented
     if a.size < b.size:
         a, b = b, a
-    y = np.empty(a.shape, f32)
-    if a.shape == b.shape and a.size >= MIN_ENTRIES and a.flags.c_contiguous and b.flags.c_contiguous:
+    if a.size < MIN_ENTRIES or not (a.flags.c_contiguous and b.flags.c_contiguous) or b.ndim > a.ndim:
+        return NotImplemented
+    if a.shape == b.shape:
+        y = np.empty(a.shape, f32)
         (multiply_entries if is_product else add_entries)(a, b, y, a.size, tasks=tasks_for(a.size))
         return y
-    sizes = _broadcast_sizes(a, b)
+    b_shape = (1,) * (a.ndim - b.ndim) + b.shape
+    if any(n != m and n != 1 for n, m in zip(b_shape, a.shape)):
+        return NotImplemented
+    sizes = outer_rows_width(a.shape, tuple(i for i, n in enumerate(b_shape) if n != a.shape[i]))
     if sizes is None:
         return NotImplemented
+    y = np.empty(a.shape, f32)
     combine_rows(a, b, y, *sizes, is_product, tasks=tasks_for(a.size))
     return y
 
@@ -214,12 +210,17 @@ def _sum_of_products(g, other, shape):
     sizes = outer_rows_width(g.shape, operations.summed_axes(g.shape, shape))
     if sizes is None or not is_float32(g, other):
         return NotImplemented
+    return _in_shares(sum_of_products, (g, other), sizes).reshape(shape)
+
+
+def _in_shares(kernel: Task, arrays: tuple[np.ndarray, ...], sizes: tuple[int, int, int]) -> np.ndarray:
+    """(outer, width): what a kernel adds up over the rows, which threads share where there are fewer outer ones than threads."""
     outer, rows, width = sizes
     threads = get_threads()
     shares = 1 if outer >= threads else min(threads, -(-rows // ROWS_PER_SUM))
     y = np.empty((shares, outer, width), f32)
-    sum_of_products(g, other, y, outer, rows, width, shares, tasks=min(tasks_for(g.size), outer * shares))
-    return (y[0] if shares == 1 else y.sum(0)).reshape(shape)
+    kernel(*arrays, y, outer, rows, width, shares, tasks=min(tasks_for(arrays[0].size), outer * shares))
+    return y[0] if shares == 1 else y.sum(0)
 
 
 def sum_over(x, axes: tuple[int, ...]):
@@ -229,12 +230,7 @@ def sum_over(x, axes: tuple[int, ...]):
     sizes = outer_rows_width(x.shape, axes)
     if sizes is None:
         return NotImplemented
-    outer, rows, width = sizes
-    threads = get_threads()
-    shares = 1 if outer >= threads else min(threads, -(-rows // ROWS_PER_SUM))
-    y = np.empty((shares, outer, width), f32)
-    sum_rows(x, y, outer, rows, width, shares, tasks=min(tasks_for(x.size), outer * shares))
-    return (y[0] if shares == 1 else y.sum(0)).reshape([n for i, n in enumerate(x.shape) if i not in axes])
+    return _in_shares(sum_rows, (x,), sizes).reshape([n for i, n in enumerate(x.shape) if i not in axes])
 
 
 @operations.sum.forward(strided=True)
