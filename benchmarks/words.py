@@ -18,66 +18,31 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 import zoo
-from zoo.data import emoji, scenes, speech
-from zoo.evaluation.distances import frechet_distance
-from zoo.multimodal import captions, contrastive, glyphs
-from zoo.multimodal.nearest import nearest_captions
-from zoo.multimodal.speech import recognised
+from zoo.data import emoji
 from zoo.storage import atomic_write
 
-TRAINING_SCENES = 20_000  # among which the nearest sentence is looked for
-
 Row = tuple[str, dict[str, float]]
-
-
-def of_words(model: Any, judge: Any, n: int, seed: int) -> Iterator[Row]:
-    known = scenes.captioned_digits(TRAINING_SCENES, (seed, 0x7A1))
-    for title, pairs in (("in distribution", "seen"), ("held out", "held out")):
-        asked = scenes.captioned_digits(n, (seed, 0xA5C), pairs=pairs, digits="test")
-        rows = {"samples": model.sample(prompt=list(asked.captions), seed=seed), "floor": asked.pictures,
-                "nearest neighbour": known.pictures[nearest_captions(asked.captions, known.captions)], "without text": model.sample(n, seed=seed)}
-        for name, pictures in rows.items():
-            yield f"scenes, {title}, {name}", judge.judge(pictures, asked.captions)
-
-
-def of_emoji(model: Any, judge: Any, seed: int) -> Iterator[Row]:
-    google = emoji()
-    yield "emoji, samples", contrastive.recall_of_emoji(judge, model.sample(prompt=google.captions, seed=seed), google)
-    yield "emoji, Google's own pictures", contrastive.recall_of_emoji(judge, google.pictures, google)
-    yield "emoji, pictures the judge learned from", contrastive.recall_of_emoji(judge, emoji(font="twitter").pictures, emoji(font="twitter"))
-
-
-def of_speech(model: Any, judge: Any, n: int, seed: int) -> Iterator[Row]:
-    words = tuple(np.resize(speech.DIGITS, n))
-    waves = np.stack(model.sample(prompt=[str(word) for word in words], seed=seed))
-    heard = recognised(judge, speech.Spoken(waves, words, ("",) * n, ("",) * n))
-    real, other = (speech.spoken_words(takes=8, seed=seed + k, voices="seen") for k in (5000, 6000))
-    embedded, reference, second = (judge.embed(x) for x in (waves, real.waveforms, other.waveforms))
-    distance, floor = frechet_distance(embedded, reference), frechet_distance(second[:n], reference)
-    yield "speech", {"heard right": heard["words"], "frechet": distance, "frechet floor": floor, "floors": distance / floor}
-    yield "speech, espeak-ng's own, held-out voices", recognised(judge, speech.spoken_words(takes=2, seed=seed, voices="held out"))
 
 
 def rows_of(known: argparse.Namespace) -> Iterator[Row]:
     n, seed, load = known.n, known.seed, zoo.load
     if known.words:
-        yield from of_words(load(known.words), load(known.scene_judge), n, seed)
+        yield "scenes", load(known.words).evaluate("captioned-digits", n=n, seed=seed, judge=known.scene_judge)
     if known.glyphs or known.glyph_judge:
-        model = load(known.glyphs) if known.glyphs else None
-        yield "glyphs", glyphs.evaluate(model, load(known.glyph_judge), n, seed)
+        judge = load(known.glyph_judge)
+        yield "glyphs", load(known.glyphs).evaluate(n=n, seed=seed, judge=judge) if known.glyphs else judge.evaluate(n=n, seed=seed)
     if known.captions:
-        yield "captions", captions.evaluate(load(known.captions), n, seed)
+        yield "captions", load(known.captions).evaluate(n=n, seed=seed)
     if known.contrastive:
-        yield "contrastive", contrastive.evaluate(load(known.contrastive), n, seed)
+        yield "contrastive", load(known.contrastive).evaluate(n=n, seed=seed)
     if known.emoji:
-        yield from of_emoji(load(known.emoji), load(known.emoji_judge), seed)
+        judge = load(known.emoji_judge)
+        yield "emoji", load(known.emoji).evaluate(emoji(), seed=seed, judge=judge)
+        yield "emoji, pictures the judge learned from", judge.evaluate(emoji(font="twitter"), n=len(emoji()))
     if known.speech:
-        yield from of_speech(load(known.speech), load(known.speech_judge), n, seed)
+        yield "speech", load(known.speech).evaluate(n=n, seed=seed, judge=known.speech_judge or "speech_judge")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -88,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE")
     known = parser.parse_args(arguments)
-    for model, judge in (("words", "scene_judge"), ("glyphs", "glyph_judge"), ("emoji", "emoji_judge"), ("speech", "speech_judge")):
+    for model, judge in (("glyphs", "glyph_judge"), ("emoji", "emoji_judge")):
         if getattr(known, model) and not getattr(known, judge):
             parser.error(f"--{model} needs --{judge.replace('_', '-')}, which says what is right")
     table: dict[str, dict[str, float]] = {}

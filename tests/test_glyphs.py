@@ -62,7 +62,7 @@ def test_a_judge_that_reads_all_gives_the_floor_its_one(all_of_mono, judge, monk
     _, marks = lookalikes(all_of_mono)
     names = judge.names_of(all_of_mono.characters, marks)
     by_picture = {p.tobytes(): name for p, name in zip(all_of_mono.pictures, names)}
-    monkeypatch.setattr(judge, "read", lambda pictures, batch=500: [by_picture[p.tobytes()] for p in pictures])
+    monkeypatch.setattr(judge, "see", lambda pictures, batch=500: [by_picture[p.tobytes()] for p in pictures])
     figures = evaluate(None, judge, 60, 0, data=all_of_mono)
     assert figures["floor, base and marks, in distribution"] == figures["floor, base, held out"] == figures["floor, marks, held out"] == 1
     assert figures["nearest neighbour, base and marks, in distribution"] > 0.9  # the picture itself, or one whose name has the same words

@@ -22,7 +22,8 @@ from zoo.__main__ import main
 from zoo.data import espeak, sound, speech
 from zoo.drawing.pictures import save_grid
 from zoo.multimodal.captions import Captions
-from zoo.multimodal.speech import Speech, SpeechJudge, numbers, recognised
+from zoo.multimodal.speech import Speech
+from zoo.multimodal.speech_judge import SpeechJudge, numbers, recognised
 from zoo.recipes.speech import SpeechTraining, SpokenWords
 from zoo.storage import WrongFile
 

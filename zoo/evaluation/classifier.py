@@ -65,13 +65,7 @@ class Classifier(Model):
     @classmethod
     def read(cls, name_or_folder: str | Path) -> Classifier:
         """A classifier of your own by its folder, or one that ships by its name."""
-        folder = Path(name_or_folder) if storage.is_folder(name_or_folder) else storage.SHIPPED / name_or_folder
-        if not storage.is_folder(folder):
-            raise FileNotFoundError(f"judge: {storage.shorten(str(name_or_folder), 200)} is neither a folder nor a classifier that ships")
-        arrays, card = storage.load_folder(folder)
-        if card.get("kind") != cls.kind:
-            raise ValueError(f"judge: {str(name_or_folder)!r} is of kind {card.get('kind')!r}; it must be a classifier")
-        return cls.from_arrays(arrays, card, source=folder)
+        return cls.judge_from(name_or_folder)
 
     @classmethod
     def for_data(cls, images: Images, *, seed: int = 0, **fields: Any) -> Classifier:

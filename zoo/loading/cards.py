@@ -31,7 +31,7 @@ KINDS = {  # kind -> where its class is; a model's card says its kind
     "captions": ("zoo.multimodal.captions", "Captions"),
     "contrastive": ("zoo.multimodal.contrastive", "Contrastive"),
     "speech": ("zoo.multimodal.speech", "Speech"),
-    "speech_judge": ("zoo.multimodal.speech", "SpeechJudge"),
+    "speech_judge": ("zoo.multimodal.speech_judge", "SpeechJudge"),
     "glyphs": ("zoo.multimodal.glyphs", "Glyphs"),
     "glyph_judge": ("zoo.multimodal.glyphs", "GlyphJudge"),
     "dalle": ("zoo.multimodal.dalle", "Dalle"),

@@ -125,6 +125,24 @@ class Model(Module):
         return cls.from_arrays(arrays, card, source=folder)
 
     @classmethod
+    def judge_from(cls: type[M], name_or_folder: M | str | Path) -> M:
+        """A judge of this kind: one of your own by its folder, one that ships by its name, or the model itself.
+
+        Raises FileNotFoundError where there is none, ValueError for one of another kind.
+        """
+        if isinstance(name_or_folder, cls):
+            return name_or_folder
+        if not isinstance(name_or_folder, (str, Path)):
+            raise ValueError(f"judge: is {storage.shorten(name_or_folder)}; it is a {cls.kind}: its folder, or the name of one that ships")
+        folder = Path(name_or_folder) if storage.is_folder(name_or_folder) else storage.SHIPPED / name_or_folder
+        if not storage.is_folder(folder):
+            raise FileNotFoundError(f"judge: {storage.shorten(str(name_or_folder), 200)} is neither a folder nor a {cls.kind} that ships")
+        arrays, card = storage.load_folder(folder)
+        if card.get("kind") != cls.kind:
+            raise ValueError(f"judge: {str(name_or_folder)!r} is of kind {card.get('kind')!r}; it must be a {cls.kind}")
+        return cls.from_arrays(arrays, card, source=folder)
+
+    @classmethod
     def from_arrays(cls: type[M], arrays: Mapping[str, np.ndarray], card: dict[str, Any], source: Any = "weights") -> M:
         """The model of a card, with these weights.  Raises WrongFile, before it allocates more than the weights take, where they don't fit."""
         try:

@@ -184,6 +184,18 @@ class Captions(Model):
 
         return [caption for captions in by_parts(written, len(x), batch) for caption in captions]
 
+    def evaluate(self, data: str = "captioned-digits", *, seed: int = 0, n: int = 1000) -> dict[str, float]:
+        """Share of captions that are right word by word, of scenes of one to four digits from handwriting that training never saw."""
+        figures = {}
+        for name, pairs in (("exact", "seen"), ("exact, held out", "held out")):
+            drawn_scenes = scenes.captioned_digits(n, (seed, 0x7E57), pairs=pairs, digits="test", wording="full")  # type: ignore[arg-type]
+            right = np.array([a == b for a, b in zip(self.caption(drawn_scenes.pictures), drawn_scenes.captions)])
+            figures[name] = float(right.mean())
+            two = np.array([len(things) == 2 for things in drawn_scenes.attributes])
+            if two.any():
+                figures[f"{name}, two digits"] = float(right[two].mean())
+        return figures
+
     def text(self, ids: np.ndarray) -> str:
         """The sentence that ids (length,) stand for."""
         return prompts.text_of(self.config.vocabulary, ids)
@@ -223,16 +235,3 @@ def targets(ids: np.ndarray, length: int) -> np.ndarray:
     """(n, length): for each word the next, for the last PADDING, and behind it -1, which counts for nothing."""
     following = np.concatenate([ids[:, 1:], np.full((len(ids), 1), PADDING)], axis=1)[:, :length]
     return np.where(ids[:, :length] == PADDING, -1, following)
-
-
-def evaluate(model: Captions, n: int = 1000, seed: int = 0) -> dict[str, float]:
-    """Share of captions that are right word by word, of scenes of one to four digits from handwriting that training never saw."""
-    figures = {}
-    for name, pairs in (("exact", "seen"), ("exact, held out", "held out")):
-        drawn_scenes = scenes.captioned_digits(n, (seed, 0x7E57), pairs=pairs, digits="test", wording="full")  # type: ignore[arg-type]
-        right = np.array([a == b for a, b in zip(model.caption(drawn_scenes.pictures), drawn_scenes.captions)])
-        figures[name] = float(right.mean())
-        two = np.array([len(things) == 2 for things in drawn_scenes.attributes])
-        if two.any():
-            figures[f"{name}, two digits"] = float(right[two].mean())
-    return figures

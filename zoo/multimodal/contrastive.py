@@ -20,9 +20,9 @@ from numpy.random import Generator
 
 from .. import autograd as ops
 from ..autograd import Tensor, no_grad
-from ..data import scenes
+from ..data import mnist, scenes
 from ..data.emoji import Emoji
-from ..model import Config, Count, Model, check_images
+from ..model import Config, Count, Model, check_count, check_images
 from ..nn import Linear, evaluating
 from ..training import minibatches
 from . import prompts
@@ -143,6 +143,19 @@ class Contrastive(Model):
         """Which n pictures are nearest to a sentence, nearest first: indices (n,)."""
         return np.argsort(-self.similarity(images, [text])[:, 0], kind="stable")[:n]
 
+    def evaluate(self, data: str | Emoji = "captioned-digits", *, seed: int = 0, n: int = 1000) -> dict[str, float]:
+        """Recall at 1 among n scenes with full captions, both ways, and the share of n of MNIST's test digits that "a seven" and its like name
+        rightly; of emoji, how often each of the first n finds its label among all."""
+        if isinstance(data, Emoji):
+            return recall_of_emoji(self, data.pictures[: check_count(n)], data)
+        drawn = scenes.captioned_digits(n, (seed, 0x7E57), pairs="all", digits="test", wording="full")
+        s = self.similarity(drawn.pictures, drawn.captions)
+        digits = mnist()
+        assert digits.test_labels is not None
+        chosen = self.classify(scenes.as_scenes(digits.test[:n]), [f"{'an' if d == 'eight' else 'a'} {d}" for d in scenes.DIGITS]).argmax(1)
+        return {"picture to sentence": recall_at_1(s, drawn.captions), "sentence to picture": recall_at_1(s.T, drawn.captions),
+                "zero-shot MNIST": float((chosen == digits.test_labels[:n]).mean())}
+
 
 def unit(x):
     """x (n, width) / |x|."""
@@ -159,16 +172,3 @@ def recall_of_emoji(model: Contrastive, pictures, data: Emoji, first: int = 10) 
     s = model.similarity(pictures, data.captions)
     rank = (s > np.diag(s)[:, None]).sum(1)  # the rows are the first of the columns
     return {"right one": float((rank == 0).mean()), f"among the first {first}": float((rank < first).mean())}
-
-
-def evaluate(model: Contrastive, n: int = 1000, seed: int = 0) -> dict[str, float]:
-    """Recall at 1 among n scenes with full captions, both ways, and the share of MNIST's test digits that "a seven" and its like name rightly."""
-    from ..data import mnist
-
-    drawn = scenes.captioned_digits(n, (seed, 0x7E57), pairs="all", digits="test", wording="full")
-    s = model.similarity(drawn.pictures, drawn.captions)
-    digits = mnist()
-    assert digits.test_labels is not None
-    chosen = model.classify(scenes.as_scenes(digits.test[:n]), [f"{'an' if d == 'eight' else 'a'} {d}" for d in scenes.DIGITS]).argmax(1)
-    return {"picture to sentence": recall_at_1(s, drawn.captions), "sentence to picture": recall_at_1(s.T, drawn.captions),
-            "zero-shot MNIST": float((chosen == digits.test_labels[:n]).mean())}

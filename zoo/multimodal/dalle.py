@@ -31,6 +31,7 @@ from ..training import minibatches
 from ..vae import VAEStep
 from ..vqvae import VQVAE, CodeStep, draw_codes
 from . import prompts
+from .evaluation import of_pictures
 from .prompts import BEGIN, FIRST, PADDING
 from .text import Block
 
@@ -229,6 +230,8 @@ class Dalle(Model):
         return np.concatenate([np.asarray(part) for part in parts])
 
     # --- what a card says of the VQ-VAE
+
+    evaluate = of_pictures
 
     def extras(self) -> dict[str, Any]:
         return {"autoencoder": {"name": self.config.autoencoder, "digest": digest_of(self._vqvae)}}

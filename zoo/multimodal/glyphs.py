@@ -59,6 +59,11 @@ class Glyphs(Words):
         """A fresh model with the words of these names."""
         return cls.new(seed=seed, **{"vocabulary": fonts.vocabulary(data.captions), **fields})
 
+    def evaluate(self, data: fonts.Glyphs | None = None, *, seed: int = 0, n: int = 1000, judge: Any = None, **settings) -> dict[str, float]:  # type: ignore[override]
+        """The shares that `evaluate` explains, of all styles that data has.  judge: a glyph judge, its folder or its name."""
+        styles = fonts.STYLES if data is None else dict.fromkeys(_style(caption).strip() for caption in data.captions)
+        return evaluate(self, GlyphJudge.judge_from(judge), n, seed, data=fonts.glyphs("all", styles), **settings)
+
 
 # --- the judge
 
@@ -173,7 +178,11 @@ class GlyphJudge(Model):
         losses = ops.cross_entropy(of_bases, bases), ops.cross_entropy(of_marks, marks)
         return {"loss": losses[0] + losses[1], "bases": losses[0], "marks": losses[1]}
 
-    def read(self, pictures, batch: int = 500) -> list[tuple[str, str]]:
+    def evaluate(self, data: fonts.Glyphs, *, seed: int = 0, n: int = 1000) -> dict[str, float]:
+        """Shares of n characters of the font that the judge itself reads right, and of their nearest neighbours in training."""
+        return evaluate(None, self, n, seed, data=data)
+
+    def see(self, pictures, batch: int = 500) -> list[tuple[str, str]]:
         """The class of the base and the marks of each picture (n, 32, 32) in [0, 1]."""
         x = check_images(pictures, self.config.image)
         seen = []
@@ -187,7 +196,7 @@ class GlyphJudge(Model):
         """Shares of pictures whose base, whose marks, and whose base and marks are those of `names` (`names_of`)."""
         if len(pictures) != len(names):
             raise ValueError(f"judge: there are {len(pictures)} pictures and {len(names)} names")
-        right = np.array([(base == b, marks == m) for (base, marks), (b, m) in zip(self.read(pictures), names)])
+        right = np.array([(base == b, marks == m) for (base, marks), (b, m) in zip(self.see(pictures), names)])
         return {"base and marks": float(right.all(1).mean()), "base": float(right[:, 0].mean()), "marks": float(right[:, 1].mean())}
 
     def names_of(self, characters: Sequence[str], marks: dict[tuple[str, str], str]) -> list[tuple[str, str]]:

@@ -109,6 +109,11 @@ class SceneJudge(Model):
                 thing is not None and all(getattr(thing, name) == value for name, value in asked.items()) for asked, thing in zip(wanted, matched)))
         return {name: float(np.mean(values)) for name, values in right.items() if values}
 
+    def evaluate(self, data: str = "captioned-digits", *, seed: int = 0, n: int = 1000) -> dict[str, float]:
+        """How often the judge itself is right about scenes that the grammar drew from handwriting it never saw: the floor of any figure."""
+        drawn = scenes.captioned_digits(n, (seed, 0x7E57), pairs="all", digits="test")
+        return self.judge(drawn.pictures, drawn.captions)
+
 
 def match(wanted: Sequence[dict[str, str | int]], seen: Sequence[Thing]) -> list[Thing | None]:
     """For each digit that is asked for the one that is seen at its place, or, where no place is said, one that agrees most."""
@@ -133,9 +138,3 @@ def targets(attributes: Sequence[tuple[Thing, ...]]) -> tuple[np.ndarray, np.nda
             at = places.index(thing.place)
             digits[i, at], colours[i, at], sizes[i, at] = thing.digit, names.index(thing.colour), of_size.index(thing.size)
     return digits, colours, sizes
-
-
-def evaluate(judge: SceneJudge, n: int = 1000, seed: int = 0) -> dict[str, float]:
-    """How often the judge itself is right about scenes that the grammar drew from handwriting it never saw: the floor of any figure."""
-    drawn = scenes.captioned_digits(n, (seed, 0x7E57), pairs="all", digits="test")
-    return judge.judge(drawn.pictures, drawn.captions)

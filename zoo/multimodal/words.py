@@ -30,6 +30,7 @@ from ..model import Count, check_count, last
 from ..parts.denoising import editing
 from ..parts.denoising.samplers import DiffusionStep
 from . import prompts
+from .evaluation import of_pictures
 from .networks import MMDiT, TextUNet
 from .text import TextEncoder
 
@@ -196,6 +197,8 @@ class Words(Diffusion):
     def edit(self, images, strength: float, *, prompt: str | Sequence[str] | None = None, **settings) -> np.ndarray:  # type: ignore[override]
         """SDEdit towards the prompt: each picture noised up to t = strength, and drawn from there as the words say."""
         return editing.edit(self, images, strength, digit=self.prompts_for(prompt, len(images)), **settings)
+
+    evaluate = of_pictures  # type: ignore[assignment]
 
     @staticmethod
     def _count(n: int | None, prompt: Any) -> int:

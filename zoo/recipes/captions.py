@@ -11,7 +11,7 @@ import numpy as np
 from ..autograd import Tensor
 from ..data import scenes
 from ..model import Count, Decay, Natural, Positive
-from ..multimodal.captions import Captions, evaluate
+from ..multimodal.captions import Captions
 from ..optim import Adam, Average, cosine
 from ..training import Trainer
 from .recipe import Recipe, RunSettings
@@ -20,8 +20,8 @@ from .words import SCENES, load_data
 
 @dataclasses.dataclass(frozen=True)
 class CaptionsTraining(RunSettings):
-    steps: Count = 6000
-    batch_size: Count = 64
+    steps: Count = 5000
+    batch_size: Count = 32
     lr: Positive = 1e-3  # it rises, and then falls along a cosine to 0
     warm_up: Natural = 200
     clip: Positive | None = 1.0
@@ -46,7 +46,7 @@ def make_trainer(model: Captions, data: str, training: CaptionsTraining, *, seed
         drawn = scenes.captioned_digits(training.batch_size, (seed, step, 0xCA9), wording="full")
         return drawn.pictures, model.ids(drawn.captions)
 
-    return trainer_with_average(model, training, draw, evaluate, seed=seed, **options)
+    return trainer_with_average(model, training, draw, lambda m, n: m.evaluate(n=n), seed=seed, **options)
 
 
 RECIPE = Recipe(Captions, CaptionsTraining, {"captions": {}}, load_data, make_trainer, SCENES)

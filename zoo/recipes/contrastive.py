@@ -9,14 +9,14 @@ import numpy as np
 from ..autograd.random import generator
 from ..data import scenes
 from ..data.emoji import FONTS, Emoji, emoji
-from ..multimodal.contrastive import Contrastive, evaluate, recall_of_emoji
+from ..multimodal.contrastive import Contrastive
 from ..training import Trainer
 from .captions import CaptionsTraining, trainer_with_average
 from .recipe import Recipe
 from .words import SCENES, load_data
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "contrastive": {"batch_size": 128, "steps": 8000},
+    "contrastive": {"batch_size": 128, "steps": 3000},
     "emoji": {"batch_size": 128, "steps": 4000, "length": 14},  # a judge of what Google's pictures taught: after zoo get emoji-twitter
 }
 SHIFT, BRIGHTEST, NOISE = 3, 0.25, 0.05  # of an emoji that is learned from: pixels, relative, and a deviation
@@ -24,9 +24,9 @@ SHIFT, BRIGHTEST, NOISE = 3, 0.25, 0.05  # of an emoji that is learned from: pix
 
 def make_trainer(model: Contrastive, data: str | Emoji, training: CaptionsTraining, *, seed: int = 0, **options) -> Trainer:
     """The training run of the shared space, on scenes of which half have full captions, or on emoji; options go to `Trainer`."""
+    figures_of = lambda m, n: m.evaluate(data, n=n)
     if isinstance(data, Emoji):
-        recall = lambda m, n: recall_of_emoji(m, data.pictures[:n], data)
-        return trainer_with_average(model, training, _varied(model, data, training.batch_size, seed), recall, seed=seed, **options)
+        return trainer_with_average(model, training, _varied(model, data, training.batch_size, seed), figures_of, seed=seed, **options)
 
     def draw(step: int, rng: np.random.Generator):
         half = training.batch_size // 2
@@ -34,7 +34,7 @@ def make_trainer(model: Contrastive, data: str | Emoji, training: CaptionsTraini
                  for i, (n, wording) in enumerate(((half, "full"), (training.batch_size - half, "free"))) if n]
         return np.concatenate([p.pictures for p in parts]), model.ids([caption for p in parts for caption in p.captions])
 
-    return trainer_with_average(model, training, draw, evaluate, seed=seed, **options)
+    return trainer_with_average(model, training, draw, figures_of, seed=seed, **options)
 
 
 def _varied(model: Contrastive, data: Emoji, size: int, seed: int):

@@ -8,7 +8,7 @@ from typing import Any
 from ..autograd import Tensor
 from ..data import scenes
 from ..model import Count, Decay, Positive
-from ..multimodal.scene_judge import SceneJudge, evaluate
+from ..multimodal.scene_judge import SceneJudge
 from ..optim import Adam, Average, cosine
 from ..training import Trainer
 from .recipe import Recipe, RunSettings
@@ -30,7 +30,7 @@ def make_trainer(model: SceneJudge, data: str, training: SceneJudgeTraining, *, 
                  **options) -> Trainer:
     """The training run of the judge; options go to `Trainer`."""
     t = training
-    options.setdefault("evaluate", lambda m: evaluate(m, 500))
+    options.setdefault("evaluate", lambda m: m.evaluate(n=500))
     buffers = [Tensor(a) for a in model.named_buffers().values()]  # the running averages are averaged as the weights are
     return Trainer(model, model.loss, lambda step, rng: scenes.captioned_digits(t.batch_size, (seed, step, 0x10D6E), pairs="all"),
                    Adam(model.parameters(), t.lr), steps=t.steps, schedule=cosine(t.steps, warmup=min(200, t.steps // 10)), seed=seed,

@@ -11,7 +11,8 @@ from ..autograd import Tensor
 from ..autograd.random import generator
 from ..data import sound, speech
 from ..model import Count, Decay, Positive
-from ..multimodal.speech import Speech, SpeechJudge, numbers, recognised
+from ..multimodal.speech import Speech
+from ..multimodal.speech_judge import SpeechJudge, numbers, recognised
 from ..optim import Adam, Average, cosine
 from ..training import Table, Trainer
 from .recipe import Recipe, RunSettings
@@ -23,7 +24,7 @@ BARE = 0.5  # share of training in which the caption is the word alone
 
 @dataclasses.dataclass(frozen=True)
 class SpeechTraining(WordsTraining):
-    steps: Count = 8000
+    steps: Count = 3500
     batch_size: Count = 64
     takes: Count = 8  # of each word by each voice
     letters: bool = True  # else digits alone
@@ -81,7 +82,7 @@ def make_trainer(model: Speech, data: SpokenWords, training: SpeechTraining, *, 
 
 @dataclasses.dataclass(frozen=True)
 class SpeechJudgeTraining(RunSettings):
-    steps: Count = 3000
+    steps: Count = 2000
     batch_size: Count = 128
     lr: Positive = 2e-3
     average: Decay = 0.999

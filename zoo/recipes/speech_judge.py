@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..multimodal.speech import SpeechJudge
+from ..multimodal.speech_judge import SpeechJudge
 from .recipe import Recipe
 from .speech import VOICES, SpeechJudgeTraining, load_data, make_judge_trainer
 
