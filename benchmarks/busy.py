@@ -19,6 +19,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from zoo.autograd.runtime.processor import processor_name
+
 WORK = ("sample diffusion", "training step", "decoding")
 
 
@@ -81,12 +83,6 @@ def measure(servers: list[subprocess.Popen], neighbours: int, turns: int) -> dic
             process.wait()
 
 
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor() or "an unknown processor")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--neighbours", default="0,2,8", help="numbers of busy processes (default: %(default)s)")
@@ -99,7 +95,7 @@ def main() -> None:
         serve()
         return
     versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "numba"))
-    print(f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}; Python {platform.python_version()}, {versions}")
+    print(f"{processor_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}; Python {platform.python_version()}, {versions}")
     print(f"{'neighbours':>10}  {'work':18} {'one thread':>16} {f'{options.threads} threads':>16} {'times as long':>14}   (seconds, slowest)")
     servers = [start(1), start(options.threads)]
     report = {}

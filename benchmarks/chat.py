@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from zoo.autograd.runtime.processor import processor_features, processor_name
+
 PROMPT = "The capital of France is Paris, and the capital of Germany is Berlin. "
 CONTEXT, WRITTEN = 1024, 48
 
@@ -159,12 +161,7 @@ class Process:
 
 
 def processor() -> str:
-    try:
-        lines = [line.split(":", 1)[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model name", "flags"))]
-    except OSError:
-        return platform.processor() or platform.machine()
-    flags = [flag for flag in ("avx2", "fma", "f16c", "avx512f", "avx512_vnni") if flag in lines[1].split()]
-    return f"{lines[0].strip()}, {os.cpu_count()} cores, {' '.join(flags)}"
+    return f"{processor_name()}, {os.cpu_count()} cores, {', '.join(processor_features())}"
 
 
 def has_llama(python: str) -> bool:

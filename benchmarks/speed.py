@@ -33,6 +33,8 @@ from typing import Any, NamedTuple
 from cases import CASES, SIZES, Case
 from worker import STEERING, TUNED, Worker
 
+from zoo.autograd.runtime.processor import processor_features, processor_name
+
 TOLERANCE = 1e-4
 AMPLIFIED = 1e-2  # by kernels, of the result in float64: beyond this, it isn't rounding that the steps amplify
 BF16_TOLERANCE = 3e-2  # of the zoo's results in float32: 8 bits of significand, three steps
@@ -173,24 +175,8 @@ def peak_memory(name: str, side: str, threads: int) -> dict[str, float]:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    model = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        lines = [line for line in information.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].split(":")[1].strip() if lines else model
-    return {"cpu": model, "features": features(), "cores": os.cpu_count(), "threads": threads, "system": platform.platform(),
+    return {"cpu": processor_name(), "features": processor_features(), "cores": os.cpu_count(), "threads": threads, "system": platform.platform(),
             "python": platform.python_version()}
-
-
-FEATURES = {"AVX2": "avx2", "AVX-512": "avx512f", "VNNI": "avx512vnni", "bf16": "avx512bf16", "AMX": "amx-tile", "NEON": "neon"}
-
-
-def features() -> list[str]:
-    """What of the processor matters for products, as LLVM finds it."""
-    from llvmlite.binding import get_host_cpu_features
-
-    has = get_host_cpu_features()
-    return [name for name, flag in FEATURES.items() if has.get(flag)]
 
 
 # --- what is shown

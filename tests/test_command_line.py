@@ -6,6 +6,8 @@ import ast
 import dataclasses
 import json
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -15,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import zoo
 from zoo import data, recipes
 from zoo.__main__ import main
 from zoo.autograd.runtime import use_kernels
+from zoo.autograd.runtime.processor import processor_name
 from zoo.data import digits8x8
 from zoo.loading.cards import KINDS, load
 from zoo.recipes.options import as_numbers, help_text
@@ -428,7 +432,11 @@ def test_models_are_listed_and_described(trained, capsys):
     assert "a variational autoencoder" in capsys.readouterr().out
     with pytest.raises(SystemExit) as end:
         main(["--version"])
-    assert end.value.code == 0 and capsys.readouterr().out.startswith("zoo ")
+    version, packages, processor = capsys.readouterr().out.splitlines()
+    assert end.value.code == 0 and version == f"zoo {zoo.__version__}"
+    assert re.fullmatch(rf"Python {re.escape(platform.python_version())}, NumPy {re.escape(np.__version__)}, SciPy [\d.]+, Numba [\d.]+\S*", packages)
+    assert processor.startswith(processor_name()) and f"{os.cpu_count()} core" in processor and "products in bf16: as" in processor
+    assert ("bf16" in processor.partition("; products")[0]) == ("processor's own" in processor)
 
 
 def test_no_line_is_wider_than_the_terminal(capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import threading
 import time
 
@@ -250,5 +251,6 @@ def test_a_model_in_the_cache_has_its_name_its_tile_and_its_line_in_the_list(fre
     fresh["words"].save(tmp_path / "numpy-zoo" / "models" / "words")
     assert "words" in [tile.name for tile in start.tiles_at_hand()] and "words" in Models.of().sources
     assert zoo.load("words").kind == "words"
+    fresh["speech"].save(tmp_path / "numpy-zoo" / "models" / "another-voice")
     main(["list"])
-    assert "pictures from words" in capsys.readouterr().out
+    assert re.search("another-voice .* speech from words", capsys.readouterr().out)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import zoo
 from zoo.__main__ import main
 from zoo.data import glyphs as fonts
 from zoo.data import speech
@@ -72,6 +73,8 @@ def test_each_model_of_words_is_evaluated_from_the_command_line(make, data, opti
     assert main(["evaluate", "run", "--data", data, *options, "--n", "5", "--out", "kept"]) == 0
     assert figure in capsys.readouterr().out
     assert 0 <= read_json("kept/card.json")["figures"][figure] <= 1
+    rows = zoo.load("kept").summary().rows
+    assert sum(row.output is not None for row in rows) > 2 * len(rows) / 3
 
 
 def test_a_judge_of_another_kind_is_refused_before_anything_is_drawn(tmp_path, monkeypatch):

@@ -105,6 +105,10 @@ class Classifier(Model):
             features, probabilities = zip(*by_parts(seen, len(x), batch))
         return np.concatenate(features), np.concatenate(probabilities)
 
+    def example(self) -> None:
+        """Run the model once, on a blank picture."""
+        self.look(np.zeros((1, *self.config.image), np.float32))
+
     def classify(self, images) -> np.ndarray:
         """The most likely label of each picture, (n,)."""
         return self.look(images)[1].argmax(1)

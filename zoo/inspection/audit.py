@@ -36,6 +36,7 @@ from ..nn import evaluating
 from ..recipes import recipe_of
 from .audit_page import Audit, Section
 
+AUDITED = ("vae", "autoencoder", "vqvae", "gan", "diffusion", "transformer", "recurrent")  # kinds
 DRAWS = 8  # of noise, over which the loss of one example is averaged
 MEMBERS = 400  # examples that were trained on, and as many others
 GRAM = 8  # words
@@ -54,9 +55,9 @@ def audit(name_or_folder: str | Path, n: int = 1000, seed: int = 0, *, data: str
     source = data or card.get("data")
     if not isinstance(source, str):
         raise ValueError(f"data: the card of {name_or_folder} doesn't say what it was trained on; give its name or path")
-    if not (hasattr(model, "sample") or hasattr(model, "generate")) or model.kind not in ("vae", "autoencoder", "vqvae", "gan", "diffusion",
-                                                                                         "transformer", "recurrent"):
-        raise ValueError(f"audit: {name_or_folder} is of kind {model.kind!r}; pictures and text are looked at")
+    if model.kind not in AUDITED:
+        raise ValueError(f"audit: {name_or_folder} is of kind {model.kind!r}; pictures and text are looked at, of models of kind "
+                         f"{', '.join(AUDITED)}")
     examples = recipe_of(model.kind).data(source)
     if isinstance(examples, str):
         raise ValueError(f"audit: {name_or_folder} draws points of {source!r}, a formula that has no training data to give away")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ KINDS = {  # what a model without a description on its card is
     "glyph_judge": "a judge of letters and signs: reads base and marks",
     "dalle": "pictures from words, code by code",
 }
+JUDGES = ("classifier", "scene_judge", "speech_judge", "glyph_judge")  # which tell, and draw nothing
+ASKING = {  # what the models of a kind are told
+    "words": ("--prompt", "a red seven above a small blue three"), "dalle": ("--prompt", "a red seven"), "captions": ("picture.png",),
+    "speech": ("--prompt", "seven", "--out", "seven.wav"), "glyphs": ("--prompt", "LATIN SMALL LETTER O WITH DIAERESIS"),
+}
+MOST_NAMES = 8  # of a vocabulary
 
 
 def description_of(card: dict[str, Any]) -> str:
@@ -113,9 +120,12 @@ def _described(name_or_folder: str | Path, card: dict[str, Any]) -> str:
     for label, value in rows:
         first, *others = textwrap.wrap(value, room - width - 2) or [""]
         lines += [f"{label:{width}}  {first}", *(" " * (width + 2) + line for line in others)]
-    commands = [] if card.get("kind") == "classifier" else [f"zoo sample {name}", f"zoo inspect {name} --out page.html", f"zoo play {name}"]
+    sample = "zoo sample " + shlex.join([name, *ASKING.get(str(card.get("kind")), ())])
+    commands = [] if card.get("kind") in JUDGES else [sample, f"zoo inspect {name} --out page.html", f"zoo play {name}"]
     return "\n".join([*lines, "", *commands, f'python -c "import zoo; print(zoo.load({name!r}).summary())"'])
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return ", ".join(value) if len(value) <= MOST_NAMES else f"of {len(value)}: {', '.join(value[:MOST_NAMES])} ..."
     return " x ".join(map(str, value)) if isinstance(value, list) else str(value)

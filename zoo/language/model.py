@@ -187,6 +187,10 @@ class LanguageModel(Model):
             parts = by_parts(log_p, len(batches), 1)
         return sum(total for total, _ in parts), sum(count for _, count in parts)
 
+    def example(self) -> None:
+        """Run the model once, on one token."""
+        last(self.steps([0], 1))
+
     def evaluate(self, corpus: Corpus, *, seed: int = 0, **settings: Any) -> dict[str, float]:
         """Figures on the validation and test parts of a corpus; nothing in them is random.  settings: see `evaluate`."""
         parts = ("valid", "test") if corpus.parts or corpus.rolls or self.config.lines else ("valid",)

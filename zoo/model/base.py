@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -88,16 +87,13 @@ class Model(Module):
 
         run: what to compute to learn the shapes, such as `lambda: model.loss(x, rng)`; one generation unless given.
         """
-        if run is None and hasattr(self, "steps"):
-            run = functools.partial(last, self.steps([0], 1) if hasattr(self, "generate") else self.steps())  # type: ignore[attr-defined]
         shapes: dict[str, tuple[int, ...]] = {}
-        if run is not None:
-            with no_grad(), trace(self) as seen:
-                run()
-            for record in seen.records:
-                parts = record.short.split(".")
-                for i in range(len(parts)):
-                    shapes[".".join(parts[:i])] = np.shape(record.value)
+        with no_grad(), trace(self) as seen:
+            (run or self.example)()
+        for record in seen.records:
+            parts = record.short.split(".")
+            for i in range(len(parts)):
+                shapes[".".join(parts[:i])] = np.shape(record.value)
         rows = []
         counted: set[int] = set()
         for path, module in self.modules():
@@ -106,6 +102,11 @@ class Model(Module):
             if direct or module.quantised_numbers:
                 rows.append(Row(path, type(module).__name__, shapes.get(path), sum(p.size for p in direct) + module.quantised_numbers))
         return Summary(repr(self)[1:-1], rows)
+
+    def example(self) -> None:
+        """Run the model once, on anything: one generation, where it has steps."""
+        if hasattr(self, "steps"):
+            last(self.steps())
 
     def _renamed(self, named: dict[str, V]) -> dict[str, V]:
         for path, module in self.modules():

@@ -173,6 +173,10 @@ class Captions(Model):
         word[(given == PADDING).any(1)] = PADDING
         return WordStep(position, given, logits, p, draw, word)
 
+    def example(self) -> None:
+        """Run the model once, on a blank picture."""
+        self.caption(np.zeros((1, *self.config.image), np.float32))
+
     def caption(self, images, *, seed: int = 0, temperature: float = 0.0, batch: int = 100) -> list[str]:
         """What is in each picture (n, height, width, colours) in [0, 1]; settings are those of `steps`."""
         x = check_images(images, self.config.image)

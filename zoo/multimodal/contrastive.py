@@ -117,6 +117,10 @@ class Contrastive(Model):
 
     # --- what it serves for
 
+    def example(self) -> None:
+        """Run the model once, on a blank picture and a word."""
+        self.similarity(np.zeros((1, *self.config.image), np.float32), [self.config.vocabulary[-1]])
+
     def embed(self, images, batch: int = 250) -> np.ndarray:
         """Images (n, height, width, colours) in [0, 1] -> (n, width) float32, each of length 1."""
         x = check_images(images, self.config.image)

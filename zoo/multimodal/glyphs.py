@@ -182,6 +182,10 @@ class GlyphJudge(Model):
         """Shares of n characters of the font that the judge itself reads right, and of their nearest neighbours in training."""
         return evaluate(None, self, n, seed, data=data)
 
+    def example(self) -> None:
+        """Run the model once, on a blank picture."""
+        self.see(np.zeros((1, *self.config.image), np.float32))
+
     def see(self, pictures, batch: int = 500) -> list[tuple[str, str]]:
         """The class of the base and the marks of each picture (n, 32, 32) in [0, 1]."""
         x = check_images(pictures, self.config.image)

@@ -82,6 +82,10 @@ class SceneJudge(Model):
                   for logits, t, count in ((of_digits, digits, len(PLACES)), (of_colours, colours, MEAN_COUNT), (of_sizes, sizes, MEAN_COUNT))]
         return {"loss": losses[0] + losses[1] + losses[2], "digits": losses[0], "colours": losses[1], "sizes": losses[2]}
 
+    def example(self) -> None:
+        """Run the model once, on a blank picture."""
+        self.see(np.zeros((1, *self.config.image), np.float32))
+
     def see(self, pictures, batch: int = 256) -> list[tuple[Thing, ...]]:
         """What is in each picture (n, 32, 32, 3) in [0, 1]: its digits, place by place."""
         x = check_images(pictures, self.config.image)

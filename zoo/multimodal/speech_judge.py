@@ -104,6 +104,10 @@ class SpeechJudge(Model):
         n = len(data.test)
         return recognised(self, speech.Spoken(data.test, data.test_words, ("",) * n, (data.name,) * n))
 
+    def example(self) -> None:
+        """Run the model once, on silence."""
+        self.hear(np.zeros((1, sound.SAMPLES), np.float32))
+
     def hear(self, waveforms, batch: int = 500) -> list[tuple[str, str]]:
         """The word and the speaker ("man" or "woman") of each waveform (n, 8064)."""
         pictures = sound.spectrogram(np.stack(waveforms) if isinstance(waveforms, list) else waveforms)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .. import storage
+from ..autograd.runtime.processor import processor_name
 from ..drawing.words import counted
 from ..loading.cards import KINDS, folder_of, load
 from ..training.private import Private
@@ -56,21 +57,13 @@ class Rerun:
 
 def environment() -> dict[str, str]:
     """What a run's last bits depend on besides its settings."""
-    found = {"python": platform.python_version(), "processor": _processor(), "system": platform.system()}
+    found = {"python": platform.python_version(), "processor": processor_name(), "system": platform.system()}
     for package in ("numpy", "scipy", "numba"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
     return {"zoo": storage.VERSION, **found}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def rerun(folder: str | Path, *, out: str | Path | None = None, progress: bool = False) -> Rerun:
