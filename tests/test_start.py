@@ -40,14 +40,29 @@ def models(composer):  # noqa: F811
             "speech": stirred(Speech.new(vocabulary=speech.VOCABULARY, multipliers=(1, 2), **SMALL)).eval()}
 
 
-@pytest.fixture
-def fresh(models, monkeypatch):
+def use_instead(models, monkeypatch):
+    """The start page loads these models, and lets them work for a moment."""
     monkeypatch.setattr(start, "load", models.__getitem__)
     monkeypatch.setattr(start, "at_hand", lambda: list(models))
     monkeypatch.setattr(start, "CHARACTERS", 40)
     monkeypatch.setattr(start, "EVENTS", 64)
     monkeypatch.setattr(start, "EVALUATIONS", 4)
+
+
+@pytest.fixture
+def fresh(models, monkeypatch):
+    use_instead(models, monkeypatch)
     return models
+
+
+@pytest.fixture(scope="module")
+def page(models, tmp_path_factory):
+    """The start page in one file, and the lines that were said while it was written."""
+    path, lines = tmp_path_factory.mktemp("start") / "zoo-demo.html", []
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_instead(models, monkeypatch)
+        start.write_start_page(path, seed=3, say=lines.append)
+    return path, lines
 
 
 def held(browser, tile, name):  # noqa: F811
@@ -68,9 +83,8 @@ def until(browser, condition, seconds=20):  # noqa: F811
     pytest.fail(f"it never comes true: {condition}")
 
 
-def test_every_tile_plays_from_disk_and_holds_what_its_model_computed(browser, tmp_path, fresh):  # noqa: F811
-    path, lines = tmp_path / "zoo-demo.html", []
-    start.write_start_page(path, seed=3, say=lines.append)
+def test_every_tile_plays_from_disk_and_holds_what_its_model_computed(browser, page, fresh):  # noqa: F811
+    path, lines = page
     assert len(lines) == len(start.TILES) == 7 and "://" not in path.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
     opened(browser, path)
     until(browser, "start.tiles.every(t => t.began !== null)")
@@ -107,9 +121,8 @@ def test_every_tile_plays_from_disk_and_holds_what_its_model_computed(browser, t
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-def test_tiles_are_used_by_keys_and_fit(browser, tmp_path, fresh):  # noqa: F811
-    path = tmp_path / "zoo-demo.html"
-    start.write_start_page(path, say=lambda line: None)
+def test_tiles_are_used_by_keys_and_fit(browser, page):  # noqa: F811
+    path, _ = page
     for width in (400, 1280):
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
         opened(browser, path)

@@ -30,6 +30,7 @@ RUN = {  # example -> its arguments here; where there are any, they make it a ma
     "train_gan": ["60"],
     "train_transformer": ["--steps", "60"],
     "train_vae": ["1"],
+    "words_and_pictures": [],
     "watch_a_gan": ["ring", "--steps", "300", "--frames", "12"],
     "your_own_operation": [],
 }
