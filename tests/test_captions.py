@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,12 +11,18 @@ from hypothesis import strategies as st
 
 import zoo
 from zoo import nn
+from zoo.__main__ import main
 from zoo.autograd import no_grad
 from zoo.data import mnist, scenes
+from zoo.drawing.pictures import png
+from zoo.inspection.page import unpack
+from zoo.inspection.panels import captions as panel
+from zoo.inspection.runs import make_run
 from zoo.multimodal import contrastive, prompts
 from zoo.multimodal.captions import Captions, looks_at, targets
 from zoo.multimodal.contrastive import Contrastive, recall_at_1
 from zoo.optim import Adam
+from zoo.vae import VAE
 
 TINY = {"image": (8, 8, 3), "channels": 4, "vocabulary": scenes.VOCABULARY, "length": 12}
 
@@ -145,6 +153,49 @@ def test_maps_say_where_the_model_looked(captions, pictures):
     assert maps.shape == (3, 3, 8, 8) and maps.min() >= 0
     squares = maps[:, :, ::4, ::4].sum((2, 3))
     assert (squares > 0).all() and (squares < 1).all()
+
+
+def test_the_page_says_what_the_captioner_says_and_where_it_looked(captions, pictures):
+    steps = list(captions.steps(pictures[:1]))
+    page = {panel["name"]: panel for panel in make_run(captions, images=pictures[:1])["panels"]}
+    written = "".join(page["text"]["tokens"])
+    assert written.removesuffix(panel.END).rstrip() == captions.caption(pictures[:1])[0] and len(page["text"]["tokens"]) == len(steps)
+    maps = captions.word_maps(pictures[:1], captions.caption(pictures[:1]))[0]
+    shown = [unpack(p) for p in page["picture"]["pictures"]]
+    for lit, looks in zip(shown, maps):
+        assert np.abs(lit - (panel.lit(pictures[0], looks[None])[0])).max() < 2e-3
+        most = np.unravel_index(looks.argmax(), looks.shape)
+        assert np.allclose(lit[most], 0.25 + 0.75 * pictures[0][most], atol=2e-3)  # where it looked most, the picture is as bright as can be
+    for i, step in enumerate(steps):
+        word = panel.spell(captions, int(step.word[0]))
+        assert page["candidates"]["texts"][i][page["candidates"]["chosen"][i]] == word and f"`{word}`" in page["why"]["sentences"][i]
+        begin, end = unpack(page["candidates"]["ranges"])[i][page["candidates"]["chosen"][i]]
+        assert end - begin == pytest.approx(step.probabilities[0, step.word[0]], abs=1e-6)
+    with pytest.raises(ValueError, match="there are 3; a page shows one"):
+        make_run(captions, images=pictures)
+
+
+def test_without_a_picture_the_page_shows_a_scene_for_each_seed():
+    model = Captions.for_data("", channels=2, width=8, blocks=1, heads=2, length=6).eval()
+    notes = [next(p["note"] for p in make_run(model, seed=seed)["panels"] if p["name"] == "picture") for seed in (0, 1)]
+    drawn = [scenes.captioned_digits(1, (seed, panel.SCENE), pairs="all", digits="test", wording="full").captions[0] for seed in (0, 1)]
+    assert notes == [f"drawn by a grammar, which says: {caption}" for caption in drawn] and drawn[0] != drawn[1]
+
+
+def test_a_picture_is_given_to_inspect_and_refused_for_other_models(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Captions.for_data("", channels=2, width=8, blocks=1, heads=2, length=6).save("captions")
+    scene = scenes.captioned_digits(2, 0).pictures
+    for name, picture in (("one.png", scene[0]), ("wide.png", np.concatenate([*scene], 1))):
+        Path(name).write_bytes(png(picture))
+    assert main(["inspect", "captions", "one.png"]) == 0 and "page.html" in capsys.readouterr().out
+    assert "the picture that was given" in Path("page.html").read_text("utf-8")
+    VAE.new(latent=(2,), hidden=(4,)).save("vae2")
+    for arguments, message in ((["vae2", "one.png"], "is of kind 'vae', and captioners alone are shown a picture"),
+                               (["captions", "none.png"], "none.png"), (["captions", "wide.png"], "is 64 x 32 pixels; Captions reads 32 x 32")):
+        assert main(["inspect", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
 
 
 def test_a_captioner_learns_two_pictures_by_heart():

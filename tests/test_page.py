@@ -19,6 +19,7 @@ from zoo.inspection.music import beginnings
 from zoo.inspection.page import pack, unpack
 from zoo.inspection.panels.text import WATCHED, _contributions, last, read
 from zoo.language.tokenizer import CharTokenizer
+from zoo.multimodal.captions import Captions
 from zoo.recurrent import Recurrent
 from zoo.transformer import Transformer
 from zoo.vae import VAE
@@ -140,6 +141,7 @@ MODELS = {
     "gru": lambda: (text_model(Recurrent, cell="gru", width=8, layers=2), {"prompt": PROMPT, "n": 4}),
     "lstm": lambda: (text_model(Recurrent, cell="lstm", width=8), {"prompt": PROMPT, "n": 4, "temperature": 0.0}),
     "elman": lambda: (text_model(Recurrent, cell="elman", width=8), {"n": 4}),
+    "captions": lambda: (Captions.for_data("", channels=2, width=8, blocks=1, heads=2, length=9).eval(), {"seed": 1}),
     "keys": lambda: (Recurrent.new(cell="gru", inputs="keys", symbols=88, width=8).eval(), {"n": 4}),
 }
 

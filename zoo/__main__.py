@@ -175,6 +175,7 @@ def make_parser() -> Parser:
                                   description="Write a page that plays one generation back, step by step. "
                                               "Any setting of the model's sampler is an option too: --temperature 0.8 --top-k 20.")
     inspect.add_argument("model", metavar="MODEL", help="a shipped model's name, the folder of your own, or a file that zoo play saved")
+    inspect.add_argument("picture", metavar="PICTURE", nargs="?", help="what a captioner is to say something of; without it, a scene")
     inspect.add_argument("-n", "--n", type=int, help="number of tokens of text")
     inspect.add_argument("--digit", **digit)
     inspect.add_argument("--prompt", help="text that the model continues")
@@ -543,17 +544,24 @@ def _inspect(known: argparse.Namespace, options: dict[str, str], arguments: list
     from .inspection.sharing import is_shared, replay
 
     if is_shared(known.model):
-        given = [name for name in ("n", "digit", "prompt", "patch", "against") if getattr(known, name) is not None] + list(options)
+        given = [name for name in ("picture", "n", "digit", "prompt", "patch", "against") if getattr(known, name) is not None] + list(options)
         if given:
             raise ValueError(f"--{given[0]} can't be changed: {known.model} says all settings")
         print(f"{known.out}: {replay(known.model, known.out) / 1e6:.1f} MB, open it in a browser")
         return
     from .inspection.inspect import inspect, read_settings
+    from .inspection.samples import pictures_for
     from .loading.cards import load
     from .recipes.options import as_numbers, read_class
 
     digit = None if known.digit is None else read_class(load(known.model), known.digit)
-    size = inspect(known.model, known.out, n=known.n, digit=digit, prompt=known.prompt, seed=known.seed, patch=known.patch,
+    shown: dict[str, Any] = {}
+    if known.picture is not None:
+        model = load(known.model)
+        if model.kind != "captions":
+            raise ValueError(f"PICTURE is {known.picture}; {known.model} is of kind {model.kind!r}, and captioners alone are shown a picture")
+        shown = {"images": pictures_for(model, known.picture)}
+    size = inspect(known.model, known.out, **shown, n=known.n, digit=digit, prompt=known.prompt, seed=known.seed, patch=known.patch,
                    against=read_settings(known.against) if known.against else None, **as_numbers(options))
     if not known.out.startswith(("/dev/", "/proc/")):  # where the page itself went
         print(f"{known.out}: {size / 1e6:.1f} MB, open it in a browser")

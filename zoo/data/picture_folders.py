@@ -157,7 +157,7 @@ def read_picture(path: Path, check: Callable[[tuple[int, int]], None] | None = N
     It is turned as its EXIF entry says; what is transparent is laid over white; of an animation, the first frame is taken.
     check: called with (height, width) before the pixels are decoded, may raise.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings(), open_regular(path) as file:
@@ -174,6 +174,8 @@ def read_picture(path: Path, check: Callable[[tuple[int, int]], None] | None = N
         raise
     except MemoryError as error:
         raise WrongFile(f"{path}: does not fit into memory") from error
+    except UnidentifiedImageError as error:
+        raise WrongFile(f"{path}: cannot be read as a picture: it begins like no format that is known here") from error
     except Exception as error:
         if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
             raise

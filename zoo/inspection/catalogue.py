@@ -21,6 +21,15 @@ FIGURES = {  # names of figures on cards -> what they are called, and how they a
     "test loss, nats": ("test bound (-ELBO), nats", "{:.2f}"), "valid nats per character": ("validation loss, nats per character", "{:.3f}"),
     "test nats per character": ("test loss, nats per character", "{:.3f}"), "test_right": ("test accuracy", "{:.2%}"),
     "test_accuracy": ("test accuracy", "{:.2%}"),
+    "samples, all, in distribution": ("all right that is asked for", "{:.1%}"),
+    "samples, all, held out": ("the same, with a pair never seen", "{:.1%}"),
+    "floor, all, in distribution": ("the same, drawn by the grammar", "{:.1%}"),
+    "samples, base and marks, in distribution": ("base and marks right", "{:.1%}"),
+    "samples, base and marks, held out": ("the same, pairs never seen", "{:.1%}"),
+    "exact": ("captions right word by word", "{:.1%}"), "exact, held out": ("the same, with a pair never seen", "{:.1%}"),
+    "exact, two digits": ("the same, of two digits", "{:.1%}"), "samples, heard right": ("digits heard as asked for", "{:.1%}"),
+    "floor, heard right": ("the same, of unknown voices", "{:.1%}"), "frechet_ratio": ("Fréchet distance over its floor", "{:.1f}"),
+    "all": ("scenes seen right", "{:.1%}"), "words": ("words heard right", "{:.1%}"),
 }
 KINDS = {  # what a model without a description on its card is
     "vae": "a variational autoencoder", "autoencoder": "an autoencoder", "vqvae": "a VQ-VAE with its prior",

@@ -78,6 +78,9 @@ def controls_for(model: Any) -> list[Control]:
         return [*_of_text(model), seed, *switch]
     if model.kind == "diffusion":
         return [*digit, *_of_diffusion(model, bool(classes)), seed]
+    if model.kind == "captions":
+        return [Control("temperature", "temperature", "slider", 0, 0, 2, 0.05, note="At 0 the likeliest word is always taken."),
+                dataclasses.replace(seed, note="Another seed, another scene.")]
     if model.kind in WORDS:
         return [*_of_words(model), *_of_diffusion(model, True), seed]
     if model.kind == "gan":

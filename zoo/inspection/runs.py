@@ -130,7 +130,8 @@ def describe_field(name: str, value: Any, model: Any) -> dict[str, Any]:
         return {"name": name, "text": f"{a.item():.4g}"}
     f = a.astype(np.float64)
     field: dict[str, Any] = {"name": name, "text": f"{a.dtype} {' × '.join(map(str, a.shape))}"}
-    statistics = [float(f.mean()), float(f.std()), float(f.min()), float(f.max())]
+    with np.errstate(invalid="ignore", over="ignore"):  # -inf, of what can't be chosen, has a mean and no deviation
+        statistics = [float(f.mean()), float(f.std()), float(f.min()), float(f.max())]
     if np.isfinite(statistics).all():
         field["statistics"] = statistics
     if a.size <= PICTURE_LIMIT:

@@ -141,9 +141,9 @@ def _write_painted(model: Any, request: Request, settings: dict[str, Any]) -> No
     if not request.pictures:
         raise ValueError(f"PICTURE is missing; --mask covers a part of it: zoo sample {request.name} picture.png --mask {request.mask}")
     check_ending(request.out, "pictures")
-    images = np.concatenate([_pictures_for(model, Path(path)) for path in request.pictures])
+    images = np.concatenate([pictures_for(model, path) for path in request.pictures])
     images = images.repeat(1 if request.n is None else check_count(request.n), 0)
-    mask = _pictures_for(model, Path(request.mask))
+    mask = pictures_for(model, request.mask)
     if len(mask) > 1:
         raise ValueError(f"--mask: {request.mask} holds {len(mask)} pictures; one mask serves all")
     mask = mask[0]
@@ -172,7 +172,7 @@ def _write_captions(model: Any, request: Request, options: dict[str, str]) -> No
     if not request.pictures:
         raise ValueError(f"PICTURE is missing; {request.name} says what is in pictures: zoo sample {request.name} picture.png")
     check_ending(request.out, "captions")
-    images = np.concatenate([_pictures_for(model, Path(path)) for path in request.pictures])
+    images = np.concatenate([pictures_for(model, path) for path in request.pictures])
     settings = {"seed": request.seed, **as_keywords(model.caption, options, model.steps)}
     if request.steps:
         for step in model.steps(images, **settings):
@@ -187,13 +187,13 @@ def _write_captions(model: Any, request: Request, options: dict[str, str]) -> No
     print(request.out)
 
 
-def _pictures_for(model: Any, path: Path) -> np.ndarray:
+def pictures_for(model: Any, path: str | Path) -> np.ndarray:
     """The pictures of a file as a model takes them, (n, height, width, colours) in [0, 1]: one, or those of a grid that the zoo drew.
 
     ValueError names a file of another size.
     """
     height, width, *colours = model.config.image
-    picture = read_picture(path)
+    picture = read_picture(Path(path))
     pictures = picture[None] if picture.shape[:2] == (height, width) else pictures_of_grid(picture, height, width)
     if pictures is None:
         raise ValueError(f"{path}: is {picture.shape[1]} x {picture.shape[0]} pixels; {type(model).__name__} reads {width} x {height}, "

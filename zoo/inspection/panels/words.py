@@ -100,7 +100,12 @@ def _lit(model: Any, step: Any, records: list[Any], spoken: list[str], most: int
     picture = np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture
     maps = model.maps_of(records)[0][1 : 1 + len(spoken)]  # the first stands for the sentence's beginning
     maps = maps.repeat(picture.shape[0] // maps.shape[1], axis=1).repeat(picture.shape[1] // maps.shape[2], axis=2)
-    light = DIM + (1 - DIM) * maps / max(float(maps.max()), 1e-12)
     pictures = np.zeros((most, *picture.shape), np.float32)
-    pictures[: len(spoken)] = light[..., None] * (0.25 + 0.75 * picture)
+    pictures[: len(spoken)] = lit(picture, maps)
     return {"sentences": spoken, "shares": [round(float(share), 4) for share in maps.mean((1, 2))], "pictures": pictures}
+
+
+def lit(picture: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """The picture (height, width, 3) once for each map (n, height, width), bright where that is great: (n, height, width, 3)."""
+    light = DIM + (1 - DIM) * maps / max(float(maps.max()), 1e-12)
+    return light[..., None] * (0.25 + 0.75 * picture)
