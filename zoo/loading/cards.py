@@ -13,12 +13,7 @@ if TYPE_CHECKING:
     from ..diffusion import Diffusion
     from ..evaluation.classifier import Classifier
     from ..gan import GAN
-    from ..multimodal.captions import Captions
-    from ..multimodal.glyphs import Glyphs
     from ..multimodal.scene_judge import SceneJudge
-    from ..multimodal.speech import Speech
-    from ..multimodal.speech_judge import SpeechJudge
-    from ..multimodal.words import Words
     from ..recurrent import Recurrent
     from ..transformer import Transformer
     from ..vae import VAE
@@ -60,17 +55,7 @@ def load(name_or_folder: Literal["recurrent"]) -> Recurrent: ...
 @overload
 def load(name_or_folder: Literal["classifier"]) -> Classifier: ...
 @overload
-def load(name_or_folder: Literal["words"]) -> Words: ...
-@overload
-def load(name_or_folder: Literal["glyphs"]) -> Glyphs: ...
-@overload
-def load(name_or_folder: Literal["captions"]) -> Captions: ...
-@overload
-def load(name_or_folder: Literal["speech"]) -> Speech: ...
-@overload
 def load(name_or_folder: Literal["scene_judge"]) -> SceneJudge: ...
-@overload
-def load(name_or_folder: Literal["speech_judge"]) -> SpeechJudge: ...
 @overload
 def load(name_or_folder: str | Path) -> Any: ...
 def load(name_or_folder: str | Path) -> Any:
