@@ -108,7 +108,7 @@ def test_every_tile_plays_from_disk_and_holds_what_its_model_computed(browser, p
     heard = browser.execute_script("return audio.scheduled.map(n => [n.voice, n.pitch, n.start, n.length]).sort((a, b) => a[2] - b[2] || a[0] - b[0])")
     assert heard and heard == [note for note in notes if note[2] >= heard[0][2]]
     browser.execute_script("audio.stop()")
-    *_, last = fresh["words"].steps(1, prompt=start.SENTENCE, then=(0.5, start.LATER), seed=3, sampler="euler", evaluations=4)
+    *_, last = fresh["words"].steps(1, prompt=start.SENTENCE, then=(start.LATER_T, start.LATER), seed=3, sampler="euler", evaluations=4)
     drawn = array(held(browser, "words", "pictures"))
     assert len(drawn) == 5 and np.abs(drawn[-1] - fresh["words"].to_pictures(last.x_previous)[0]).max() <= 0.5 / 255 + 1e-6
     waves = array(held(browser, "speech", "waves"))
@@ -214,7 +214,7 @@ def test_a_stranger_draws_a_sentence_changes_a_word_half_way_and_hears_a_digit(b
     shown = browser.execute_script("""
         const canvas = document.querySelector('.words canvas');
         return Array.from(canvas.getContext('2d').getImageData(0, 0, 32, 32).data)""")
-    drawn = fresh["words"].sample(prompt="a small blue two", then=(0.5, "a small green two"), seed=0, sampler="euler", evaluations=4)[0]
+    drawn = fresh["words"].sample(prompt="a small blue two", then=(start.LATER_T, "a small green two"), seed=0, sampler="euler", evaluations=4)[0]
     assert np.abs(np.reshape(shown, (32, 32, 4))[..., :3] - 255 * drawn).max() <= 1.5
     later.send_keys(CONTROL, "a")
     later.send_keys("a rad two\n")

@@ -45,6 +45,7 @@ def test_all_rows_of_scenes_are_computed_from_folders(tmp_path, monkeypatch, cap
     figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
     for split in ("in distribution", "held out"):
         assert all(f"{row}, all, {split}" in figures["scenes"] for row in ("samples", "floor", "nearest neighbour", "without text"))
+        assert any(f"samples, all, {split}, {n} digit" in name for name in figures["scenes"] for n in range(1, 5))
     assert "exact" in figures["captions"] and "zero-shot MNIST" in figures["contrastive"]
     assert len(capsys.readouterr().out.splitlines()) == 1 + sum(map(len, figures.values()))
     with pytest.raises(SystemExit):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..explain.circuits import traced_name
-from ..multimodal.prompts import words_of
+from ..multimodal.prompts import LATER_T, words_of
 from ..parts.denoising.samplers import ADAPTIVE, SAMPLERS
 from .music import NEW, beginnings, writes_chorales
 from .panels.latent import latent_map, latent_of
@@ -118,7 +118,8 @@ def _of_words(model: Any) -> list[Control]:
     return [
         Control("prompt", "prompt", "text", prompt, most=MAX_PROMPT, note="What to draw or to say. Press Enter to see it."),
         Control("later", "later", "text", "", most=MAX_PROMPT, note="Another prompt, which takes the place of the first on the way; empty: none."),
-        Control("later_t", "from t =", "slider", 0.5, 0.05, 0.95, 0.05, note="When it does: 1 is the noise, 0 the picture."),
+        Control("later_t", "from t =", "slider", LATER_T, 0.05, 0.95, 0.05,
+                note="When it does: 1 is the noise, 0 the picture. Colours are settled early."),
         Control("weigh", "weigh", "text", "", most=MAX_PROMPT, note="Words with factors of the attention that they get: red 2 seven 0.5"),
     ]
 

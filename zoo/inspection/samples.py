@@ -19,7 +19,7 @@ from ..drawing.gif import gif
 from ..drawing.pictures import grid, pictures_of_grid, save_grid
 from ..drawing.terminal import draw_images, draw_step
 from ..model import check_count
-from ..multimodal.prompts import exchange, weights_of
+from ..multimodal.prompts import LATER_T, exchange, weights_of
 from ..parts.denoising.editing import inpaint_steps
 from ..recipes.options import as_keywords, read_class
 from ..storage import atomic_write
@@ -124,7 +124,7 @@ def _words_of(prompt: str | None, options: dict[str, str]) -> dict[str, Any]:
 
     They are taken out of `options`.
     """
-    later, t, weigh = options.pop("later", ""), options.pop("later_t", "0.5"), options.pop("weigh", "")
+    later, t, weigh = options.pop("later", ""), options.pop("later_t", str(LATER_T)), options.pop("weigh", "")
     try:
         then = exchange(later, float(t))
     except ValueError:

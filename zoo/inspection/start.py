@@ -28,6 +28,7 @@ from ..autograd.random import generator
 from ..data.scenes import DIGITS as SPOKEN
 from ..data.sound import RATE
 from ..loading.cards import at_hand, load
+from ..multimodal.prompts import LATER_T
 from .controls import read_request
 from .music import END, NEW, beginnings
 from .page import to_json, write_page
@@ -43,7 +44,7 @@ EVENTS = 768  # of a chorale, four per sixteenth
 EVALUATIONS = 30
 PROMPT = "ROMEO:\n"
 TEMPERATURE = 0.8
-SENTENCE, LATER = "a red seven above a small blue three", "a green seven above a small blue three"  # from half-way on
+SENTENCE, LATER = "a red seven above a small blue three", "a green seven above a small blue three"  # from LATER_T on
 MAP = 16  # places a side, at most, of how much a picture takes from a word
 
 Part = dict[str, Any]
@@ -126,7 +127,7 @@ def _denoise(model: Any, seed: int) -> Iterator[list[Part]]:
         yield [{"pictures": model.to_pictures(x)} for x in pictures]
 
 
-def _paint(model: Any, seed: int, prompt: str | None = None, later: str = "", later_t: float = 0.5) -> Iterator[list[Part]]:
+def _paint(model: Any, seed: int, prompt: str | None = None, later: str = "", later_t: float = LATER_T) -> Iterator[list[Part]]:
     """A picture of what a sentence says, with the network's guess of it and how much each place took from each word."""
     if prompt is None:
         prompt, later = SENTENCE, LATER
@@ -161,7 +162,7 @@ TILES = (  # in the order in which they are computed
     Tile("denoise", "diffusion", "Noise becomes the digit you ask for",
          "It guesses the digit behind the noise, takes a little noise away, and looks again.",
          lambda: {"pictures": Rows("unit8")}, _denoise, {"digit": 3}),
-    Tile("words", "words", "It draws what you say", "Each word lights the part that it paints. A word may change half-way.",
+    Tile("words", "words", "It draws what you say", "Each word lights the part that it paints. A word may change on the way.",
          lambda: {"prompt": SENTENCE, "later": LATER, "words": [], "t": [], "pictures": Rows("unit8"), "guesses": Rows("unit8"),
                   "light": Rows("unit8")}, _paint, {"prompt": SENTENCE, "later": LATER, "evaluations": 20}, ("prompt", "later", "later_t", "seed")),
     Tile("speech", "speech", "It speaks", "Noise becomes a spectrogram, time from left to right, and that becomes sound.",

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from ..diffusion import Diffusion
     from ..evaluation.classifier import Classifier
     from ..gan import GAN
+    from ..multimodal.captions import Captions
     from ..multimodal.scene_judge import SceneJudge
+    from ..multimodal.words import Words
     from ..recurrent import Recurrent
     from ..transformer import Transformer
     from ..vae import VAE
@@ -56,6 +58,10 @@ def load(name_or_folder: Literal["recurrent"]) -> Recurrent: ...
 def load(name_or_folder: Literal["classifier"]) -> Classifier: ...
 @overload
 def load(name_or_folder: Literal["scene_judge"]) -> SceneJudge: ...
+@overload
+def load(name_or_folder: Literal["words"]) -> Words: ...
+@overload
+def load(name_or_folder: Literal["captions"]) -> Captions: ...
 @overload
 def load(name_or_folder: str | Path) -> Any: ...
 def load(name_or_folder: str | Path) -> Any:

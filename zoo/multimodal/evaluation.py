@@ -13,6 +13,7 @@ import numpy as np
 from ..autograd.random import generator
 from ..data import scenes, speech
 from ..data.emoji import Emoji
+from ..drawing.words import counted
 from ..evaluation.distances import frechet_distance
 from ..model import check_count
 from .contrastive import Contrastive, recall_of_emoji
@@ -46,6 +47,11 @@ def _of_scenes(model: Any, judge: SceneJudge, n: int, seed: int, settings: dict[
                 "without text": model.sample(n, seed=seed, **settings)}
         for row, pictures in rows.items():
             figures |= {f"{row}, {name}, {split}": share for name, share in judge.judge(pictures, asked.captions).items()}
+        counts = np.array([len(things) for things in asked.attributes])
+        for count in sorted(set(counts.tolist())):
+            those = np.flatnonzero(counts == count)
+            share = judge.judge(rows["samples"][those], [asked.captions[i] for i in those])["all"]
+            figures[f"samples, all, {split}, {counted(count, 'digit')}"] = share
     return figures
 
 

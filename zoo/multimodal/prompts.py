@@ -102,7 +102,10 @@ def at_time(prompts: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 # --- prompts as one line of a command or a page has them
 
 
-def exchange(later: str, later_t: float) -> tuple:
+LATER_T = 0.85  # of another prompt, unless said: early enough to exchange a colour, which is settled by t = 0.7, and late enough to keep the rest
+
+
+def exchange(later: str, later_t: float = LATER_T) -> tuple:
     """What `Words.steps` takes as `then`: nothing for an empty sentence."""
     return (float(later_t), later) if later.strip() else ()
 

@@ -82,7 +82,7 @@ def make_trainer(model: Speech, data: SpokenWords, training: SpeechTraining, *, 
 
 @dataclasses.dataclass(frozen=True)
 class SpeechJudgeTraining(RunSettings):
-    steps: Count = 2000
+    steps: Count = 1500
     batch_size: Count = 128
     lr: Positive = 2e-3
     average: Decay = 0.999

@@ -224,8 +224,8 @@ stages.words = (data, state) => {
     const name = el("span", {}, label);
     return {input, name, element: el("label", {class: "asked"}, name, input)};
   };
-  const first = line("words-prompt", "draw", data.prompt), second = line("words-later", "half-way", data.later);
-  const when = el("input", {id: "words-when", type: "range", min: 0.05, max: 0.95, step: 0.05, value: 0.5, "aria-label": "how far the picture is drawn when the words change", oninput: told});
+  const first = line("words-prompt", "draw", data.prompt), second = line("words-later", "later", data.later);
+  const when = el("input", {id: "words-when", type: "range", min: 0.05, max: 0.95, step: 0.05, value: 0.15, "aria-label": "how far the picture is drawn when the words change", oninput: told});
   function told() {
     const part = Math.round(100 * when.value);
     setText(second.name, part === 50 ? "half-way" : `after ${part}%`);

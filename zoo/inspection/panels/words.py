@@ -22,7 +22,8 @@ DIM = 0.12  # brightness of a place that a word has nothing to do with
 
 
 @recorder("words", "glyphs", "speech")
-def words(model: Any, *, prompt: str | None = None, later: str = "", later_t: float = 0.5, weigh: str = "", **settings: Any) -> Iterator[Event]:
+def words(model: Any, *, prompt: str | None = None, later: str = "", later_t: float = prompts.LATER_T, weigh: str = "",
+          **settings: Any) -> Iterator[Event]:
     """later: the prompt that holds from t = later_t on; weigh: words and factors of the attention that they receive, "red 2 seven 0.5"."""
     told: dict[str, Any] = {"prompt": prompt or None, "then": prompts.exchange(later, later_t), "weights": prompts.weights_of(weigh)}
     sentences = Sentences(model, **told)
@@ -76,7 +77,7 @@ class Sentences:
         return self.words[int((self._until >= t).sum().clip(max=len(self.words) - 1))]
 
 
-def looks(model: Any, prompt: str, later: str = "", later_t: float = 0.5, **settings: Any) -> Iterator[tuple[Any, list[str], np.ndarray]]:
+def looks(model: Any, prompt: str, later: str = "", later_t: float = prompts.LATER_T, **settings: Any) -> Iterator[tuple[Any, list[str], np.ndarray]]:
     """Each step of one picture with the words that hold, and how much each place took from each of them, (words of the longest sentence,
     height, width) with zeros after the last."""
     then = prompts.exchange(later, later_t)
