@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ..gan import GAN
     from ..multimodal.captions import Captions
     from ..multimodal.scene_judge import SceneJudge
+    from ..multimodal.speech import Speech
+    from ..multimodal.speech_judge import SpeechJudge
     from ..multimodal.words import Words
     from ..recurrent import Recurrent
     from ..transformer import Transformer
@@ -62,6 +64,10 @@ def load(name_or_folder: Literal["scene_judge"]) -> SceneJudge: ...
 def load(name_or_folder: Literal["words"]) -> Words: ...
 @overload
 def load(name_or_folder: Literal["captions"]) -> Captions: ...
+@overload
+def load(name_or_folder: Literal["speech"]) -> Speech: ...
+@overload
+def load(name_or_folder: Literal["speech_judge"]) -> SpeechJudge: ...
 @overload
 def load(name_or_folder: str | Path) -> Any: ...
 def load(name_or_folder: str | Path) -> Any:
