@@ -31,7 +31,7 @@ class SpeechTraining(WordsTraining):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "speech": {"channels": 32, "multipliers": (1, 2), "unshuffle": 2, "heads": 4, "sampler": "heun", "evaluations": 30, "guidance": 2.0},
+    "speech": {"channels": 32, "multipliers": (1, 2), "unshuffle": 2, "heads": 4, "sampler": "heun", "evaluations": 30, "guidance": 1.3},
 }
 
 
