@@ -1,4 +1,4 @@
-# make demo: five models at work in the browser.  make test: the whole test suite.
+# make demo: seven models at work in the browser.  make test: the whole test suite.
 # Each sets up a virtual environment in .venv by itself; Python 3.11 or newer and make are all that is needed.
 PYTHON ?= python3
 VENV := .venv

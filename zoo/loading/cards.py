@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..evaluation.classifier import Classifier
     from ..gan import GAN
     from ..multimodal.captions import Captions
+    from ..multimodal.glyphs import Glyphs
     from ..multimodal.scene_judge import SceneJudge
     from ..multimodal.speech import Speech
     from ..multimodal.speech_judge import SpeechJudge
@@ -68,6 +69,8 @@ def load(name_or_folder: Literal["captions"]) -> Captions: ...
 def load(name_or_folder: Literal["speech"]) -> Speech: ...
 @overload
 def load(name_or_folder: Literal["speech_judge"]) -> SpeechJudge: ...
+@overload
+def load(name_or_folder: Literal["glyphs"]) -> Glyphs: ...
 @overload
 def load(name_or_folder: str | Path) -> Any: ...
 def load(name_or_folder: str | Path) -> Any:

@@ -24,7 +24,7 @@ SHIFT = 1  # pixels by which the judge's pictures are moved
 
 @dataclasses.dataclass(frozen=True)
 class GlyphsTraining(WordsTraining):
-    steps: Count = 3200
+    steps: Count = 20_000
     batch_size: Count = 64
 
 
@@ -66,7 +66,7 @@ def make_trainer(model: Glyphs, data: fonts.Glyphs, training: GlyphsTraining, *,
 
 @dataclasses.dataclass(frozen=True)
 class GlyphJudgeTraining(RunSettings):
-    steps: Count = 2000
+    steps: Count = 8000
     batch_size: Count = 128
     lr: Positive = 2e-3
     average: Decay = 0.999
