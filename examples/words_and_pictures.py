@@ -35,9 +35,9 @@ for ax, word, light in zip(rows[1], tokens, maps):
 for ax, (text, picture) in zip(rows[2], pictures.items()):
     ax.imshow(picture[0])
     ax.set_title("changed at t = 0.85" if text == later else "as it was asked for")
-wave = speech.sample(prompt="seven", seed=0)[0]
-write_wav("seven.wav", wave)
-figures.picture(speech.spectrograms(prompt="seven", seed=0)[0], rows[2][2])
+seven = speech.spectrograms(prompt="seven", seed=0)
+write_wav("seven.wav", speech.sound(seven)[0])
+figures.picture(seven[0], rows[2][2])
 rows[2][2].set_title("seven.wav")
 for ax in np.ravel(rows):
     ax.set_axis_off()

@@ -48,6 +48,10 @@ def test_all_rows_of_scenes_are_computed_from_folders(tmp_path, monkeypatch, cap
         assert any(f"samples, all, {split}, {n} digit" in name for name in figures["scenes"] for n in range(1, 5))
     assert "exact" in figures["captions"] and "zero-shot MNIST" in figures["contrastive"]
     assert len(capsys.readouterr().out.splitlines()) == 1 + sum(map(len, figures.values()))
+    JUDGES["glyph_judge"]().save(tmp_path / "glyph_judge")  # alone: what the font and the nearest name are worth
+    monkeypatch.setattr(fonts, "glyphs", lambda pairs, styles=(), drawn=fonts.glyphs("all", ["mono"]): drawn)
+    benchmark.main(["--glyph-judge", str(tmp_path / "glyph_judge"), "--n", "5"])
+    assert "floor, base, held out" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         benchmark.main(["--glyphs", "x"])
 

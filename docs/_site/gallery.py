@@ -30,8 +30,8 @@ RUN = {  # example -> its arguments here; where there are any, they make it a ma
     "train_gan": ["60"],
     "train_transformer": ["--steps", "60"],
     "train_vae": ["1"],
-    "words_and_pictures": [],
     "watch_a_gan": ["ring", "--steps", "300", "--frames", "12"],
+    "words_and_pictures": [],
     "your_own_operation": [],
 }
 DREW = {  # example that isn't run -> what it drew when it was run as it is, in docs/pictures

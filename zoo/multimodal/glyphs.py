@@ -178,7 +178,7 @@ class GlyphJudge(Model):
         losses = ops.cross_entropy(of_bases, bases), ops.cross_entropy(of_marks, marks)
         return {"loss": losses[0] + losses[1], "bases": losses[0], "marks": losses[1]}
 
-    def evaluate(self, data: fonts.Glyphs, *, seed: int = 0, n: int = 1000) -> dict[str, float]:
+    def evaluate(self, data: fonts.Glyphs | None = None, *, seed: int = 0, n: int = 1000) -> dict[str, float]:
         """Shares of n characters of the font that the judge itself reads right, and of their nearest neighbours in training."""
         return evaluate(None, self, n, seed, data=data)
 
