@@ -14,6 +14,7 @@ what "red" and what "four" mean, and hasn't just seen one.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -74,14 +75,16 @@ def is_held_out(digit: int, colour: str) -> bool:
 
 
 def captioned_digits(n: int, seed: int | tuple[int, ...] = 0, *, pairs: Literal["seen", "held out", "all"] = "seen",
-                     digits: Literal["train", "test"] = "train", wording: Literal["free", "full"] = "free") -> Scenes:
+                     digits: Literal["train", "test"] = "train", wording: Literal["free", "full"] = "free",
+                     counts: Sequence[float] = COUNTS) -> Scenes:
     """n scenes with their captions, the same for the same arguments.
 
     pairs: of digit and colour.  "seen": those that may be trained on; "held out": at least one of those that may not; "all": any.
     digits: from which of MNIST's two sets of handwriting the digits are taken.
     wording: "free": words may be left out, and one scene has several sentences; "full": all is said, in the order in which one reads, so
         that a picture has a single sentence.
-    Raises ValueError for n below 1 or another value of pairs, digits or wording.
+    counts: how likely a scene has one, two, three and four digits, relative to each other.
+    Raises ValueError for n below 1 or another value of pairs, digits, wording or counts.
     """
     if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
         raise ValueError(f"captioned_digits: n is {n!r}; it is a whole number of at least 1")
@@ -91,10 +94,14 @@ def captioned_digits(n: int, seed: int | tuple[int, ...] = 0, *, pairs: Literal[
         raise ValueError(f"captioned_digits: digits is {digits!r}; it may be 'train' or 'test'")
     if wording not in ("free", "full"):
         raise ValueError(f"captioned_digits: wording is {wording!r}; it may be 'free' or 'full'")
+    counts = tuple(counts)
+    if len(counts) != len(COUNTS) or not all(0 <= share < np.inf for share in counts) or not sum(counts):
+        raise ValueError(f"captioned_digits: counts is {counts!r}; it is {len(COUNTS)} numbers of at least 0, not all 0: how likely one, two, "
+                         "three and four digits are")
     rng = generator(seed)
     attributes, captions = [], []
     for _ in range(n):
-        things, relation = _arrange(rng)
+        things, relation = _arrange(rng, counts)
         things = _choose_pairs(things, pairs, rng)
         if wording == "full":
             things, relation = in_reading_order(things, relation)
@@ -106,9 +113,9 @@ def captioned_digits(n: int, seed: int | tuple[int, ...] = 0, *, pairs: Literal[
 # --- what is in a scene, and what is said of it
 
 
-def _arrange(rng: Generator) -> tuple[tuple[Thing, ...], str | None]:
+def _arrange(rng: Generator, counts: Sequence[float]) -> tuple[tuple[Thing, ...], str | None]:
     """One to four digits with their places; two stand in a relation."""
-    count = int(rng.choice(4, p=COUNTS)) + 1
+    count = int(rng.choice(4, p=counts if counts == COUNTS else np.divide(counts, sum(counts)))) + 1
     relation = None
     if count == 1:
         places = [list(PLACES)[rng.integers(5)]]  # a corner or the middle

@@ -11,7 +11,7 @@ import numpy as np
 from ..autograd.random import generator
 from ..data import scenes
 from ..data.emoji import Emoji, emoji
-from ..model import Count, Decay, Natural, Positive
+from ..model import Count, Decay, Natural, NonNegative, Positive
 from ..multimodal.words import Words
 from ..optim import Average, cosine
 from ..training import Trainer
@@ -32,6 +32,7 @@ class WordsTraining(RunSettings):
     warm_up: Natural = 500
     clip: Positive | None = 1.0
     average: Decay = 0.999
+    counts: tuple[NonNegative, ...] = scenes.COUNTS  # how likely a scene has one, two, three and four digits, relative to each other
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -59,7 +60,7 @@ def make_trainer(model: Words, data: str | Emoji, training: WordsTraining, *, se
     t = training
 
     def scenes_of(step: int, rng: np.random.Generator):
-        drawn = scenes.captioned_digits(t.batch_size, (seed, step, 0x5CE))
+        drawn = scenes.captioned_digits(t.batch_size, (seed, step, 0x5CE), counts=t.counts)
         return drawn.pictures, model.ids(drawn.captions)
 
     batches = _batches(model, data, t.batch_size, seed) if isinstance(data, Emoji) else scenes_of
