@@ -40,7 +40,7 @@ class Name(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Glyphs:
+class GlyphPictures:
     """Pictures and names, row by row."""
 
     pictures: np.ndarray  # (n, 32, 32) float32 in [0, 1], white on black
@@ -51,7 +51,7 @@ class Glyphs:
         return len(self.captions)
 
     def __repr__(self) -> str:
-        return f"Glyphs({len(self):,} pictures of {len(set(self.characters)):,} characters, {SIDE} x {SIDE})"
+        return f"GlyphPictures({len(self):,} pictures of {len(set(self.characters)):,} characters, {SIDE} x {SIDE})"
 
 
 def name_of(character: str) -> Name | None:
@@ -66,7 +66,7 @@ def is_held_out(name: Name) -> bool:
     return bool(name.marks) and zlib.crc32(f"{name.base}|{name.marks}".encode()) % HELD_OUT_EVERY == 0
 
 
-def glyphs(pairs: str = "seen", styles: Iterable[str] = STYLES) -> Glyphs:
+def glyphs(pairs: str = "seen", styles: Iterable[str] = STYLES) -> GlyphPictures:
     """All characters that have a name and a shape, in these styles.
 
     pairs: "seen": those to train on; "held out": pairs of a base and marks that are not among these, though each base and each mark is;
@@ -91,7 +91,7 @@ def glyphs(pairs: str = "seen", styles: Iterable[str] = STYLES) -> Glyphs:
                 pictures.append(picture)
                 captions.append(f"{style} {name.base}{' with ' + name.marks if name.marks else ''}")
                 characters.append(character)
-    return Glyphs(np.stack(pictures).astype(np.float32) / 255, tuple(captions), tuple(characters))
+    return GlyphPictures(np.stack(pictures).astype(np.float32) / 255, tuple(captions), tuple(characters))
 
 
 def without_style(caption: str) -> str:

@@ -55,11 +55,11 @@ class Glyphs(Words):
         def new(cls, *, seed: int = 0, **fields: Unpack[GlyphsFields]) -> Self: ...  # type: ignore[override]
 
     @classmethod
-    def for_data(cls, data: fonts.Glyphs, *, seed: int = 0, **fields: Any) -> Glyphs:  # type: ignore[override]
+    def for_data(cls, data: fonts.GlyphPictures, *, seed: int = 0, **fields: Any) -> Glyphs:  # type: ignore[override]
         """A fresh model with the words of these names."""
         return cls.new(seed=seed, **{"vocabulary": fonts.vocabulary(data.captions), **fields})
 
-    def evaluate(self, data: fonts.Glyphs | None = None, *, seed: int = 0, n: int = 1000, judge: Any = None, **settings) -> dict[str, float]:  # type: ignore[override]
+    def evaluate(self, data: fonts.GlyphPictures | None = None, *, seed: int = 0, n: int = 1000, judge: Any = None, **settings) -> dict[str, float]:  # type: ignore[override]
         """The shares that `evaluate` explains, of all styles that data has.  judge: a glyph judge, its folder or its name."""
         styles = fonts.STYLES if data is None else dict.fromkeys(_style(caption).strip() for caption in data.captions)
         return evaluate(self, GlyphJudge.judge_from(judge), n, seed, data=fonts.glyphs("all", styles), **settings)
@@ -68,7 +68,7 @@ class Glyphs(Words):
 # --- the judge
 
 
-def lookalikes(data: fonts.Glyphs) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
+def lookalikes(data: fonts.GlyphPictures) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
     """What is told apart by its looks: {base: its class}, and {(class of the base, marks): the marks that count}.
 
     Bases belong to one class where some style draws both, without marks, pixel by pixel alike; the class is named after all of them.  Marks are
@@ -150,7 +150,7 @@ class GlyphJudge(Model):
     output: Linear
 
     @classmethod
-    def for_data(cls, data: fonts.Glyphs, *, seed: int = 0, **fields: Any) -> GlyphJudge:
+    def for_data(cls, data: fonts.GlyphPictures, *, seed: int = 0, **fields: Any) -> GlyphJudge:
         """A fresh judge of the bases and marks of these characters."""
         bases, marks = lookalikes(data)
         return cls.new(seed=seed, **{"bases": sorted(set(bases.values())), "marks": sorted(set(marks.values())), **fields})
@@ -178,7 +178,7 @@ class GlyphJudge(Model):
         losses = ops.cross_entropy(of_bases, bases), ops.cross_entropy(of_marks, marks)
         return {"loss": losses[0] + losses[1], "bases": losses[0], "marks": losses[1]}
 
-    def evaluate(self, data: fonts.Glyphs | None = None, *, seed: int = 0, n: int = 1000) -> dict[str, float]:
+    def evaluate(self, data: fonts.GlyphPictures | None = None, *, seed: int = 0, n: int = 1000) -> dict[str, float]:
         """Shares of n characters of the font that the judge itself reads right, and of their nearest neighbours in training."""
         return evaluate(None, self, n, seed, data=data)
 
@@ -215,7 +215,7 @@ class GlyphJudge(Model):
         return names
 
 
-def evaluate(model: Glyphs | None, judge: GlyphJudge, n: int = 1000, seed: int = 0, *, data: fonts.Glyphs | None = None,
+def evaluate(model: Glyphs | None, judge: GlyphJudge, n: int = 1000, seed: int = 0, *, data: fonts.GlyphPictures | None = None,
              **settings) -> dict[str, float]:
     """Shares of base and marks right, of names in training and of held-out ones, n of each; of samples, of the font and of the nearest neighbour.
 

@@ -33,17 +33,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def load_data(source: str | None) -> fonts.Glyphs:
+def load_data(source: str | None) -> fonts.GlyphPictures:
     """The characters to train on: those whose pair of base and marks isn't held out."""
     return _drawn(source, "seen")
 
 
-def load_judged(source: str | None) -> fonts.Glyphs:
+def load_judged(source: str | None) -> fonts.GlyphPictures:
     """All characters: a judge has seen also what is held out of training."""
     return _drawn(source, "all")
 
 
-def _drawn(source: str | None, pairs: str) -> fonts.Glyphs:
+def _drawn(source: str | None, pairs: str) -> fonts.GlyphPictures:
     """`source` may name some of the styles: "dejavu:mono,bold mono"."""
     name, _, styles = (source or FONTS).partition(":")
     if name != FONTS:
@@ -51,7 +51,7 @@ def _drawn(source: str | None, pairs: str) -> fonts.Glyphs:
     return fonts.glyphs(pairs, styles.split(",") if styles else fonts.STYLES)
 
 
-def make_trainer(model: Glyphs, data: fonts.Glyphs, training: GlyphsTraining, *, seed: int = 0, folder=None, resume: bool = False,
+def make_trainer(model: Glyphs, data: fonts.GlyphPictures, training: GlyphsTraining, *, seed: int = 0, folder=None, resume: bool = False,
                  **options) -> Trainer:
     """The training run of a preset or of your own settings; options go to `Trainer`."""
     t, full, bare = training, model.ids(data.captions), model.ids([fonts.without_style(caption) for caption in data.captions])
@@ -72,8 +72,8 @@ class GlyphJudgeTraining(RunSettings):
     average: Decay = 0.999
 
 
-def make_judge_trainer(model: GlyphJudge, data: fonts.Glyphs, training: GlyphJudgeTraining, *, seed: int = 0, folder=None, resume: bool = False,
-                       **options) -> Trainer:
+def make_judge_trainer(model: GlyphJudge, data: fonts.GlyphPictures, training: GlyphJudgeTraining, *, seed: int = 0, folder=None,
+                       resume: bool = False, **options) -> Trainer:
     """The training run of the judge, on pictures that are moved by up to a pixel; options go to `Trainer`."""
     t = training
     names = model.names_of(data.characters, lookalikes(data)[1])
