@@ -28,7 +28,6 @@ from speed import machine
 
 from zoo.autograd import set_threads
 from zoo.autograd.operation import Operation
-from zoo.autograd.runtime.compiling import Kernel
 from zoo.autograd.runtime.tasks import Call, Task
 
 SMALL = [name for name in TRAINING if CASES[name].size == "small"]
@@ -77,7 +76,7 @@ def measure(make: Callable[[], Callable[[], Any]], steps: int) -> Overhead:
         return lambda call: timed(function(call))
 
     seconds = seconds_of(make(), steps)
-    places: list[tuple[Any, str, Callable]] = [(Task, "run", timed), (Kernel, "__call__", timed), (Call, "repeated", repeated),
+    places: list[tuple[Any, str, Callable]] = [(Task, "run", timed), (Call, "repeated", repeated),
                                                (Operation, "apply", counted), (Operation, "gradients", counted)]
     before = [getattr(owner, name) for owner, name, _ in places]
     kernels = []

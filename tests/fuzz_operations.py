@@ -32,7 +32,7 @@ from operation_cases import CASES, LARGE, Case
 import zoo.autograd as ops
 from zoo.autograd import REGISTRY, Tensor, grad
 from zoo.autograd.runtime import use_kernels
-from zoo.autograd.runtime.compiling import Compiled
+from zoo.autograd.runtime.compiling import Separate
 
 A, B, V = (st.builds(lambda seed, shape=shape: np.random.default_rng(seed).standard_normal(shape), st.integers(0, 99)) for shape in ((3, 4), (4, 2), (3,)))
 FUNCTIONS = {  # made of operations, with right arguments of each
@@ -339,27 +339,20 @@ def fences():
 @contextlib.contextmanager
 def while_compiling(empty):
     """np.empty is this one whenever a kernel is compiled: Numba knows no other."""
-    from numba.core.dispatcher import Dispatcher
+    compile_as_ever = Separate._compile
 
-    def with_empty(compile):
-        @functools.wraps(compile)
-        def compile_with_it(*arguments, **named):
-            fenced_empty, np.empty = np.empty, empty
-            try:
-                return compile(*arguments, **named)
-            finally:
-                np.empty = fenced_empty
-        return compile_with_it
+    def compile_with_it(function):
+        fenced_empty, np.empty = np.empty, empty
+        try:
+            return compile_as_ever(function)
+        finally:
+            np.empty = fenced_empty
 
-    places = [(Compiled, "build"), (Dispatcher, "_compile_for_args")]
-    before = [getattr(owner, name) for owner, name in places]
-    for (owner, name), function in zip(places, before):
-        setattr(owner, name, with_empty(function))
+    Separate._compile = compile_with_it
     try:
         yield
     finally:
-        for (owner, name), function in zip(places, before):
-            setattr(owner, name, function)
+        Separate._compile = compile_as_ever
 
 
 def describe(call: Call) -> str:

@@ -217,15 +217,15 @@ class Recorder:
 
     def pytest_collection_finish(self) -> None:
         """From here on, compiled functions report themselves; what runs inside them no tracer sees."""
-        from zoo.autograd.runtime.compiling import Kernel
         from zoo.autograd.runtime.tasks import Task
 
-        for kind, name in ((Kernel, "__call__"), (Task, "run")):
-            def reporting(this: Any, *arguments: Any, run: Any = getattr(kind, name)) -> Any:
-                self.running.add(this)
-                return run(this, *arguments)
+        run = Task.run
 
-            setattr(kind, name, reporting)
+        def reporting(this: Any, *arguments: Any) -> Any:
+            self.running.add(this)
+            return run(this, *arguments)
+
+        Task.run = reporting  # type: ignore[method-assign]
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.coverage.switch_context(nodeid)

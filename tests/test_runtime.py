@@ -15,20 +15,18 @@ from zoo.autograd.kernels import activation
 from zoo.autograd.kernels.convolution import conv2d_weight
 from zoo.autograd.kernels.winograd import stride_two, unit_stride
 from zoo.autograd.runtime import (
-    address,
     contention,
     erff,
     expf,
+    floats,
     gemm,
     get_threads,
     inner,
-    kernel,
     kernels_enabled,
     logf,
     matmul,
     matmul_transposed_a,
     matmul_transposed_b,
-    prange,
     quota,
     set_threads,
     sigmoidf,
@@ -39,57 +37,37 @@ from zoo.autograd.runtime import (
 )
 from zoo.autograd.runtime.compiling import Separate
 from zoo.autograd.runtime.native import exp_falling
+from zoo.autograd.runtime.tasks import part, task
 from zoo.language import decoding
 
 
-@kernel
-def _exp(x, y):
-    for i in range(len(x)):
-        y[i] = expf(x[i])
+def of_each(function):
+    """(x, y, n): y_i = function(x_i), on one thread."""
+
+    @task
+    def apply(t, tasks, x, y, n):
+        source, target = floats(x, n), floats(y, n)
+        for i in range(n):
+            target[i] = function(source[i])
+
+    return apply
 
 
-@kernel
-def _exp_falling(x, y):
-    for i in range(len(x)):
-        y[i] = exp_falling(x[i])
+@task
+def _uniform(t, tasks, seed, start, y, n):
+    first, last = part(t, tasks, n, 1), part(t + 1, tasks, n, 1)
+    target = floats(y, n)
+    for i in range(first, last):
+        target[i] = uniform(seed, start + i)
 
 
-@kernel
-def _tanh(x, y):
-    for i in range(len(x)):
-        y[i] = tanhf(x[i])
-
-
-@kernel
-def _sigmoid(x, y):
-    for i in range(len(x)):
-        y[i] = sigmoidf(x[i])
-
-
-@kernel
-def _log(x, y):
-    for i in range(len(x)):
-        y[i] = logf(x[i])
-
-
-@kernel
-def _erf(x, y):
-    for i in range(len(x)):
-        y[i] = erff(x[i])
-
-
-@kernel
-def _uniform(seed, start, y):
-    for i in prange(len(y)):
-        y[i] = uniform(seed, start + i)
-
-
+_exp = of_each(expf)
 FUNCTIONS = {
     "exp": (_exp, np.exp, 1.5),
-    "tanh": (_tanh, np.tanh, 2),
-    "sigmoid": (_sigmoid, scipy.special.expit, 3),
-    "log": (_log, np.log, 1.5),
-    "erf": (_erf, scipy.special.erf, 2),
+    "tanh": (of_each(tanhf), np.tanh, 2),
+    "sigmoid": (of_each(sigmoidf), scipy.special.expit, 3),
+    "log": (of_each(logf), np.log, 1.5),
+    "erf": (of_each(erff), scipy.special.erf, 2),
 }
 
 
@@ -98,7 +76,7 @@ def test_the_exponential_of_softmax_is_the_exponential():
     x = np.append(x, np.array([0.0, -0.0, -np.inf, np.nan], np.float32))
     wanted = applied(_exp, x)
     wanted[abs(wanted) < 1.2e-38] = 0  # what is too small for a normal number may come out as 0
-    found = applied(_exp_falling, x)
+    found = applied(of_each(exp_falling), x)
     found[abs(found) < 1.2e-38] = 0
     assert np.array_equal(found, wanted, equal_nan=True)
     assert found[-4:-1].tolist() == [1, 1, 0] and np.isnan(found[-1])
@@ -106,7 +84,7 @@ def test_the_exponential_of_softmax_is_the_exponential():
 
 def applied(function, x):
     y = np.empty_like(x)
-    function(x, y)
+    function(x, y, x.size, tasks=1)
     return y
 
 
@@ -143,7 +121,7 @@ def test_uniform_numbers_are_uniform_and_neighbours_independent():
     n, streams = 1 << 16, []
     for seed in (0, 1, 2, 2**40, -1):
         y = np.empty(n, np.float32)
-        _uniform(seed, 0, y)
+        _uniform(seed, 0, y, y.size)
         streams.append(y)
         assert y.min() >= 0
         assert y.max() < 1
@@ -159,37 +137,38 @@ def test_uniform_numbers_are_uniform_and_neighbours_independent():
 
 
 def test_uniform_numbers_depend_on_seed_and_index_alone():
-    whole, part, before = np.empty(1000, np.float32), np.empty(400, np.float32), get_threads()
+    whole, some, before = np.empty(1000, np.float32), np.empty(400, np.float32), get_threads()
     try:
-        _uniform(7, 5_000_000_000, whole)
+        _uniform(7, 5_000_000_000, whole, whole.size)
         set_threads(1)
-        _uniform(7, 5_000_000_600, part)
+        _uniform(7, 5_000_000_600, some, some.size)
     finally:
         set_threads(before)
-    np.testing.assert_array_equal(part, whole[600:])
+    np.testing.assert_array_equal(some, whole[600:])
 
 
-@kernel
-def _three_products(a, b, at, bt, c):
-    matmul(a, b, c[0], np.float32(0))
-    matmul_transposed_a(at, b, c[1], np.float32(0))
-    matmul_transposed_b(a, bt, c[2], np.float32(0))
+@task
+def _three_products(t, tasks, a, b, at, bt, c, m, k, n):
+    left, right, result = floats(a, m * k).reshape((m, k)), floats(b, k * n).reshape((k, n)), floats(c, 3 * m * n).reshape((3, m, n))
+    matmul(left, right, result[0], np.float32(0))
+    matmul_transposed_a(floats(at, k * m).reshape((k, m)), right, result[1], np.float32(0))
+    matmul_transposed_b(left, floats(bt, n * k).reshape((n, k)), result[2], np.float32(0))
 
 
-@kernel
-def _block_product(a, b, c):
-    """2 a[1:3, 2:5] b[1:4, :2] + 3 c, for the corner of c, by address."""
-    gemm(False, False, 2, 2, 3, 2.0, address(a[1:, 2:]), a.shape[1], address(b[1:]), b.shape[1], 3.0, address(c), c.shape[1])
+@task
+def _block_product(t, tasks, a, a_row, b, b_row, c, c_row):
+    """2 a[:2, :3] b[:3, :2] + 3 c[:2, :2], for matrices in larger ones, by address."""
+    gemm(False, False, 2, 2, 3, 2.0, a, a_row, b, b_row, 3.0, c, c_row)
 
 
 def test_products_inside_a_kernel():
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((5, 7)).astype(np.float32), rng.standard_normal((7, 4)).astype(np.float32)
     c = np.full((3, 5, 4), np.nan, np.float32)
-    _three_products(a, b, a.T.copy(), b.T.copy(), c)
+    _three_products(a, b, a.T.copy(), b.T.copy(), c, 5, 7, 4, tasks=1)
     np.testing.assert_allclose(c, np.broadcast_to(a @ b, c.shape), rtol=1e-5, atol=1e-5)
     c = np.ones((3, 3), np.float32)
-    _block_product(a, b, c)
+    _block_product(a[1:, 2:], 7, b[1:], 4, c, 3, tasks=1)
     np.testing.assert_allclose(c[:2, :2], 2 * a[1:3, 2:5] @ b[1:4, :2] + 3, rtol=1e-5, atol=1e-5)
     assert (c[2] == 1).all()
     assert (c[:, 2] == 1).all()
@@ -202,7 +181,7 @@ def test_kernels_can_be_called_from_many_python_threads_at_once():
     def work():
         for _ in range(50):
             y = np.empty(1000, np.float32)
-            _uniform(3, 0, y)
+            _uniform(3, 0, y, y.size)
             if not np.array_equal(applied(_exp, x), wanted) or y[0] == y[1]:
                 wrong.append(1)
 
@@ -235,16 +214,21 @@ def test_kernels_can_be_switched_off_and_on():
 SCRIPT = """
 import sys
 import numpy as np
-from zoo.autograd.runtime import expf, inner, kernel, kernels_enabled, prange
+from zoo.autograd.runtime import floats, inner, kernels_enabled
+from zoo.autograd.runtime.tasks import part, task
 
 @inner
 def helper(x):
     return FACTOR * x
 
-@kernel
+@task
+def scale(t, tasks, x, n):
+    y = floats(x, n)
+    for i in range(part(t, tasks, n, 1), part(t + 1, tasks, n, 1)):
+        y[i] = helper(y[i])
+
 def scaled(x):
-    for i in prange(len(x)):
-        x[i] = helper(x[i])
+    scale(x, x.size)
 
 assert "numba" not in sys.modules
 x = np.ones(3, np.float32)
@@ -285,7 +269,7 @@ def test_a_full_disk_and_a_file_cut_short_cost_no_more_than_compiling_again(tmp_
     assert out == "2.0"
     assert said.count("the next start compiles them again") == 1
     run(tmp_path, call)
-    for file in (tmp_path / "cache").rglob("*.nb?"):
+    for file in (tmp_path / "cache").rglob("*.kernel"):
         file.write_bytes(file.read_bytes()[:20])
     compiled = ("2.0", "zoo: compiling kernels for this machine, once ...")
     assert run(tmp_path, call) == compiled
@@ -596,12 +580,17 @@ print("whole")
 def test_code_from_the_disk_and_code_that_is_compiled_work_side_by_side(tmp_path):
     """What is loaded from the disk does without most of what Numba prepares for compiling."""
     kernels = """
-@kernel
+@task
+def add_up(t, tasks, x, n, y):
+    parts = np.empty(n, np.float32)  # memory that Numba's own functions give and take back
+    for i in range(n):
+        parts[i] = floats(x, n)[i]
+    floats(y, 1)[0] = parts.sum()
+
 def summed(x):
-    parts = np.empty(x.size, np.float32)  # memory that Numba's own functions give and take back
-    for i in range(x.size):
-        parts[i] = x[i]
-    return parts.sum()
+    y = np.empty(1, np.float32)
+    add_up(x, x.size, y, tasks=1)
+    return y[0]
 
 print(summed(x), end=" ")
 """

@@ -94,7 +94,7 @@ def test_a_full_window_is_read_again_from_its_later_half(fields, rng):
 def test_how_many_threads_write_does_not_change_a_bit(fields, rng, monkeypatch):
     model, ids = made(fields), rng.integers(0, 31, 20).tolist()
     task = decoding._decode
-    task.build()
+    task.load()
 
     def written(threads, run):
         """The logits behind all ids but the first four, written by so many threads; run: in place of the pool."""

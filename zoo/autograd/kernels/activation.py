@@ -145,7 +145,7 @@ _BY_CODE = (None, _relu, _leaky_relu, _tanh, _sigmoid, _gelu, _silu, _softplus, 
 def row_function(code: int) -> int:
     """The address of the machine code that runs an activation on a row; 0 for none."""
     function = _BY_CODE[code]
-    return 0 if function is None else function.pointer()
+    return 0 if function is None else function.load()
 
 
 @inner

@@ -6,7 +6,7 @@ every first touch (`memory`).  And compile time is the user's time (`compiling`,
 """
 
 from . import memory as _memory
-from .compiling import Native, inner, kernel, separate
+from .compiling import Native, inner, separate
 from .native import (
     address,
     clear_floats,
@@ -22,7 +22,6 @@ from .native import (
     matmul_transposed_a,
     matmul_transposed_b,
     minus_in_order,
-    prange,
     random_bits,
     reals,
     sigmoidf,
@@ -34,8 +33,8 @@ from .switch import kernels_enabled, use_kernels
 from .threads import get_threads, set_threads
 
 __all__ = ["Native", "address", "clear_floats", "copy_floats", "erff", "expf", "floats", "gemm", "get_precision", "get_threads", "inner", "integers",
-           "keep_alive", "kernel", "kernels_enabled", "logf", "matmul", "matmul_transposed_a", "matmul_transposed_b", "minus_in_order",
-           "prange", "random_bits", "reals", "separate", "set_precision", "set_threads", "sigmoidf", "tanhf", "uniform", "use_kernels",
+           "keep_alive", "kernels_enabled", "logf", "matmul", "matmul_transposed_a", "matmul_transposed_b", "minus_in_order",
+           "random_bits", "reals", "separate", "set_precision", "set_threads", "sigmoidf", "tanhf", "uniform", "use_kernels",
            "use_precision"]
 
 _memory.keep_freed_memory()

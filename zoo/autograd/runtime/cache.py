@@ -1,108 +1,93 @@
 """Compiled kernels on disk: compile time is the user's time, so each kernel is compiled once for each machine.
 
-A kernel is found by the digest of all its source, so that what lies on disk is never older than the source.
+A kernel is found by the digest of all its source, so that what lies on disk is never older than the source.  What lies there is an object
+file, which `linking` makes a part of this process without Numba; before it stand its own digest, since a file may have been cut short, and
+the name of its function.
 """
 
-import contextlib
+from __future__ import annotations
+
 import functools
 import hashlib
+import importlib.metadata
 import os
 import pathlib
 import sys
 import tempfile
+from typing import NamedTuple
 
 from .messages import warn
 
 
-def cache_for(function, digest, options):
-    """Numba's cache of one function, found by the digest of all its source rather than by the stamp of one file.
+class Object(NamedTuple):
+    """What a kernel has been compiled to."""
 
-    options: a text that, besides the versions of Python, Numba and LLVM, decides what machine code a source becomes.
-    """
-    from numba.core import caching
+    function: str  # under which name its machine code is found
+    code: bytes  # an object file
 
-    class Locator(caching._CacheLocator):
-        @classmethod
-        def from_function(cls, function, file):
-            return cls()
 
-        def get_cache_path(self):
-            return str(_folder(options))
+def read(name: str, digest: str, options: str) -> Object | None:
+    """What has been kept of this kernel, or None.  options: a text that, besides source and machine, decides what is compiled from it."""
+    try:
+        checksum, function, code = _file(name, digest, options).read_bytes().split(b"\n", 2)
+        found = Object(function.decode(), code)
+    except (OSError, ValueError):  # it isn't there, or was cut short
+        found = None
+    if found is None or checksum.decode(errors="replace") != _checksum(found):
+        _announce_once()
+        return None
+    return found
 
-        def get_source_stamp(self):
-            return digest
 
-        def get_disambiguator(self):
-            return digest[:16]
-
-    class Implementation(caching.CompileResultCacheImpl):
-        _locator_classes = [Locator]  # type: ignore[list-item]
-
-    class Cache(caching.FunctionCache):
-        _impl_class = Implementation
-
-        def _index_key(self, signature, codegen):
-            """Without what a closure holds: the digest knows it, and Numba's own key for it is another one in every process."""
-            return signature, codegen.magic_tuple()
-
-        def load_overload(self, signature, target_context):
-            """Without Numba's `refresh()`, which is for typing and takes a fifth of a warm start; of it, what machine code calls is needed."""
-            machine_code = None
+def write(name: str, digest: str, options: str, compiled: Object) -> None:
+    """Keep it for the next start."""
+    file = _file(name, digest, options)
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as unfinished:
             try:
-                _name_memory_functions()
-                with self._guard_against_spurious_io_errors():
-                    machine_code = self._load_overload(signature, target_context)
-            except Exception:       # whatever unpickling raises for a file that was cut short: it is written again
-                with contextlib.suppress(OSError):
-                    self.flush()
-            if machine_code is None:
-                _announce_once()
-            return machine_code
+                unfinished.write(b"\n".join([_checksum(compiled).encode(), compiled.function.encode(), compiled.code]))
+                unfinished.close()
+                os.replace(unfinished.name, file)
+            except OSError:
+                unfinished.close()
+                os.unlink(unfinished.name)
+                raise
+    except OSError as error:
+        _warn_once(f"cannot keep compiled kernels in {file.parent} ({error.strerror}); the next start compiles them again")
 
-        def save_overload(self, *arguments):
-            try:
-                super().save_overload(*arguments)
-            except OSError as error:
-                _warn_once(f"cannot keep compiled kernels in {_folder(options)} ({error.strerror}); the next start compiles them again")
 
-    return Cache(function)
+def _checksum(compiled: Object) -> str:
+    return hashlib.sha256(compiled.function.encode() + compiled.code).hexdigest()
+
+
+def _file(name: str, digest: str, options: str) -> pathlib.Path:
+    return _folder(options) / f"{name}-{digest[:32]}.kernel"
 
 
 @functools.cache
-def _name_memory_functions():
-    """Let machine code that was loaded find what allocates memory: Numba says where it is when it first compiles something."""
-    import llvmlite.binding
-    from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
+def _folder(options: str) -> pathlib.Path:
+    """Where compiled kernels live: one folder for each combination of versions and processor, under the user's cache."""
+    from .linking import processor
 
-    for name, place in _nrt_python.c_helpers.items():
-        llvmlite.binding.add_symbol(name if name.startswith("_") else f"NRT_{name}", place)
-
-
-@functools.cache
-def _folder(options):
-    """Where compiled kernels live: one folder for each combination of versions, under the user's cache."""
-    import llvmlite
-    import numba
-
-    versions = f"{sys.version} {numba.__version__} {llvmlite.__version__} {options}".encode()
+    versions = " ".join([sys.version, *map(importlib.metadata.version, ("numba", "llvmlite")), *processor(), options])
     chosen = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
     root: pathlib.Path | str = "the home folder"
     try:
         root = pathlib.Path(chosen) if chosen else pathlib.Path.home() / ".cache"
-        folder = root / "numpy-zoo" / hashlib.sha256(versions).hexdigest()[:16]
+        folder = root / "numpy-zoo" / hashlib.sha256(versions.encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except (OSError, RuntimeError) as error:        # RuntimeError: nobody says where the home folder is
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody says where the home folder is
         folder = pathlib.Path(tempfile.mkdtemp(prefix="numpy-zoo-"))
         warn(f"cannot keep compiled kernels in {root} ({getattr(error, 'strerror', None) or error}); they go to {folder} for this run")
     return folder
 
 
 @functools.cache
-def _announce_once():
+def _announce_once() -> None:
     warn("compiling kernels for this machine, once ...")
 
 
 @functools.cache
-def _warn_once(message):
+def _warn_once(message: str) -> None:
     warn(message)

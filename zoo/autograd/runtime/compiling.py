@@ -1,17 +1,17 @@
-"""Compiles kernels: once for each machine, when they are first called, for one pool of threads.
+"""Compiles functions: once for each machine, when they are first called.
 
     @inner
-    def silu(x):
+    def silu(x):                                    # a part of whatever calls it
         return x * sigmoidf(x)
 
-    @kernel
-    def silu_rows(x, y):                 # compiled at the first call, for the types of its arguments
-        for i in prange(x.shape[0]):     # in parallel
-            for j in range(x.shape[1]):
-                y[i, j] = silu(x[i, j])
+    @separate("void(intp, intp, intp)")             # machine code of its own, for this signature; `tasks` is made of these
+    def silu_row(source, target, n):
+        x, y = floats(source, n), floats(target, n)
+        for i in range(n):
+            y[i] = silu(x[i])
 
-Importing this file doesn't import Numba: the first call of a kernel does.  What the source of a kernel names is built with it: other
-functions of this file's kinds, and by `Native` what Numba alone can give.
+Neither importing this file nor calling what has been compiled before imports Numba.  What the source of a function names is built with it:
+other functions of this file's kinds, and by `Native` what Numba alone can give.
 """
 
 import functools
@@ -22,12 +22,11 @@ import pathlib
 import types
 import typing
 
-from . import threads
-from .cache import cache_for
-from .switch import FORKED
+from . import cache, linking, threads
 
 # Not nnan and ninf: masks are -inf, and a NaN must show.
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp", "afn"}
+OPTIONS = str(sorted(FAST_MATH))
 
 
 class Compiled:
@@ -81,71 +80,64 @@ class Compiled:
                 h.update(f"{name}={value!r}{getattr(value, '_fields', '')}".encode())  # the fields of a struct
         return h.hexdigest()
 
-    def __call__(self, *arguments):
-        return self.build()(*arguments)
+    def _calls(self):
+        """The separate functions that its machine code calls."""
+        for value in self._names().values():
+            if isinstance(value, Separate):
+                yield value
+            elif isinstance(value, Compiled):
+                yield from value._calls()
 
-
-class Kernel(Compiled):
-    """A function that Python calls; with `prange` in it, it runs on all threads of the pool."""
-
-    def __init__(self, function):
-        super().__init__(function)
-        self.parallel = "prange" in _names(function.__code__)
-
-    def _build(self):
-        threads.start()
-        dispatcher = super()._build()
-        dispatcher._cache = _cached(dispatcher.py_func, self.digest())
-        return dispatcher
-
-    def _options(self):
-        return {"parallel": self.parallel}
-
-    def __call__(self, *arguments):
-        if threads.forked:
-            raise RuntimeError(FORKED)
-        run = self.dispatcher or self.build()
-        if not self.parallel:
-            return run(*arguments)
-        threads.tell_numba()
-        if threads.one_at_a_time is None:
-            return run(*arguments)
-        with threads.one_at_a_time:
-            return run(*arguments)
+    def __call__(self, *arguments) -> typing.Any:
+        raise TypeError(f"{self.__name__} is for the inside of kernels only")
 
 
 class Separate(Compiled):
-    """A function that kernels call through its address.
+    """A function that kernels call through its address, and Python too.
 
-    Numba optimises a function again in everything that links it, a parallel kernel four times. A large one is compiled alone, and
-    kernels find it by name.
+    Numba optimises a function again in everything that links it. A large one is compiled alone, and kernels find it by name.
     """
 
     def __init__(self, function, signature):
         super().__init__(function)
         self.signature = signature
+        self.address = 0  # of its machine code, once it is here
 
     def _build(self):
-        threads.start()
-        import llvmlite.binding
         from numba import types as numba_types
+        from numba.core import sigutils
+
+        self.load()
+        signature = sigutils.normalize_signature(self.signature)
+        return numba_types.ExternalFunction(self._symbol(), signature[1](*signature[0]))
+
+    def load(self) -> int:
+        """The address of its machine code, which is read from the disk, or compiled and kept there."""
+        with threads.lock:
+            if not self.address:
+                threads.start()
+                for needed in self._calls():
+                    needed.load()
+                name, digest = f"{self.function.__module__.rpartition('.')[2]}.{self.__name__}", self.digest()
+                compiled = cache.read(name, digest, OPTIONS)
+                if compiled is None:
+                    compiled = self._compile()
+                    cache.write(name, digest, OPTIONS, compiled)
+                self.address = linking.link(*compiled)
+                linking.define(self._symbol(), self.address)
+        return self.address
+
+    def _compile(self) -> cache.Object:
         from numba.core import sigutils
         from numba.core.ccallback import CFunc
 
-        signature = sigutils.normalize_signature(self.signature)
         options = {"fastmath": FAST_MATH, "error_model": "numpy", "nopython": True}
-        compiled: typing.Any = CFunc(self._with_built_names(), signature, {}, options)
-        compiled._cache = _cached(compiled._pyfunc, self.digest())
+        compiled: typing.Any = CFunc(self._with_built_names(), sigutils.normalize_signature(self.signature), {}, options)
         compiled.compile()
-        self.keep_alive = compiled
-        symbol = f"zoo_{self.__name__}_{self.digest()}"
-        llvmlite.binding.add_symbol(symbol, compiled.address)
-        return numba_types.ExternalFunction(symbol, signature[1](*signature[0]))
+        return cache.Object(compiled.native_name, compiled._library._get_compiled_object())
 
-    def pointer(self) -> int:
-        """The address of its machine code, by which a kernel may call it that doesn't name it."""
-        self.build()
-        return self.keep_alive.address
+    def _symbol(self) -> str:
+        return f"zoo_{self.__name__}_{self.digest()}"
 
 
 class Native:
@@ -174,14 +166,6 @@ def _source_digest(module):
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def kernel(function):
-    """Decorator: compile `function` with Numba at its first call, in parallel where it says `prange`, and keep it on disk.
-
-    It may call functions marked `inner`, what `native` names, NumPy as far as Numba knows it, and read module constants.
-    """
-    return Kernel(function)
-
-
 def inner(function):
     """Decorator: a small function that kernels call. Floating point is contracted and reassociated; NaN and infinities hold."""
     return Compiled(function)
@@ -202,10 +186,6 @@ def _names(code):
         if isinstance(constant, types.CodeType):
             names |= _names(constant)
     return names
-
-
-def _cached(function, digest):
-    return cache_for(function, digest, str(sorted(FAST_MATH)))
 
 
 def _code_text(code):

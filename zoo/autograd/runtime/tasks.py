@@ -10,7 +10,8 @@
     double(x, y, x.size, 2.0)                               # arrays are handed over as their addresses
 
 Numba takes most of a second for the parallel loop around a kernel, and compiles the kernel again for every mixture of argument types
-(a read-only array is another type). Here the loop is compiled once for all tasks, and a task once, alone.
+(a read-only array is another type). Here the loop is that of Numba's pool of threads, called with a task's address, and a task is compiled
+once, alone.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
-from .compiling import Compiled, Separate, inner, kernel
+from . import threads
+from .compiling import Compiled, Separate, inner, separate
 from .contention import is_crowded
-from .native import call_task, floats, integer_argument, integers, prange, real_argument
+from .native import call_pool, call_task, floats, integer_argument, integers, real_argument
+from .switch import FORKED
 from .threads import get_threads
 
 Address = Any  # of an array's first element: in a call the array itself, in a task an integer
@@ -89,10 +92,24 @@ def part(t, tasks, n, multiple):
     return min(n, (n + multiple - 1) // multiple * t // tasks * multiple)
 
 
-@kernel
-def _run_tasks(function, tasks, arguments):
-    for t in prange(tasks):
+@separate("void(intp, intp, intp, intp)")
+def _run_parts(numbers, counts, steps, call):
+    """What the pool calls with some of the parts' numbers, and with what `call_pool` has told it: function, tasks and arguments."""
+    first, (function, tasks, arguments) = integers(numbers, 1)[0], integers(call, 3)
+    for t in range(first, first + integers(counts, 1)[0]):
         call_task(function, t, tasks, arguments)
+
+
+@separate("void(intp, intp, intp, intp, intp, intp)")
+def _share_out(parallel_for, part, function, tasks, arguments, threads):
+    call_pool(parallel_for, part, function, tasks, arguments, threads)
+
+
+@functools.cache
+def _pool() -> Callable[[int, int, int, int], None]:
+    """(function, tasks, arguments, threads): run a task's compiled function on the pool."""
+    share_out = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)(_share_out.load())
+    return functools.partial(share_out, threads.parallel_for, _run_parts.load())
 
 
 class _Body(Compiled):
@@ -125,10 +142,11 @@ class Task(Separate):
         self.reads, self.takes_tuples = next(count), any(hasattr(p.annotation, "_fields") for p in parameters)
         self.on_this_thread: Callable[[int, int, int], None] | None = None
 
-    def build(self):
-        symbol = super().build()
-        self.on_this_thread, self.address = self.keep_alive.ctypes, self.keep_alive.address
-        return symbol
+    def load(self) -> int:
+        address = super().load()
+        if self.on_this_thread is None:
+            self.on_this_thread = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(address)
+        return address
 
     def __call__(self, *values, tasks=None):
         """tasks: into how many parts the work is cut; as many as there are threads unless given."""
@@ -149,15 +167,18 @@ class Task(Separate):
 
     def run(self, arguments: int, tasks: int) -> None:
         """Call it with the arguments that lie at an address."""
+        if threads.forked:
+            raise RuntimeError(FORKED)
         if self.on_this_thread is None:
-            self.build()
+            self.load()
         if tasks == 1:
             self.on_this_thread(0, 1, arguments)  # type: ignore[misc]
         elif is_crowded():
             for t in range(tasks):
                 self.on_this_thread(t, tasks, arguments)  # type: ignore[misc]
         else:
-            _run_tasks(self.address, tasks, arguments)
+            with threads.one_at_a_time:
+                _pool()(self.address, tasks, arguments, min(tasks, get_threads()))
 
 
 class Call(NamedTuple):
@@ -171,7 +192,7 @@ class Call(NamedTuple):
     def repeated(self) -> Callable[[], Any]:
         """A function that runs it again, on the arrays as they are then."""
         if self.task.on_this_thread is None:
-            self.task.build()
+            self.task.load()
         if self.tasks == 1:
             assert self.task.on_this_thread is not None
             return functools.partial(self.task.on_this_thread, 0, 1, self.arguments.buffer_info()[0])
@@ -224,7 +245,7 @@ def joined(calls: list[Call]) -> Call:
     """One call for several of one part each."""
     for call in calls:
         if call.task.on_this_thread is None:
-            call.task.build()
+            call.task.load()
     functions = np.array([call.task.address for call in calls], np.int64)
     arguments = np.array([call.arguments.buffer_info()[0] for call in calls], np.int64)
     values = functions, arguments, len(calls)

@@ -13,6 +13,7 @@ import threading
 import typing
 
 from . import quota
+from .extensions import extension
 from .messages import warn
 from .scipy_blas import function_address
 
@@ -20,10 +21,10 @@ WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}  # by these a u
 SPINS = "10000"                     # looks of GNU's OpenMP at a word: 0.1 to 0.5 ms, longer than Python takes from one kernel to the next
 
 lock = threading.RLock()            # held while a kernel is compiled and while the pool starts
-one_at_a_time = None                # a lock where the pool can't be entered by two Python threads
+one_at_a_time: typing.Any = contextlib.nullcontext()  # a lock where the pool can't be entered by two Python threads
+parallel_for = 0                    # the address of the pool's C function of that name, once it has started
 forked = False                      # whether this process is the child of one whose pool had started
 _pool_starting = _pool_ready = False
-_told_to_numba = threading.local()  # .count: how many threads Numba was told to use by this Python thread
 
 
 # --- how many
@@ -86,16 +87,6 @@ def set_threads(n):
     _count = int(n)
 
 
-def tell_numba():
-    """Hand the number of threads to Numba, which keeps it for each Python thread."""
-    count = get_threads()
-    if getattr(_told_to_numba, "count", None) != count:
-        import numba
-
-        numba.set_num_threads(min(count, _numba_config().NUMBA_NUM_THREADS))
-        _told_to_numba.count = count
-
-
 # --- the pool
 
 
@@ -112,19 +103,33 @@ def start():
 
 
 def _start_pool():
-    global one_at_a_time
+    """One of the three pools that come with Numba: OpenMP's, which needs no Numba, unless that isn't here or the user has asked for another."""
+    global one_at_a_time, parallel_for
+    asked_for = _numba_config().THREADING_LAYER if "numba" in sys.modules else os.environ.get("NUMBA_THREADING_LAYER", "default")
+    if asked_for in ("default", "omp"):
+        with contextlib.suppress(ImportError), _brief_waits():
+            pool = extension("numba.np.ufunc.omppool")
+            ctypes.CFUNCTYPE(None, ctypes.c_int)(pool.launch_threads)(available_threads())
+            parallel_for = pool.parallel_for
+    if not parallel_for:
+        _start_pool_of_numba(asked_for)
+
+
+def _start_pool_of_numba(asked_for):
+    global one_at_a_time, parallel_for
+    import llvmlite.binding
     import numba
     from numba.np.ufunc import parallel
 
     if not parallel._is_initialized:
         config = _numba_config()
-        layer_asked_for = config.THREADING_LAYER
-        for layer in ("omp", "tbb", "workqueue") if layer_asked_for == "default" else (layer_asked_for, "workqueue"):
+        for layer in ("tbb", "workqueue") if asked_for == "default" else (asked_for, "workqueue"):
             config.THREADING_LAYER = layer
             with contextlib.suppress(ValueError, ImportError), _brief_waits():
                 parallel._launch_threads()
                 break
-        config.THREADING_LAYER = layer_asked_for
+        config.THREADING_LAYER = asked_for
+    parallel_for = llvmlite.binding.address_of_symbol("numba_parallel_for")
     if numba.threading_layer() == "workqueue":
         one_at_a_time = lock
         warn("no OpenMP here: kernels run on Numba's own threads, which start more slowly (install libomp or libgomp)")

@@ -11,9 +11,9 @@ def _names(module, *names):
     return (Native(name, f"{__name__}.{module}") for name in names)
 
 
-# prange(n): a loop in parallel.  call_task and the arguments are for `tasks` alone, call_on_row for activations.
-prange, call_task, call_on_row, integer_argument, real_argument = _names(
-    "calls", "prange", "call_task", "call_on_row", "integer_argument", "real_argument")
+# call_pool, call_task and the arguments are for `tasks` alone, call_on_row for activations.
+call_pool, call_task, call_on_row, integer_argument, real_argument = _names(
+    "calls", "call_pool", "call_task", "call_on_row", "integer_argument", "real_argument")
 address, keep_alive, copy_floats, clear_floats = _names("memory", "address", "keep_alive", "copy_floats", "clear_floats")
 floats, reals, integers, booleans = _names("memory", "floats", "reals", "integers", "booleans")
 gemm, matmul, matmul_transposed_a, matmul_transposed_b = _names("blas", "gemm", "matmul", "matmul_transposed_a", "matmul_transposed_b")

@@ -1,20 +1,14 @@
 """Matrix products inside kernels: SciPy's BLAS, on the thread that calls it."""
 
-import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ..scipy_blas import function_address
 from .decorators import in_order, intrinsic
 from .memory import address
 
 f32, i32 = np.float32, np.int32
-
-# Numba can't cache a kernel that holds a pointer, but it can cache one that calls a name, and the linker finds the name.
-llvmlite.binding.add_symbol("zoo_sgemm", function_address("sgemm"))
-
 
 @intrinsic
 def _sgemm(typing_context, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
@@ -38,7 +32,7 @@ def _sgemm(typing_context, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, 
         ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc = args
         m, n, k, alpha, lda, ldb, beta, ldc = map(by_address, (m, n, k, alpha, lda, ldb, beta, ldc))
         blas_type = ir.FunctionType(ir.VoidType(), [byte.as_pointer()] * 13)
-        blas = cgutils.get_or_insert_function(builder.module, blas_type, "zoo_sgemm")
+        blas = cgutils.get_or_insert_function(builder.module, blas_type, "zoo_sgemm")  # which `linking` defines
         # BLAS is column-major: seen so, our arrays are transposed, and C^T = B^T A^T.
         builder.call(blas, [letter(tb), letter(ta), n, m, k, alpha, pointer(b), ldb, pointer(a), lda, beta, pointer(c), ldc])
         return context.get_dummy_value()

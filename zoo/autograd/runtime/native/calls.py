@@ -1,7 +1,8 @@
-"""How a loop and a task are called: a task by the address of its compiled function, with arguments that lie one behind the other in memory."""
+"""How tasks are called: by the address of the compiled function, with arguments that lie one behind the other in memory."""
 
 from llvmlite import ir
-from numba import prange, types  # noqa: F401  (kernels take prange from here)
+from numba import types
+from numba.core import cgutils
 
 from .decorators import intrinsic
 
@@ -50,3 +51,30 @@ def call_on_row(typing_context, function, y, derivative, n, alpha):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64, types.int64, types.float32), generate
+
+
+@intrinsic
+def call_pool(typing_context, parallel_for, part, function, tasks, arguments, threads):
+    """Call the C function by which Numba's pools share out a loop: its iterations are numbered, and each number goes to `part`.
+
+    parallel_for(part, numbers, counts, steps, data, 0, 1, threads), the words of Numba's universal functions (numba/np/ufunc/*pool):
+    here the number is a pointer that points nowhere, from 0 in steps of 1, and data are three words.
+    """
+
+    def generate(context, builder, signature, args):
+        word, count = ir.IntType(64), ir.IntType(32)
+        parallel_for, part, function, tasks, arguments, threads = args
+
+        def memory(*values):
+            place = cgutils.alloca_once(builder, word, size=len(values))
+            for i, value in enumerate(values):
+                builder.store(value, builder.gep(place, [ir.Constant(count, i)]))
+            return builder.ptrtoint(place, word)
+
+        zero, one = ir.Constant(word, 0), ir.Constant(word, 1)
+        pool = builder.inttoptr(parallel_for, ir.FunctionType(ir.VoidType(), [word] * 7 + [count]).as_pointer())
+        data = memory(function, tasks, arguments)
+        builder.call(pool, [part, memory(zero), memory(tasks), memory(one), data, zero, one, builder.trunc(threads, count)])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), generate
