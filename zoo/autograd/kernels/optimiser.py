@@ -174,9 +174,9 @@ def iterate_matrix(x, m, n, c0, c1, c2, iterations):
     a, b, y = np.empty(m * m, np.float32), np.empty(m * m, np.float32), np.empty(m * n, np.float32)
     for _ in range(iterations):
         times_its_transpose(f32(1), address(x), m, n, f32(0), address(a))
-        b[:] = a
+        copy_floats(address(b), address(a), m * m)
         times_its_transpose(c2, address(a), m, m, c1, address(b))  # a is its own transpose
-        y[:] = x
+        copy_floats(address(y), address(x), m * n)
         gemm(False, False, m, n, m, f32(1), address(b), m, address(y), n, c0, address(x), n)
     keep_alive(a)
     keep_alive(b)
@@ -193,20 +193,20 @@ def iterate_factor(x, m, n, c0, c1, c2, iterations):
     a, b, y, q = np.empty(m * m, np.float32), np.empty(m * m, np.float32), np.empty(m * m, np.float32), np.empty(m * m, np.float32)
     times_its_transpose(f32(1), address(x), m, n, f32(0), address(a))
     for k in range(iterations):
-        b[:] = a
+        copy_floats(address(b), address(a), m * m)
         times_its_transpose(c2, address(a), m, m, c1, address(b))
         for i in range(m):
             b[i * m + i] += c0
         if k == 0:
-            q[:] = b
+            copy_floats(address(q), address(b), m * m)
         else:
-            y[:] = q
+            copy_floats(address(y), address(q), m * m)
             gemm(False, False, m, m, m, f32(1), address(b), m, address(y), m, f32(0), address(q), m)
         if k + 1 < iterations:
             gemm(False, False, m, m, m, f32(1), address(b), m, address(a), m, f32(0), address(y), m)
             gemm(False, False, m, m, m, f32(1), address(y), m, address(b), m, f32(0), address(a), m)
     wide = np.empty(m * n, np.float32)
-    wide[:] = x
+    copy_floats(address(wide), address(x), m * n)
     gemm(False, False, m, n, m, f32(1), address(q), m, address(wide), n, f32(0), address(x), n)
     keep_alive(a)
     keep_alive(b)

@@ -49,7 +49,9 @@ class Compiled:
     def _build(self):
         import numba
 
-        options = {"fastmath": FAST_MATH, "error_model": "numpy", "nogil": True, **self._options()}
+        from .native.decorators import Inner
+
+        options = {"fastmath": FAST_MATH, "error_model": "numpy", "nogil": True, "pipeline_class": Inner, **self._options()}
         return numba.njit(**options)(self._with_built_names())
 
     def _options(self) -> dict[str, typing.Any]:
