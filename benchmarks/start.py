@@ -1,8 +1,11 @@
 """How long one waits: `import zoo`, the first sample and the first training step, with an empty cache of kernels and with a full one.
 
     python benchmarks/start.py [--models vae,gan] [--json FILE]
+    python benchmarks/start.py --record
 
-Each figure is a fresh process.  The models are untrained and of their default size, so that nothing has to be shipped for this.
+Each figure is a fresh process.  The models are untrained and of their default size, so that nothing has to be shipped for this.  --record
+writes which kernels each kind of model uses first, those that take long to compile before the others, to
+zoo/autograd/runtime/first_use.json.
 """
 
 from __future__ import annotations
@@ -26,6 +29,14 @@ SAMPLE = {
                  "x, s = m.begin(np.array([1]))\nfor _ in range(50): x, s = m.advance(int(x.argmax()), s)",
 }
 STEP = {"vae": "vae", "gan": "dcgan", "diffusion": "unet", "transformer": "gpt-small", "recurrent": "lstm"}  # cases of cases.py
+ALSO_RECORDED = {  # kinds of models for which "sample" is written down too
+    "words": "import zoo; zoo.load('words').sample(prompt='a red seven', evaluations=2)",
+    "glyphs": "import zoo; zoo.load('glyphs').sample(prompt='LATIN SMALL LETTER A', evaluations=2)",
+    "speech": "import zoo; zoo.load('speech').sample(prompt='seven', evaluations=2)",
+    "captions": "import zoo; zoo.load('captions').caption(np.zeros((1, 32, 32, 3), np.float32))",
+    "vqvae": "from zoo.vqvae import VQVAE; VQVAE.new().reconstruct(np.zeros((1, 28, 28), np.float32))",
+    "autoencoder": "from zoo.autoencoder import Autoencoder; Autoencoder.new().reconstruct(np.zeros((1, 28, 28), np.float32))",
+}
 TRAIN = """
 import sys; sys.path.insert(0, {folder!r})
 import cases, zoo_steps
@@ -34,6 +45,25 @@ _, step = getattr(zoo_steps, case.kind)(cases.batch(case.kind, case.sizes), **ca
 step()
 """
 
+RECORD = """
+import json, sys, time
+from zoo.autograd.runtime import ahead
+from zoo.autograd.runtime.compiling import Separate
+ahead.is_made_elsewhere = lambda missing: False
+seconds, compiled = {{}}, Separate._compile
+def compile_and_tell(self):
+    began = time.process_time()
+    try:
+        return compiled(self)
+    finally:
+        if getattr(sys.modules[self.function.__module__], self.__name__, None) is self:  # else nobody finds it by its name
+            seconds[f"{{self.function.__module__}}:{{self.__name__}}"] = time.process_time() - began
+Separate._compile = compile_and_tell
+{code}
+print(json.dumps(sorted(seconds, key=lambda name: -seconds[name])))
+"""
+FIRST_USE = Path(__file__).resolve().parent.parent / "zoo/autograd/runtime/first_use.json"
+
 
 def seconds(code: str, cache: str | None = None) -> float:
     """How long a fresh interpreter takes for it, from start to end."""
@@ -41,16 +71,37 @@ def seconds(code: str, cache: str | None = None) -> float:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     if cache:
         environment["NUMBA_CACHE_DIR"] = cache
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a package that was installed has its bytecode
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", f"import numpy as np\n{code}"], env=environment, check=True, stderr=subprocess.DEVNULL)
     return time.perf_counter() - began
+
+
+def train(model: str) -> str:
+    return TRAIN.format(folder=str(Path(__file__).resolve().parent), case=STEP[model])
+
+
+def record() -> None:
+    """Write down which kernels are used first."""
+    codes = {f"{kind}/sample": code for kind, code in {**SAMPLE, **ALSO_RECORDED}.items()} | {f"{kind}/train": train(kind) for kind in STEP}
+    first_use = {}
+    for use, code in codes.items():
+        with tempfile.TemporaryDirectory() as cache:
+            told = subprocess.run([sys.executable, "-c", f"import numpy as np\n{RECORD.format(code=code)}"], check=True, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL, text=True, env={**os.environ, "NUMBA_CACHE_DIR": cache})
+        first_use[use] = json.loads(told.stdout.splitlines()[-1])
+        print(f"{use}: {len(first_use[use])} kernels", flush=True)
+    FIRST_USE.write_text(json.dumps(first_use, indent=1) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--models", default=",".join(SAMPLE), help="comma-separated")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
+    parser.add_argument("--record", action="store_true", help="instead, write down which kernels are used first")
     options = parser.parse_args()
+    if options.record:
+        return record()
     models = options.models.split(",")
     unknown = [m for m in models if m not in SAMPLE]
     if unknown:
@@ -62,7 +113,7 @@ def main() -> None:
     print(f"{'seconds':14} {'sample, cold':>13} {'warm':>7} {'training step, cold':>20} {'warm':>7}")
     for model in models:
         row = {}
-        for name, code in (("sample", SAMPLE[model]), ("step", TRAIN.format(folder=str(Path(__file__).resolve().parent), case=STEP[model]))):
+        for name, code in (("sample", SAMPLE[model]), ("step", train(model))):
             with tempfile.TemporaryDirectory() as cache:
                 row[name] = [seconds(code, cache), min(seconds(code, cache) for _ in range(3))]
         report[model] = row

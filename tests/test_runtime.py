@@ -15,6 +15,7 @@ from zoo.autograd.kernels import activation
 from zoo.autograd.kernels.convolution import conv2d_weight
 from zoo.autograd.kernels.winograd import stride_two, unit_stride
 from zoo.autograd.runtime import (
+    ahead,
     contention,
     erff,
     expf,
@@ -39,6 +40,7 @@ from zoo.autograd.runtime.compiling import Separate
 from zoo.autograd.runtime.native import exp_falling
 from zoo.autograd.runtime.tasks import part, task
 from zoo.language import decoding
+from zoo.loading.cards import KINDS
 
 
 def of_each(function):
@@ -253,6 +255,63 @@ def test_a_kernel_is_compiled_once_and_again_when_an_inner_function_changes(tmp_
     assert run(tmp_path, call) == ("2.0", "zoo: compiling kernels for this machine, once ...")
     assert run(tmp_path, call) == ("2.0", "")
     assert run(tmp_path, call, factor=5) == ("5.0", "zoo: compiling kernels for this machine, once ...")
+
+
+def test_a_warm_start_does_without_numba(tmp_path):
+    call = "scaled(x); print('numba' in sys.modules)"
+    assert run(tmp_path, call)[0] == "True"
+    assert run(tmp_path, call)[0] == "False"
+
+
+AHEAD = """
+from zoo.autograd.kernels import arithmetic
+from zoo.autograd.runtime import ahead, cache
+ahead._first_use = lambda: {"tiny/sample": [f"zoo.autograd.kernels.arithmetic:{name}" for name in ("add_entries", "multiply_entries", "sum_rows")]}
+ahead.expect("tiny")
+"""
+
+
+@pytest.mark.skipif(get_threads() < 2, reason="one core compiles alone")
+def test_others_compile_what_is_expected_and_end_when_it_is_done(tmp_path):
+    code = AHEAD + """
+assert not ahead.is_made_elsewhere("zoo.autograd.kernels.arithmetic:sum_rows")      # that one is ours
+[other] = ahead._others
+other.wait(timeout=200)
+kernels = arithmetic.add_entries, arithmetic.multiply_entries, arithmetic.sum_rows
+print([cache.read(*kernel._place()) is not None for kernel in kernels], "numba" in sys.modules)
+y = np.empty(3, np.float32)
+arithmetic.add_entries(x, x, y, *[3] * (arithmetic.add_entries.reads - 3), tasks=1)
+assert "numba" not in sys.modules
+"""
+    assert run(tmp_path, code)[0] == "[True, True, False] False"
+
+
+@pytest.mark.skipif(get_threads() < 2, reason="one core compiles alone")
+def test_what_another_process_compiles_is_waited_for_and_who_ends_early_ends_the_others(tmp_path):
+    code = AHEAD + """
+import time
+ahead.is_made_elsewhere("nothing")
+while "zoo.autograd.kernels.arithmetic:add_entries" not in ahead._at_work.values():
+    time.sleep(0.001)
+arithmetic.add_entries.load()
+assert "zoo.autograd.kernels.arithmetic:add_entries" not in ahead._at_work.values()
+print("numba" in sys.modules, ahead._others[0].pid)    # in the meantime it compiled another one
+"""
+    numba_was_used, other = run(tmp_path, code)[0].split()
+    assert numba_was_used == "True"
+    for _ in range(100):
+        if not os.path.exists(f"/proc/{other}"):
+            break
+        time.sleep(0.05)
+    assert not os.path.exists(f"/proc/{other}")
+
+
+def test_what_models_are_said_to_use_first_is_there():
+    first_use = ahead._first_use()
+    assert {use.partition("/")[2] for use in first_use} == {"sample", "train"}
+    assert {use.partition("/")[0] for use in first_use} <= set(KINDS)
+    kernels = {name for names in first_use.values() for name in names}
+    assert len(kernels) > 30 and all(isinstance(ahead._kernel(name), Separate) for name in kernels)
 
 
 def test_a_cache_that_cannot_be_written_is_replaced_with_one_line_of_warning(tmp_path):

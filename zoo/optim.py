@@ -15,6 +15,7 @@ import numpy as np
 
 from .autograd import Tensor
 from .autograd.kernels import optimiser as kernels
+from .autograd.runtime import ahead
 from .autograd.tensor import mark_changed
 from .model import Range
 
@@ -59,6 +60,7 @@ class Optimiser:
         trained = sorted(((name, p) for name, p in named.items() if p.requires_grad), key=lambda item: item[1].ndim < 2)  # vectors last
         self.names, self.parameters = [name for name, _ in trained], [p for _, p in trained]
         self.lr, self.clip = lr, clip
+        ahead.expect(use="train")
         self.flat, self._views = _flatten(self.parameters)
         self.decaying = sum(p.size for p in self.parameters if p.ndim >= 2)  # how many of flat's entries may decay: the first ones
         self.grad = np.zeros_like(self.flat)

@@ -26,16 +26,18 @@ from ..autograd.runtime.compiling import inner, separate
 from ..autograd.runtime.contention import is_crowded
 from ..autograd.runtime.native import (
     add_row_times_matrix,
+    address,
     call_on_row,
     clear_floats,
     copy_floats,
     exp_falling,
     floats,
+    integers,
     row_times_narrow_matrix,
     row_times_rows,
 )
 from ..autograd.runtime.switch import kernels_enabled
-from ..autograd.runtime.tasks import FLOAT_BYTES, RUN_FLOATS, Address, address_of, at, integer_row, part, row, row_address, task
+from ..autograd.runtime.tasks import FLOAT_BYTES, RUN_FLOATS, Address, address_of, at, integer_row, part, row, row_address, task, word_at
 from ..autograd.runtime.team import JOIN_LOOKS, WORDS, barrier, join
 from ..autograd.runtime.threads import get_threads
 from ..autograd.tensor import state as tracing
@@ -273,7 +275,7 @@ def _decode(t, tasks, s: Sizes, table, cosines, sines, keys, values, rows: Rows,
         begin, end = head_splits * member // team, head_splits * (member + 1) // team
         first, last = part(begin, head_splits, groups, 1), part(end, head_splits, groups, 1)  # of the groups of heads
         for start, stop in ((each * first, each * last), (heads + first, heads + last), (heads + groups + first, heads + groups + last)):
-            columns(layer, PACKING, normal, scaled, sums, packed, width, packed_width, start * d, stop * d)
+            columns(address(layer), PACKING, normal, scaled, sums, packed, width, packed_width, start * d, stop * d)
         for g in range(first, last):
             queries, key, value = at(packed, each * g * d), at(packed, (heads + g) * d), at(packed, (heads + groups + g) * d)
             earlier_keys, earlier_values = row_address(keys, i * groups + g, s.room * d), row_address(values, i * groups + g, s.room * d)
@@ -288,7 +290,7 @@ def _decode(t, tasks, s: Sizes, table, cosines, sines, keys, values, rows: Rows,
                 attend(row_address(queries, k, d), earlier_keys, earlier_values, scores, row_address(mixed, each * g + k, d), n, d)
         for p in range(begin, end):
             first, last = each * d * part(p, head_splits, groups, 1), each * d * part(p + 1, head_splits, groups, 1)
-            inputs(layer, OUTPUT, mixed, scaled, sums, row_address(attended, p, pitch(width)), heads * d, width, first, last)
+            inputs(address(layer), OUTPUT, mixed, scaled, sums, row_address(attended, p, pitch(width)), heads * d, width, first, last)
         barrier(team, words, 2 * i + 1)
         add_splits(x, layer[OUTPUT + 2], attended, head_splits, width)
 
@@ -298,38 +300,39 @@ def _decode(t, tasks, s: Sizes, table, cosines, sines, keys, values, rows: Rows,
         gated = layer[GATE] != 0
         prepare(layer[UP + 1], normal, 0, width, scaled, sums)
         if gated:
-            columns(layer, GATE, normal, scaled, sums, h, width, hidden, first, last)
-            columns(layer, UP, normal, scaled, sums, other, width, hidden, first, last)
+            columns(address(layer), GATE, normal, scaled, sums, h, width, hidden, first, last)
+            columns(address(layer), UP, normal, scaled, sums, other, width, hidden, first, last)
         else:
-            columns(layer, UP, normal, scaled, sums, h, width, hidden, first, last)
+            columns(address(layer), UP, normal, scaled, sums, h, width, hidden, first, last)
         for p in range(begin, end):
             first, last = part(p, hidden_splits, hidden, SPLIT_FLOATS), part(p + 1, hidden_splits, hidden, SPLIT_FLOATS)
             call_on_row(s.activation, at(h, first), at(slopes, first), last - first, f32(0))
             if gated:
                 times(floats(at(h, first), last - first), floats(at(other, first), last - first))
-            inputs(layer, DOWN, h, scaled, sums, row_address(passed, p, pitch(width)), hidden, width, first, last)
+            inputs(address(layer), DOWN, h, scaled, sums, row_address(passed, p, pitch(width)), hidden, width, first, last)
         barrier(team, words, 2 * i + 2)
         add_splits(x, layer[DOWN + 2], passed, hidden_splits, width)
     normalise(x, ends[LAST_NORM], ends[LAST_NORM + 1], s.rms, f32(s.eps), normal, width)
     first, last = part(member, team, s.symbols, RUN_FLOATS), part(member + 1, team, s.symbols, RUN_FLOATS)
     prepare(ends[HEAD + 1], normal, 0, width, scaled, sums)
-    columns(ends, HEAD, normal, scaled, sums, logits, width, s.symbols, first, last)
+    columns(address(ends), HEAD, normal, scaled, sums, logits, width, s.symbols, first, last)
 
 
 # --- products of a row with a matrix of any kind
 
 
-@inner
+@separate("void(intp, intp, intp, intp, intp, intp)")
 def prepare(kind, x, first, last, scaled, sums):
     """What products with blocks of 4 or 8 bits need of x[first : last], at the same places of `scaled`, and of `sums` for each block."""
     if kind >= FOUR_BITS:
         prepare_row(at(x, first), (last - first) // BLOCK, kind == FOUR_BITS, at(scaled, first), at(sums, first // BLOCK))
 
 
-@inner
+@separate(f"void({', '.join(['intp'] * 10)})")
 def columns(words, k, x, scaled, sums, y, n, m, first, last):
-    """y[first : last] = (x W + b)[first : last] for the matrix (n, m) that words k to k + 2 tell of; prepared where it is quantised."""
-    weight, kind, bias = words[k], words[k + 1], words[k + 2]
+    """y[first : last] = (x W + b)[first : last] for the matrix (n, m) that the words from k on tell of; prepared where it is quantised."""
+    told = integers(word_at(words, k), 3)
+    weight, kind, bias = told[0], told[1], told[2]
     if kind == BY_INPUTS:
         multiply(x, weight, bias, y, n, m, first, last)
     elif kind == BY_OUTPUTS:
@@ -341,10 +344,11 @@ def columns(words, k, x, scaled, sums, y, n, m, first, last):
             add(floats(at(y, first), last - first), floats(at(bias, first), last - first))
 
 
-@inner
+@separate(f"void({', '.join(['intp'] * 10)})")
 def inputs(words, k, x, scaled, sums, y, n, m, first, last):
     """y (m,) = x[first : last] W[first : last], W (n, m): the split of a sum."""
-    weight, kind = words[k], words[k + 1]
+    told = integers(word_at(words, k), 2)
+    weight, kind = told[0], told[1]
     if kind == BY_INPUTS:
         multiply(at(x, first), row_address(weight, first, m), 0, y, last - first, m, 0, m)
     else:
@@ -354,7 +358,7 @@ def inputs(words, k, x, scaled, sums, y, n, m, first, last):
                         at(sums, block), y, 0, (m + GROUP - 1) // GROUP, m)  # fmt: skip
 
 
-@inner
+@separate("void(intp, intp, intp, intp, intp)")
 def add_splits(x, bias, splits, count, n):
     """x (n,) += the bias and every split of a sum."""
     target = floats(x, n)
@@ -382,7 +386,7 @@ def times(y, x):
         y[j] *= x[j]
 
 
-@inner
+@separate("void(intp, intp, intp, intp, float32, intp, intp)")
 def normalise(source, gain, bias, rms, eps, target, n):
     """Layer norm or RMS norm of one row."""
     x, y, gains = floats(source, n), floats(target, n), floats(gain, n)

@@ -13,6 +13,7 @@ import numpy as np
 from .. import storage
 from ..autograd import no_grad
 from ..autograd.random import generator
+from ..autograd.runtime import ahead
 from ..autograd.tracing import trace
 from ..drawing.summary import Row, Summary
 from ..drawing.words import counted
@@ -43,6 +44,7 @@ class Model(Module):
 
     def __init__(self, config: Any, *, rng: np.random.Generator):
         self.config = config
+        ahead.expect(getattr(self, "kind", ""))
 
     def extras(self) -> dict[str, Any]:
         """More entries for the card, such as a tokenizer; `restore_extras` reads them back."""

@@ -15,7 +15,7 @@ from ..multimodal.glyphs import GlyphJudge, Glyphs, lookalikes
 from ..optim import Adam, Average, cosine
 from ..training import Trainer
 from .recipe import Recipe, RunSettings
-from .words import WordsTraining, flow_trainer
+from .words import FlowTraining, flow_trainer
 
 FONTS = "dejavu"  # matplotlib's
 BARE = 0.5  # share of training in which the caption names no style
@@ -23,7 +23,7 @@ SHIFT = 1  # pixels by which the judge's pictures are moved
 
 
 @dataclasses.dataclass(frozen=True)
-class GlyphsTraining(WordsTraining):
+class GlyphsTraining(FlowTraining):
     steps: Count = 20_000
     batch_size: Count = 64
 

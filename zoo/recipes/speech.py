@@ -16,14 +16,14 @@ from ..multimodal.speech_judge import SpeechJudge, numbers, recognised
 from ..optim import Adam, Average, cosine
 from ..training import Table, Trainer
 from .recipe import Recipe, RunSettings
-from .words import WordsTraining, flow_trainer
+from .words import FlowTraining, flow_trainer
 
 VOICES = "spoken-words"  # espeak-ng's
 BARE = 0.5  # share of training in which the caption is the word alone
 
 
 @dataclasses.dataclass(frozen=True)
-class SpeechTraining(WordsTraining):
+class SpeechTraining(FlowTraining):
     steps: Count = 3500
     batch_size: Count = 64
     takes: Count = 8  # of each word by each voice

@@ -23,7 +23,9 @@ EMOJI = "emoji"  # after: zoo get emoji
 
 
 @dataclasses.dataclass(frozen=True)
-class WordsTraining(RunSettings):
+class FlowTraining(RunSettings):
+    """Of any flow from words."""
+
     steps: Count = 10_000
     batch_size: Count = 128
     optimiser: Literal["adam", "muon"] = "muon"  # muon: for matrices and kernels, except the first and the last, and the text encoder
@@ -32,6 +34,10 @@ class WordsTraining(RunSettings):
     warm_up: Natural = 500
     clip: Positive | None = 1.0
     average: Decay = 0.999
+
+
+@dataclasses.dataclass(frozen=True)
+class WordsTraining(FlowTraining):
     counts: tuple[NonNegative, ...] = scenes.COUNTS  # how likely a scene has one, two, three and four digits, relative to each other
 
 

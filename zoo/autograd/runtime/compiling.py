@@ -22,7 +22,7 @@ import pathlib
 import types
 import typing
 
-from . import cache, linking, threads
+from . import ahead, cache, linking, threads
 
 # Not nnan and ninf: masks are -inf, and a NaN must show.
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp", "afn"}
@@ -109,7 +109,6 @@ class Separate(Compiled):
         from numba import types as numba_types
         from numba.core import sigutils
 
-        self.load()
         signature = sigutils.normalize_signature(self.signature)
         return numba_types.ExternalFunction(self._symbol(), signature[1](*signature[0]))
 
@@ -118,16 +117,31 @@ class Separate(Compiled):
         with threads.lock:
             if not self.address:
                 threads.start()
+                linking.prepare()
                 for needed in self._calls():
                     needed.load()
-                name, digest = f"{self.function.__module__.rpartition('.')[2]}.{self.__name__}", self.digest()
-                compiled = cache.read(name, digest, OPTIONS)
+                compiled = cache.read(*self._place())
+                if compiled is None and ahead.is_made_elsewhere(f"{self.function.__module__}:{self.__name__}"):
+                    compiled = cache.read(*self._place())
                 if compiled is None:
                     compiled = self._compile()
-                    cache.write(name, digest, OPTIONS, compiled)
+                    cache.write(*self._place(), compiled)
                 self.address = linking.link(*compiled)
                 linking.define(self._symbol(), self.address)
         return self.address
+
+    def keep(self) -> None:
+        """Compile it for other processes, unless it is on the disk: here neither it can be run nor what calls it."""
+        with threads.lock:
+            if cache.read(*self._place()) is None:
+                linking.prepare()
+                for needed in self._calls():
+                    linking.define(needed._symbol(), linking.NOWHERE)
+                cache.write(*self._place(), self._compile())
+
+    def _place(self) -> tuple[str, str, str]:
+        """What it is found by on the disk."""
+        return f"{self.function.__module__.rpartition('.')[2]}.{self.__name__}", self.digest(), OPTIONS
 
     def _compile(self) -> cache.Object:
         from numba.core import sigutils

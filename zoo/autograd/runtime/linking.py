@@ -14,6 +14,8 @@ from typing import Any
 from .extensions import extension
 from .scipy_blas import function_address
 
+NOWHERE = 1  # the address of what is called by code that isn't run
+
 
 def processor() -> tuple[str, str, str]:
     """What code is compiled for: the system, the processor's name and its features; Numba lets a user choose the last two."""
@@ -33,7 +35,7 @@ def define(name: str, address: int) -> None:
 
 def link(function: str, code: bytes) -> int:
     """The address of a function of an object file."""
-    llvm = _llvm()
+    llvm = prepare()
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), llvm.Target.from_default_triple().create_target_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
@@ -45,8 +47,8 @@ _engines: list[Any] = []  # which own what was linked
 
 
 @functools.cache
-def _llvm() -> Any:
-    """LLVM, which knows the names that any kernel may need."""
+def prepare() -> Any:
+    """LLVM, which from then on knows the names that any kernel may need, also one that is being compiled."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()

@@ -95,9 +95,9 @@ def part(t, tasks, n, multiple):
 @separate("void(intp, intp, intp, intp)")
 def _run_parts(numbers, counts, steps, call):
     """What the pool calls with some of the parts' numbers, and with what `call_pool` has told it: function, tasks and arguments."""
-    first, (function, tasks, arguments) = integers(numbers, 1)[0], integers(call, 3)
-    for t in range(first, first + integers(counts, 1)[0]):
-        call_task(function, t, tasks, arguments)
+    first, count, words = integers(numbers, 1)[0], integers(counts, 1)[0], integers(call, 3)
+    for t in range(first, first + count):
+        call_task(words[0], t, words[1], words[2])
 
 
 @separate("void(intp, intp, intp, intp, intp, intp)")
