@@ -173,10 +173,21 @@ def test_other_sentences_are_refused(caption):
 
 
 @pytest.mark.parametrize(("arguments", "name"), [({"n": 0}, "n"), ({"n": True}, "n"), ({"n": 2, "pairs": "no"}, "pairs"), ({"n": 2, "digits": "x"}, "digits"),
-                                                 ({"n": 1.0}, "n"), ({"n": 2, "wording": "x"}, "wording")])
+                                                 ({"n": 1.0}, "n"), ({"n": 2, "wording": "x"}, "wording"), *(
+                                                     ({"n": 2, "counts": counts}, "counts") for counts in ((1, 1, 1), (0, 0, 0, 0), (1, 1, 1, -1),
+                                                                                                           (1, 1, 1, np.nan), (1, 1, 1, np.inf)))])
 def test_scenes_refuse_other_arguments(arguments, name):
     with pytest.raises(ValueError, match=f"^captioned_digits: {name} is "):
         scenes.captioned_digits(**arguments)
+
+
+@given(st.lists(st.sampled_from([0, 1, 3]), min_size=4, max_size=4).filter(any), st.integers(0, 99))
+def test_crowds_are_as_likely_as_they_are_said_to_be(counts, seed):
+    sizes = np.bincount([len(things) for things in scenes.captioned_digits(80, seed, counts=counts).attributes], minlength=5)[1:]
+    shares = np.array(counts) / sum(counts)
+    assert (sizes[shares == 0] == 0).all()
+    assert (abs(sizes - 80 * shares) <= 5.5 * np.sqrt(80 * shares * (1 - shares))).all()
+    assert scenes.captioned_digits(8, seed, counts=list(scenes.COUNTS)).captions == scenes.captioned_digits(8, seed).captions
 
 
 def test_glyphs_hold_out_pairs_whose_parts_are_known():
