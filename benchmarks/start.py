@@ -3,7 +3,8 @@
     python benchmarks/start.py [--models vae,gan] [--json FILE]
     python benchmarks/start.py --record
 
-Each figure is a fresh process.  The models are untrained and of their default size, so that nothing has to be shipped for this.  --record
+Each figure is a fresh process.  The models that draw are untrained and of their default size, so that nothing has to be shipped for this; a
+first step is that of a recipe, from reading the data to the weights.  --record
 writes which kernels each kind of model uses first, those that take long to compile before the others, to
 zoo/autograd/runtime/first_use.json.
 """
@@ -28,7 +29,7 @@ SAMPLE = {
     "recurrent": "from zoo.recurrent import Recurrent; m = Recurrent.new(symbols=65)\n"
                  "x, s = m.begin(np.array([1]))\nfor _ in range(50): x, s = m.advance(int(x.argmax()), s)",
 }
-STEP = {"vae": "vae", "gan": "dcgan", "diffusion": "unet", "transformer": "gpt-small", "recurrent": "lstm"}  # cases of cases.py
+STEP = {"vae": None, "gan": "dcgan", "diffusion": None, "transformer": None, "recurrent": None}  # presets; None: the recipe's first
 ALSO_RECORDED = {  # kinds of models for which "sample" is written down too
     "words": "import zoo; zoo.load('words').sample(prompt='a red seven', evaluations=2)",
     "glyphs": "import zoo; zoo.load('glyphs').sample(prompt='LATIN SMALL LETTER A', evaluations=2)",
@@ -38,13 +39,12 @@ ALSO_RECORDED = {  # kinds of models for which "sample" is written down too
     "autoencoder": "from zoo.autoencoder import Autoencoder; Autoencoder.new().reconstruct(np.zeros((1, 28, 28), np.float32))",
 }
 TRAIN = """
-import sys; sys.path.insert(0, {folder!r})
-import cases, zoo_steps
-case = cases.CASES[{case!r}]
-_, step = getattr(zoo_steps, case.kind)(cases.batch(case.kind, case.sizes), **case.sizes)
-step()
+from zoo.recipes import recipe_of
+recipe = recipe_of({kind!r})
+fields, training = recipe.settings({preset!r})
+data = recipe.data(recipe.default_data)
+next(iter(recipe.trainer(recipe.new(data, fields, 0), data, training)))
 """
-
 RECORD = """
 import json, sys, time
 from zoo.autograd.runtime import ahead
@@ -78,7 +78,7 @@ def seconds(code: str, cache: str | None = None) -> float:
 
 
 def train(model: str) -> str:
-    return TRAIN.format(folder=str(Path(__file__).resolve().parent), case=STEP[model])
+    return TRAIN.format(kind=model, preset=STEP[model])
 
 
 def record() -> None:

@@ -102,14 +102,31 @@ def _run_parts(numbers, counts, steps, call):
 
 @separate("void(intp, intp, intp, intp, intp, intp)")
 def _share_out(parallel_for, part, function, tasks, arguments, threads):
-    call_pool(parallel_for, part, function, tasks, arguments, threads)
+    call_pool(parallel_for, part, function, tasks, arguments, min(tasks, threads))
 
 
-@functools.cache
-def _pool() -> Callable[[int, int, int, int], None]:
-    """(function, tasks, arguments, threads): run a task's compiled function on the pool."""
-    share_out = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)(_share_out.load())
-    return functools.partial(share_out, threads.parallel_for, _run_parts.load())
+class _Pool(NamedTuple):
+    """Where the pool's code lies, and how it is called."""
+
+    share_out: Callable[[int, int, int, int, int, int], None]
+    parallel_for: int
+    run_parts: int
+
+
+_pool: _Pool | None = None
+
+
+def _run_on_pool(function: int, tasks: int, arguments: int) -> None:
+    """Run a task's compiled function on all threads."""
+    global _pool
+    if _pool is None:
+        _pool = _Pool(ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)(_share_out.load()), threads.parallel_for, _run_parts.load())
+    share_out, parallel_for, run_parts = _pool
+    if threads.one_at_a_time is None:
+        share_out(parallel_for, run_parts, function, tasks, arguments, get_threads())
+    else:
+        with threads.one_at_a_time:
+            share_out(parallel_for, run_parts, function, tasks, arguments, get_threads())
 
 
 class _Body(Compiled):
@@ -177,8 +194,7 @@ class Task(Separate):
             for t in range(tasks):
                 self.on_this_thread(t, tasks, arguments)  # type: ignore[misc]
         else:
-            with threads.one_at_a_time:
-                _pool()(self.address, tasks, arguments, min(tasks, get_threads()))
+            _run_on_pool(self.address, tasks, arguments)
 
 
 class Call(NamedTuple):

@@ -21,7 +21,7 @@ WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}  # by these a u
 SPINS = "10000"                     # looks of GNU's OpenMP at a word: 0.1 to 0.5 ms, longer than Python takes from one kernel to the next
 
 lock = threading.RLock()            # held while a kernel is compiled and while the pool starts
-one_at_a_time: typing.Any = contextlib.nullcontext()  # a lock where the pool can't be entered by two Python threads
+one_at_a_time = None                # a lock where the pool can't be entered by two Python threads
 parallel_for = 0                    # the address of the pool's C function of that name, once it has started
 forked = False                      # whether this process is the child of one whose pool had started
 _pool_starting = _pool_ready = False
