@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import zoo
 from zoo.__main__ import main
 from zoo.data import glyphs as fonts
 from zoo.data import speech
+from zoo.data.emoji import Emoji
 from zoo.multimodal import evaluation
 from zoo.multimodal.captions import Captions
 from zoo.multimodal.contrastive import Contrastive
@@ -54,6 +56,23 @@ def test_all_rows_of_scenes_are_computed_from_folders(tmp_path, monkeypatch, cap
     assert "floor, base, held out" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         benchmark.main(["--glyphs", "x"])
+
+
+def test_emoji_are_judged_and_drawn_on_a_sheet(tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("benchmark_words", FILE)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    few = Emoji(np.random.default_rng(0).random((12, 32, 32, 3)).astype(np.float32), [f"flag: {i}" for i in range(12)], [[]] * 12, list("x" * 12))
+    monkeypatch.setattr(benchmark, "emoji", lambda font="google": few)
+    Words.for_data(few, **SMALL).save(tmp_path / "words")
+    Contrastive.for_data(few, channels=2, text_width=8, text_blocks=1, text_heads=2).save(tmp_path / "judge")
+    benchmark.main(["--emoji", str(tmp_path / "words"), "--emoji-judge", str(tmp_path / "judge"), "--sheet", str(tmp_path / "sheet.png")])
+    assert "among the first 10" in capsys.readouterr().out
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (1650, 1875)
+    for wrong in (["--emoji", "x"], ["--sheet", "y"]):
+        with pytest.raises(SystemExit):
+            benchmark.main(wrong)
 
 
 SMALL = {"channels": 8, "text_width": 8, "text_blocks": 1, "text_heads": 2, "evaluations": 2, "sampler": "euler", "multipliers": (1, 2), "unshuffle": 2}

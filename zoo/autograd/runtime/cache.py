@@ -53,6 +53,8 @@ def write(name: str, digest: str, options: str, compiled: Object) -> None:
                 os.unlink(unfinished.name)
                 raise
     except OSError as error:
+        if file.exists():  # another process has written it, and Windows doesn't replace what somebody reads
+            return
         _warn_once(f"cannot keep compiled kernels in {file.parent} ({error.strerror}); the next start compiles them again")
 
 
