@@ -10,7 +10,7 @@ from zoo.data import glyphs, scenes, sound, speech
 from zoo.storage import SHIPPED, read_json
 
 NAMES = {"words": "samples, all, in distribution", "glyphs": "samples, base and marks, in distribution", "captions": "exact, two digits",
-         "speech": "samples, heard right"}
+         "speech": "samples, heard right", "contrastive": "picture to sentence"}
 MOST_BYTES = 45_000_000
 
 
@@ -38,6 +38,15 @@ def test_a_scene_is_said_in_words():
     drawn = scenes.captioned_digits(20, (6, 0x5417), digits="test", wording="full")
     said = zoo.load("captions").caption(drawn.pictures)
     assert np.mean([a == b for a, b in zip(said, drawn.captions)]) >= 0.7
+
+
+def test_pictures_and_sentences_find_each_other():
+    model, drawn = zoo.load("contrastive"), scenes.captioned_digits(60, (5, 0xC11), pairs="all", digits="test", wording="full")
+    similarity = model.similarity(drawn.pictures, drawn.captions)
+    right = [drawn.captions[j] == caption for caption, j in zip(drawn.captions, similarity.argmax(1))]
+    assert np.mean(right) > 0.9 and (similarity.argmax(0) == np.arange(60)).mean() > 0.9
+    assert model.search(drawn.captions[7], drawn.pictures, n=3)[0] == 7
+    assert model.classify(drawn.pictures[:4], [*drawn.captions[:4]]).argmax(1).tolist() == [0, 1, 2, 3]
 
 
 def test_digits_are_heard_as_they_were_asked_for():

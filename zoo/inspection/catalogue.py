@@ -29,6 +29,9 @@ FIGURES = {  # names of figures on cards -> what they are called, and how they a
     "exact": ("captions right word by word", "{:.1%}"), "exact, held out": ("the same, with a pair never seen", "{:.1%}"),
     "exact, two digits": ("the same, of two digits", "{:.1%}"), "samples, heard right": ("digits heard as asked for", "{:.1%}"),
     "floor, heard right": ("the same, of unknown voices", "{:.1%}"), "frechet_ratio": ("Fréchet distance over its floor", "{:.1f}"),
+    "picture to sentence": ("pictures that find their sentence of 1,000", "{:.1%}"),
+    "sentence to picture": ("sentences that find their picture of 1,000", "{:.1%}"),
+    "zero-shot MNIST": ("digits told by sentences alone", "{:.1%}"),
     "all": ("scenes seen right", "{:.1%}"), "words": ("words heard right", "{:.1%}"),
 }
 KINDS = {  # what a model without a description on its card is
@@ -44,7 +47,7 @@ KINDS = {  # what a model without a description on its card is
     "glyph_judge": "a judge of letters and signs: reads base and marks",
     "dalle": "pictures from words, code by code",
 }
-JUDGES = ("classifier", "scene_judge", "speech_judge", "glyph_judge")  # which tell, and draw nothing
+JUDGES = ("classifier", "scene_judge", "speech_judge", "glyph_judge", "contrastive")  # which tell, and draw nothing
 ASKING = {  # what the models of a kind are told
     "words": ("--prompt", "a red seven above a small blue three"), "dalle": ("--prompt", "a red seven"), "captions": ("picture.png",),
     "speech": ("--prompt", "seven", "--out", "seven.wav"), "glyphs": ("--prompt", "LATIN SMALL LETTER O WITH DIAERESIS"),
@@ -130,7 +133,7 @@ def _described(name_or_folder: str | Path, card: dict[str, Any]) -> str:
         first, *others = textwrap.wrap(value, room - width - 2) or [""]
         lines += [f"{label:{width}}  {first}", *(" " * (width + 2) + line for line in others)]
     sample = "zoo sample " + shlex.join([name, *ASKING.get(str(card.get("kind")), ())])
-    commands = [] if card.get("kind") in JUDGES else [sample, f"zoo inspect {name} --out page.html", f"zoo play {name}"]
+    commands = [f"zoo evaluate {name}"] if card.get("kind") in JUDGES else [sample, f"zoo inspect {name} --out page.html", f"zoo play {name}"]
     return "\n".join([*lines, "", *commands, f'python -c "import zoo; print(zoo.load({name!r}).summary())"'])
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..evaluation.classifier import Classifier
     from ..gan import GAN
     from ..multimodal.captions import Captions
+    from ..multimodal.contrastive import Contrastive
     from ..multimodal.glyphs import Glyphs
     from ..multimodal.scene_judge import SceneJudge
     from ..multimodal.speech import Speech
@@ -65,6 +66,8 @@ def load(name_or_folder: Literal["scene_judge"]) -> SceneJudge: ...
 def load(name_or_folder: Literal["words"]) -> Words: ...
 @overload
 def load(name_or_folder: Literal["captions"]) -> Captions: ...
+@overload
+def load(name_or_folder: Literal["contrastive"]) -> Contrastive: ...
 @overload
 def load(name_or_folder: Literal["speech"]) -> Speech: ...
 @overload

@@ -16,7 +16,7 @@ from .recipe import Recipe
 from .words import SCENES, load_data
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "contrastive": {"batch_size": 128, "steps": 8000},
+    "contrastive": {"batch_size": 128, "steps": 5000},
     "emoji": {"batch_size": 128, "steps": 4000, "length": 14},  # a judge of what Google's pictures taught: after zoo get emoji-twitter
 }
 SHIFT, BRIGHTEST, NOISE = 3, 0.25, 0.05  # of an emoji that is learned from: pixels, relative, and a deviation
