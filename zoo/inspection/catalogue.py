@@ -29,6 +29,7 @@ FIGURES = {  # names of figures on cards -> what they are called, and how they a
     "exact": ("captions right word by word", "{:.1%}"), "exact, held out": ("the same, with a pair never seen", "{:.1%}"),
     "exact, two digits": ("the same, of two digits", "{:.1%}"), "samples, heard right": ("digits heard as asked for", "{:.1%}"),
     "floor, heard right": ("the same, of unknown voices", "{:.1%}"), "frechet_ratio": ("Fréchet distance over its floor", "{:.1f}"),
+    "frechet_griffin_lim": ("Fréchet distance of real digits made sound from spectrograms", "{:.1f}"),
     "picture to sentence": ("pictures that find their sentence of 1,000", "{:.1%}"),
     "sentence to picture": ("sentences that find their picture of 1,000", "{:.1%}"),
     "zero-shot MNIST": ("digits told by sentences alone", "{:.1%}"),

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from ..autograd.random import generator
-from ..data import scenes, speech
+from ..data import scenes, sound, speech
 from ..data.emoji import Emoji
 from ..drawing.words import counted
 from ..evaluation.distances import frechet_distance
 from ..model import check_count
+from ..training.batches import minibatches
 from .contrastive import Contrastive, recall_of_emoji
 from .nearest import nearest_captions
 from .scene_judge import SceneJudge
 from .speech_judge import SpeechJudge, recognised
 
+AT_ONCE = 100  # spectrograms that become sound
 TRAINING_SCENES = 20_000  # among which the nearest sentence is looked for
 
 
@@ -65,7 +67,8 @@ def of_speech(model: Any, data: Any = None, *, seed: int = 0, n: int = 1000, jud
     """Share of n spoken digits that are heard as they were asked for, and the Frechet distance of samples to speech beside its floor.
 
     The distance is taken in the judge's features, to digits by the voices of training at another pitch and speed; its floor is that of as
-    many others of them, drawn again.  Held-out voices tell how well the judge hears.  judge: a speech judge, its folder or its name.
+    many others of them, drawn again.  `frechet_griffin_lim` is the distance of those others once they have become spectrograms and sound
+    again, as samples do.  Held-out voices tell how well the judge hears.  judge: a speech judge, its folder or its name.
     Raises ModuleNotFoundError without espeakng-loader, else as `of_pictures` does.
     """
     judge, n = SpeechJudge.judge_from(judge), check_count(n)
@@ -74,8 +77,10 @@ def of_speech(model: Any, data: Any = None, *, seed: int = 0, n: int = 1000, jud
     unknown = speech.spoken_words(takes=2, seed=seed, voices="held out")
     waves = np.stack(model.sample(prompt=words, seed=seed, **settings))
     some = generator((seed, 0x5F)).permutation(len(others))[:n]
-    samples, reference, second = (judge.embed(x) for x in (waves, real.waveforms, others.waveforms[some]))
-    distance, floor = frechet_distance(samples, reference), frechet_distance(second, reference)
+    second = others.waveforms[some]
+    there_and_back = np.concatenate([sound.waveform(sound.spectrogram(second[part])) for part in minibatches(len(second), AT_ONCE)])
+    reference = judge.embed(real.waveforms)
+    distance, floor, of_sound = (frechet_distance(judge.embed(x), reference) for x in (waves, second, there_and_back))
     return {"samples, heard right": recognised(judge, speech.Spoken(waves, tuple(words), ("",) * n, ("",) * n))["words"],
             "floor, heard right": recognised(judge, unknown)["words"], "frechet": distance, "frechet_floor": floor,
-            "frechet_ratio": distance / max(floor, 1e-12)}
+            "frechet_griffin_lim": of_sound, "frechet_ratio": distance / max(floor, 1e-12)}
