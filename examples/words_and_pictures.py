@@ -19,7 +19,7 @@ words, captions, speech = zoo.load("words"), zoo.load("captions"), zoo.load("spe
 steps = list(words.steps(prompt=sentence, seed=0, evaluations=20))
 shown = steps[:: len(steps) // 5 or 1][:5] + steps[-1:]
 maps = words.word_maps(steps[len(steps) // 2].x_t, float(steps[len(steps) // 2].t), sentence)[0, 1:]  # after the beginning, one for each word
-pictures = {sentence: words.sample(prompt=sentence, seed=0), later: words.sample(prompt=sentence, then=(0.85, later), seed=0)}
+pictures = {sentence: words.sample(prompt=sentence, seed=0), later: words.sample(prompt=sentence, then=(0.9, later), seed=0)}
 for text, picture in pictures.items():
     print(f"asked for: {text}\nread back: {captions.caption(picture)[0]}")
 
@@ -34,7 +34,7 @@ for ax, word, light in zip(rows[1], tokens, maps):
     ax.set_title(word)
 for ax, (text, picture) in zip(rows[2], pictures.items()):
     ax.imshow(picture[0])
-    ax.set_title("changed at t = 0.85" if text == later else "as it was asked for")
+    ax.set_title("changed at t = 0.9" if text == later else "as it was asked for")
 seven = speech.spectrograms(prompt="seven", seed=0)
 write_wav("seven.wav", speech.sound(seven)[0])
 figures.picture(seven[0], rows[2][2])
