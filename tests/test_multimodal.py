@@ -81,7 +81,7 @@ def test_the_held_out_pairs_are_the_same_for_ever():
 
 def test_scenes_are_of_every_kind():
     rng = np.random.default_rng(0)
-    arranged = [scenes._arrange(rng) for _ in range(500)]
+    arranged = [scenes._arrange(rng, scenes.COUNTS) for _ in range(500)]
     by_count = {n: [(things, relation) for things, relation in arranged if len(things) == n] for n in range(1, 5)}
     assert sum(map(len, by_count.values())) == 500 and all(50 < len(some) < 250 for some in by_count.values())
     assert {things[0].place for things, _ in by_count[1]} == {*scenes.CORNERS, "middle"} and {relation for _, relation in by_count[1]} == {None}

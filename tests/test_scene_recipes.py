@@ -41,7 +41,8 @@ def test_a_batch_depends_on_seed_and_step_alone(kind):
 def test_sentences_that_are_held_out_are_never_drawn(kind):
     trainer = trainer_of(kind, batch_size=50)
     for step in range(4):
-        batch = scenes.captioned_digits(50, (0, step, 0x5CE if kind == "words" else 0xCA9), wording="free" if kind == "words" else "full")
+        counts = (0.15, 0.35, 0.2, 0.3) if kind == "words" else scenes.COUNTS
+        batch = scenes.captioned_digits(50, (0, step, 0x5CE if kind == "words" else 0xCA9), wording="free" if kind == "words" else "full", counts=counts)
         pictures, ids = drawn(trainer, step)
         assert np.array_equal(pictures, batch.pictures) and np.array_equal(ids, trainer.model.ids(batch.captions))
         assert not any(scenes.is_held_out(d.digit, d.colour) for things in batch.attributes for d in things)
