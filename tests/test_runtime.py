@@ -295,7 +295,7 @@ while "zoo.autograd.kernels.arithmetic:add_entries" not in ahead._at_work.values
     time.sleep(0.001)
 arithmetic.add_entries.load()
 assert "zoo.autograd.kernels.arithmetic:add_entries" not in ahead._at_work.values()
-print("numba" in sys.modules, ahead._others[0].pid)    # in the meantime it compiled another one
+print("numba" in sys.modules, next(iter(ahead._others)).pid)    # in the meantime it compiled another one
 """
     numba_was_used, other = run(tmp_path, code)[0].split()
     assert numba_was_used == "True"

@@ -24,12 +24,13 @@ from . import threads
 
 MOST = 3  # processes beside this one: each imports Numba, which takes as long as a kernel or two
 LOOK = 0.005  # seconds between two looks whether another process is done
+LONGEST_END = 5  # seconds that the end of a process which was killed may take
 
 _expected: dict[tuple[str, str], None] = {}  # (kind of model, use), in the order in which they were told
 _to_do: list[str] = []  # "module:function" of kernels, the next one last
 _taken: set[str] = set()  # those that somebody has, or has had
 _at_work: dict[int, str] = {}  # of each other process, by its number: which kernel it is compiling
-_others: list[subprocess.Popen] = []
+_others: dict[subprocess.Popen, threading.Thread] = {}  # and who names kernels to each
 
 
 def expect(kind: str | None = None, use: str = "sample") -> None:
@@ -87,20 +88,24 @@ def _start() -> None:
     code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import _serve; _serve()"
     with contextlib.suppress(OSError):
         other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        _others.append(other)
-        threading.Thread(target=_employ, args=(other,), daemon=True).start()
+        employer = threading.Thread(target=_employ, args=(other,), daemon=True)
+        _others[other] = employer
+        employer.start()
     _end_with_this_process()
 
 
 def _employ(other: subprocess.Popen) -> None:
     """Name kernels to another process until there are none left; it answers each with a line when that is done."""
     assert other.stdin is not None and other.stdout is not None
-    with contextlib.suppress(OSError, ValueError):  # it has ended
-        while other.stdout.readline() and (name := _next()) is not None:
+    with contextlib.suppress(OSError), other:  # it has ended
+        while other.stdout.readline():
+            _at_work.pop(other.pid, None)
+            name = _next()
+            if name is None:
+                break
             _at_work[other.pid] = name
             other.stdin.write(f"{name}\n")
             other.stdin.flush()
-        other.stdin.close()
     _at_work.pop(other.pid, None)
 
 
@@ -117,8 +122,9 @@ def _serve() -> None:
 def _end_with_this_process() -> None:
     @atexit.register
     def end() -> None:
-        for other in _others:
+        for other, employer in _others.items():
             other.kill()
+            employer.join(timeout=LONGEST_END)
 
 
 @functools.cache
