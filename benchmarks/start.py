@@ -4,9 +4,8 @@
     python benchmarks/start.py --record
 
 Each figure is a fresh process.  The models that draw are untrained and of their default size, so that nothing has to be shipped for this; a
-first step is that of a recipe, from reading the data to the weights.  --record
-writes which kernels each kind of model uses first, those that take long to compile before the others, to
-zoo/autograd/runtime/first_use.json.
+first step is that of a recipe, from reading the data to the weights.  --record writes which kernels each kind of model uses first, those that take
+long to compile before the others, to zoo/autograd/runtime/first_use.json.
 """
 
 from __future__ import annotations

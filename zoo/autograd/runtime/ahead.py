@@ -2,8 +2,7 @@
 
 Numba compiles on one core.  Nothing happens here until a kernel isn't on disk.  Then the others compile what the models that were made are
 known to need (`first_use.json`, by `python benchmarks/start.py --record`), what takes longest first, and this process finds it on the disk.
-If it needs a kernel that another one is compiling, it compiles something else until that is there.  What is compiled too much costs time of
-cores that had nothing to do.
+If it needs a kernel that another one is compiling, it compiles something else until that is there.
 """
 
 from __future__ import annotations

@@ -120,12 +120,13 @@ class Separate(Compiled):
                 linking.prepare()
                 for needed in self._calls():
                     needed.load()
-                compiled = cache.read(*self._place())
+                place = self._place()
+                compiled = cache.read(*place)
                 if compiled is None and ahead.is_made_elsewhere(f"{self.function.__module__}:{self.__name__}"):
-                    compiled = cache.read(*self._place())
+                    compiled = cache.read(*place)
                 if compiled is None:
                     compiled = self._compile()
-                    cache.write(*self._place(), compiled)
+                    cache.write(*place, compiled)
                 self.address = linking.link(*compiled)
                 linking.define(self._symbol(), self.address)
         return self.address
@@ -133,11 +134,12 @@ class Separate(Compiled):
     def keep(self) -> None:
         """Compile it for other processes, unless it is on the disk: here neither it can be run nor what calls it."""
         with threads.lock:
-            if cache.read(*self._place()) is None:
+            place = self._place()
+            if cache.read(*place) is None:
                 linking.prepare()
                 for needed in self._calls():
                     linking.define(needed._symbol(), linking.NOWHERE)
-                cache.write(*self._place(), self._compile())
+                cache.write(*place, self._compile())
 
     def _place(self) -> tuple[str, str, str]:
         """What it is found by on the disk."""
