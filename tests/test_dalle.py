@@ -44,7 +44,7 @@ def test_padding_changes_nothing_and_every_word_something(dalle):
     words, given = dalle.ids(["a red seven", "a blue two above a three"])[:, :10], np.random.default_rng(0).integers(0, 12, (2, 64))
     with no_grad():
         y = np.asarray(dalle(words, given).data)
-        dalle.word.weight.data[PADDING] = 50
+        dalle.text.embedding.weight.data[PADDING] = 50
         assert np.array_equal(np.asarray(dalle(words, given).data), y)
         assert np.allclose(np.asarray(dalle(words[:1, :4], given[:1]).data), y[:1], atol=1e-4)
         for place in range(4):

@@ -143,6 +143,7 @@ class WordsFields(DiffusionFields, total=False):
     text_width: int
     text_blocks: int
     text_heads: int
+    positions: Literal["learned", "rotary"]
 
 
 class SceneJudgeFields(TypedDict, total=False):
@@ -171,6 +172,7 @@ class ContrastiveFields(TypedDict, total=False):
     text_width: int
     text_blocks: int
     text_heads: int
+    positions: Literal["learned", "rotary"]
 
 
 class SpeechFields(WordsFields, total=False):
@@ -202,6 +204,7 @@ class DalleFields(TypedDict, total=False):
     autoencoder: str
     vocabulary: str | Sequence[str]
     length: int
+    text_blocks: int
     width: int
     blocks: int
     heads: int

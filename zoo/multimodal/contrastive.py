@@ -27,7 +27,7 @@ from ..nn import Linear, evaluating
 from ..training import minibatches
 from . import prompts
 from .pictures import SQUARE, PictureEncoder
-from .text import TextEncoder, pooled
+from .text import Positions, TextEncoder, pooled
 
 if TYPE_CHECKING:
     from ..model.fields import ContrastiveFields
@@ -45,6 +45,7 @@ class ContrastiveConfig(Config):
     text_width: Count = 96
     text_blocks: Count = 2
     text_heads: Count = 4
+    positions: Positions = "learned"  # of the text encoder's words; or "rotary": how far words are apart
 
     def check(self) -> None:
         """ValueError where settings don't go together."""
@@ -77,7 +78,7 @@ class Contrastive(Model):
         c = config
         self.pictures = PictureEncoder(c.image[2], c.channels, rng=rng)
         self.of_picture = Linear(2 * c.channels * (c.image[0] // SQUARE) * (c.image[1] // SQUARE), c.width, rng=rng)
-        self.text = TextEncoder(len(c.vocabulary), c.length, c.text_width, c.text_blocks, c.text_heads, rng=rng)
+        self.text = TextEncoder(len(c.vocabulary), c.length, c.text_width, c.text_blocks, c.text_heads, c.positions, rng=rng)
         self.of_text = Linear(c.text_width, c.width, rng=rng)
         self.scale = Tensor(np.array(FIRST_SCALE, np.float32), requires_grad=True)
 

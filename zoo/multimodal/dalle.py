@@ -3,9 +3,9 @@
     p(codes | words) = product of p(code_i | words, codes before it)         a picture of 32 x 32 is 64 codes, row by row
     [BEGIN a red seven ...] [begin-picture code_1 ... code_63] --transformer--> code_1 ... code_64 --VQ-VAE--> picture
 
-The VQ-VAE (`vqvae.py`) learns first and stays as it is: pictures become codes, whose cross entropy is all that is left to learn.  Words look at
-all words, a code at the words and at the codes before it.  A tenth of the sentences is left out in training, so that logits can be guided:
-silent + guidance (told - silent), as in the flow.
+The VQ-VAE (`vqvae.py`) learns first and stays as it is: pictures become codes, whose cross entropy is all that is left to learn.  A text encoder
+says what each word means where it stands (`text.py`); from there on words look at all words, a code at the words and at the codes before it.
+A tenth of the sentences is left out in training, so that logits can be guided: silent + guidance (told - silent), as in the flow.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from ..vae import VAEStep
 from ..vqvae import VQVAE, CodeStep, draw_codes
 from . import prompts
 from .evaluation import of_pictures
-from .prompts import BEGIN, FIRST, PADDING
-from .text import Block
+from .prompts import BEGIN, PADDING
+from .text import Block, TextEncoder
 
 if TYPE_CHECKING:
     from ..model.fields import DalleFields
@@ -44,6 +44,7 @@ class DalleConfig(Config):
     autoencoder: str = ""  # the folder of a VQ-VAE
     vocabulary: tuple[str, ...] = ()  # the words that prompts may have
     length: Count = 40  # words of the longest prompt, and one more
+    text_blocks: Count = 2  # of the text encoder
     width: Count = 192
     blocks: Count = 6
     heads: Count = 6
@@ -69,9 +70,8 @@ class Dalle(Model):
         @classmethod
         def new(cls, *, seed: int = 0, **fields: Unpack[DalleFields]) -> Self: ...  # type: ignore[override]
 
-    word: Embedding
+    text: TextEncoder
     code: Embedding  # of each code, and of the beginning of a picture
-    word_position: Embedding
     code_position: Embedding
     blocks: list[Block]
     norm: LayerNorm
@@ -91,9 +91,8 @@ class Dalle(Model):
             raise ValueError(f"autoencoder: {c.autoencoder!r} is of kind {autoencoder.kind!r}; it must be a VQ-VAE, which has codes")
         self._vqvae = autoencoder  # not a part of what is saved
         self.codes, self.places = autoencoder.config.codes, math.prod(autoencoder.grid)
-        self.word = Embedding(FIRST + len(c.vocabulary), c.width, rng=rng, deviation=0.5)
+        self.text = TextEncoder(len(c.vocabulary), c.length, c.width, c.text_blocks, c.heads, "rotary", rng=rng)
         self.code = Embedding(self.codes + 1, c.width, rng=rng, deviation=0.5)  # the last says "begin"
-        self.word_position = Embedding(c.length, c.width, rng=rng, deviation=0.1)
         self.code_position = Embedding(self.places, c.width, rng=rng, deviation=0.1)
         self.blocks = [Block(c.width, c.heads, rng=rng) for _ in range(c.blocks)]
         self.norm = LayerNorm(c.width)
@@ -107,14 +106,11 @@ class Dalle(Model):
     def __call__(self, words: np.ndarray, given: np.ndarray):
         """Logits of each next code: words (n, length) ids, given (n, m) codes, each picture's "begin" first -> (n, m, codes)."""
         length, m = words.shape[1], given.shape[1]
-        x = ops.concatenate([self._words(words), self.code(given) + self.code_position.weight[:m]], axis=1)
+        x = ops.concatenate([self.text(words)[0], self.code(given) + self.code_position.weight[:m]], axis=1)
         mask = looks_at(words != PADDING, m)
         for block in self.blocks:
             x = block(x, mask)
         return self.output(self.norm(x[:, length:]))
-
-    def _words(self, words: np.ndarray):
-        return self.word(words) + self.word_position.weight[: words.shape[1]]
 
     # --- training
 
@@ -184,7 +180,7 @@ class Dalle(Model):
 
     def _cache(self, words: np.ndarray) -> WordsCache:
         """Keys and values of the words in every block, and room for those of the codes."""
-        seen, x, length = words != PADDING, self._words(words), words.shape[1]
+        (x, seen), length = self.text(words), words.shape[1]
         keys: list[np.ndarray] = []
         values: list[np.ndarray] = []
         for block in self.blocks:

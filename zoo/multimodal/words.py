@@ -32,7 +32,7 @@ from ..parts.denoising.samplers import DiffusionStep
 from . import prompts
 from .evaluation import of_pictures
 from .networks import MMDiT, TextUNet
-from .text import TextEncoder
+from .text import Positions, TextEncoder
 
 if TYPE_CHECKING:
     from ..model.fields import WordsFields
@@ -52,6 +52,7 @@ class WordsConfig(DiffusionConfig):
     text_width: Count = 96  # of the vectors that stand for words
     text_blocks: Count = 2  # of the text encoder
     text_heads: Count = 4  # of the text encoder, and of cross-attention
+    positions: Positions = "learned"  # of the text encoder's words; "rotary" says how far words are apart, which crowded sentences need
 
     def check(self) -> None:
         super().check()
@@ -100,7 +101,7 @@ class Words(Diffusion):
 
     def __init__(self, config: WordsConfig, *, rng: Generator):
         c = config
-        self.text = TextEncoder(len(c.vocabulary), c.length, c.text_width, c.text_blocks, c.text_heads, rng=rng)
+        self.text = TextEncoder(len(c.vocabulary), c.length, c.text_width, c.text_blocks, c.text_heads, c.positions, rng=rng)
         super().__init__(config, rng=rng)
 
     def make_network(self, rng: Generator) -> TextUNet | MMDiT:  # type: ignore[override]
