@@ -10,6 +10,8 @@ from cases import WORDS
 from torch import Tensor, nn
 from torch_steps import MLP, Attention, Condition, Level, Residual, Step, adam, placed, prepared, training
 
+THETA = 100.0  # as in zoo/multimodal/text.py
+
 
 def heads_of(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
     """(n, tokens, parts width) -> each part (n, heads, tokens, width / heads)."""
@@ -22,30 +24,39 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, mask[:, None, None, :]).transpose(1, 2).flatten(2)
 
 
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cosine - b * sine, b * cosine + a * sine], dim=-1)
+
+
 class WordBlock(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
         self.norm2, self.mlp = nn.LayerNorm(width), MLP(width)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         a = self.attention
-        x = x + a.output(attend(*heads_of(a.query_key_value(self.norm1(x)), 3, a.heads), mask))
+        q, k, v = heads_of(a.query_key_value(self.norm1(x)), 3, a.heads)
+        x = x + a.output(attend(rotate(q, cosine, sine), rotate(k, cosine, sine), v, mask))
         return x + self.mlp(self.norm2(x))
 
 
 class TextEncoder(nn.Module):
     def __init__(self, length: int, width: int, blocks: int, heads: int):
         super().__init__()
-        self.embedding, self.position = nn.Embedding(2 + WORDS, width), nn.Embedding(length, width)
+        self.embedding = nn.Embedding(2 + WORDS, width)
+        angles = torch.arange(length)[:, None] * THETA ** (-torch.arange(0, width // heads, 2) / (width // heads))
+        self.register_buffer("cosine", angles.cos(), persistent=False)
+        self.register_buffer("sine", angles.sin(), persistent=False)
         self.blocks = nn.ModuleList(WordBlock(width, heads) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         mask = ids != 0
-        x = self.embedding(ids) + self.position.weight
+        x = self.embedding(ids)
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, mask, self.cosine, self.sine)
         return self.norm(x), mask
 
 

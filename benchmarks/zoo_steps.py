@@ -127,7 +127,7 @@ def words_mmdit(data: dict[str, np.ndarray], *, channels: int, blocks: int, head
 
 
 def _words(data: dict[str, np.ndarray], **fields: Any) -> Case:
-    model = Words.new(vocabulary=tuple(f"word {i}" for i in range(WORDS)), **fields)
+    model = Words.new(vocabulary=tuple(f"word {i}" for i in range(WORDS)), positions="rotary", **fields)
 
     def loss(x: Any, t: Any, noise: Any) -> Tensor:
         text, mask = model.text(data["ids"])

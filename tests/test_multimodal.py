@@ -14,7 +14,7 @@ from zoo.data.images import mnist
 from zoo.multimodal import prompts
 from zoo.multimodal.networks import attend, pixel_shuffle, pixel_unshuffle
 from zoo.multimodal.scene_judge import SceneJudge, match
-from zoo.multimodal.text import TextEncoder, pooled
+from zoo.multimodal.text import THETA, TextEncoder, pooled, rotation
 from zoo.multimodal.words import Words
 
 TINY = {"image": (8, 8, 3), "channels": 8, "multipliers": (1, 2), "text_width": 8, "text_blocks": 1, "text_heads": 2, "length": 14,
@@ -245,8 +245,9 @@ def test_each_stage_holds_down_to_its_t():
 # --- what is masked changes nothing
 
 
-def test_padding_changes_nothing_and_every_word_something():
-    encoder = stirred(TextEncoder(5, 8, 8, 2, 2, rng=np.random.default_rng(0)))
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_padding_changes_nothing_and_every_word_something(positions):
+    encoder = stirred(TextEncoder(5, 8, 8, 2, 2, positions, rng=np.random.default_rng(0)))
     ids = np.array([[1, 2, 3, 4, 0, 0, 0, 0]])
     with no_grad():
         text, mask = encoder(ids)
@@ -260,6 +261,25 @@ def test_padding_changes_nothing_and_every_word_something():
             other = ids.copy()
             other[0, i] = 6
             assert not np.allclose(encoder(other)[0].data[:, 0], text.data[:, 0], atol=1e-4)
+
+
+def test_rotary_positions_know_how_far_words_are_apart_and_learned_ones_which_word_it_is():
+    sentence, shift = np.array([1, 2, 3, 4]), 3
+    early, late = np.zeros((2, 1, 8), np.int64)
+    early[0, :4], late[0, shift : shift + 4] = sentence, sentence
+    for positions, distance_alone in (("rotary", True), ("learned", False)):
+        encoder = stirred(TextEncoder(5, 8, 8, 2, 2, positions, rng=np.random.default_rng(0)))
+        with no_grad():
+            a, b = encoder(early)[0].data[:, :4], encoder(late)[0].data[:, shift : shift + 4]
+            other = encoder(np.array([[1, 3, 2, 4, 0, 0, 0, 0]]))[0].data[:, :4]
+        assert np.allclose(a, b, atol=1e-5) == distance_alone
+        assert not np.allclose(other[:, 3], a[:, 3], atol=1e-4)  # the order of the words before it is seen all the same
+
+
+def test_rotary_angles_are_powers_of_theta():
+    cosine, sine = rotation(5, 6)
+    angles = np.array([[m * 100.0 ** (-2 * i / 6) for i in range(3)] for m in range(5)])
+    assert THETA == 100 and np.allclose(cosine, np.cos(angles), atol=1e-6) and np.allclose(sine, np.sin(angles), atol=1e-6)
 
 
 def test_a_picture_depends_on_its_words_alone_and_not_on_the_room_for_more(words):

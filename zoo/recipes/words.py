@@ -43,11 +43,11 @@ class WordsTraining(FlowTraining):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "words": {"positions": "rotary", "channels": 48, "multipliers": (1, 2), "unshuffle": 2, "heads": 4, "sampler": "heun", "evaluations": 30,
-              "guidance": 4.5, "batch_size": 64, "counts": (0.15, 0.35, 0.2, 0.3)},  # crowded scenes are the hardest to learn
-    "words-dit": {"positions": "rotary", "network": "transformer", "patch": 4, "channels": 128, "blocks": 6, "heads": 4, "sampler": "heun",
-                  "evaluations": 30, "guidance": 2.0, "lr": 2e-3},
+              "guidance": 4.5, "steps": 7_500, "batch_size": 64, "counts": (0.15, 0.35, 0.2, 0.3)},  # crowded scenes are the hardest to learn
+    "words-dit": {"positions": "rotary", "network": "transformer", "patch": 4, "channels": 96, "blocks": 4, "heads": 4, "sampler": "heun",
+                  "evaluations": 30, "guidance": 4.5, "steps": 2_000, "batch_size": 64, "lr": 2e-3},
     "words-latent": {"positions": "rotary", "autoencoder": "runs/vqvae-scenes", "channels": 64, "multipliers": (1, 2), "heads": 4,
-                     "sampler": "heun", "evaluations": 30, "guidance": 2.0,
+                     "sampler": "heun", "evaluations": 30, "guidance": 4.5, "steps": 2_500,
                      "batch_size": 64},  # after: zoo train vqvae --preset scenes --out runs/vqvae-scenes
     "words-emoji": {"channels": 48, "multipliers": (1, 2), "unshuffle": 2, "heads": 4, "length": 12, "sampler": "heun", "evaluations": 30,
                     "guidance": 2.0, "batch_size": 64},
