@@ -13,11 +13,13 @@ from PIL import Image
 import zoo
 from zoo.__main__ import main
 from zoo.data import glyphs as fonts
+from zoo.data import scenes as grammar
 from zoo.data import speech
 from zoo.data.emoji import Emoji
 from zoo.multimodal import evaluation
 from zoo.multimodal.captions import Captions
 from zoo.multimodal.contrastive import Contrastive
+from zoo.multimodal.dalle import Dalle
 from zoo.multimodal.glyphs import GlyphJudge, Glyphs
 from zoo.multimodal.scene_judge import SceneJudge
 from zoo.multimodal.speech import Speech
@@ -26,6 +28,7 @@ from zoo.multimodal.words import Words
 from zoo.recipes import words as scenes
 from zoo.recipes.speech import SpokenWords
 from zoo.storage import read_json
+from zoo.vqvae import VQVAE
 
 FILE = Path(__file__).parent.parent / "benchmarks" / "words.py"
 
@@ -80,14 +83,26 @@ JUDGES = {"scene_judge": lambda: SceneJudge.new(channels=2, features=4),
           "glyph_judge": lambda: GlyphJudge.for_data(fonts.glyphs("all", ["mono"]), channels=2, features=4)}
 
 
+def a_vqvae() -> str:
+    """The folder of one with all its codes in use, here."""
+    model = VQVAE.new(image=(32, 32, 3), channels=4, codes=12, width=4, binarise=False, prior_layers=1, prior_heads=1, prior_width=8)
+    model.loss(grammar.captioned_digits(16, 0).pictures, np.random.default_rng(0))
+    model.save("vqvae")
+    return "vqvae"
+
+
 @pytest.mark.parametrize("make, data, options, figure", [
     (lambda: Words.for_data("", **SMALL), scenes.SCENES, ["--judge", "scene_judge"], "samples, all, held out"),
+    (lambda: Words.for_data("", **{**SMALL, "unshuffle": 1}, autoencoder=a_vqvae()), scenes.SCENES, ["--judge", "scene_judge"],
+     "autoencoder, all, held out"),
+    (lambda: Dalle.for_data("", width=8, blocks=1, text_blocks=1, heads=2, autoencoder=a_vqvae()), scenes.SCENES, ["--judge", "scene_judge"],
+     "autoencoder, digit, in distribution"),
     (lambda: Glyphs.for_data(fonts.glyphs("all", ["mono"]), **SMALL), "dejavu:mono", ["--judge", "glyph_judge"], "samples, base, held out"),
     (lambda: Captions.for_data("", channels=2, width=8, blocks=1, heads=1), scenes.SCENES, [], "exact, held out"),
     (lambda: Contrastive.for_data("", channels=2, text_width=8, text_blocks=1, text_heads=2), scenes.SCENES, [], "zero-shot MNIST"),
     (JUDGES["scene_judge"], scenes.SCENES, [], "colour"),
     (JUDGES["glyph_judge"], "dejavu:mono", [], "floor, base, held out"),
-], ids=["words", "glyphs", "captions", "contrastive", "scene_judge", "glyph_judge"])
+], ids=["words", "words in latents", "dalle", "glyphs", "captions", "contrastive", "scene_judge", "glyph_judge"])
 def test_each_model_of_words_is_evaluated_from_the_command_line(make, data, options, figure, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evaluation, "TRAINING_SCENES", 50)

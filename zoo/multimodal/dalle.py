@@ -229,6 +229,10 @@ class Dalle(Model):
 
     evaluate = of_pictures
 
+    def autoencoded(self, images: np.ndarray) -> np.ndarray:
+        """What the VQ-VAE alone makes of pictures, (n, height, width, 3) in [0, 1]."""
+        return self._vqvae.reconstruct(images)
+
     def extras(self) -> dict[str, Any]:
         return {"autoencoder": {"name": self.config.autoencoder, "digest": digest_of(self._vqvae)}}
 

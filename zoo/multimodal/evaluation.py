@@ -1,7 +1,8 @@
 """How good pictures and speech from words are: what judges find right in samples, each figure beside its floor.
 
 The floor is what the grammar, the font or the voices give for the same words: no model can be expected to be better.  The nearest
-neighbour is what a model would give that only looks things up, and samples without text are what chance gives.
+neighbour is what a model would give that only looks things up, and samples without text are what chance gives.  Where pictures are drawn in
+an autoencoder's latents or codes, what it alone makes of the floor's pictures is the most that can be had.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ def _of_scenes(model: Any, judge: SceneJudge, n: int, seed: int, settings: dict[
         rows = {"samples": model.sample(prompt=list(asked.captions), seed=seed, **settings), "floor": asked.pictures,
                 "nearest neighbour": known.pictures[nearest_captions(asked.captions, known.captions)],
                 "without text": model.sample(n, seed=seed, **settings)}
+        through = model.autoencoded(asked.pictures)
+        if through is not None:
+            rows["autoencoder"] = through
         for row, pictures in rows.items():
             figures |= {f"{row}, {name}, {split}": share for name, share in judge.judge(pictures, asked.captions).items()}
         counts = np.array([len(things) for things in asked.attributes])

@@ -201,6 +201,10 @@ class Words(Diffusion):
 
     evaluate = of_pictures  # type: ignore[assignment]
 
+    def autoencoded(self, images: np.ndarray) -> np.ndarray | None:
+        """What the autoencoder alone makes of pictures, (n, height, width, 3) in [0, 1]; None for a model of pixels."""
+        return None if self.latents is None else self.latents.decode(self.latents.encode(images))
+
     @staticmethod
     def _count(n: int | None, prompt: Any) -> int:
         if n is not None:
