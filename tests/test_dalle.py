@@ -81,6 +81,14 @@ def test_cached_logits_equal_those_of_the_whole_and_every_step_replays(dalle):
     assert steps[-1].value.shape == (2, 32, 32, 3)
 
 
+def test_guidance_and_temperature_are_those_of_the_configuration_unless_given(dalle, vqvae):
+    model = stirred(Dalle.new(autoencoder=vqvae, guidance=2.0, temperature=0.25, **SMALL))  # the same weights
+    steps, by_hand = (list(m.steps(prompt="a red seven", seed=3, **settings)) for m, settings in ((model, {}), (dalle, {"guidance": 2.0, "temperature": 0.25})))
+    assert all(a.equals(b) for a, b in zip(steps, by_hand, strict=True))
+    e = np.exp((steps[0].logits - steps[0].logits.max()) / 0.25)
+    assert np.allclose(steps[0].probabilities, e / e.sum(), atol=1e-6)
+
+
 def test_it_learns_what_a_caption_says(dalle):
     drawn = scenes.captioned_digits(4, 0)
     losses = dalle.loss((drawn.pictures, ["a red seven", "a two", "a blue one", "a four"]), np.random.default_rng(0))

@@ -210,3 +210,4 @@ class DalleFields(TypedDict, total=False):
     heads: int
     unlabelled: float
     guidance: float
+    temperature: float

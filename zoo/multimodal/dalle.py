@@ -50,6 +50,7 @@ class DalleConfig(Config):
     heads: Count = 6
     unlabelled: Share = 0.1  # share of sentences left out in training, for guidance
     guidance: Annotated[float, Range(-100, 100)] = 1.5
+    temperature: Annotated[float, Range(1e-3, 100)] = 1.0  # by which logits are divided; below 1 likely codes become likelier
 
     def check(self) -> None:
         """ValueError where settings don't go together."""
@@ -138,15 +139,16 @@ class Dalle(Model):
 
     @stream(CodeStep, VAEStep)
     def steps(self, n: int | None = None, *, prompt: str | Sequence[str] | None = None, seed: int | tuple[int, ...] = 0,
-              guidance: float | None = None, temperature: float = 1.0) -> Iterator[CodeStep | VAEStep]:
+              guidance: float | None = None, temperature: float | None = None) -> Iterator[CodeStep | VAEStep]:
         """One record a code, then one a layer of the VQ-VAE to the pixels.
 
         prompt: a sentence for all pictures, or one for each; None draws without being told.  n: by default one for each prompt.
-        guidance: logits are silent + guidance (told - silent); by default the configuration's.  temperature: they are divided by it, above 0.
+        guidance: logits are silent + guidance (told - silent); by default the configuration's.
+        temperature: they are divided by it, above 0; by default the configuration's.
         """
         words = self._prompts(n, prompt)
         guidance = check_number("guidance", self.config.guidance if guidance is None else guidance, -100, 100)
-        temperature = check_number("temperature", temperature, 1e-3, 100)
+        temperature = check_number("temperature", self.config.temperature if temperature is None else temperature, 1e-3, 100)
         if guidance != 1 and prompt is not None:
             if self.config.unlabelled == 0:
                 raise ValueError(f"guidance: is {guidance:g}, but this model was trained with sentences only (unlabelled is 0), so it is 1")

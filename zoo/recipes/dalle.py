@@ -20,7 +20,9 @@ from .captions import CaptionsTraining
 from .recipe import Recipe
 from .words import SCENES, load_data
 
-PRESETS: dict[str, dict[str, Any]] = {"dalle": {"autoencoder": "runs/vqvae-scenes", "width": 128, "blocks": 4, "heads": 4, "steps": 3_000}}
+PRESETS: dict[str, dict[str, Any]] = {
+    "dalle": {"autoencoder": "runs/vqvae-scenes", "width": 128, "blocks": 4, "heads": 4, "guidance": 3.0, "temperature": 0.6, "steps": 3_000},
+}
 
 
 def make_trainer(model: Dalle, data: str, training: CaptionsTraining, *, seed: int = 0, folder=None, resume: bool = False, **options) -> Trainer:
