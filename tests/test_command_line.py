@@ -24,6 +24,7 @@ from zoo.autograd.runtime import use_kernels
 from zoo.autograd.runtime.processor import processor_name
 from zoo.data import digits8x8
 from zoo.loading.cards import KINDS, load
+from zoo.parts.denoising.latents import digest_of
 from zoo.recipes.options import as_numbers, help_text
 from zoo.recipes.warm_up import RUNS, warm_up
 from zoo.vae import VAE
@@ -91,6 +92,8 @@ def test_a_run_goes_on_from_its_folder_and_from_other_weights(trained, tmp_path,
     assert main(["train", "vae", "--data", "digits8x8", "--epochs", "1", "--batch-size", "500", "--quiet", "--out", "again",
                  "--from", str(trained)]) == 0
     begun, given = load("again"), load(trained)
+    came_from = {"model": str(trained), "steps": given.card["steps"], "digest": digest_of(given)}
+    assert begun.card["began_from"] == came_from and "began_from" not in given.card
     assert begun.config == given.config and not np.array_equal(begun.output.weight.data, given.output.weight.data)
     before = (tmp_path / "again" / "model.safetensors").read_bytes()
     (tmp_path / "again" / "model.safetensors").unlink()
@@ -98,6 +101,8 @@ def test_a_run_goes_on_from_its_folder_and_from_other_weights(trained, tmp_path,
     capsys.readouterr()
     assert main(["train", "vae", "--data", "digits8x8", *fields, "--out", "again", "--resume"]) == 0  # it had come to its end
     assert "2 steps, 2 of them done; again/" in capsys.readouterr().err
+    assert load("again").card["began_from"] == came_from  # the command that resumed it doesn't say so
+    assert "began from other weights" in refused(capsys, tmp_path, "rerun", "again")
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == before
 
 

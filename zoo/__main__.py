@@ -377,6 +377,7 @@ def _complain(message: str) -> None:
 
 def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[str]) -> int | None:
     from .loading.cards import load
+    from .parts.denoising.latents import digest_of
     from .recipes.options import read_config, split_options
     from .recipes.recipe import describe
     from .recipes.rerun import environment
@@ -417,12 +418,14 @@ def _train(known: argparse.Namespace, options: dict[str, str], arguments: list[s
             raise ValueError(f"--from keeps the model's configuration; --{next(iter(changed))} would change it")
         both = {name: getattr(model.config, name) for name in training if hasattr(model.config, name)}  # a size that the run needs too
         settings = recipe.training.make(**{**training, **both})
+        began_from = {"model": str(known.start), "steps": model.card.get("steps"), "digest": digest_of(model)}
     else:
-        model = recipe.new(data, fields, seed)
+        model, began_from = recipe.new(data, fields, seed), None
     trainer = recipe.trainer(model, data, settings, seed=seed, folder=out, resume=known.resume, minutes=known.minutes,
                              checkpoint_every=known.checkpoint_every, change_settings=known.change_settings,
                              settings={"training": settings.to_dict(), "data": describe(data)}, ranks=ranks, accumulate=known.accumulate,
-                             shard_optimiser=known.shard_optimiser, **({"private": private} if private else {}))
+                             shard_optimiser=known.shard_optimiser, **({"private": private} if private else {}),
+                             **({"began_from": began_from} if began_from else {}))
     where = f", {trainer.step:,} of them done" if trainer.step else "; nothing to resume yet" if known.resume else ""
     how = Path(known.config).name if card else preset
     _say(known, f"{kind} ({how}), {counted(model.num_parameters, 'parameter')}, {counted(trainer.steps, 'step')}{where}; {out}/")

@@ -77,8 +77,9 @@ def rerun(folder: str | Path, *, out: str | Path | None = None, progress: bool =
     missing = [name for name in ("command", "data", "seed", "steps", "training") if name not in card]
     if kind not in KINDS or missing:
         raise ValueError(f"{folder}: its card has no {', '.join(missing) or 'kind that is trained here'}; models that `zoo train` has saved do")
-    if " --from " in f"{card['command']} ":
-        raise ValueError(f"{folder}: began from other weights ({card['command']}); make that run again by its command")
+    if "began_from" in card or " --from " in f"{card['command']} ":
+        what = card.get("began_from", {}).get("model") or card["command"]
+        raise ValueError(f"{folder}: began from other weights ({what}); make that run again by its command, with --from")
     private = card.get("private")
     if private and private.get("secret", True):
         raise ValueError(f"{folder}: was trained privately, with noise that nobody can draw again")

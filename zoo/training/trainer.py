@@ -85,6 +85,7 @@ class Trainer:
     settings: what else the run depends on, such as its data, as nested dictionaries of JSON's types.  They are kept in the checkpoint
         together with those of the model and the optimisers; resuming with others raises ValueError, which names both values.
     change_settings: resume with other settings all the same; `changes` lists them, and so does the model's card.
+    began_from: where the weights come from that training begins with, if not from a seed: the card's entry of that name, also of a resumed run.
     evaluate(model) -> {name: number}: called every `evaluate_every` steps and at the end, with the averaged weights.
     checkpoint_every: seconds between checkpoints.
     minutes: no step begins after this much time, that of earlier runs from the same folder included.
@@ -113,7 +114,7 @@ class Trainer:
                  checkpoint_every: float | None = None, minutes: float | None = None, settings: Mapping[str, Any] | None = None,
                  change_settings: bool = False, ranks: Ranks | None = None, accumulate: int | None = None,
                  shard_optimiser: bool = False, private: Private | None = None, precision: str | None = None,
-                 compile: bool = False,
+                 compile: bool = False, began_from: dict[str, Any] | None = None,
                  on_step: Callable[[Trainer, TrainingStep], None] | None = None):
         checkpoint_every = 60.0 if checkpoint_every is None else checkpoint_every
         for name, value, least in (("steps", steps, 1), ("seed", seed, 0), ("evaluate_every", evaluate_every, 1),
@@ -148,6 +149,7 @@ class Trainer:
             "optimisers": {name: o.settings() for name, o in self.optimisers.items()},
             "average": 0.0 if average is None else average.decay, "precision": self.precision,
             **({"private": private.to_dict()} if private else {})}
+        self.began_from = began_from
         self.changes: list[dict[str, Any]] = []  # each the step at which settings changed, and {name: [before, after]}
         self.step, self.seconds = 0, 0.0
         self.rows: list[dict[str, float]] = []  # the log, a row every `log_every` steps
@@ -401,6 +403,8 @@ class Trainer:
         facts = {"seed": self.seed, "steps": self.step, "minutes": round(self.seconds / 60, 2), **facts}
         if self.private:
             facts["private"] = self.private.facts(self.step)
+        if self.began_from:
+            facts["began_from"] = self.began_from
         if self.changes:
             facts["changes"] = self.changes
         with self.averaged():
@@ -449,6 +453,7 @@ class Trainer:
             "optimisers": optimisers,
             "average": None if self.average is None else self.average.checkpoint(),
             "rows": self.rows, "evaluations": self.evaluations, "settings": self.settings, "changes": self.changes,
+            "began_from": self.began_from,
             **({"private": self.private.checkpoint()} if self.private else {}),
         }
         name = not_finite(state)
@@ -460,7 +465,7 @@ class Trainer:
         missing = {"step", "steps", "seed", "seconds", "model", "optimisers", "average", "rows", "evaluations"} - set(state)
         if missing:
             raise storage.WrongFile(f"{source}: is a checkpoint without {', '.join(sorted(missing))}")
-        self.changes = list(state.get("changes", []))
+        self.changes, self.began_from = list(state.get("changes", [])), state.get("began_from")
         self._restore_private(state.get("private"), source, change_settings)
         changed = self._changed(state)
         carried_on = state["step"] >= state["steps"] and self.steps > state["steps"]
