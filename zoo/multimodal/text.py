@@ -3,7 +3,7 @@
 Where a word stands is told in one of two ways.  "learned": a vector for each place in a sentence is added to its word (their section 3.5).
 "rotary": queries and keys are turned by their word's place, so that a score depends on the distance of two words (Su et al. 2021).  In "a red
 seven at the top left, a blue two at the top right" the word "red" belongs to the "top" that follows a few words later, wherever both stand;
-with rotary positions this is learned in a hundred steps, with learned ones it wasn't in a thousand (benchmarks/positions.py).
+with rotary positions this is learned in a hundred steps, with learned ones it wasn't in five hundred (benchmarks/positions.py).
 """
 
 from __future__ import annotations
