@@ -1,5 +1,8 @@
 """What the benchmarks compare is the same on both sides, and what the profile counts is right."""
 
+import ast
+import importlib
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -14,6 +17,23 @@ from zoo.optim import Adam
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import cases
+
+FOREIGN = {"torch", "torch_steps", "torch_words", "onnx"}  # not among what the tests install
+
+PROGRAMS = [file for folder in ("benchmarks", "examples", "tests") for file in sorted((Path(__file__).parent.parent / folder).glob("*.py"))
+            if not file.name.startswith("test_")]
+
+
+@pytest.mark.parametrize("file", PROGRAMS, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_programs_that_no_test_runs_import_what_is_there(file):
+    """They change less often than what they import."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module and node.module.partition(".")[0] not in FOREIGN:
+            module = importlib.import_module(node.module)
+            is_package = hasattr(module, "__path__")
+            missing = [name.name for name in node.names if not hasattr(module, name.name)
+                       and not (is_package and importlib.util.find_spec(f"{node.module}.{name.name}"))]
+            assert not missing, f"line {node.lineno}: {node.module} has no {', '.join(missing)}"
 
 
 @pytest.mark.parametrize("name", cases.TINY)
