@@ -41,6 +41,7 @@ class Side:
         """Run this many steps; the seconds that each took."""
         step, times = self.steps[f"{case} {variant}"], []
         gc.disable()  # collected between the runs, on both sides alike
+        step()  # not timed: the other side's threads may still be looking for work
         for _ in range(steps):
             began = time.perf_counter()
             step()

@@ -548,6 +548,16 @@ def test_where_one_thread_is_undisturbed_and_two_are_not_trying_costs_little(mac
     assert parallel < 500
 
 
+def test_what_was_counted_in_a_pause_says_nothing_and_what_was_learned_before_is_forgotten(machine):
+    rate = machine.watch.counters[0].rate
+    assert machine.run(5_000, threads=2, disturbances_per_second=3 * rate) < 200 and machine.watch.rest > 10 * contention.SHORTEST_REST_NS
+    machine.now += contention.LONGEST_REST_NS + 2 * contention.PAUSE_NS
+    machine.disturbed += 100 * machine.watch.counters[0].least
+    assert machine.run(500, threads=2, disturbances_per_second=0) == 500
+    machine.run(contention.LOOK_NS // 1_000_000, threads=2, disturbances_per_second=3 * rate)
+    assert machine.watch() and machine.watch.rest <= 2 * contention.SHORTEST_REST_NS
+
+
 def test_disturbances_too_few_to_count_are_no_reason_to_use_one_thread(machine):
     counter = machine.watch.counters[0]
     machine.watch()

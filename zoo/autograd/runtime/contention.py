@@ -24,6 +24,7 @@ except ImportError:  # Windows counts no switches
 
 LOOK_NS = 10_000_000  # from one look at the counters to the next while all threads work
 SHORTEST_REST_NS, LONGEST_REST_NS = 20_000_000, 640_000_000  # on one thread; twice as long each time that trying again went wrong
+PAUSE_NS = 50_000_000  # nobody looked for so long after it was time to: no kernel ran, and what was counted meanwhile says nothing
 LOOK_SHARE = 50  # a look that takes long, at many threads, is followed by so many times as long without one
 RELIST_LOOKS = 20  # between two looks at which threads there are
 
@@ -51,6 +52,8 @@ class Watch:
         """Whether the cores are wanted elsewhere."""
         now = self.clock()
         if now >= self.next_look:
+            if now > self.next_look + PAUSE_NS:
+                self.is_crowded, self.rest, self.seen = False, SHORTEST_REST_NS, None  # who disturbed then may be gone: begin anew
             self._look(now)
         return self.is_crowded
 
