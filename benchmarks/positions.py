@@ -69,13 +69,6 @@ def sentences(n: int, seed: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np
     return ids, digits, colours
 
 
-def cross_entropy(logits, target: np.ndarray):
-    """The mean over what is said."""
-    said = target != UNSAID
-    chosen = (np.arange(logits.shape[-1]) == target[..., None]) & said[..., None]
-    return -ops.where(chosen, ops.log_softmax(logits), 0.0).sum() * (1 / said.sum())
-
-
 def right(model: Corners, seed: tuple[int, ...], n: int = 500) -> tuple[float, float, float]:
     """The shares of digits, of colours, and of whole scenes that are right in new sentences."""
     ids, *targets = sentences(n, seed)
@@ -101,7 +94,8 @@ def main() -> None:
             for step in range(1, options.steps + 1):
                 ids, digits, colours = sentences(64, (seed, step, 2))
                 of_digit, of_colour = model(ids)
-                loss = cross_entropy(of_digit, digits) + cross_entropy(of_colour, colours)
+                known, coloured = digits != UNSAID, colours != UNSAID
+                loss = ops.cross_entropy(of_digit[known], digits[known]) + ops.cross_entropy(of_colour[coloured], colours[coloured])
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()

@@ -24,7 +24,6 @@ from cases import CASES, TRAINING, batch
 from speed import machine
 
 from zoo.autograd import Tensor, get_threads, linear, matmul, no_grad, round_to_bfloat16, scaled_dot_product_attention, set_threads
-from zoo.autograd.runtime.processor import processor_features
 from zoo.inspection.profiling import Profile, Row
 
 PASS_FLOATS = 1 << 24  # 64 MB, more than caches hold
@@ -142,7 +141,8 @@ def main() -> None:
         parser.error(f"--only: {', '.join(unknown)} isn't among {', '.join(TRAINING)}")
     set_threads(arguments.threads)
     limit = limits()
-    print(f"{machine(arguments.threads)['cpu']} ({', '.join(processor_features())}), {arguments.threads} threads, load {os.getloadavg()[0]:.2f}; "
+    here = machine(arguments.threads)
+    print(f"{here['cpu']} ({', '.join(here['features'])}), {here['threads']} threads, load {os.getloadavg()[0]:.2f}; "
           f"large products {limit.flops / 1e9:.0f} GFLOP/s, memory {limit.bytes / 1e9:.1f} GB/s")
     if arguments.attention or arguments.linear:
         (attention_table if arguments.attention else linear_table)(limit)
