@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--only", help=f"comma-separated families out of {', '.join(FAMILIES)}")
     parser.add_argument("--steps", type=int, default=300, help="of each run (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each precision (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="write every curve to this file")
+    parser.add_argument("--json", type=Path, help="write every curve to this file, after each family; families it has already are read from it")
     arguments = parser.parse_args()
     names = arguments.only.split(",") if arguments.only else FAMILIES
     unknown = [name for name in names if name not in FAMILIES]
@@ -78,14 +78,15 @@ def main() -> None:
     if arguments.seeds < 2 or arguments.steps < 1:
         parser.error(f"--seeds is {arguments.seeds} and --steps {arguments.steps}; they are at least 2 and 1")
     print(HEADER)
-    report = {}
+    report = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
     for name in names:
-        curves = {precision: [curve(name, precision, seed, arguments.steps) for seed in range(arguments.seeds)] for precision in ("float32", "bf16")}
+        curves = report[name]["curves"] if name in report else {
+            precision: [curve(name, precision, seed, arguments.steps) for seed in range(arguments.seeds)] for precision in ("float32", "bf16")}
         comparison = compared(curves)
         report[name] = {**comparison._asdict(), "curves": curves}
         print(line(name, comparison), flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report))
+        if arguments.json:
+            arguments.json.write_text(json.dumps(report))
 
 
 if __name__ == "__main__":

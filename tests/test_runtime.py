@@ -265,7 +265,7 @@ def test_a_warm_start_does_without_numba(tmp_path):
 
 def test_the_first_kernel_that_is_compiled_may_call_blas(tmp_path):
     """LLVM ends the process, at the next kernel, where machine code calls a name that nobody had defined."""
-    assert run(tmp_path, "from zoo.autograd.kernels.linear import multiply_pairs; multiply_pairs.load(); scaled(x); print(x[0])")[0] == "2.0"
+    assert run(tmp_path, "from zoo.autograd.kernels.products.matrices import multiply_pairs; multiply_pairs.load(); scaled(x); print(x[0])")[0] == "2.0"
 
 
 AHEAD = """

@@ -29,7 +29,7 @@ from ..runtime.threads import get_threads
 from ..runtime.tiles import COLUMNS, ROWS, tile_of_columns
 from ..tensor import Tensor, enable_grad, grad
 from .activation import scale_row
-from .linear import Matrix, matrix_row
+from .products.matrices import Matrix, matrix_row
 from .score_panels import (
     MINUS_INFINITY,
     add_lanes,

@@ -23,11 +23,12 @@ import numpy as np
 from ..operations import convolution as operations
 from ..operations.convolution import pair
 from ..runtime.compiling import inner
-from ..runtime.native import address, clear_floats, floats, gemm, keep_alive, row_times_rows
+from ..runtime.native import address, clear_floats, floats, keep_alive, row_times_rows
 from ..runtime.tasks import at, part, row_address, span, task
 from ..runtime.threads import get_threads
 from ..runtime.tiles import multiply_columns, multiply_rows, table_size
 from .images import Images, pad, pixel
+from .products.matrices import product
 from .winograd import stride_two as winograd_strided
 from .winograd import unit_stride as winograd
 
@@ -171,20 +172,6 @@ def _add_parts(t, tasks, totals, parts, n):
             target[i] += source[i]
 
 
-@task
-def _matmul(t, tasks, transpose_a: bool, transpose_b: bool, a, b, c, m, n, k):
-    """c = op(a) op(b), a block of rows or of columns of c (m, n) for each part."""
-    top, bottom, left, right = 0, m, 0, n
-    if m >= n:
-        top, bottom = part(t, tasks, m, 8), part(t + 1, tasks, m, 8)
-    else:
-        left, right = part(t, tasks, n, 16), part(t + 1, tasks, n, 16)
-    if bottom > top and right > left:
-        from_a, a_pitch = (at(a, top), m) if transpose_a else (row_address(a, top, k), k)
-        from_b, b_pitch = (row_address(b, left, k), k) if transpose_b else (at(b, left), n)
-        gemm(transpose_a, transpose_b, bottom - top, right - left, k, f32(1), from_a, a_pitch, from_b, b_pitch, f32(0), at(c, top * n + left), n)
-
-
 # --- on arrays -----------------------------------------------------------------------------------------------------------------
 
 
@@ -198,7 +185,7 @@ def conv2d_forward(x, weight, bias=None, stride=(1, 1), padding=(0, 0)):
     if winograd_strided.serves(weight.shape, stride, padding, shape):
         return winograd_strided.forward(x, weight, bias, shape)
     if _covers(x.shape, weight.shape, padding):
-        y = matmul(x.reshape(n, -1), weight.reshape(-1, out)).reshape(shape)
+        y = product(x.reshape(n, -1), weight.reshape(-1, out)).reshape(shape)
         return y if bias is None else np.add(y, bias, out=y)
     y = np.empty(shape, f32)
     _convolve(x, weight, bias, y, Grid(-padding[0], -padding[1], *stride), Grid(0, 0, 1, 1), oh, ow)
@@ -214,7 +201,7 @@ def conv2d_input(g, weight, input_shape, stride=(1, 1), padding=(0, 0)):
     if winograd_strided.serves(weight.shape, stride, padding, g.shape):
         return winograd_strided.input_gradient(g, weight, input_shape)
     if _covers(input_shape, weight.shape, padding):
-        return matmul(g.reshape(len(g), out), weight.reshape(-1, out), transpose_b=True).reshape(input_shape)
+        return product(g.reshape(len(g), out), weight.reshape(-1, out).T).reshape(input_shape)
     x = np.empty(input_shape, f32)
     for row, column in np.ndindex(*stride):
         taps = np.ascontiguousarray(weight[row :: stride[0], column :: stride[1]][::-1, ::-1].transpose(0, 1, 3, 2))
@@ -240,7 +227,7 @@ def conv2d_weight(x, g, weight_shape, stride=(1, 1), padding=(0, 0)):
         return winograd_strided.weight_gradient(x, g)
     n, oh, ow, _ = g.shape
     if _covers(x.shape, weight_shape, padding):
-        return matmul(x.reshape(n, -1), g.reshape(n, out), transpose_a=True).reshape(weight_shape)
+        return product(x.reshape(n, -1).T, g.reshape(n, out)).reshape(weight_shape)
     if SWAP_RATIO * out <= channels and stride == (1, 1) and padding[0] < kh and padding[1] < kw:
         # x and g play the same part: the side with fewer channels is the one whose patches are taken.
         dw = conv2d_weight(g, x, (kh, kw, out, channels), stride, (kh - 1 - padding[0], kw - 1 - padding[1]))
@@ -252,14 +239,6 @@ def conv2d_weight(x, g, weight_shape, stride=(1, 1), padding=(0, 0)):
     if parts > 1:
         _add_parts(totals, parts, totals[0].size)
     return totals[0]
-
-
-def matmul(a, b, transpose_a=False, transpose_b=False):
-    """op(a) op(b) for contiguous float32 matrices."""
-    (m, k), n = a.shape[::-1] if transpose_a else a.shape, b.shape[0] if transpose_b else b.shape[1]
-    c = np.empty((m, n), f32)
-    _matmul(transpose_a, transpose_b, a, b, c, m, n, k)
-    return c
 
 
 def output_shape(shape, weight_shape, stride, padding):

@@ -15,7 +15,7 @@ from ..runtime.compiling import inner
 from ..runtime.native import clear_floats, exp_falling, floats, integers
 from ..runtime.tasks import FLOAT_BYTES, Address, at, row, span, word_at
 from ..runtime.tiles import COLUMNS, ROWS, tile_of_rows
-from .linear import matrix_row
+from .products.matrices import matrix_row
 
 f32 = np.float32
 MINUS_INFINITY = f32(-np.inf)

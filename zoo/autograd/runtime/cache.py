@@ -58,6 +58,27 @@ def write(name: str, digest: str, options: str, compiled: Object) -> None:
         _warn_once(f"cannot keep compiled kernels in {file.parent} ({error.strerror}); the next start compiles them again")
 
 
+def choice(name: str, options: str) -> str | None:
+    """What this machine has settled on between two ways to compute the same, or None."""
+    try:
+        return (_folder(options) / f"{name}.choice").read_text() or None
+    except (OSError, ValueError):
+        return None
+
+
+def keep_choice(name: str, options: str, chosen: str) -> str | None:
+    """Settle it for all processes of this machine.  Returns what is settled: another process may have been first; None if nothing can be kept."""
+    file = _folder(options) / f"{name}.choice"
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=file.parent) as whole:
+            whole.write(chosen)
+            whole.flush()
+            os.link(whole.name, file)  # which fails where there is one, and never shows half of it
+    except OSError:
+        pass
+    return choice(name, options)
+
+
 def _checksum(compiled: Object) -> str:
     return hashlib.sha256(compiled.function.encode() + compiled.code).hexdigest()
 

@@ -11,9 +11,9 @@ def _names(module, *names):
     return (Native(name, f"{__name__}.{module}") for name in names)
 
 
-# call_pool, call_task and the arguments are for `tasks` alone, call_on_row for activations.
-call_pool, call_task, call_on_row, integer_argument, real_argument = _names(
-    "calls", "call_pool", "call_task", "call_on_row", "integer_argument", "real_argument")
+# call_pool, call_task and the arguments are for `tasks` alone, call_on_row for activations, call_product for `kernels.products`.
+call_pool, call_task, call_on_row, call_product, integer_argument, real_argument = _names(
+    "calls", "call_pool", "call_task", "call_on_row", "call_product", "integer_argument", "real_argument")
 address, keep_alive, copy_floats, clear_floats = _names("memory", "address", "keep_alive", "copy_floats", "clear_floats")
 floats, reals, integers, booleans = _names("memory", "floats", "reals", "integers", "booleans")
 gemm, matmul, matmul_transposed_a, matmul_transposed_b = _names("blas", "gemm", "matmul", "matmul_transposed_a", "matmul_transposed_b")
@@ -28,3 +28,6 @@ row_times_rows, add_row_times_matrix, row_times_narrow_matrix = _names(
 count_arrival, publish, look, wait_until = _names("team", "count_arrival", "publish", "look", "wait_until")
 BFLOAT16_ROWS, BFLOAT16_COLUMNS = 6, 64  # of a tile: 24 of 32 registers hold sums, four a row of the right factor, one a word of the left
 HAS_BFLOAT16, tile_of_pairs = _names("bfloat16", "HAS_BFLOAT16", "tile_of_pairs")
+# A tile of a float32 product: PRODUCT_ROWS x PRODUCT_COLUMNS sums.
+PRODUCT_ROWS, PRODUCT_COLUMNS, tile_of_product, turn_square = _names(
+    "products", "PRODUCT_ROWS", "PRODUCT_COLUMNS", "tile_of_product", "turn_square")

@@ -54,6 +54,19 @@ def call_on_row(typing_context, function, y, derivative, n, alpha):
 
 
 @intrinsic
+def call_product(typing_context, function, a, a_pitch, a_turned, b, b_pitch, b_turned, c, pitch, m, n, k, bias):
+    """Call `multiply_tiled`, given by its address."""
+
+    def generate(context, builder, signature, args):
+        word = ir.IntType(64)
+        function = builder.inttoptr(args[0], ir.FunctionType(ir.VoidType(), [word] * 12).as_pointer())
+        builder.call(function, args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 13), generate
+
+
+@intrinsic
 def call_pool(typing_context, parallel_for, part, function, tasks, arguments, threads):
     """Call the C function by which Numba's pools share out a loop: its iterations are numbered, and each number goes to `part`.
 

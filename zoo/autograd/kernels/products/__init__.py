@@ -1,0 +1,1 @@
+"""Products of float32 matrices: BLAS, tiles of our own, and which of the two multiplies."""
