@@ -11,7 +11,7 @@ written down: in a padded image each row of a patch is a run of neighbouring flo
     dx: the pixels at one place within the stride see only every stride-th tap, so that they are a convolution
         of g with those taps, reversed, of stride 1: stride^2 small convolutions, each to its own pixels of dx
 
-Where a kernel is as large as the image, each is one plain matrix product.
+Where a kernel is as large as the image, or one pixel of many channels, each is one plain matrix product.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ..runtime.tasks import at, part, row_address, span, task
 from ..runtime.threads import get_threads
 from ..runtime.tiles import multiply_columns, multiply_rows, table_size
 from .images import Images, pad, pixel
+from .linear import run_linear
 from .products.matrices import product
 from .winograd import stride_two as winograd_strided
 from .winograd import unit_stride as winograd
@@ -35,6 +36,7 @@ from .winograd import unit_stride as winograd
 f32 = np.float32
 SLAB_FLOATS = 1 << 16           # of an image that are padded at a time: a quarter of a second-level cache of 1 MB
 SWAP_RATIO = 4                  # of channels in to channels out, above which x and g change places in the weight's gradient
+MIN_PACKED = 64                 # channels in and out from which on packing pixels costs less than it saves
 MIN_COLUMNS = 4                 # channels out below which no register is filled by them
 
 
@@ -184,10 +186,11 @@ def conv2d_forward(x, weight, bias=None, stride=(1, 1), padding=(0, 0)):
         return winograd.forward(x, weight, bias)
     if winograd_strided.serves(weight.shape, stride, padding, shape):
         return winograd_strided.forward(x, weight, bias, shape)
-    if _covers(x.shape, weight.shape, padding):
-        y = product(x.reshape(n, -1), weight.reshape(-1, out)).reshape(shape)
-        return y if bias is None else np.add(y, bias, out=y)
     y = np.empty(shape, f32)
+    if _is_product(x.shape, weight.shape, stride, padding):
+        taps = weight.reshape(-1, out)
+        run_linear(x.reshape(-1, len(taps)), len(taps), taps, False, bias, y)
+        return y
     _convolve(x, weight, bias, y, Grid(-padding[0], -padding[1], *stride), Grid(0, 0, 1, 1), oh, ow)
     return y
 
@@ -200,8 +203,8 @@ def conv2d_input(g, weight, input_shape, stride=(1, 1), padding=(0, 0)):
         return winograd.input_gradient(g, weight)
     if winograd_strided.serves(weight.shape, stride, padding, g.shape):
         return winograd_strided.input_gradient(g, weight, input_shape)
-    if _covers(input_shape, weight.shape, padding):
-        return product(g.reshape(len(g), out), weight.reshape(-1, out).T).reshape(input_shape)
+    if _is_product(input_shape, weight.shape, stride, padding):
+        return product(g.reshape(-1, out), weight.reshape(-1, out).T).reshape(input_shape)
     x = np.empty(input_shape, f32)
     for row, column in np.ndindex(*stride):
         taps = np.ascontiguousarray(weight[row :: stride[0], column :: stride[1]][::-1, ::-1].transpose(0, 1, 3, 2))
@@ -226,8 +229,8 @@ def conv2d_weight(x, g, weight_shape, stride=(1, 1), padding=(0, 0)):
     if winograd_strided.serves(weight_shape, stride, padding, g.shape):
         return winograd_strided.weight_gradient(x, g)
     n, oh, ow, _ = g.shape
-    if _covers(x.shape, weight_shape, padding):
-        return product(x.reshape(n, -1).T, g.reshape(n, out)).reshape(weight_shape)
+    if _is_product(x.shape, weight_shape, stride, padding):
+        return product(x.reshape(-1, kh * kw * channels).T, g.reshape(-1, out)).reshape(weight_shape)
     if SWAP_RATIO * out <= channels and stride == (1, 1) and padding[0] < kh and padding[1] < kw:
         # x and g play the same part: the side with fewer channels is the one whose patches are taken.
         dw = conv2d_weight(g, x, (kh, kw, out, channels), stride, (kh - 1 - padding[0], kw - 1 - padding[1]))
@@ -261,9 +264,10 @@ def _by_winograd(shape, weight_shape, stride, padding):
     return same and min(channels, out) >= 8 and min(shape[1:3]) >= 3
 
 
-def _covers(shape, weight_shape, padding):
-    """Whether the kernel is as large as the image, so that its only patch is the image."""
-    return tuple(padding) == (0, 0) and tuple(weight_shape[:2]) == tuple(shape[1:3])
+def _is_product(shape, weight_shape, stride, padding):
+    """Whether patches don't overlap and lie where they are read: each is a pixel, or the kernel is as large as the image, the only one."""
+    of_pixels = tuple(weight_shape[:2]) == (1, 1) == tuple(stride) and min(weight_shape[2:]) >= MIN_PACKED
+    return tuple(padding) == (0, 0) and (of_pixels or tuple(weight_shape[:2]) == tuple(shape[1:3]))
 
 
 def _convolve(x, weight, bias, y, reads: Grid, writes: Grid, rows, columns):

@@ -110,22 +110,30 @@ def product_as_set(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return product(a, b)
 
 
+def run_linear(x: np.ndarray, pitch: int, stored: np.ndarray, transposed: bool, bias: np.ndarray | None, y: np.ndarray, code: int = 0,
+               derivative: np.ndarray | None = None) -> None:
+    """y (rows, m) = activation(x W + bias), by the activation's code; rows of x (rows, k) are `pitch` floats apart."""
+    (rows, k), m = x.shape, stored.shape[0 if transposed else 1]
+    linear_forward(tiles_for(False, transposed, rows, m, k), Matrix(x, pitch, False), Matrix(stored, stored.shape[1], transposed),
+                   None if bias is None else contiguous(bias), y, derivative, rows, k, m, row_function(code), LEAKY_SLOPE,
+                   tasks=tasks_for_products(rows * k * m))  # fmt: skip
+
+
 @linear.forward(strided=True)
 def _(x, weight, bias, *, activation):
     if not is_float32(x, weight) or (bias is not None and not is_float32(bias)):
         return NotImplemented
     code = CODES[activation]
     stored, transposed = as_stored(weight)
-    k, m = weight.shape
+    m = weight.shape[1]
     rows, pitch = as_rows(x)
     in_bf16, shape = setting.name == "bf16", (*x.shape[:-1], m)
     y = product_as_set(rows, weight).reshape(shape) if in_bf16 else np.empty(shape, f32)
     derivative = np.empty(shape, f32) if code >= SAVES_DERIVATIVE and state.grad_enabled else None
-    shift = None if bias is None else contiguous(bias)
     if not in_bf16:
-        linear_forward(tiles_for(False, transposed, len(rows), m, k), Matrix(rows, pitch, False), Matrix(stored, stored.shape[1], transposed), shift,
-                       y, derivative, len(rows), k, m, row_function(code), LEAKY_SLOPE, tasks=tasks_for_products(x.size * m))  # fmt: skip
+        run_linear(rows, pitch, stored, transposed, bias, y, code, derivative)
     elif code or bias is not None:
+        shift = None if bias is None else contiguous(bias)
         finish_rows(shift, y, derivative, len(rows), m, row_function(code), LEAKY_SLOPE, tasks=tasks_for(y.size))
     return y, (rows, pitch, derivative if derivative is not None else y if code else None)
 
