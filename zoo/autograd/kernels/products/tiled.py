@@ -1,8 +1,8 @@
 """Products of float32 matrices by tiles of our own: C = A B + bias, for one thread's part of a product.
 
-As Goto & van de Geijn (2008) have it: some hundred numbers of the sum at a time; both factors are packed as tiles read them, and a panel of B's
-columns stays in the nearest cache while strips of A's rows, a block of which stays in the second, go by it. The bias is what sums begin with.
-`choice` says where this is faster than BLAS.
+Some hundred numbers of the sum at a time; both factors are packed as tiles read them (Goto & van de Geijn 2008). A strip of A's rows stays in the
+nearest cache while the panels of some of B's columns, which stay in the second, go by it: so C is written row by row, and A and B are packed
+once. The bias is what sums begin with. `choice` says where this is faster than BLAS.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ...runtime.native import PRODUCT_ROWS as ROWS
 from ...runtime.native import WIDTH, address, clear_floats, copy_floats, floats, keep_alive, tile_of_product, turn_square
 from ...runtime.tasks import L1_FLOATS, at, row_address
 
-GROUP = 128  # columns that are packed together: panels of 8, 16 or 32
-PANEL_FLOATS, BLOCK_FLOATS = L1_FLOATS // 2, L1_FLOATS << 3  # half of the first cache; of A, used again for each panel, half of a second one
+GROUP = 64  # columns whose panels stay in the second cache: 2, 4 or 8 panels
+PANEL_FLOATS = L1_FLOATS  # of which a strip has three eighths, so that panels have room to pass
 
 
 @inner
@@ -57,11 +57,15 @@ def pack(source, pitch, side_by_side, count, size, target, width):
 
 
 @inner
-def pack_group(source, pitch, size, panels):
-    """GROUP columns of B as panels, one behind the other: so long a piece of each row is read at once."""
-    for t in range(size):
-        for left in range(0, GROUP, COLUMNS):
-            copy_floats(at(panels, left * size + t * COLUMNS), at(source, t * pitch + left), COLUMNS)
+def pack_panels(source, pitch, turned, columns, size, panels):
+    """Up to GROUP columns of B as panels (size, COLUMNS), one behind the other: so long a piece of each stored row is read at once."""
+    if columns == GROUP and not turned:
+        for t in range(size):
+            for left in range(0, GROUP, COLUMNS):
+                copy_floats(at(panels, left * size + t * COLUMNS), at(source, t * pitch + left), COLUMNS)
+        return
+    for left in range(0, columns, COLUMNS):
+        pack(at(source, left * pitch if turned else left), pitch, not turned, min(COLUMNS, columns - left), size, at(panels, left * size), COLUMNS)
 
 
 @separate(f"void({', '.join(['intp'] * 12)})")
@@ -70,42 +74,36 @@ def multiply_tiled(a, a_pitch, a_turned, b, b_pitch, b_turned, c, pitch, m, n, k
 
     Stored rows of A, B and C are so many floats apart.
     """
-    depth, width = piece_of(k, PANEL_FLOATS // COLUMNS, 4), rounded_up(n, COLUMNS)
-    height = max(1, BLOCK_FLOATS // depth // ROWS) * ROWS
-    strips_size = rounded_up(min(m, height), ROWS) * depth + WIDTH
-    work = np.empty(width * depth + WIDTH + strips_size + width + ROWS * COLUMNS, np.float32)
+    depth = piece_of(k, PANEL_FLOATS // COLUMNS, 4)
+    strips_size = rounded_up(m, ROWS) * depth + WIDTH
+    work = np.empty(GROUP * depth + WIDTH + strips_size + GROUP + ROWS * COLUMNS, np.float32)
     panels = address(work)
-    strips = at(panels, width * depth + WIDTH)
+    strips = at(panels, GROUP * depth + WIDTH)
     starts = at(strips, strips_size)
-    edge = at(starts, width)
-    clear_floats(starts, width)
-    if bias:
-        copy_floats(starts, bias, n)
+    edge = at(starts, GROUP)
+    clear_floats(starts, GROUP)
     for first in range(0, k, depth):
         size = min(depth, k - first)
-        grouped = 0 if b_turned else n // GROUP * GROUP  # columns
-        for top in range(0, m, height):
-            bottom = min(m, top + height)
-            for i in range(top, bottom, ROWS):
-                rows = at(a, first * a_pitch + i if a_turned else i * a_pitch + first)
-                pack(rows, a_pitch, a_turned, min(ROWS, bottom - i), size, at(strips, (i - top) * size), ROWS)
-            for left in range(0, n, COLUMNS):
-                panel, columns, start = at(panels, left * size), min(COLUMNS, n - left), at(starts, left) if first == 0 else 0
-                if top == 0 and left < grouped and left % GROUP == 0:
-                    pack_group(at(b, first * b_pitch + left), b_pitch, size, panel)
-                elif top == 0 and left >= grouped:
-                    source = at(b, left * b_pitch + first if b_turned else first * b_pitch + left)
-                    pack(source, b_pitch, not b_turned, columns, size, panel, COLUMNS)
-                for i in range(top, bottom, ROWS):
-                    strip, rows, target = at(strips, (i - top) * size), min(ROWS, bottom - i), at(row_address(c, i, pitch), left)
-                    if rows == ROWS and columns == COLUMNS:
+        for left in range(0, n, GROUP):
+            columns = min(GROUP, n - left)
+            if bias and first == 0:
+                copy_floats(starts, at(bias, left), columns)
+            pack_panels(at(b, left * b_pitch + first if b_turned else first * b_pitch + left), b_pitch, b_turned, columns, size, panels)
+            for i in range(0, m, ROWS):
+                strip, rows = at(strips, i * size), min(ROWS, m - i)
+                if left == 0:
+                    pack(at(a, first * a_pitch + i if a_turned else i * a_pitch + first), a_pitch, a_turned, rows, size, strip, ROWS)
+                for j in range(0, columns, COLUMNS):
+                    panel, target = at(panels, j * size), at(row_address(c, i, pitch), left + j)
+                    start, whole = at(starts, j) if first == 0 else 0, min(COLUMNS, columns - j)
+                    if rows == ROWS and whole == COLUMNS:
                         tile_of_product(size, strip, panel, target, pitch, start)
                         continue
                     if not start:
                         clear_floats(edge, ROWS * COLUMNS)
                         for r in range(rows):
-                            copy_floats(row_address(edge, r, COLUMNS), row_address(target, r, pitch), columns)
+                            copy_floats(row_address(edge, r, COLUMNS), row_address(target, r, pitch), whole)
                     tile_of_product(size, strip, panel, edge, COLUMNS, start)
                     for r in range(rows):
-                        copy_floats(row_address(target, r, pitch), row_address(edge, r, COLUMNS), columns)
+                        copy_floats(row_address(target, r, pitch), row_address(edge, r, COLUMNS), whole)
     keep_alive(work)

@@ -1,6 +1,6 @@
 """A tile of a float32 product whose sums stay in registers, while a packed panel of the right factor goes by (Goto & van de Geijn 2008).
 
-A strip of the left factor is packed too, (steps, PRODUCT_ROWS); the next one, and where the sums go, are fetched meanwhile.
+A strip of the left factor is packed too, (steps, PRODUCT_ROWS); where the sums go is fetched meanwhile.
 """
 
 from llvmlite import ir
@@ -8,13 +8,12 @@ from numba import types
 from numba.core import cgutils
 
 from .decorators import intrinsic
-from .vectors import FLOAT_BYTES, REGISTERS, VECTOR, WIDTH, at, broadcast, fetch_ahead, load, store, word
+from .vectors import REGISTERS, VECTOR, WIDTH, at, broadcast, fetch_ahead, load, store, word
 
 PRODUCT_ROWS = 12 if REGISTERS == 32 else 6  # of a tile, two registers each; two more hold a row of the panel
 PRODUCT_COLUMNS = 2 * WIDTH
 _HALVES = range(2)
 _LANES = ir.VectorType(ir.IntType(32), WIDTH)
-_CACHE_LINE = 64  # bytes
 _UNROLLED = 4  # steps of the loop behind each other
 
 
@@ -56,9 +55,6 @@ def tile_of_product(typing_context, count, strip, panel, c, pitch, start):
         groups = builder.udiv(count, word(_UNROLLED))
         with cgutils.for_range(builder, groups) as group:
             first = builder.mul(group.index, word(_UNROLLED))
-            next_strip = at(builder, strip, builder.mul(builder.add(first, count), word(PRODUCT_ROWS)))
-            for line in range(0, FLOAT_BYTES * PRODUCT_ROWS * _UNROLLED, _CACHE_LINE):
-                fetch_ahead(builder, builder.add(next_strip, word(line)))
             for i in range(_UNROLLED):
                 _add_step(builder, sums, builder.add(first, word(i)), strip, panel)
         begun = builder.mul(groups, word(_UNROLLED))
