@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.autograd import Tensor, linear, matmul, set_threads
-from zoo.autograd.kernels.products import choice
+from zoo.autograd.kernels.products import choice, tiled
 from zoo.autograd.kernels.products.choice import CHOICES, calls, tiles_for
 from zoo.autograd.kernels.products.tiled import multiply_tiled
 from zoo.autograd.runtime import cache
@@ -91,6 +91,13 @@ def test_nothing_beside_the_product_is_written(chosen):
         calls(a, False, b, False, whole[1:-1])[0]()
         assert (whole[[0, -1]] == -7).all()
         np.testing.assert_allclose(whole[1:-1], a @ b, rtol=1e-4, atol=1e-5)
+
+
+def test_more_rows_than_are_packed_at_a_time():
+    for rows in (tiled.BLOCK_ROWS, tiled.BLOCK_ROWS + 7, 3 * tiled.BLOCK_ROWS):
+        for a_transposed in (False, True):
+            c, _, right = products(np.random.default_rng(0), rows, 70, 600, a_transposed, False)
+            np.testing.assert_allclose(c, right, rtol=2e-5, atol=2e-3)
 
 
 def test_nan_and_infinity_reach_their_row_and_column_alone(chosen):

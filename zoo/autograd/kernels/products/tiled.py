@@ -16,6 +16,7 @@ from ...runtime.native import WIDTH, address, clear_floats, copy_floats, floats,
 from ...runtime.tasks import L1_FLOATS, at, row_address
 
 GROUP = 64  # columns whose panels stay in the second cache: 2, 4 or 8 panels
+BLOCK_ROWS = 1536  # of A that are packed at a time
 PANEL_FLOATS = L1_FLOATS  # of which a strip has three eighths, so that panels have room to pass
 
 
@@ -68,6 +69,23 @@ def pack_panels(source, pitch, turned, columns, size, panels):
         pack(at(source, left * pitch if turned else left), pitch, not turned, min(COLUMNS, columns - left), size, at(panels, left * size), COLUMNS)
 
 
+@inner
+def multiply_strip(strip, panels, size, c, pitch, rows, columns, starts, edge):
+    """C (rows, columns) = starts + a strip times the panels; without starts, what is there + that.  edge: room for a tile that is cut."""
+    for j in range(0, columns, COLUMNS):
+        panel, target, start, whole = at(panels, j * size), at(c, j), at(starts, j) if starts else 0, min(COLUMNS, columns - j)
+        if rows == ROWS and whole == COLUMNS:
+            tile_of_product(size, strip, panel, target, pitch, start)
+            continue
+        if not start:
+            clear_floats(edge, ROWS * COLUMNS)
+            for r in range(rows):
+                copy_floats(row_address(edge, r, COLUMNS), row_address(target, r, pitch), whole)
+        tile_of_product(size, strip, panel, edge, COLUMNS, start)
+        for r in range(rows):
+            copy_floats(row_address(target, r, pitch), row_address(edge, r, COLUMNS), whole)
+
+
 @separate(f"void({', '.join(['intp'] * 12)})")
 def multiply_tiled(a, a_pitch, a_turned, b, b_pitch, b_turned, c, pitch, m, n, k, bias):
     """C (m, n) = A B + bias for A (m, k), B (k, n), of each of which the transpose may be stored, and bias (n,), 0 for none.
@@ -75,7 +93,7 @@ def multiply_tiled(a, a_pitch, a_turned, b, b_pitch, b_turned, c, pitch, m, n, k
     Stored rows of A, B and C are so many floats apart.
     """
     depth = piece_of(k, PANEL_FLOATS // COLUMNS, 4)
-    strips_size = rounded_up(m, ROWS) * depth + WIDTH
+    strips_size = rounded_up(min(m, BLOCK_ROWS), ROWS) * depth + WIDTH
     work = np.empty(GROUP * depth + WIDTH + strips_size + GROUP + ROWS * COLUMNS, np.float32)
     panels = address(work)
     strips = at(panels, GROUP * depth + WIDTH)
@@ -84,26 +102,16 @@ def multiply_tiled(a, a_pitch, a_turned, b, b_pitch, b_turned, c, pitch, m, n, k
     clear_floats(starts, GROUP)
     for first in range(0, k, depth):
         size = min(depth, k - first)
-        for left in range(0, n, GROUP):
-            columns = min(GROUP, n - left)
-            if bias and first == 0:
-                copy_floats(starts, at(bias, left), columns)
-            pack_panels(at(b, left * b_pitch + first if b_turned else first * b_pitch + left), b_pitch, b_turned, columns, size, panels)
-            for i in range(0, m, ROWS):
-                strip, rows = at(strips, i * size), min(ROWS, m - i)
-                if left == 0:
-                    pack(at(a, first * a_pitch + i if a_turned else i * a_pitch + first), a_pitch, a_turned, rows, size, strip, ROWS)
-                for j in range(0, columns, COLUMNS):
-                    panel, target = at(panels, j * size), at(row_address(c, i, pitch), left + j)
-                    start, whole = at(starts, j) if first == 0 else 0, min(COLUMNS, columns - j)
-                    if rows == ROWS and whole == COLUMNS:
-                        tile_of_product(size, strip, panel, target, pitch, start)
-                        continue
-                    if not start:
-                        clear_floats(edge, ROWS * COLUMNS)
-                        for r in range(rows):
-                            copy_floats(row_address(edge, r, COLUMNS), row_address(target, r, pitch), whole)
-                    tile_of_product(size, strip, panel, edge, COLUMNS, start)
-                    for r in range(rows):
-                        copy_floats(row_address(target, r, pitch), row_address(edge, r, COLUMNS), whole)
+        for top in range(0, m, BLOCK_ROWS):
+            bottom = min(m, top + BLOCK_ROWS)
+            for left in range(0, n, GROUP):
+                columns = min(GROUP, n - left)
+                if bias and first == 0:
+                    copy_floats(starts, at(bias, left), columns)
+                pack_panels(at(b, left * b_pitch + first if b_turned else first * b_pitch + left), b_pitch, b_turned, columns, size, panels)
+                for i in range(top, bottom, ROWS):
+                    strip, rows = at(strips, (i - top) * size), min(ROWS, bottom - i)
+                    if left == 0:
+                        pack(at(a, first * a_pitch + i if a_turned else i * a_pitch + first), a_pitch, a_turned, rows, size, strip, ROWS)
+                    multiply_strip(strip, panels, size, at(row_address(c, i, pitch), left), pitch, rows, columns, starts if first == 0 else 0, edge)
     keep_alive(work)
