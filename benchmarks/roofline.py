@@ -3,6 +3,7 @@
     python benchmarks/roofline.py [--only gpt-small,vae] [--threads N] [--steps N]
     python benchmarks/roofline.py --attention                 causal attention alone, by the length of the sequence and the width of a head
     python benchmarks/roofline.py --linear                    linear layers alone, of the sizes of GPTs and VAEs
+    python benchmarks/roofline.py --products                  their products on one thread, by tiles of our own and by BLAS
 
 An operation can't take less time than its arithmetic at the rate of the fastest large product that was measured here, nor than its arguments and
 results, each read or written once, at the rate of a pass over more memory than the caches hold. The larger of the two is `possible`, and
@@ -24,6 +25,7 @@ from cases import CASES, TRAINING, batch
 from speed import machine
 
 from zoo.autograd import Tensor, get_threads, linear, matmul, no_grad, round_to_bfloat16, scaled_dot_product_attention, set_threads
+from zoo.autograd.kernels.products.choice import calls
 from zoo.inspection.profiling import Profile, Row
 
 PASS_FLOATS = 1 << 24  # 64 MB, more than caches hold
@@ -106,6 +108,26 @@ def linear_table(limit: Limits) -> None:
         print(f"{rows:6} {inputs:5} {outputs:5} {forward * 1e3:10.3f} {product / forward:6.0%} {backward * 1e3:11.3f} {2 * product / backward:6.0%}")
 
 
+def products_table() -> None:
+    """Both products that make a linear layer's result and gradients, as one thread gets them, by tiles and by BLAS in turns."""
+    kinds = {"x W": (False, False), "g W^T": (False, True), "x^T g": (True, False)}
+    print(f"{'rows':>6} {'in':>5} {'out':>5}" + "".join(f" {name:>7}: tiles  BLAS ratio" for name in kinds))
+    rng = np.random.default_rng(0)
+    for rows, inputs, outputs in LINEAR:
+        text = f"{rows:6} {inputs:5} {outputs:5}"
+        sizes = (rows, outputs, inputs), (rows, inputs, outputs), (inputs, outputs, rows)
+        for (a_transposed, b_transposed), (m, n, k) in zip(kinds.values(), sizes):
+            m, n = (m // 2, n) if m >= n else (m, n // 2)  # the part of one thread of two
+            shapes = (k, m) if a_transposed else (m, k), (n, k) if b_transposed else (k, n)
+            a, b = (rng.standard_normal(shape, np.float32) for shape in shapes)
+            both = calls(a, a_transposed, b, b_transposed, np.empty((m, n), np.float32))
+            times = max(8, min(60, round(6e9 / (2 * m * n * k))))
+            seconds = np.array([[fastest(call, 1) for call in both] for _ in range(times)])
+            tiles, blas = 2e-9 * m * n * k / np.median(seconds, axis=0)
+            text += f"  {tiles:13.0f} {blas:5.0f} {np.median(seconds[:, 1] / seconds[:, 0]):5.2f}"
+        print(text, flush=True)
+
+
 def attention_table(limit: Limits) -> None:
     """Causal attention of four heads: the products over what a query may look at, two forward and five backward, beside a large product's rate."""
     print(f"{'time':>6} {'width':>5} {'forward ms':>10} {'of it':>6} {'backward ms':>11} {'of it':>6}")
@@ -132,6 +154,7 @@ def main() -> None:
     parser.add_argument("--only", default="gpt-small,vae,unet", help=f"comma-separated names out of {', '.join(TRAINING)} (default: %(default)s)")
     parser.add_argument("--attention", action="store_true", help="attention alone, by length and width")
     parser.add_argument("--linear", action="store_true", help="linear layers alone")
+    parser.add_argument("--products", action="store_true", help="the products of linear layers alone, by tiles and by BLAS")
     parser.add_argument("--threads", type=int, default=get_threads(), help="how many threads compute (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=5, help="that are measured (default: %(default)s)")
     arguments = parser.parse_args()
@@ -144,9 +167,10 @@ def main() -> None:
     here = machine(arguments.threads)
     print(f"{here['cpu']} ({', '.join(here['features'])}), {here['threads']} threads, load {os.getloadavg()[0]:.2f}; "
           f"large products {limit.flops / 1e9:.0f} GFLOP/s, memory {limit.bytes / 1e9:.1f} GB/s")
+    if arguments.products:
+        return products_table()
     if arguments.attention or arguments.linear:
-        (attention_table if arguments.attention else linear_table)(limit)
-        return
+        return (attention_table if arguments.attention else linear_table)(limit)
     for name in names:
         seen, weights = profiled(name, arguments.steps)
         if "optimiser" in seen.rows:

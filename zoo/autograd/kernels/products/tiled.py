@@ -73,17 +73,17 @@ def pack_panels(source, pitch, turned, columns, size, panels):
 def multiply_strip(strip, panels, size, c, pitch, rows, columns, starts, edge):
     """C (rows, columns) = starts + a strip times the panels; without starts, what is there + that.  edge: room for a tile that is cut."""
     for j in range(0, columns, COLUMNS):
-        panel, target, start, whole = at(panels, j * size), at(c, j), at(starts, j) if starts else 0, min(COLUMNS, columns - j)
-        if rows == ROWS and whole == COLUMNS:
-            tile_of_product(size, strip, panel, target, pitch, start)
-            continue
-        if not start:
+        target, start, across = at(c, j), at(starts, j) if starts else 0, min(COLUMNS, columns - j)
+        is_cut = rows < ROWS or across < COLUMNS
+        place, apart = (edge, COLUMNS) if is_cut else (target, pitch)
+        if is_cut and not start:
             clear_floats(edge, ROWS * COLUMNS)
             for r in range(rows):
-                copy_floats(row_address(edge, r, COLUMNS), row_address(target, r, pitch), whole)
-        tile_of_product(size, strip, panel, edge, COLUMNS, start)
-        for r in range(rows):
-            copy_floats(row_address(target, r, pitch), row_address(edge, r, COLUMNS), whole)
+                copy_floats(row_address(edge, r, COLUMNS), row_address(target, r, pitch), across)
+        tile_of_product(size, strip, at(panels, j * size), place, apart, start)
+        if is_cut:
+            for r in range(rows):
+                copy_floats(row_address(target, r, pitch), row_address(edge, r, COLUMNS), across)
 
 
 @separate(f"void({', '.join(['intp'] * 12)})")
