@@ -529,3 +529,44 @@ def test_defaults_are_those_of_the_papers():
 def test_stairs_go_down_to_a_tenth_at_a_time_unless_said_otherwise():
     stairs = step_decay([10, 20])
     assert [stairs(step) for step in (0, 9, 10, 19, 20)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize("make", [Adam, AdamW], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_adam_takes_the_same_steps_wherever_gradients_lie(make, clip):
+    """Bit for bit, with a gradient that isn't there, one that is a view, and a parameter that is frozen on the way."""
+    runs = []
+    for fills_grad in (False, True):
+        rng = np.random.default_rng(0)
+        shapes = (70, 90), (5000,), (3, 4, 5), (1,), (33,)
+        ps = [Tensor(rng.standard_normal(s).astype(np.float32), requires_grad=True) for s in shapes]
+        optimiser = make(ps, 0.01, clip=clip)
+        optimiser.fills_grad = fills_grad
+        norms = []
+        for step in range(4):
+            for p in ps:
+                p.grad = rng.standard_normal(p.shape).astype(np.float32)
+            ps[0].grad = rng.standard_normal((90, 70)).astype(np.float32).T
+            ps[2].grad = None
+            ps[4].requires_grad = step < 2
+            optimiser.step()
+            norms.append(optimiser.grad_norm)
+            assert np.any(optimiser.grad) == fills_grad
+        runs.append([p.data.tobytes() for p in ps] + [optimiser.m.tobytes(), optimiser.v.tobytes(), norms])
+    assert runs[0] == runs[1]
+
+
+def test_an_update_that_is_written_anew_finds_the_gradients():
+    seen = []
+
+    class Mine(Adam):
+        def update(self, lr):
+            seen.append(self.grad.copy())
+            super().update(lr)
+
+    p = Tensor(np.ones(3, np.float32), requires_grad=True)
+    optimiser = Mine([p], 0.1)
+    p.grad = np.array([1, 2, 3], np.float32)
+    optimiser.step()
+    assert seen[0].tolist() == [1, 2, 3]
+    np.testing.assert_allclose(p.data, 0.9, rtol=1e-5)

@@ -342,6 +342,7 @@ def test_pieces_of_a_batch_add_up_to_the_step_of_the_whole(kind, pieces):
         fields, training = recipe.settings("names" if kind == "recurrent" else None, **small[kind])
         model = recipe.new(data, fields, 0)
         trainer = recipe.trainer(model, data, training, accumulate=accumulate)
+        trainer.optimiser.fills_grad = True
         losses.append(next(iter(trainer)).losses["loss"])
         gradients.append(trainer.optimiser.grad.copy())
     assert losses[1] == pytest.approx(losses[0], rel=1e-5) and np.linalg.norm(gradients[0]) > 0

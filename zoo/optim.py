@@ -50,6 +50,7 @@ class Optimiser:
     """
 
     state_names: tuple[str, ...] = ()  # the arrays that a checkpoint holds
+    fills_grad = False  # whether `grad` is filled in any case
     exchange: Any = None  # where the batch is shared among processes: sums their gradients, and spreads the weights (`training.exchange`)
 
     def __init__(self, parameters: Iterable[Tensor] | Mapping[str, Tensor], lr: float, *, clip: float | None = None):
@@ -63,11 +64,28 @@ class Optimiser:
         ahead.expect(use="train")
         self.flat, self._views = _flatten(self.parameters)
         self.decaying = sum(p.size for p in self.parameters if p.ndim >= 2)  # how many of flat's entries may decay: the first ones
-        self.grad = np.zeros_like(self.flat)
+        self._grad: np.ndarray | None = None
+        self._there: kernels.Gradients | None = None  # during a step that reads gradients where they lie, with what they are multiplied by
+        self._scale = 1.0
         self.share = slice(0, self.flat.size)  # of flat: what is updated here, and whose state is held
         self.steps = 0
         self.grad_norm = 0.0
         self._trained: list[bool] = []  # which parameters the parts of `arrange` are for
+
+    @property
+    def grad(self) -> np.ndarray:
+        """The clipped gradients of the latest step, one after the other as in `flat`.
+
+        Adam reads each gradient where it lies and leaves this as it is, unless `fills_grad` is set.
+        """
+        if self._grad is None:
+            self._grad = np.zeros_like(self.flat)
+        return self._grad
+
+    @property
+    def needs_grad(self) -> bool:
+        """Whether `update` reads `grad`, or somebody else wants to."""
+        return True
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -87,17 +105,26 @@ class Optimiser:
             self.arrange(trained)
             self._trained = trained
         gradients = [p.grad if is_trained else None for p, is_trained in zip(self.parameters, trained)]
-        if self.exchange is None:
-            self.grad_norm = kernels.gather(self.grad, gradients, [p.size for p in self.parameters])
+        sizes = [p.size for p in self.parameters]
+        there = None if self.needs_grad or self.exchange is not None else kernels.located(gradients, sizes)
+        if there is not None:
+            self.grad_norm = kernels.norm(there)
+        elif self.exchange is None:
+            self.grad_norm = kernels.gather(self.grad, gradients, sizes)
         else:
             self.exchange.add_up(gradients)
             self.grad_norm = float(np.sqrt(np.vdot(self.grad, self.grad)))
         if not math.isfinite(self.grad_norm):
             raise FloatingPointError(f"optimiser: the gradient's norm is {self.grad_norm} in step {self.steps + 1}; nothing was changed")
-        if self.clip is not None and self.grad_norm > self.clip:
-            self.grad *= np.float32(self.clip / self.grad_norm)
+        scale = self.clip / self.grad_norm if self.clip is not None and self.grad_norm > self.clip else 1.0
+        if there is None and scale != 1:
+            self.grad[...] *= self.grad.dtype.type(scale)
         self.steps += 1
-        self.update(self.lr * factor)
+        self._there, self._scale = there, scale
+        try:
+            self.update(self.lr * factor)
+        finally:
+            self._there = None
         if self.exchange is not None:
             self.exchange.spread()
         mark_changed([p for p, is_trained in zip(self.parameters, trained) if is_trained])
@@ -259,6 +286,10 @@ class Adam(Optimiser):
         self.betas, self.eps = betas, eps
         self.m, self.v = np.zeros_like(self.flat), np.zeros_like(self.flat)
 
+    @property
+    def needs_grad(self) -> bool:
+        return self.fills_grad or type(self).update is not Adam.update  # one that is written anew may read it
+
     def arrange(self, trained: list[bool]) -> None:
         self._parts = self.parts(trained)
 
@@ -268,7 +299,11 @@ class Adam(Optimiser):
 
     def _move(self, part: slice, moments: slice, lr: float, decay: float) -> None:
         """Update the entries `part` of flat, to which the entries `moments` of m and v belong."""
-        kernels.adam(self.flat[part], self.grad[part], self.m[moments], self.v[moments], lr, *self.betas, self.eps, decay, self.steps)
+        settings = self.m[moments], self.v[moments], lr, *self.betas, self.eps, decay, self.steps
+        if self._there is None:
+            kernels.adam(self.flat[part], self.grad[part], *settings)
+        else:
+            kernels.adam(self.flat[part], self._there, *settings, begin=part.start, scale=self._scale)
 
 
 class AdamW(Adam):

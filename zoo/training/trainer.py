@@ -281,11 +281,12 @@ class Trainer:
 
         def gradients(update: Callable[[Any, Generator], Any], together: bool) -> dict[str, np.ndarray]:
             for name, o in self.optimisers.items():
-                o.lr, o.exchange = 0.0, states[name][2] if together else None
+                o.lr, o.exchange, o.fills_grad = 0.0, states[name][2] if together else None, True
             update(batch, copy.deepcopy(rng))
             self.model.load_arrays(weights)
             for name, o in self.optimisers.items():
                 state, o.lr, o.exchange = states[name]
+                o.fills_grad = False
                 o.restore(state)
             return {name: o.grad.copy() for name, o in self.optimisers.items()}
 

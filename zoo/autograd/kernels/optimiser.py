@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,51 +39,83 @@ def sum_of_squares(x):
     return total
 
 
+class Gradients(NamedTuple):
+    """Gradients that lie anywhere, as one run of numbers, one behind the other."""
+
+    addresses: np.ndarray  # (count,) int64; 0: none there, which counts as zeros
+    starts: np.ndarray  # (count + 1,) int64: where each begins in the run, and where the last ends
+    arrays: Sequence[np.ndarray | None]  # which are held, so that the addresses hold
+
+
 @task
 def gather_gradients(t, tasks, addresses, starts, count, flat, n, squares):
     """flat (n,) = `count` gradients one after the other, from their addresses (0: none there); starts (count + 1,) says where in flat.
 
-    squares (chunks,) float64: what the squares of each chunk of flat add up to, so that the norm doesn't depend on the threads.
+    squares (chunks,) float64: what the squares of each chunk add up to, so that the norm doesn't depend on the threads. Without flat, 0, only that.
     """
     chunks = (n + CHUNK_FLOATS - 1) // CHUNK_FLOATS
     gradient, start, total = integers(addresses, count), integers(starts, count + 1), reals(squares, chunks)
     j = 0
     for c in range(part(t, tasks, chunks, 1), part(t + 1, tasks, chunks, 1)):
         i, end = c * CHUNK_FLOATS, min(n, (c + 1) * CHUNK_FLOATS)
+        sum_of_chunk = 0.0
         while i < end:
             while start[j + 1] <= i:
                 j += 1
             stop = min(end, start[j + 1])
             if gradient[j]:
-                copy_floats(at(flat, i), at(gradient[j], i - start[j]), stop - i)
-            else:
+                source = at(gradient[j], i - start[j])
+                sum_of_chunk += sum_of_squares(floats(source, stop - i))
+                if flat:
+                    copy_floats(at(flat, i), source, stop - i)
+            elif flat:
                 clear_floats(at(flat, i), stop - i)
             i = stop
-        total[c] = sum_of_squares(span(flat, c * CHUNK_FLOATS, end))
+        total[c] = sum_of_chunk
+
+
+def located(gradients: Sequence[np.ndarray | None], sizes: Sequence[int]) -> Gradients | None:
+    """Where gradients of these sizes lie; None unless kernels serve all of them.  Raises ValueError for a gradient of another size."""
+    served = kernels_enabled()
+    addresses: list[int] = []
+    arrays: list[np.ndarray | None] = []
+    for g, size in zip(gradients, sizes, strict=True):
+        if g is None:
+            addresses.append(0)
+            arrays.append(g)
+            continue
+        if g.size != size:
+            raise ValueError(f"optimiser: a gradient has shape {g.shape}; its parameter has {size} entries")
+        if not g.flags.c_contiguous:
+            g = np.ascontiguousarray(g)  # that of a transposed weight is a view
+        served = served and (g.dtype is FLOAT32 or g.dtype == FLOAT32)
+        addresses.append(address_of(g))
+        arrays.append(g)
+    return Gradients(np.array(addresses, np.int64), _starts(tuple(sizes)), arrays) if served else None
+
+
+def norm(gradients: Gradients) -> float:
+    """The Euclidean norm of all gradients together."""
+    return _gather(gradients, None)
+
+
+def _gather(gradients: Gradients, flat: np.ndarray | None) -> float:
+    n = int(gradients.starts[-1])
+    squares = np.empty(-(-n // CHUNK_FLOATS), np.float64)
+    gather_gradients(gradients.addresses, gradients.starts, len(gradients.arrays), flat, n, squares, tasks=tasks_for(n))
+    return math.sqrt(np.add.reduce(squares))
 
 
 def gather(flat: np.ndarray, gradients: list[np.ndarray | None], sizes: list[int]) -> float:
     """Write gradients of these sizes one after the other into flat, 0 for one that isn't there; returns the Euclidean norm of all."""
-    served, addresses = _is_served(flat), []
-    gradients = [g if g is None or g.flags.c_contiguous else np.ascontiguousarray(g) for g in gradients]  # that of a transposed weight is a view
-    for g, size in zip(gradients, sizes, strict=True):
-        if g is None:
-            addresses.append(0)
-            continue
-        if g.size != size:
-            raise ValueError(f"optimiser: a gradient has shape {g.shape}; its parameter has {size} entries")
-        served = served and (g.dtype is FLOAT32 or g.dtype == FLOAT32)
-        addresses.append(address_of(g))
-    starts = _starts(tuple(sizes))
+    there, starts = located(gradients, sizes), _starts(tuple(sizes))
     if starts[-1] != flat.size:
         raise ValueError(f"optimiser: gradients of {starts[-1]} entries are to fill {flat.size}")
-    if not served:
-        for g, start, stop in zip(gradients, starts, starts[1:]):
-            flat[start:stop] = 0 if g is None else g.reshape(-1)
-        return float(np.sqrt(np.sum(flat.astype(np.float64) ** 2)))
-    squares = np.empty(-(-flat.size // CHUNK_FLOATS), np.float64)
-    gather_gradients(np.array(addresses, np.int64), starts, len(sizes), flat, flat.size, squares, tasks=tasks_for(flat.size))
-    return math.sqrt(np.add.reduce(squares))
+    if there is not None and _is_served(flat):
+        return _gather(there, flat)
+    for g, start, stop in zip(gradients, starts, starts[1:]):
+        flat[start:stop] = 0 if g is None else g.reshape(-1)
+    return float(np.sqrt(np.sum(flat.astype(np.float64) ** 2)))
 
 
 @functools.lru_cache(maxsize=32)
@@ -103,29 +137,64 @@ def sgd(p: np.ndarray, g: np.ndarray, velocity: np.ndarray, lr: float, momentum:
     p -= p.dtype.type(lr) * velocity
 
 
-@task
-def adam_step(t, tasks, p, g, m, v, n, corrected_lr: float, b1: float, b2: float, eps: float, decayed: float, v_correction: float):
-    """p, g, m, v (n,); p = decayed p - corrected_lr m / (v_correction sqrt(v) + eps)"""
-    first, last = part(t, tasks, n, RUN_FLOATS), part(t + 1, tasks, n, RUN_FLOATS)
-    P, G, M, V = span(p, first, last), span(g, first, last), span(m, first, last), span(v, first, last)
-    lr, beta1, beta2 = f32(corrected_lr), f32(b1), f32(b2)
-    for i in range(P.size):
-        mean = beta1 * M[i] + (f32(1) - beta1) * G[i]
-        square = beta2 * V[i] + (f32(1) - beta2) * G[i] * G[i]
-        P[i] = f32(decayed) * P[i] - lr * mean / (np.sqrt(square) * f32(v_correction) + f32(eps))
+class Rates(NamedTuple):
+    """What a step of Adam depends on, besides the gradients."""
+
+    lr: float  # divided by 1 - b1^step
+    b1: float
+    b2: float
+    eps: float
+    decayed: float  # by which weights are multiplied
+    v_correction: float  # the square root of 1 / (1 - b2^step)
+
+
+@inner
+def adam_run(p, g, m, v, n, scale, rates):
+    """n numbers of `adam_step`, by addresses."""
+    P, G, M, V = floats(p, n), floats(g, n), floats(m, n), floats(v, n)
+    lr, beta1, beta2 = f32(rates.lr), f32(rates.b1), f32(rates.b2)
+    for i in range(n):
+        gradient = f32(scale) * G[i]
+        mean = beta1 * M[i] + (f32(1) - beta1) * gradient
+        square = beta2 * V[i] + (f32(1) - beta2) * gradient * gradient
+        P[i] = f32(rates.decayed) * P[i] - lr * mean / (np.sqrt(square) * f32(rates.v_correction) + f32(rates.eps))
         M[i], V[i] = mean, square
 
 
-def adam(p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, b1: float, b2: float, eps: float, decay: float, step: int) -> None:
+@task
+def adam_step(t, tasks, p, addresses, starts, count, begin, m, v, n, scale: float, rates: Rates):
+    """p, m, v (n,); g: numbers begin .. begin + n - 1 of `Gradients`, times scale; p = decayed p - lr m / (v_correction sqrt(v) + eps)"""
+    gradient, start = integers(addresses, count), integers(starts, count + 1)
+    zeros = np.zeros(CHUNK_FLOATS, np.float32)
+    i, last = part(t, tasks, n, RUN_FLOATS), part(t + 1, tasks, n, RUN_FLOATS)
+    j = 0
+    while i < last:
+        while start[j + 1] <= begin + i:
+            j += 1
+        stop = min(last, start[j + 1] - begin)
+        if not gradient[j]:
+            stop = min(stop, i + CHUNK_FLOATS)
+        g = at(gradient[j], begin + i - start[j]) if gradient[j] else address(zeros)
+        adam_run(at(p, i), g, at(m, i), at(v, i), stop - i, scale, rates)
+        i = stop
+    keep_alive(zeros)
+
+
+def adam(p: np.ndarray, g: np.ndarray | Gradients, m: np.ndarray, v: np.ndarray, lr: float, b1: float, b2: float, eps: float, decay: float, step: int,
+         *, begin: int = 0, scale: float = 1.0) -> None:
     """One step of Adam (Kingma & Ba 2015, algorithm 1) with decoupled decay (Loshchilov & Hutter 2019, algorithm 2).
 
     m and v are averages of g and g^2 that began at 0; after `step` steps, counted from 1, they have the weights of all gradients add up
-    to 1 - b^step only, so both are divided by it.
+    to 1 - b^step only, so both are divided by it.  g is an array as p is, or the `Gradients` of which p's begin at `begin`; scale multiplies it.
     """
     m_correction, v_correction = 1 / (1 - b1**step), 1 / (1 - b2**step)
-    if _is_served(p, g, m, v) and p.size == g.size == m.size == v.size:
-        adam_step(p, g, m, v, p.size, lr * m_correction, b1, b2, eps, 1 - lr * decay, math.sqrt(v_correction), tasks=tasks_for(p.size))
+    there = g if isinstance(g, Gradients) else located([g], [g.size])
+    if there is not None and _is_served(p, m, v) and p.size == m.size == v.size <= there.starts[-1] - begin:
+        rates = Rates(lr * m_correction, b1, b2, eps, 1 - lr * decay, math.sqrt(v_correction))
+        adam_step(p, there.addresses, there.starts, len(there.arrays), begin, m, v, p.size, scale, rates, tasks=tasks_for(p.size))
         return
+    assert not isinstance(g, Gradients), "these are for kernels"
+    g = g if scale == 1 else g * g.dtype.type(scale)
     m += (1 - b1) * (g - m)
     v += (1 - b2) * (g * g - v)
     p *= 1 - lr * decay
