@@ -103,6 +103,8 @@ def linear_table(limit: Limits) -> None:
             forward = fastest(lambda: linear(x, w, b), times)  # noqa: B023
         backward = float("inf")
         for _ in range(times):
+            for leaf in leaves:
+                leaf.grad = None  # else the new one would be added
             y = linear(*leaves)
             backward = min(backward, fastest(lambda: y.backward(g), 1))  # noqa: B023
         print(f"{rows:6} {inputs:5} {outputs:5} {forward * 1e3:10.3f} {product / forward:6.0%} {backward * 1e3:11.3f} {2 * product / backward:6.0%}")
@@ -142,6 +144,8 @@ def attention_table(limit: Limits) -> None:
                 forward = fastest(lambda: scaled_dot_product_attention(q, k, v, is_causal=True), times)  # noqa: B023
             backward = float("inf")
             for _ in range(times):
+                for leaf in leaves:
+                    leaf.grad = None
                 y = scaled_dot_product_attention(*leaves, is_causal=True)
                 backward = min(backward, fastest(lambda: y.backward(g), 1))  # noqa: B023
             product = 4 * batch_size * time_steps * (time_steps + 1) / 2 * width * 2 / limit.flops
