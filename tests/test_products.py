@@ -173,6 +173,20 @@ def test_where_nothing_can_be_kept_blas_multiplies(chosen, monkeypatch):
     assert tiles_for(True, True, 100, 100, 100) == 0
 
 
+def test_where_the_cache_is_for_one_run_nothing_is_measured(chosen, tmp_path, monkeypatch, capfd):
+    chosen("measured")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("in the way")
+    cache._folder.cache_clear()
+    try:
+        monkeypatch.setattr(choice, "tiles_are_faster", lambda *kind: pytest.fail("measured"))
+        assert not cache.is_lasting(OPTIONS) and tiles_for(True, True, 100, 100, 100) == 0
+    finally:
+        monkeypatch.undo()
+        cache._folder.cache_clear()
+    assert cache.is_lasting(OPTIONS) and "cannot keep compiled kernels" in capfd.readouterr().err
+
+
 def test_a_word_that_is_none_is_named(chosen):
     chosen("quick")
     with pytest.raises(ValueError, match="ZOO_PRODUCTS is 'quick'; it may be blas, tiles or measured"):

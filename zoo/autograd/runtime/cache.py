@@ -58,6 +58,14 @@ def write(name: str, digest: str, options: str, compiled: Object) -> None:
         _warn_once(f"cannot keep compiled kernels in {file.parent} ({error.strerror}); the next start compiles them again")
 
 
+def is_lasting(options: str) -> bool:
+    """Whether what is kept here is there at the next start."""
+    return _folder(options) not in _for_this_run
+
+
+_for_this_run: set[pathlib.Path] = set()  # folders
+
+
 def choice(name: str, options: str) -> str | None:
     """What this machine has settled on between two ways to compute the same, or None."""
     try:
@@ -102,6 +110,7 @@ def _folder(options: str) -> pathlib.Path:
         tempfile.TemporaryFile(dir=folder).close()
     except (OSError, RuntimeError) as error:  # RuntimeError: nobody says where the home folder is
         folder = pathlib.Path(tempfile.mkdtemp(prefix="numpy-zoo-"))
+        _for_this_run.add(folder)
         warn(f"cannot keep compiled kernels in {root} ({getattr(error, 'strerror', None) or error}); they go to {folder} for this run")
     return folder
 

@@ -53,6 +53,8 @@ def tiles_for(a_transposed: bool, b_transposed: bool, m: int, n: int, k: int) ->
 @functools.cache
 def _measured(a_transposed: bool, b_transposed: bool, *bits: int) -> int:
     """As `tiles_for`, for all products of a kind: measured, unless that has been kept."""
+    if not cache.is_lasting(OPTIONS):
+        return 0
     with threads.lock:
         name = f"product-{'nt'[a_transposed]}{'nt'[b_transposed]}-{'-'.join(map(str, bits))}-{multiply_tiled.digest()[:32]}"
         kept = cache.choice(name, OPTIONS)
