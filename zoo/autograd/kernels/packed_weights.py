@@ -2,22 +2,22 @@
 
 BLAS would pack the weight again at every step. Here it is packed once, in panels that the tiles of `tiles` read; for a row or two, as
 while text is written, not even once. The rows of both factors lie anywhere: tables hold their addresses. The weight's gradient comes
-after the last step, in large products over all steps.
+after the last step, in one large product over all steps.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from ..operations.arithmetic import sum_to
 from ..runtime.compiling import inner
-from ..runtime.native import add_row_times_matrix, address, clear_floats, copy_floats, keep_alive
-from ..runtime.tasks import RUN_FLOATS, at, part, row, row_address, task, word_at
-from ..runtime.tiles import COLUMNS, ROWS, tile_of_columns, tile_of_rows
-from .arithmetic import column_sums
+from ..runtime.native import add_row_times_matrix, address, copy_floats
+from ..runtime.tasks import at, row, word_at
+from ..runtime.tiles import COLUMNS, ROWS, tile_of_rows
+from .products.matrices import product
 
 f32 = np.float32
 MIN_PACKED_PRODUCTS = 4  # for fewer products with the weight, packing it isn't worth it
-GRADIENT_ROWS = 256  # whose products the weight's gradient takes up at a time: a panel of them stays in the nearer caches
 
 
 @inner
@@ -82,45 +82,16 @@ def multiply_rows(sources, skip, panels, weight, targets, rows, depth, out, star
 # --- the weight's gradient
 
 
-@inner
-def add_products(h, h_line, h_step, d, d_line, d_step, dweight, lines, steps, width, gates, columns):
-    """dweight (width, columns) += the sum of h^T d over lines of steps, which are so many floats apart; dweight's rows are `gates` apart."""
-    offsets = np.empty(ROWS, np.int64)
-    for left in range(0, columns, COLUMNS):
-        for i in range(0, width, ROWS):
-            rows = min(ROWS, width - i)
-            for r in range(ROWS):
-                offsets[r] = min(r, rows - 1)
-            tile_of_columns(at(h, i), address(offsets), rows, at(d, left), at(dweight, i * gates + left), gates,
-                            lines, h_line, d_line, steps, h_step, d_step, columns - left)  # fmt: skip
-    keep_alive(offsets)
-
-
-@task
-def weight_gradient(t, tasks, states, state_size, first_states, first_state_size, d, dweight, dbias, batch, time, width, gates):
-    """dweight (width, gates) = the sum of h_{t-1}^T d_t, dbias (gates,) = the sum of d_t; a task owns columns.
-
-    states (batch, time, state_size) begin with h, first_states (batch, first_state_size) with h_0; d (batch, time, gates).
-    """
-    left = part(t, tasks, gates, RUN_FLOATS)
-    columns = part(t + 1, tasks, gates, RUN_FLOATS) - left
-    if columns == 0:
-        return
-    dw, d_columns = at(dweight, left), at(d, left)
-    for i in range(width):
-        clear_floats(row_address(dw, i, gates), columns)
-    add_products(first_states, first_state_size, 0, d_columns, time * gates, 0, dw, batch, 1, width, gates, columns)
-    if time > 1:
-        lines = max(1, GRADIENT_ROWS // (time - 1))
-        for b in range(0, batch, lines):
-            h, d_after, count = row_address(states, b * time, state_size), row_address(d_columns, b * time + 1, gates), min(lines, batch - b)
-            add_products(h, time * state_size, state_size, d_after, time * gates, gates, dw, count, time - 1, width, gates, columns)
-    if dbias:
-        column_sums(d, batch * time, gates, dbias, left, columns)
-
-
 def run_weight_gradient(states: np.ndarray, first: np.ndarray, d: np.ndarray, weight: np.ndarray, dbias: np.ndarray | None = None) -> np.ndarray:
-    batch, time, state_size = states.shape
-    dweight = np.empty(weight.shape, f32)
-    weight_gradient(states, state_size, first, first.shape[1], d, dweight, dbias, batch, time, *weight.shape)
-    return dweight
+    """(width, gates) = the sum of h_{t-1}^T d_t; to dbias (gates,) goes the sum of d_t.
+
+    states (batch, time, state size) begin with h, first (batch, state size) with h_0; d (batch, time, gates).
+    """
+    batch, time, _ = states.shape
+    width, gates = weight.shape
+    before = np.empty((batch, time, width), f32)
+    before[:, :1], before[:, 1:] = first[:, None, :width], states[:, :-1, :width]
+    rows = d.reshape(-1, gates)
+    if dbias is not None:
+        dbias[...] = sum_to(rows, shape=(gates,))
+    return product(before.reshape(-1, width).T, rows)
