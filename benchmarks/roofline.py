@@ -59,11 +59,16 @@ def fastest(step: Callable[[], Any], times: int) -> float:
     return min(seconds)
 
 
-def limits() -> Limits:
+def product_rate() -> float:
+    """FLOP per second of a large product, now."""
     n, rng = 1024, np.random.default_rng(0)
     a, b = (rng.standard_normal((n, n), np.float32) for _ in range(2))
-    long = rng.standard_normal(PASS_FLOATS, np.float32)
-    return Limits(2 * n**3 / fastest(lambda: matmul(a, b), 12), 2 * long.nbytes / fastest(lambda: round_to_bfloat16(long), 12))
+    return 2 * n**3 / fastest(lambda: matmul(a, b), 12)
+
+
+def limits() -> Limits:
+    long = np.random.default_rng(0).standard_normal(PASS_FLOATS, np.float32)
+    return Limits(product_rate(), 2 * long.nbytes / fastest(lambda: round_to_bfloat16(long), 12))
 
 
 def profiled(name: str, steps: int) -> tuple[Profile, int]:
@@ -91,14 +96,14 @@ def line(name: str, row: Row, limit: Limits, steps: int, total: float) -> str:
 
 
 def linear_table(limit: Limits) -> None:
-    """Linear layers with a bias: one product forward, two backward, beside a large product's rate."""
+    """Linear layers with a bias: one product forward, two backward, beside the greater rate of a large product right before and right after."""
     print(f"{'rows':>6} {'in':>5} {'out':>5} {'forward ms':>10} {'of it':>6} {'backward ms':>11} {'of it':>6}")
     rng = np.random.default_rng(0)
     for rows, inputs, outputs in LINEAR:
         x, w, b, g = (rng.standard_normal(shape, np.float32) for shape in ((rows, inputs), (inputs, outputs), (outputs,), (rows, outputs)))
         leaves = [Tensor(a, requires_grad=True) for a in (x, w, b)]
-        product = 2 * rows * inputs * outputs / limit.flops
-        times = max(5, round(0.2 / product / 4))
+        flops, before = 2 * rows * inputs * outputs, product_rate()
+        times = max(5, round(0.2 * limit.flops / flops / 4))
         with no_grad():
             forward = fastest(lambda: linear(x, w, b), times)  # noqa: B023
         backward = float("inf")
@@ -107,6 +112,7 @@ def linear_table(limit: Limits) -> None:
                 leaf.grad = None  # else the new one would be added
             y = linear(*leaves)
             backward = min(backward, fastest(lambda: y.backward(g), 1))  # noqa: B023
+        product = flops / max(before, product_rate())
         print(f"{rows:6} {inputs:5} {outputs:5} {forward * 1e3:10.3f} {product / forward:6.0%} {backward * 1e3:11.3f} {2 * product / backward:6.0%}")
 
 
