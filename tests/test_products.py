@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.autograd import Tensor, linear, matmul, set_threads
+from zoo.autograd import Tensor, get_threads, linear, matmul, set_threads
 from zoo.autograd.kernels.products import choice, tiled
 from zoo.autograd.kernels.products.choice import CHOICES, calls, tiles_for
 from zoo.autograd.kernels.products.tiled import multiply_tiled
@@ -31,6 +31,16 @@ def chosen(monkeypatch):
     yield choose
     monkeypatch.undo()
     forget()
+
+
+@pytest.fixture
+def cache_folder(monkeypatch, tmp_path):
+    """Where kernels and choices are kept during one test: nothing lies there yet."""
+    with monkeypatch.context() as patch:
+        patch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+        cache._folder.cache_clear()
+        yield tmp_path
+    cache._folder.cache_clear()
 
 
 def forget():
@@ -112,7 +122,7 @@ def test_nan_and_infinity_reach_their_row_and_column_alone(chosen):
 @given(st.integers(1, 80), st.integers(1, 200), st.integers(200, 400))
 def test_no_bit_depends_on_the_threads(m, n, k):
     a, b = np.random.default_rng(m).standard_normal((m, k), f32), np.random.default_rng(n).standard_normal((k, n), f32)
-    results = []
+    results, before = [], get_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_PRODUCTS", "tiles")
         forget()
@@ -120,7 +130,7 @@ def test_no_bit_depends_on_the_threads(m, n, k):
             if threads <= (os.cpu_count() or 1):
                 set_threads(threads)
                 results.append(matmul(a, b).tobytes())
-        set_threads(1)
+        set_threads(before)
     forget()
     assert len(set(results)) == 1
 
@@ -128,22 +138,16 @@ def test_no_bit_depends_on_the_threads(m, n, k):
 # --- who multiplies
 
 
-def test_the_faster_one_is_chosen_and_kept(chosen, tmp_path, monkeypatch):
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    cache._folder.cache_clear()
-    try:
-        for faster, word, m in ((True, "tiles", 40), (False, "blas", 200)):
-            chosen("measured")
-            asked = []
-            monkeypatch.setattr(choice, "tiles_are_faster", lambda *kind, asked=asked, faster=faster: asked.append(kind) or faster)
-            first = tiles_for(False, True, m, 100, 50)
-            assert first == (multiply_tiled.load() if faster else 0) and asked == [(False, True, 3 << (m.bit_length() - 2), 96, 48)]
-            forget()
-            assert tiles_for(False, True, m + 1, 101, 51) == first and len(asked) == 1  # of the same kind, and kept on disk
-            assert sorted(p.read_text() for p in tmp_path.rglob("*.choice"))[0 if word == "blas" else -1] == word
-    finally:
-        monkeypatch.undo()
-        cache._folder.cache_clear()
+def test_the_faster_one_is_chosen_and_kept(chosen, cache_folder, monkeypatch):
+    for faster, word, m in ((True, "tiles", 40), (False, "blas", 200)):
+        chosen("measured")
+        asked = []
+        monkeypatch.setattr(choice, "tiles_are_faster", lambda *kind, asked=asked, faster=faster: asked.append(kind) or faster)
+        first = tiles_for(False, True, m, 100, 50)
+        assert first == (multiply_tiled.load() if faster else 0) and asked == [(False, True, 3 << (m.bit_length() - 2), 96, 48)]
+        forget()
+        assert tiles_for(False, True, m + 1, 101, 51) == first and len(asked) == 1  # of the same kind, and kept on disk
+        assert sorted(p.read_text() for p in cache_folder.rglob("*.choice"))[0 if word == "blas" else -1] == word
 
 
 def test_small_products_are_not_measured(chosen, monkeypatch):
@@ -152,17 +156,11 @@ def test_small_products_are_not_measured(chosen, monkeypatch):
     assert tiles_for(False, False, 1, 400, 784) == tiles_for(False, False, 400, 1, 784) == tiles_for(True, False, 400, 400, 1) == 0
 
 
-def test_who_comes_first_decides(tmp_path, monkeypatch):
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    cache._folder.cache_clear()
-    try:
-        assert cache.choice("which", OPTIONS) is None
-        assert cache.keep_choice("which", OPTIONS, "tiles") == "tiles"
-        assert cache.keep_choice("which", OPTIONS, "blas") == "tiles" == cache.choice("which", OPTIONS)
-        assert [p.suffix for p in cache._folder(OPTIONS).iterdir()] == [".choice"]
-    finally:
-        monkeypatch.undo()
-        cache._folder.cache_clear()
+def test_who_comes_first_decides(cache_folder):
+    assert cache.choice("which", OPTIONS) is None
+    assert cache.keep_choice("which", OPTIONS, "tiles") == "tiles"
+    assert cache.keep_choice("which", OPTIONS, "blas") == "tiles" == cache.choice("which", OPTIONS)
+    assert [p.suffix for p in cache._folder(OPTIONS).iterdir()] == [".choice"]
 
 
 def test_where_nothing_can_be_kept_blas_multiplies(chosen, monkeypatch):

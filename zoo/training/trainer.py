@@ -277,7 +277,7 @@ class Trainer:
         """
         self._shares_checked = True
         weights = {name: a.copy() for name, a in self.model.arrays().items()}
-        states = {name: (copy.deepcopy(o.checkpoint()), o.lr, o.exchange) for name, o in self.optimisers.items()}
+        states = {name: (copy.deepcopy(o.checkpoint()), o.lr, o.exchange, o.fills_grad) for name, o in self.optimisers.items()}
 
         def gradients(update: Callable[[Any, Generator], Any], together: bool) -> dict[str, np.ndarray]:
             for name, o in self.optimisers.items():
@@ -285,8 +285,7 @@ class Trainer:
             update(batch, copy.deepcopy(rng))
             self.model.load_arrays(weights)
             for name, o in self.optimisers.items():
-                state, o.lr, o.exchange = states[name]
-                o.fills_grad = False
+                state, o.lr, o.exchange, o.fills_grad = states[name]
                 o.restore(state)
             return {name: o.grad.copy() for name, o in self.optimisers.items()}
 

@@ -21,15 +21,15 @@ PANEL_FLOATS = L1_FLOATS  # of which a strip has three eighths, so that panels h
 
 
 @inner
-def piece_of(n, most, multiple):
-    """How long each of the fewest equal pieces of n is, none longer than `most`: a multiple."""
-    pieces = (n + most - 1) // most
-    return ((n + pieces - 1) // pieces + multiple - 1) // multiple * multiple
+def rounded_up(n, multiple):
+    return (n + multiple - 1) // multiple * multiple
 
 
 @inner
-def rounded_up(n, multiple):
-    return (n + multiple - 1) // multiple * multiple
+def piece_of(n, most, multiple):
+    """How long each of the fewest equal pieces of n is, none longer than `most`: a multiple."""
+    pieces = (n + most - 1) // most
+    return rounded_up((n + pieces - 1) // pieces, multiple)
 
 
 @inner
@@ -43,7 +43,6 @@ def pack(source, pitch, side_by_side, count, size, target, width):
             for t in range(size):
                 copy_floats(at(target, t * width), at(source, t * pitch), width)
         else:
-            clear_floats(target, size * width)
             for t in range(size):
                 copy_floats(at(target, t * width), at(source, t * pitch), count)
         return
@@ -77,7 +76,6 @@ def multiply_strip(strip, panels, size, c, pitch, rows, columns, starts, edge):
         is_cut = rows < ROWS or across < COLUMNS
         place, apart = (edge, COLUMNS) if is_cut else (target, pitch)
         if is_cut and not start:
-            clear_floats(edge, ROWS * COLUMNS)
             for r in range(rows):
                 copy_floats(row_address(edge, r, COLUMNS), row_address(target, r, pitch), across)
         tile_of_product(size, strip, at(panels, j * size), place, apart, start)

@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils
 
 from .decorators import intrinsic
-from .vectors import REGISTERS, VECTOR, WIDTH, at, broadcast, fetch_ahead, load, store, word
+from .vectors import REGISTERS, VECTOR, WIDTH, add_products, at, fetch_ahead, load, store, word
 
 PRODUCT_ROWS = 12 if REGISTERS == 32 else 6  # of a tile, two registers each; two more hold a row of the panel
 PRODUCT_COLUMNS = 2 * WIDTH
@@ -19,14 +19,9 @@ _UNROLLED = 4  # steps of the loop behind each other
 
 def _add_step(builder, sums, t, strip, panel):
     """sums += step t of a strip, a column, times step t of a panel, a row."""
-    row = at(builder, panel, builder.mul(t, word(PRODUCT_COLUMNS)))
-    right = [load(builder, at(builder, row, word(WIDTH * h))) for h in _HALVES]
     column = at(builder, strip, builder.mul(t, word(PRODUCT_ROWS)))
-    for r, totals in enumerate(sums):
-        left = broadcast(builder, at(builder, column, word(r)))
-        for total, half in zip(totals, right, strict=True):
-            product = builder.fmul(left, half, flags=("contract",))
-            builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
+    places = [at(builder, column, word(r)) for r in range(PRODUCT_ROWS)]
+    add_products(builder, sums, places, at(builder, panel, builder.mul(t, word(PRODUCT_COLUMNS))), (None, None))
 
 
 @intrinsic
